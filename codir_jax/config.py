@@ -1,0 +1,191 @@
+"""One ml-collections config per stage: load, override, check, convert durations, save.
+
+A config file is Python with `get_config(arg: str) -> ConfigDict`, addressed as `PATH[:ARG[,ARG...]]`; a saved
+`config.json` is accepted in its place and repeats the run. Overrides (`--config.a.b=value`) go into a locked copy, so a
+misspelt key fails at once and names the nearest one.
+"""
+
+import ast
+import difflib
+import importlib.util
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+DURATION_UNITS = ("steps", "epochs", "percent")
+
+
+def load(spec: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
+    """The locked config of `spec` with `overrides` applied.
+
+    Args:
+      spec: `path/to/config.py`, `path/to/config.py:arg,arg` or `path/to/config.json`. A relative path is looked for
+        in the working directory, then beside the configs that are shipped with the package.
+      overrides: (dotted key, text) pairs, in order.
+
+    Raises:
+      FileNotFoundError: no such file. ValueError: not a config, unknown argument, misspelt key or value of wrong type.
+    """
+    path_text, _, argument = spec.partition(":")
+    path = find(path_text)
+    if path.suffix == ".json":
+        try:
+            config = ConfigDict(json.loads(path.read_text(encoding="utf-8")))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is not valid JSON: {error}") from error
+        if argument:
+            raise ValueError(f"a saved config takes no argument, got {argument!r}; use --config.KEY=VALUE")
+    else:
+        config = _get_config(path)(argument)
+    config = ConfigDict(config.to_dict())
+    config.lock()
+    for key, text in overrides:
+        set_from_text(config, key, text)
+    return config
+
+
+def find(path_text: str) -> Path:
+    """Path of a config file in the working directory or, failing that, among the shipped ones."""
+    path = Path(path_text)
+    relative = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
+    package = Path(__file__).resolve().parent
+    for candidate in (path, package / "configs" / relative, package.parent / "configs" / relative):
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(f"config {path_text!r} does not exist; expected a .py or .json file, see configs/README.md")
+
+
+def _get_config(path: Path):
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    if module_spec is None or path.suffix != ".py":
+        raise ValueError(f"config {path} must be a .py file with get_config(arg) or a saved config.json")
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"{path} defines no get_config(arg)")
+    return module.get_config
+
+
+def parse_arguments(argument: str, known: Mapping[str, Any] | Sequence[str]) -> list[str]:
+    """The comma-separated words of a config argument; an unknown word is refused with the known ones."""
+    words = [word for word in argument.split(",") if word]
+    for word in words:
+        if word not in known:
+            raise ValueError(f"unknown config argument {word!r}; known: {', '.join(sorted(known))}")
+    return words
+
+
+def set_from_text(config: ConfigDict, key: str, text: str) -> None:
+    """Sets the dotted `key` from command-line text, keeping the type the default has.
+
+    Setting one unit of a duration (`warmup_steps`) clears its other units (`warmup_epochs`, `warmup_percent`).
+    """
+    node, parts = config, key.split(".")
+    for depth, part in enumerate(parts):
+        if not isinstance(node, ConfigDict) or part not in node:
+            raise ValueError(_unknown_key(config, key, node, part))
+        if depth < len(parts) - 1:
+            node = node[part]
+    name = parts[-1]
+    old = node[name]
+    if isinstance(old, ConfigDict):
+        raise ValueError(f"--config.{key} is a group; set one of its fields: {', '.join(sorted(old))}")
+    with node.ignore_type():
+        node[name] = parse_value(key, text, old)
+    for unit in DURATION_UNITS:
+        if name.endswith(f"_{unit}"):
+            for other in DURATION_UNITS:
+                sibling = name[: -len(unit)] + other
+                if other != unit and sibling in node:
+                    node[sibling] = -1 if other == "steps" else -1.0
+
+
+def _unknown_key(config: ConfigDict, key: str, node: Any, part: str) -> str:
+    every_key = list(_flatten(config.to_dict()))
+    near = difflib.get_close_matches(key, every_key, n=1, cutoff=0.0)
+    same_name = [k for k in every_key if k.split(".")[-1] == key.split(".")[-1]]
+    suggestion = (same_name or near)[0]
+    known = f"; known here: {', '.join(sorted(node))}" if isinstance(node, ConfigDict) else ""
+    return f"unknown config key {key!r} (no {part!r}). Did you mean {suggestion!r}?{known}"
+
+
+def _flatten(tree: Mapping, prefix: str = ""):
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def parse_value(key: str, text: str, old: Any) -> Any:
+    """`text` as a value of the type of `old`."""
+    expected = type(old).__name__
+    try:
+        if isinstance(old, bool):
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        if isinstance(old, int):
+            return int(text.replace("_", ""))
+        if isinstance(old, float):
+            return float(text)
+        if isinstance(old, (tuple, list)):
+            value = ast.literal_eval(text)
+            return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+        return text
+    except (KeyError, ValueError, SyntaxError) as error:
+        raise ValueError(f"--config.{key} expects a {expected} such as {old!r}, got {text!r}") from error
+
+
+def duration_steps(config: ConfigDict, name: str, *, steps_per_epoch: int, num_steps: int | None = None) -> int:
+    """The duration `name` in steps, given in exactly one of `{name}_steps`, `{name}_epochs`, `{name}_percent`.
+
+    A negative value means "not given". Percent is of `num_steps`, the whole run.
+
+    Raises:
+      ValueError: none or several units are given, or percent is used where no run length is known.
+    """
+    fields = {unit: config[f"{name}_{unit}"] for unit in DURATION_UNITS if f"{name}_{unit}" in config}
+    given = {unit: value for unit, value in fields.items() if value >= 0}
+    if len(given) != 1:
+        names = ", ".join(f"{name}_{unit}={value}" for unit, value in fields.items())
+        raise ValueError(f"exactly one unit must be non-negative, got {names}; set the others to -1")
+    ((unit, value),) = given.items()
+    if unit == "steps":
+        return int(value)
+    if unit == "epochs":
+        return math.ceil(value * steps_per_epoch)
+    if num_steps is None:
+        raise ValueError(f"{name}_percent needs a run length")
+    return round(value / 100 * num_steps)
+
+
+def save(config: ConfigDict, path: Path) -> None:
+    """Writes the resolved config as JSON; `load` reads it back to an equal config."""
+    path.write_text(to_json(config), encoding="utf-8")
+
+
+def to_json(config: ConfigDict) -> str:
+    """The config as indented JSON with sorted keys."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def differences(ours: ConfigDict, theirs: ConfigDict) -> list[str]:
+    """One line for each key in which two configs differ, JSON types compared (a tuple equals a list)."""
+    left, right = (dict(_items(json.loads(to_json(c)))) for c in (ours, theirs))
+    missing = "(absent)"
+    return [
+        f"{key}: {left.get(key, missing)!r} here, {right.get(key, missing)!r} there"
+        for key in sorted(left.keys() | right.keys())
+        if left.get(key, missing) != right.get(key, missing)
+    ]
+
+
+def _items(tree: Mapping, prefix: str = ""):
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _items(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

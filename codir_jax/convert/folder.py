@@ -1,0 +1,129 @@
+"""The files of a Hugging Face model folder: where it is, its `config.json`, its safetensors."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+def find_folder(path_or_name: str | os.PathLike) -> Path:
+    """The local folder, downloaded first where a hub name is given."""
+    path = Path(path_or_name).expanduser()
+    if path.is_dir():
+        return path
+    name = str(path_or_name)
+    if path.exists():
+        raise ValueError(f"{name} is a file; expected a folder with config.json and {WEIGHTS}, or a hub name")
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or not name.strip()
+    if looks_local:
+        raise FileNotFoundError(f"no folder {name!r}; expected a Hugging Face folder, or a hub name like roberta-base")
+    from huggingface_hub import snapshot_download  # late: a local folder does not need it
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        # "*/*" is left out: sub-folders hold other frameworks' copies.
+        local = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors"], ignore_patterns=["*/*"])
+    except HFValidationError as error:
+        raise ValueError(f"{name!r} is neither a folder nor a valid hub name: {error}") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise FileNotFoundError(
+            f"{name!r} is no local folder, and was not found on the Hugging Face hub nor in its local cache "
+            f"({type(error).__name__}). Check the name and the network, or give the path of a downloaded folder"
+        ) from error
+    return Path(local)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of a folder as a dict."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no config.json in {folder}; expected a Hugging Face model folder")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}; fetch it again") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(config).__name__}")
+    return config
+
+
+class Tensors:
+    """Lazy view of a folder's safetensors, one file or several, under today's names with the family's prefix."""
+
+    def __init__(self, folder: Path, prefix: str) -> None:
+        self._open = []
+        self._where: dict[str, tuple[Any, str]] = {}
+        for path in _weight_files(folder):
+            try:
+                handle = safe_open(path, framework="numpy")
+                handle.__enter__()
+            except (SafetensorError, OSError) as error:
+                self.__exit__()
+                raise ValueError(f"{path} is damaged or incomplete ({error}); fetch or write it again") from error
+            self._open.append((handle, path))
+            for stored in handle.keys():  # noqa: SIM118 - a safetensors handle is no dict
+                self._where[_modern_name(stored, prefix)] = (handle, stored)
+
+    def __enter__(self) -> Tensors:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle, _path in self._open:
+            handle.__exit__(None, None, None)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._where
+
+    def __iter__(self):
+        return iter(self._where)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        handle, stored = self._where[name]
+        return tuple(handle.get_slice(stored).get_shape())
+
+    def read(self, name: str) -> np.ndarray:
+        """float32 array; float16 and bfloat16 checkpoints are widened, exactly."""
+        handle, stored = self._where[name]
+        return handle.get_tensor(stored).astype(np.float32)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index = folder / INDEX
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (json.JSONDecodeError, KeyError, AttributeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{index} is not a safetensors index ({error!r}); fetch it again") from error
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise FileNotFoundError(f"{index} names {missing}, not in {folder}; fetch the missing shards")
+        return [folder / name for name in names]
+    pickles = sorted(path.name for path in folder.glob("*.bin"))
+    found = f"only {', '.join(pickles)}, a pickle, which is not read" if pickles else "no weights"
+    raise FileNotFoundError(
+        f"no {WEIGHTS} in {folder}: {found}. Where torch and transformers are installed, convert with\n"
+        f'  python -c "from transformers import AutoModelForSequenceClassification as M; '
+        f"M.from_pretrained('{folder}').save_pretrained('{folder}-safetensors')\"\n"
+        f"(a plain encoder or masked LM: AutoModel, AutoModelForMaskedLM) and give the new folder"
+    )
+
+
+def _modern_name(name: str, prefix: str) -> str:
+    """Names of base checkpoints lack the prefix; those of the first BERTs say gamma and beta."""
+    if name.endswith("LayerNorm.gamma"):
+        name = name.removesuffix("gamma") + "weight"
+    elif name.endswith("LayerNorm.beta"):
+        name = name.removesuffix("beta") + "bias"
+    if name.startswith(("embeddings.", "encoder.", "pooler.")):
+        name = prefix + name
+    return name

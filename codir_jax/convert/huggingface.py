@@ -1,0 +1,271 @@
+"""Hugging Face checkpoints in and out: `config.json` and safetensors, without torch.
+
+Writing what was read gives the same tensors, byte for byte, under the same names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+from safetensors.numpy import save_file
+
+from codir_jax.convert.folder import WEIGHTS, Tensors, find_folder, read_config
+from codir_jax.models import bert, heads, roberta
+from codir_jax.models.transformer import TransformerConfig
+from codir_jax.sharding.rules import unbox
+
+FAMILIES = {"bert": bert, "roberta": roberta}
+
+# Keys of a config.json that describe another run or another head, not this checkpoint.
+STALE_KEYS = (
+    "_name_or_path", "architectures", "finetuning_task", "gradient_checkpointing", "id2label", "label2id",
+    "num_labels", "problem_type", "torch_dtype", "transformers_version",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A checkpoint as read.
+
+    Attributes:
+        config: the encoder's sizes.
+        params: nested dict of numpy float32, unboxed, the tree of `heads.build_model(config, head, num_labels)`.
+        hf_config: its `config.json`, whole.
+        has_head: True when every head weight came from the checkpoint; False when some were drawn (`new_weights`).
+        label_names: names of the classes, None where the checkpoint has none (or "LABEL_0", ...) or no head.
+        num_labels: outputs of the head; 1 is regression or one score.
+        is_regression: the checkpoint says problem_type "regression", or has one output.
+        folder: where it was read from.
+        fingerprint: `fingerprint(params)`.
+        new_weights: paths, "classifier/kernel", of the head weights that were drawn at random.
+    """
+
+    config: TransformerConfig
+    params: dict[str, Any]
+    hf_config: dict[str, Any]
+    has_head: bool
+    label_names: tuple[str, ...] | None
+    num_labels: int
+    is_regression: bool
+    folder: Path
+    fingerprint: str
+    new_weights: tuple[str, ...]
+
+
+def load_pretrained(
+    path_or_name: str | os.PathLike,
+    *,
+    head: str = "classification",
+    num_labels: int | None = None,
+    rng_seed: int = 0,
+) -> Pretrained:
+    """The checkpoint in a local folder, or of a name on the Hugging Face hub.
+
+    Head weights that the checkpoint lacks, or has for another number of labels, are drawn from normal(0,
+    initializer_range) by `rng_seed`, biases zero; `has_head` says so. An encoder weight that is missing is an error.
+
+    Args:
+        path_or_name: a folder with `config.json` and `model.safetensors` (or its sharded index), or "roberta-base".
+        head: "classification" or "masked_lm".
+        num_labels: outputs wanted; None: as in the checkpoint, 2 if it has no head.
+        rng_seed: of the fresh head weights.
+
+    Raises:
+        FileNotFoundError: no such folder, no config.json, no safetensors (with how to convert a `.bin`).
+        ValueError: another architecture, a damaged file, a missing weight, a weight of another shape.
+    """
+    folder = find_folder(path_or_name)
+    hf_config = read_config(folder)
+    family = _family_of(hf_config, folder)
+    try:
+        config = family.config_from_hf(hf_config)
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'}: {error}") from error
+    with Tensors(folder, family.PREFIX) as tensors:
+        keys = family.hf_keys(config, head)
+        stored = _stored_num_labels(tensors, keys) if head == "classification" else None
+        if num_labels is None:
+            num_labels = stored or 2
+        shapes = _shapes(config, head, num_labels)
+        _check_weights(folder, tensors, keys, shapes)
+        if head == "masked_lm":
+            _check_tied(tensors, family)
+        params, new_weights = {}, []
+        rng = np.random.default_rng(rng_seed)
+        for path, key in keys.items():
+            if key.name in tensors and tensors.shape(key.name) == _hf_shape(shapes[path], key):
+                array = tensors.read(key.name)
+                params[path] = np.ascontiguousarray(array.T if key.transpose else array)
+            else:
+                params[path] = _fresh(path, shapes[path], config.initializer_range, rng)
+                new_weights.append("/".join(path))
+    tree = traverse_util.unflatten_dict(params)
+    has_head = not new_weights
+    return Pretrained(
+        config=config,
+        params=tree,
+        hf_config=hf_config,
+        has_head=has_head,
+        label_names=_label_names(hf_config, num_labels) if has_head and head == "classification" else None,
+        num_labels=num_labels,
+        is_regression=hf_config.get("problem_type") == "regression" or num_labels == 1,
+        folder=folder,
+        fingerprint=fingerprint(tree),
+        new_weights=tuple(new_weights),
+    )
+
+
+def save_pretrained(
+    folder: str | os.PathLike,
+    config: TransformerConfig,
+    params: Mapping[str, Any],
+    *,
+    head: str = "classification",
+    label_names: Sequence[str] | None = None,
+    is_regression: bool = False,
+    hf_config: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes `config.json` and `model.safetensors` (float32) and returns the folder.
+
+    Args:
+        folder: made if it is not there; these two files are replaced.
+        config, params: the encoder's sizes, and the weights as nested dict of arrays (unboxed, any device).
+        head: "classification" or "masked_lm".
+        label_names: class names in the order of the logits; None: "LABEL_0", ...
+        is_regression: writes problem_type "regression", which makes transformers' loss a squared error.
+        hf_config: the `config.json` that the model came from; keys that we do not know are kept.
+    """
+    family = FAMILIES[config.family]
+    flat = traverse_util.flatten_dict(dict(params))
+    keys = family.hf_keys(config, head)
+    if set(flat) != set(keys):
+        different = sorted("/".join(path) for path in set(flat) ^ set(keys))
+        raise ValueError(f"params are not those of a {config.family} {head} model; first differences: {different[:5]}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for path, key in keys.items():
+        array = np.asarray(flat[path], dtype=np.float32)
+        tensors[key.name] = np.ascontiguousarray(array.T if key.transpose else array)
+    written = {
+        **{k: v for k, v in (hf_config or {}).items() if k not in STALE_KEYS},
+        **family.config_to_hf(config),
+        "architectures": [family.ARCHITECTURES[head]],
+        "dtype": "float32",
+    }
+    if head == "classification":
+        num_labels = tensors[keys["classifier", "bias"].name].shape[0]
+        written |= _label_fields(label_names, num_labels, is_regression)
+    # Whole or not at all: a reader, or a stop in the middle, never meets half a file.
+    partial = folder / f".{WEIGHTS}.partial"
+    save_file(tensors, partial, metadata={"format": "pt"})  # transformers refuses a file without "format"
+    os.replace(partial, folder / WEIGHTS)
+    partial = folder / ".config.json.partial"
+    partial.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(partial, folder / "config.json")
+    return folder
+
+
+def fingerprint(params: Mapping[str, Any]) -> str:
+    """sha256, hex, of every weight's path, shape and float32 bytes: equal if and only if the weights are."""
+    digest = hashlib.sha256()
+    for path, leaf in sorted(traverse_util.flatten_dict(dict(params)).items()):
+        array = np.ascontiguousarray(leaf, dtype="<f4")
+        digest.update(f"{'/'.join(path)} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _family_of(hf_config: Mapping[str, Any], folder: Path) -> Any:
+    model_type = hf_config.get("model_type")
+    if model_type in FAMILIES:
+        return FAMILIES[model_type]
+    raise ValueError(
+        f"{folder / 'config.json'}: model_type {model_type!r} is not supported; known: {', '.join(FAMILIES)}"
+    )
+
+
+def _shapes(config: TransformerConfig, head: str, num_labels: int) -> dict[tuple[str, ...], tuple[int, ...]]:
+    abstract = unbox(heads.abstract_params(heads.build_model(config, head, num_labels)))
+    return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(abstract).items()}
+
+
+def _hf_shape(shape: tuple[int, ...], key: bert.HfKey) -> tuple[int, ...]:
+    return shape[::-1] if key.transpose else shape
+
+
+def _check_weights(folder: Path, tensors: Tensors, keys: Mapping, shapes: Mapping) -> None:
+    """Refuses a missing encoder weight and a wrong shape anywhere, but for the number of classes."""
+    encoder = [key.name for path, key in keys.items() if path[0] == "encoder"]
+    missing = [name for name in encoder if name not in tensors]
+    if missing:
+        raise ValueError(
+            f"{folder}: {len(missing)} of {len(encoder)} encoder weights are missing, first {missing[:3]}; "
+            f"the file has {sorted(tensors)[:3]}, ... Does config.json belong to these weights?"
+        )
+    for path, key in keys.items():
+        if key.name not in tensors:
+            continue
+        got, expected = tensors.shape(key.name), _hf_shape(shapes[path], key)
+        if path[0] == "classifier":
+            got, expected = got[1:], expected[1:]  # another number of classes is a head to draw anew
+        if got != expected:
+            raise ValueError(
+                f"{folder}: {key.name} has shape {tensors.shape(key.name)}, config.json asks for "
+                f"{_hf_shape(shapes[path], key)}; they are not of one model"
+            )
+
+
+def _check_tied(tensors: Tensors, family: Any) -> None:
+    """The decoder is the word embedding here; a checkpoint that has another one would be read wrongly."""
+    pairs = zip(
+        family.DECODER_KEYS,
+        (f"{family.PREFIX}embeddings.word_embeddings.weight", family.HEAD_KEYS["masked_lm"]["decoder_bias"]),
+        strict=True,
+    )
+    for decoder, tied in pairs:
+        if decoder in tensors and tied in tensors and not np.array_equal(tensors.read(decoder), tensors.read(tied)):
+            raise ValueError(f"{decoder} differs from {tied}: an untied masked-LM decoder is not supported")
+
+
+def _stored_num_labels(tensors: Tensors, keys: Mapping) -> int | None:
+    name = keys["classifier", "bias"].name
+    return tensors.shape(name)[0] if name in tensors else None
+
+
+def _fresh(path: tuple[str, ...], shape: tuple[int, ...], scale: float, rng: np.random.Generator) -> np.ndarray:
+    if path[-1] == "kernel":
+        return rng.normal(0.0, scale, shape).astype(np.float32)
+    return (np.ones if path[-1] == "scale" else np.zeros)(shape, np.float32)
+
+
+def _label_names(hf_config: Mapping[str, Any], num_labels: int) -> tuple[str, ...] | None:
+    id2label = hf_config.get("id2label") or {}
+    try:
+        names = tuple(str({int(k): v for k, v in id2label.items()}[i]) for i in range(num_labels))
+    except (KeyError, ValueError, AttributeError):
+        return None
+    return None if names == tuple(f"LABEL_{i}" for i in range(num_labels)) else names
+
+
+def _label_fields(label_names: Sequence[str] | None, num_labels: int, is_regression: bool) -> dict[str, Any]:
+    names = [f"LABEL_{i}" for i in range(num_labels)] if not label_names else [str(name) for name in label_names]
+    if len(names) != num_labels:
+        raise ValueError(f"{len(names)} label names {names[:5]} for a head of {num_labels} outputs")
+    if len(set(names)) != len(names):
+        raise ValueError(f"label names are not distinct: {names}")
+    if is_regression and num_labels != 1:
+        raise ValueError(f"a regression head has 1 output, this one {num_labels}")
+    return {
+        "id2label": {str(i): name for i, name in enumerate(names)},
+        "label2id": {name: i for i, name in enumerate(names)},
+        "problem_type": "regression" if is_regression else "single_label_classification",
+    }

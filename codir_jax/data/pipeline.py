@@ -1,0 +1,297 @@
+"""Batches in a reproducible order, padded to a length bucket; the batch of a step is a pure function of (seed, step).
+
+Nothing here has a position to save: to resume at step k is to start counting at k. Every process computes the same
+global order and keeps its contiguous rows of every global batch, so that the number of processes does not change what a
+step sees.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from codir_jax.data.batch import Batch, Examples
+
+
+def default_config():
+    """Returns the `data` section of a config: an ml_collections ConfigDict, one comment a field."""
+    from ml_collections import ConfigDict
+
+    config = ConfigDict()
+    # A GLUE task (cola sst2 mrpc stsb qqp mnli qnli rte wnli ax), "text_classification" (own files) or "demo".
+    config.name = "cola"
+    # Folder in the official GLUE layout, one subfolder a task (CoLA, SST-2, ...); empty: download through TFDS.
+    config.glue_dir = ""
+    # Where prepared TFDS array_records are kept; empty: a folder in the user's cache.
+    config.tfds_data_dir = ""
+    # Own files: .tsv (unquoted), .csv (quoted) with a header line, or .jsonl. Labels of the test file are optional.
+    config.train_path = ""
+    config.dev_path = ""
+    config.test_path = ""
+    # Texts without labels that join the train split: .txt (one a line), .tsv, .csv or .jsonl. Any dataset takes them.
+    config.unlabelled_path = ""
+    # Column names in own files; text_pair_column is empty for single texts.
+    config.text_column = "sentence"
+    config.text_pair_column = ""
+    config.label_column = "label"
+    # Own files: labels are float targets, not class names.
+    config.is_regression = False
+    # Own files: class names in order, comma separated; empty: as found in the train file, sorted.
+    config.label_names = ""
+    # Tokens of an example at most, specials included; longer ones are truncated and counted.
+    config.max_length = 128
+    # Padded lengths that a batch may have: the smallest that holds its longest example is taken. One compilation each.
+    config.length_buckets = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+    # Examples of a training batch over all processes and devices.
+    config.batch_size = 32
+    # Examples of an evaluation batch over all processes and devices.
+    config.eval_batch_size = 128
+    # Batches whose examples are sorted by length together; 1: no sorting, more padding.
+    config.bucket_window = 32
+    # Labelled train examples to use, drawn by the seed; 0: all.
+    config.num_train_examples = 0
+    return config
+
+
+def num_batches_per_epoch(num_examples: int, batch_size: int) -> int:
+    """Returns ceil(num_examples / batch_size): the last batch of an epoch may be uneven and is padded."""
+    if num_examples < 1 or batch_size < 1:
+        raise ValueError(f"expected at least one example and batch_size >= 1, got {num_examples} and {batch_size}")
+    return -(-num_examples // batch_size)
+
+
+def epoch_batches(
+    lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int, window: int = 1
+) -> np.ndarray:
+    """Returns the rows of every batch of one epoch: each example once, order a pure function of (seed, epoch).
+
+    With window > 1 the shuffled examples are sorted by length within stretches of `window` batches, then the batches
+    are shuffled: batches of like lengths, and no batch composition or order that repeats from epoch to epoch.
+
+    Args:
+      lengths: int32 [n], tokens of each example.
+      batch_size: rows of a batch.
+      seed: of the run.
+      epoch: counted from 0.
+      window: batches sorted together; 1 is a plain shuffle.
+
+    Returns:
+      int64 [ceil(n / batch_size), batch_size]; -1 fills the one uneven batch.
+    """
+    if window < 1:
+        raise ValueError(f"bucket_window is at least 1 (no sorting), got {window}")
+    num_examples = len(lengths)
+    num_batches = num_batches_per_epoch(num_examples, batch_size)
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(num_examples).astype(np.int64)
+    if window > 1:
+        stretch = np.arange(num_examples) // (window * batch_size)
+        # lexsort is stable: equal lengths stay in shuffled order, and the last key (stretch) is the first criterion.
+        order = order[np.lexsort((np.asarray(lengths)[order], stretch))]
+    rows = np.full(num_batches * batch_size, -1, np.int64)
+    rows[:num_examples] = order
+    rows = rows.reshape(num_batches, batch_size)
+    return rows[rng.permutation(num_batches)] if window > 1 else rows
+
+
+def bucket_length(longest: int, length_buckets: Sequence[int]) -> int:
+    """Returns the smallest bucket that holds `longest` tokens."""
+    fitting = [bucket for bucket in length_buckets if bucket >= longest]
+    if not fitting:
+        largest = max(length_buckets, default=0)
+        raise ValueError(
+            f"an example has {longest} tokens and the largest of data.length_buckets is {largest}; "
+            f"add a bucket of {longest} or lower data.max_length"
+        )
+    return int(min(fitting))
+
+
+def collate(
+    examples: Examples,
+    indices: np.ndarray,
+    *,
+    batch_size: int,
+    length_buckets: Sequence[int],
+    pad_token_id: int,
+    num_examples: int | None = None,
+    length: int | None = None,
+) -> Batch:
+    """Returns the batch of rows `indices`, padded to `batch_size` rows and to a length bucket.
+
+    Args:
+      examples: split that the rows are of.
+      indices: int [<= batch_size]; -1 is a padding row.
+      batch_size: rows of the batch.
+      length_buckets: allowed lengths.
+      pad_token_id: fills `input_ids`.
+      num_examples: example id of padding rows, out of range of the split on purpose; len(examples) by default.
+      length: padded length, where it was chosen from more rows than these (the global batch of several processes).
+
+    Returns:
+      Batch as in data/batch.py, without teacher outputs.
+    """
+    num_examples = len(examples) if num_examples is None else num_examples
+    if len(indices) > batch_size:
+        raise ValueError(f"expected at most batch_size {batch_size} rows, got {len(indices)}")
+    rows = np.full(batch_size, -1, np.int64)
+    rows[: len(indices)] = indices
+    is_real = rows >= 0
+    safe = np.where(is_real, rows, 0)
+    starts = examples.offsets[safe]
+    lengths = np.where(is_real, examples.offsets[safe + 1] - starts, 0)
+    if length is None:
+        length = bucket_length(int(lengths.max(initial=0)), length_buckets)
+
+    columns = np.arange(length)
+    is_token = columns < lengths[:, None]
+    flat = (starts[:, None] + columns)[is_token]
+    input_ids = np.full((batch_size, length), pad_token_id, np.int32)
+    input_ids[is_token] = examples.tokens[flat]
+    token_type_ids = np.zeros((batch_size, length), np.int32)
+    token_type_ids[is_token] = examples.token_types[flat]
+
+    is_labelled = is_real & examples.is_labelled[safe]
+    return {
+        "input_ids": input_ids,
+        "attention_mask": is_token.astype(np.int32),
+        "token_type_ids": token_type_ids,
+        "labels": np.where(is_labelled, examples.labels[safe], 0).astype(examples.labels.dtype),
+        "label_mask": is_labelled.astype(np.float32),
+        "example_mask": is_real.astype(np.float32),
+        "example_ids": np.where(is_real, rows, num_examples).astype(np.int32),
+        "text_ids": np.where(is_real, examples.text_ids[safe], -1).astype(np.int32),
+    }
+
+
+def train_batches(
+    examples: Examples,
+    *,
+    batch_size: int,
+    length_buckets: Sequence[int],
+    pad_token_id: int,
+    seed: int,
+    window: int,
+    start_step: int,
+    num_steps: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    extra: Mapping[str, np.ndarray] | None = None,
+    num_threads: int = 2,
+) -> Iterator[Batch]:
+    """Returns the batches of steps start_step .. num_steps - 1, epoch after epoch, read ahead in threads by grain.
+
+    Args:
+      examples: train split.
+      batch_size: rows of the global batch, over all processes.
+      length_buckets: allowed lengths; chosen from the global batch, so that all processes have the same shapes.
+      pad_token_id: fills `input_ids`.
+      seed: with the step, all that the batches depend on.
+      window: see `epoch_batches`.
+      start_step: first step; resuming costs nothing more than starting.
+      num_steps: end of the run, counted from step 0.
+      process_index: whose rows of the global batch to return.
+      process_count: processes that share the global batch.
+      extra: name -> [n, ...] arrays by example id (such as teacher_logits) that join the batch; zeros on padding rows.
+      num_threads: of grain; 0 computes in the caller's thread.
+
+    Returns:
+      Iterator of Batch with batch_size / process_count rows.
+    """
+    import grain
+
+    local = _local_rows(batch_size, process_index, process_count)
+    lengths = examples.lengths
+    per_epoch = num_batches_per_epoch(len(examples), batch_size)
+    extra = dict(extra or {})
+    for name, values in extra.items():
+        if len(values) != len(examples):
+            raise ValueError(f"extra {name!r} needs one row an example: expected {len(examples)}, got {len(values)}")
+
+    # Threads work on neighbouring steps: two epochs are enough at any time.
+    @functools.lru_cache(maxsize=2)
+    def rows_of_epoch(epoch: int) -> np.ndarray:
+        return epoch_batches(lengths, batch_size, seed=seed, epoch=epoch, window=window)
+
+    def batch_of_step(step: int) -> Batch:
+        epoch, position = divmod(int(step), per_epoch)
+        rows = rows_of_epoch(epoch)[position]
+        batch = _global_collate(examples, rows, local, lengths, length_buckets, pad_token_id)
+        for name, values in extra.items():
+            batch[name] = _gather(values, rows[local])
+        return batch
+
+    steps = grain.MapDataset.range(min(start_step, num_steps), num_steps).map(batch_of_step)
+    read_options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=8 if num_threads else 0)
+    return iter(steps.to_iter_dataset(read_options=read_options))
+
+
+def eval_batches(
+    examples: Examples,
+    *,
+    batch_size: int,
+    length_buckets: Sequence[int],
+    pad_token_id: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Yields every example exactly once, shortest first; `example_ids` tell the place in the split.
+
+    Args:
+      examples: split to go through.
+      batch_size: rows of the global batch, over all processes.
+      length_buckets: allowed lengths.
+      pad_token_id: fills `input_ids`.
+      process_index: whose rows of each global batch to yield.
+      process_count: processes that share them.
+    """
+    local = _local_rows(batch_size, process_index, process_count)
+    lengths = examples.lengths
+    rows = np.full(num_batches_per_epoch(len(examples), batch_size) * batch_size, -1, np.int64)
+    rows[: len(examples)] = np.argsort(lengths, kind="stable")
+    for batch_rows in rows.reshape(-1, batch_size):
+        yield _global_collate(examples, batch_rows, local, lengths, length_buckets, pad_token_id)
+
+
+def real_token_share(
+    examples: Examples, *, batch_size: int, length_buckets: Sequence[int], seed: int = 0, window: int = 1
+) -> float:
+    """Returns the share of real tokens among all padded positions of epoch 0: 1 is no padding at all."""
+    rows = epoch_batches(examples.lengths, batch_size, seed=seed, epoch=0, window=window)
+    longest = np.where(rows >= 0, examples.lengths[rows], 0).max(axis=1)
+    cells = sum(batch_size * bucket_length(int(length), length_buckets) for length in longest)
+    return float(examples.offsets[-1]) / cells
+
+
+def _local_rows(batch_size: int, process_index: int, process_count: int) -> slice:
+    if batch_size % process_count:
+        lower = batch_size - batch_size % process_count
+        raise ValueError(
+            f"batch_size {batch_size} is not divisible by {process_count} processes; "
+            f"use {lower or process_count} or {lower + process_count}"
+        )
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process_index is in 0..{process_count - 1}, got {process_index}")
+    share = batch_size // process_count
+    return slice(process_index * share, (process_index + 1) * share)
+
+
+def _global_collate(examples, rows, local, lengths, length_buckets, pad_token_id) -> Batch:
+    """Collates rows[local] at the length of the whole batch."""
+    longest = int(lengths[rows[rows >= 0]].max(initial=0))
+    return collate(
+        examples,
+        rows[local],
+        batch_size=local.stop - local.start,
+        length_buckets=length_buckets,
+        pad_token_id=pad_token_id,
+        length=bucket_length(longest, length_buckets),
+    )
+
+
+def _gather(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Returns values[rows] with zeros where rows is -1."""
+    gathered = np.array(values[np.where(rows >= 0, rows, 0)])
+    gathered[rows < 0] = 0
+    return gathered

@@ -1,0 +1,215 @@
+"""Fast tokenizers: read from a folder or the hub, applied to whole splits at once, or trained on the spot."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+# Texts of one call to the tokenizer: its working set is ~100 bytes a token, freed between calls.
+_TEXTS_PER_CALL = 16384
+_WORDPIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def load_tokenizer(path_or_name: str | os.PathLike):
+    """Returns the fast transformers tokenizer of a local folder or of a hub name. Code of the repository is never run.
+
+    Raises:
+      FileNotFoundError: the folder or its tokenizer files are missing, or the hub has no such model (or no network).
+      ValueError: the tokenizer has no fast implementation or no pad token.
+    """
+    from transformers import AutoTokenizer
+
+    name = os.fspath(path_or_name)
+    folder = Path(name)
+    if folder.is_dir():
+        _check_folder(folder)
+    elif folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or folder.exists():
+        raise FileNotFoundError(
+            f"no tokenizer folder {name}: expected a folder with tokenizer.json (and tokenizer_config.json), "
+            "or a hub name such as roberta-base"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"no tokenizer {name!r}: it is no local folder and could not be had from the hub ({_first_line(error)}); "
+            "give a local folder, or a hub name where there is a network"
+        ) from error
+    if not tokenizer.is_fast:
+        raise ValueError(f"tokenizer {name!r} has no fast implementation; save it as tokenizer.json with `tokenizers`")
+    if tokenizer.pad_token_id is None:
+        raise ValueError(f"tokenizer {name!r} has no pad token; set pad_token in its tokenizer_config.json")
+    return tokenizer
+
+
+def encode(
+    tokenizer, texts_a: Sequence[str], texts_b: Sequence[str] | None, max_length: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Returns all texts (pairs) as token ids with specials, cut to max_length; of a pair the longer text is cut first.
+
+    Args:
+      tokenizer: fast transformers tokenizer.
+      texts_a: n texts.
+      texts_b: n second texts of pairs, or None.
+      max_length: tokens of an example at most, specials included.
+
+    Returns:
+      (tokens int32 [total], token_types int8 [total], offsets int64 [n + 1], number of texts that were cut). Token
+      types are zeros where the model has none (RoBERTa).
+    """
+    num_special = tokenizer.num_special_tokens_to_add(pair=texts_b is not None)
+    if max_length <= num_special:
+        raise ValueError(f"max_length {max_length} leaves no room for text beside {num_special} special tokens")
+    has_types = "token_type_ids" in tokenizer.model_input_names
+    tokens, types, lengths, num_truncated = [], [], [], 0
+    for start in range(0, len(texts_a), _TEXTS_PER_CALL):
+        part = slice(start, start + _TEXTS_PER_CALL)
+        encodings = tokenizer(
+            list(texts_a[part]),
+            None if texts_b is None else list(texts_b[part]),
+            truncation="longest_first",
+            max_length=max_length,
+            padding=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        ).encodings
+        ids = [encoding.ids for encoding in encodings]
+        counts = np.fromiter(map(len, ids), np.int64, len(ids))
+        total = int(counts.sum())
+        lengths.append(counts)
+        tokens.append(np.fromiter(itertools.chain.from_iterable(ids), np.int32, total))
+        if has_types:
+            type_ids = itertools.chain.from_iterable(encoding.type_ids for encoding in encodings)
+            types.append(np.fromiter(type_ids, np.int8, total))
+        else:
+            types.append(np.zeros(total, np.int8))
+        num_truncated += sum(bool(encoding.overflowing) for encoding in encodings)
+    offsets = np.zeros(len(texts_a) + 1, np.int64)
+    if len(texts_a):
+        np.cumsum(np.concatenate(lengths), out=offsets[1:])
+    tokens = np.concatenate(tokens) if tokens else np.zeros(0, np.int32)
+    types = np.concatenate(types) if types else np.zeros(0, np.int8)
+    return tokens, types, offsets, num_truncated
+
+
+def train_wordpiece(texts: Iterable[str], vocab_size: int):
+    """Returns a lower-casing WordPiece tokenizer in BERT's layout ([PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, [MASK] 4).
+
+    Args:
+      texts: to learn the pieces from.
+      vocab_size: pieces at most, specials included; fewer where the texts do not have them.
+
+    Returns:
+      transformers PreTrainedTokenizerFast; the same texts give the same pieces and ids, in any order of the texts.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    counts: dict[str, int] = {}
+    for text in texts:
+        for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text)):
+            counts[word] = counts.get(word, 0) + 1
+    pieces = _learn_pieces(counts, vocab_size - len(_WORDPIECE_SPECIALS))
+    vocab = {piece: i for i, piece in enumerate([*_WORDPIECE_SPECIALS, *pieces])}
+    backend = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]", continuing_subword_prefix="##"))
+    backend.normalizer = normalizer
+    backend.pre_tokenizer = pre_tokenizer
+    backend.decoder = decoders.WordPiece(prefix="##")
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", vocab["[CLS]"]), ("[SEP]", vocab["[SEP]"])],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+def save_tokenizer(tokenizer, folder: str | os.PathLike) -> None:
+    """Writes tokenizer.json, tokenizer_config.json and what else the tokenizer has into `folder`."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(os.fspath(folder))
+
+
+def _learn_pieces(counts: dict[str, int], num_pieces: int) -> list[str]:
+    """Returns the alphabet (most frequent first), then merged pieces in the order of merging.
+
+    Byte-pair merging as the `tokenizers` trainer does it, written out because that trainer goes through hash maps and
+    gives another vocabulary at every run (tokenizers 0.23.3). Ties are broken by the pieces' text.
+    """
+    words = sorted(counts)
+    splits = [[word[0], *("##" + character for character in word[1:])] for word in words]
+    alphabet: dict[str, int] = {}
+    for word, pieces in zip(words, splits, strict=True):
+        for piece in pieces:
+            alphabet[piece] = alphabet.get(piece, 0) + counts[word]
+    learned = sorted(alphabet, key=lambda piece: (-alphabet[piece], piece))[: max(num_pieces, 0)]
+    known = set(learned)
+
+    pair_counts: dict[tuple[str, str], int] = {}
+    where: dict[tuple[str, str], set[int]] = {}
+    for i, pieces in enumerate(splits):
+        for pair in itertools.pairwise(pieces):
+            pair_counts[pair] = pair_counts.get(pair, 0) + counts[words[i]]
+            where.setdefault(pair, set()).add(i)
+    while len(learned) < num_pieces and pair_counts:
+        best = min(pair_counts, key=lambda pair: (-pair_counts[pair], pair))
+        merged = best[0] + best[1].removeprefix("##")
+        if merged not in known:  # two pairs can make the same piece
+            known.add(merged)
+            learned.append(merged)
+        for i in where[best].copy():
+            _count_pairs(splits[i], i, -counts[words[i]], pair_counts, where)
+            splits[i] = _merge(splits[i], best, merged)
+            _count_pairs(splits[i], i, counts[words[i]], pair_counts, where)
+    return learned
+
+
+def _count_pairs(pieces, word_index, count, pair_counts, where) -> None:
+    for pair in itertools.pairwise(pieces):
+        pair_counts[pair] = pair_counts.get(pair, 0) + count
+        if count > 0:
+            where.setdefault(pair, set()).add(word_index)
+        else:
+            where[pair].discard(word_index)
+            if not pair_counts[pair]:
+                del pair_counts[pair]
+
+
+def _merge(pieces: list[str], pair: tuple[str, str], merged: str) -> list[str]:
+    result: list[str] = []
+    i = 0
+    while i < len(pieces):
+        if i + 1 < len(pieces) and (pieces[i], pieces[i + 1]) == pair:
+            result.append(merged)
+            i += 2
+        else:
+            result.append(pieces[i])
+            i += 1
+    return result
+
+
+def _check_folder(folder: Path) -> None:
+    needed = ("tokenizer.json", "vocab.txt", "vocab.json")
+    if not any((folder / name).is_file() for name in needed):
+        present = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
+        raise FileNotFoundError(
+            f"no tokenizer in {folder}: expected tokenizer.json (or vocab.txt, or vocab.json with merges.txt), found "
+            f"{present}; copy the model's tokenizer files there"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

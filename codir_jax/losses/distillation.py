@@ -1,0 +1,112 @@
+"""Losses of a student against a teacher's outputs: soft targets, regression, hidden states.
+
+Every function returns one value per example in float32, whatever the input dtype; the caller takes the
+mask-weighted mean. Teacher values are targets: no gradient flows into them.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def soft_target_loss(student_logits: jax.Array, teacher_logits: jax.Array, temperature: float) -> jax.Array:
+    """Divergence from the teacher's softened classes, T^2 KL(teacher || student).
+
+        T^2 * sum_c p_T(c) (log p_T(c) - log p_S(c)),   p = softmax(z / T)
+
+    T^2 keeps the gradient's size independent of T (Hinton et al., 2015, section 2).
+
+    Args:
+        student_logits: float [..., C].
+        teacher_logits: float [..., C].
+        temperature: T > 0.
+
+    Returns:
+        float32 [...], >= 0 up to rounding.
+
+    Raises:
+        ValueError: the two shapes differ.
+    """
+    _check_same_shape("student_logits", student_logits, "teacher_logits", teacher_logits, _CLASSES_HINT)
+    student = jax.nn.log_softmax(_float32(student_logits) / temperature)
+    teacher = jax.lax.stop_gradient(jax.nn.log_softmax(_float32(teacher_logits) / temperature))
+    return jnp.square(temperature) * jnp.sum(jnp.exp(teacher) * (teacher - student), axis=-1)
+
+
+def regression_loss(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    """Squared error of squeezed predictions against labels or a teacher's predictions.
+
+    The released code broadcast [B] against [B, 1] here and summed a [B, B] table; unequal shapes are refused.
+
+    Args:
+        predictions: float [B].
+        targets: float [B].
+
+    Returns:
+        float32 [B].
+
+    Raises:
+        ValueError: the two shapes differ.
+    """
+    _check_same_shape("predictions", predictions, "targets", targets, "squeeze the class axis of size 1")
+    return jnp.square(_float32(predictions) - jax.lax.stop_gradient(_float32(targets)))
+
+
+def normalized_l2(student: jax.Array, teacher: jax.Array) -> jax.Array:
+    """Squared distance between unit-length hidden states, mean over matched layers (PKD).
+
+        1/M sum_m || s_m / ||s_m|| - t_m / ||t_m|| ||^2
+
+    Reference: Sun et al., Patient Knowledge Distillation, 2019, equation 7 (there a sum over layers; the mean
+    keeps the weight independent of how many layers are matched).
+
+    Args:
+        student: float [B, M, H], pooled hidden states of the M matched layers.
+        teacher: float [B, M, H].
+
+    Returns:
+        float32 [B], in [0, 4]. A zero vector stays zero and gets no gradient.
+
+    Raises:
+        ValueError: the two shapes differ.
+    """
+    _check_same_shape("student", student, "teacher", teacher, _WIDTH_HINT)
+    difference = _unit(_float32(student)) - jax.lax.stop_gradient(_unit(_float32(teacher)))
+    return jnp.mean(jnp.sum(jnp.square(difference), axis=-1), axis=-1)
+
+
+def cosine_distance(student: jax.Array, teacher: jax.Array) -> jax.Array:
+    """1 - cosine of hidden states, mean over matched layers.
+
+    Args:
+        student: float [B, M, H], pooled hidden states of the M matched layers.
+        teacher: float [B, M, H].
+
+    Returns:
+        float32 [B], in [0, 2]. A zero vector counts as orthogonal (1) and gets no gradient.
+
+    Raises:
+        ValueError: the two shapes differ.
+    """
+    _check_same_shape("student", student, "teacher", teacher, _WIDTH_HINT)
+    cosine = jnp.sum(_unit(_float32(student)) * jax.lax.stop_gradient(_unit(_float32(teacher))), axis=-1)
+    return jnp.mean(1.0 - cosine, axis=-1)
+
+
+_CLASSES_HINT = "teacher and student must have the same classes"
+_WIDTH_HINT = "a narrower student needs the projected features of the contrastive term instead"
+
+
+def _float32(x: jax.Array) -> jax.Array:
+    return jnp.asarray(x, jnp.float32)
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    """Rows of unit length, float32 [..., H]; the inner `where` makes a zero row's gradient zero, not NaN."""
+    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    is_zero = square == 0.0
+    return jnp.where(is_zero, 0.0, x / jnp.sqrt(jnp.where(is_zero, 1.0, square)))
+
+
+def _check_same_shape(name_a: str, a: jax.Array, name_b: str, b: jax.Array, hint: str) -> None:
+    if jnp.shape(a) != jnp.shape(b):
+        raise ValueError(f"{name_a} has shape {jnp.shape(a)} but {name_b} has shape {jnp.shape(b)}: {hint}")

@@ -1,0 +1,273 @@
+"""The command line: `codir VERB ...`, the only place with flags."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+VERBS = {
+    "compress": "the whole job: fine-tune the teacher where needed, distil, evaluate, export, report",
+    "train": "one stage from its config",
+    "evaluate": "task metrics of a model on a split",
+    "predict": "labels and probabilities of texts, or GLUE submission files",
+    "export": "a Hugging Face folder with a parity verdict",
+}
+EPILOGS = {
+    "compress": """examples:
+  codir compress --teacher=roberta-base --train=train.tsv --dev=dev.tsv --layers=6 --output=runs/mine
+  codir compress --teacher=roberta-base --task=sst2 --layers=6 --output=runs/sst2
+  codir compress --demo --compare=finetune,distill --output=runs/quickstart
+
+Stopped, the same command goes on where it was. --config.KEY=VALUE changes the distillation,
+--teacher_config.KEY=VALUE the fine-tuning of the teacher, e.g. --config.train.total_epochs=10.""",
+    "train": """examples:
+  codir train --config=configs/codir/finetune_distill.py:sst2 --config.teacher.path=runs/teacher --workdir=runs/student
+  codir train --config=configs/codir/finetune_teacher.py:tiny --workdir=runs/tiny
+  codir train --config=runs/student/config.json --workdir=runs/again
+
+--config.KEY=VALUE overrides a field; a saved config.json repeats its run.""",
+    "evaluate": """examples:
+  codir evaluate --model=runs/student --split=dev
+  codir evaluate --model=FOLDER --config=configs/codir/finetune_distill.py:rte --config.data.glue_dir=glue""",
+    "predict": """examples:
+  echo 'a charming and often affecting journey' | codir predict --model=runs/student
+  codir predict --model=runs/student --input=texts.tsv --text_column=sentence --output=answers.jsonl
+  codir predict --model=runs/student --glue_submission=submission --config=configs/codir/finetune_distill.py:cola""",
+    "export": """example:
+  codir export --model=runs/student --output=my-small-model""",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of every verb."""
+    top = argparse.ArgumentParser(prog="codir", description="Compress BERT and RoBERTa by contrastive distillation.")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    add = {}
+    for name, text in VERBS.items():
+        add[name] = verbs.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=EPILOGS[name],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+    compress = add["compress"]
+    compress.add_argument("--output", required=True, help="folder of the job: stages, report, export")
+    compress.add_argument("--teacher", default="", help="Hugging Face folder, workdir or hub name of the big model")
+    compress.add_argument("--layers", type=int, default=0, help="layers of the student (default: half)")
+    compress.add_argument("--train", default="", help="your .tsv, .csv or .jsonl with a header line")
+    compress.add_argument("--dev", default="", help="likewise, to choose and report by")
+    compress.add_argument("--test", default="", help="likewise, reported if it has labels")
+    compress.add_argument("--unlabelled", default="", help="texts of your domain without labels (.txt, .tsv, ...)")
+    compress.add_argument("--text_column", default="sentence", help="(default: %(default)s)")
+    compress.add_argument("--text_pair_column", default="", help="second text, for tasks on pairs")
+    compress.add_argument("--label_column", default="label", help="(default: %(default)s)")
+    compress.add_argument("--regression", action="store_true", help="labels are numbers, not class names")
+    compress.add_argument("--task", default="", help="a GLUE task instead of your files: cola, sst2, ...")
+    compress.add_argument("--glue_dir", default="", help="GLUE in the official layout; empty: download")
+    compress.add_argument("--demo", action="store_true", help="the embedded task and a small teacher from scratch")
+    compress.add_argument("--compare", default="", help="methods to train as well: finetune, distill, l2, released")
+    compress.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+
+    train = add["train"]
+    train.add_argument("--config", required=True, help="PATH.py[:ARG,ARG] or a saved config.json")
+    train.add_argument("--workdir", required=True, help="folder of the run; an unfinished run in it is resumed")
+
+    evaluate = add["evaluate"]
+    evaluate.add_argument("--model", required=True, help="workdir, Hugging Face folder or hub name")
+    evaluate.add_argument("--config", default="", help="names the data (default: the workdir's config.json)")
+    evaluate.add_argument("--split", default="dev", help="(default: %(default)s)")
+
+    predict = add["predict"]
+    predict.add_argument("--model", required=True, help="workdir, Hugging Face folder or hub name")
+    predict.add_argument("--input", default="-", help=".txt (one text a line), .tsv, .csv, .jsonl, or - (default)")
+    predict.add_argument("--output", default="-", help="JSON lines (default: standard output)")
+    predict.add_argument("--text_column", default="sentence", help="(default: %(default)s)")
+    predict.add_argument("--text_pair_column", default="", help="second text, for models of pairs")
+    predict.add_argument("--batch_size", type=int, default=32, help="(default: %(default)s)")
+    predict.add_argument("--glue_submission", default="", help="folder for the leaderboard's TSV files of the task")
+    predict.add_argument("--config", default="", help="names the GLUE task (default: the workdir's config.json)")
+
+    export = add["export"]
+    export.add_argument("--model", required=True, help="workdir or Hugging Face folder")
+    export.add_argument("--output", required=True, help="folder to write")
+    return top
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, list[tuple[str, str]]]]:
+    """(other arguments, {"config": [(key, text)], "teacher_config": [...]})."""
+    rest, overrides = [], {"config": [], "teacher_config": []}
+    arguments = list(arguments)
+    while arguments:
+        argument = arguments.pop(0)
+        name, dot, key = argument.removeprefix("--").partition(".")
+        if not (argument.startswith("--") and dot and name in overrides):
+            rest.append(argument)
+            continue
+        key, equals, text = key.partition("=")
+        if not equals:
+            if not arguments:
+                raise ValueError(f"{argument} has no value; write {argument}=VALUE")
+            text = arguments.pop(0)
+        overrides[name].append((key, text))
+    return rest, overrides
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a verb; returns the exit status: 0 done, 2 bad input, 3 non-finite loss, 130 Ctrl-C, 143 SIGTERM."""
+    _set_environment()
+    try:
+        rest, overrides = split_overrides(sys.argv[1:] if arguments is None else arguments)
+        flags = parser().parse_args(rest)
+        for name, given in overrides.items():
+            allowed = {"config": ("compress", "train", "evaluate", "predict"), "teacher_config": ("compress",)}[name]
+            if given and flags.verb not in allowed:
+                raise ValueError(f"--{name}.{given[0][0]}: `codir {flags.verb}` takes no --{name}")
+        return {"compress": _compress, "train": _train, "evaluate": _evaluate, "predict": _predict, "export": _export}[
+            flags.verb
+        ](flags, overrides)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # `codir predict ... | head`
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        stopped_by = getattr(error, "signal_number", None)
+        if stopped_by is None:
+            raise
+        print(f"{error}; the same command goes on from there", file=sys.stderr)
+        return 128 + stopped_by
+
+
+def _set_environment() -> None:
+    """Compiled programs are kept between runs; libraries keep their advice to themselves. Yours stands if it is set."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "codir_jax" / "compiled"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+def _train(flags, overrides) -> int:
+    from codir_jax import config as config_lib
+
+    config = config_lib.load(flags.config, overrides["config"])
+    from codir_jax import run
+
+    results = run.run(config, flags.workdir)
+    if results["dev"]:
+        scores = "  ".join(f"{k} {v:.4f}" for k, v in results["dev"].items())
+        print(f"best dev, step {results['best_step']}: {scores}")
+    print(f"written: {flags.workdir}/best, {flags.workdir}/results.json")
+    return 0
+
+
+def _compress(flags, overrides) -> int:
+    from codir_jax.compress import compress
+
+    compress(
+        flags.teacher,
+        flags.train,
+        flags.dev,
+        output=flags.output,
+        layers=flags.layers,
+        test=flags.test,
+        unlabelled=flags.unlabelled,
+        text_column=flags.text_column,
+        text_pair_column=flags.text_pair_column,
+        label_column=flags.label_column,
+        regression=flags.regression,
+        task=flags.task,
+        glue_dir=flags.glue_dir,
+        demo=flags.demo,
+        compare=tuple(name for name in flags.compare.split(",") if name),
+        seed=flags.seed,
+        overrides=overrides["config"],
+        teacher_overrides=overrides["teacher_config"],
+    )
+    return 0
+
+
+def _data_config(flags, overrides):
+    """The config that names the data: --config, else the one saved in the model's workdir."""
+    from codir_jax import config as config_lib
+
+    saved = Path(flags.model) / "config.json"
+    if flags.config:
+        return config_lib.load(flags.config, overrides["config"])
+    if (Path(flags.model) / "best").is_dir() and saved.exists():
+        return config_lib.load(str(saved), overrides["config"])
+    raise ValueError("--config is needed to name the data, e.g. --config=configs/codir/finetune_distill.py:cola")
+
+
+def _evaluate(flags, overrides) -> int:
+    from codir_jax import predictor
+
+    config = _data_config(flags, overrides)
+    model = predictor.load(flags.model, batch_size=config.data.eval_batch_size)
+    scores = model.evaluate(config, flags.split)
+    print(json.dumps({"model": flags.model, "task": config.data.name, "split": flags.split, **scores}))
+    return 0
+
+
+def _predict(flags, overrides) -> int:
+    from codir_jax import predictor
+
+    model = predictor.load(flags.model, batch_size=flags.batch_size)
+    if flags.glue_submission:
+        from codir_jax.evaluate import glue_submission
+
+        config = _data_config(flags, overrides)
+        data = model.read_data(config)
+        for path in glue_submission.write(flags.glue_submission, config.data.name, data, model.logits):
+            print(f"written: {path}")
+        return 0
+    lines = _read_texts(flags)
+    with sys.stdout if flags.output == "-" else open(flags.output, "w", encoding="utf-8") as file:
+        for answer in predictor.predict_lines(model, lines):
+            file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    return 0
+
+
+def _read_texts(flags):
+    """(text, second text or None) of each line of standard input or a file."""
+    if flags.input != "-" and not flags.input.endswith(".txt"):
+        from codir_jax.data import delimited
+        from codir_jax.data.batch import DataError
+
+        columns = [c for c in (flags.text_column, flags.text_pair_column) if c]
+        problems: list[str] = []
+        table = delimited.read_table(Path(flags.input), columns, problems)
+        if problems:
+            raise DataError(problems)
+        seconds = table.columns[columns[1]] if len(columns) > 1 else [None] * len(table.lines)
+        return zip(table.columns[columns[0]], seconds, strict=True)
+    if flags.text_pair_column:
+        raise ValueError("pairs need --input with columns: a .tsv, .csv or .jsonl file")
+    if flags.input != "-" and not Path(flags.input).is_file():
+        raise FileNotFoundError(f"--input {flags.input} does not exist")
+    file = sys.stdin if flags.input == "-" else open(flags.input, encoding="utf-8")
+    return ((line.rstrip("\n"), None) for line in file if line.strip())
+
+
+def _export(flags, overrides) -> int:
+    del overrides
+    from codir_jax.compress import export_model
+
+    print(export_model(flags.model, flags.output))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

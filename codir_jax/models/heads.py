@@ -1,0 +1,134 @@
+"""Heads on the encoder: sequence classification or regression, and masked LM.
+
+Both families use one parameter tree: {"encoder", "pooler", "classifier"} or {"encoder", "transform",
+"transform_norm", "decoder_bias"}. RoBERTa's `classifier.dense` is a pooler by another name: it differs from BERT's
+in the dropout before it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from codir_jax.models.outputs import ModelOutput
+from codir_jax.models.transformer import (
+    ACTIVATIONS,
+    Dropout,
+    Encoder,
+    TransformerConfig,
+    dense,
+    layer_norm,
+)
+
+HEADS = ("classification", "masked_lm")
+
+
+class SequenceClassifier(nn.Module):
+    """Logits from the first token. Regression is `num_labels=1`.
+
+    BERT: pooler, tanh, dropout, classifier. RoBERTa: dropout, dense, tanh, dropout, out_proj.
+    """
+
+    config: TransformerConfig
+    num_labels: int
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self) -> None:
+        c = self.config
+        rate = c.hidden_dropout if c.classifier_dropout is None else c.classifier_dropout
+        self.encoder = Encoder(c, self.dtype)
+        # The head is a few rows: float32 costs nothing there and keeps logits exact under bfloat16.
+        self.pooler = dense(c, c.hidden_size, ("embed", "pooled"), None, jnp.float32)
+        self.classifier = dense(c, self.num_labels, ("pooled", "classes"), None, jnp.float32)
+        self.dropout = Dropout(rate)
+
+    def __call__(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        token_type_ids: jax.Array,
+        *,
+        deterministic: bool = True,
+    ) -> ModelOutput:
+        """Logits float32 [batch, num_labels] and all hidden states; arguments as in `Encoder`."""
+        encoded = self.encoder(input_ids, attention_mask, token_type_ids, deterministic=deterministic)
+        x = encoded.hidden_states[-1][:, 0].astype(jnp.float32)
+        if self.config.family == "roberta":
+            x = self.dropout(x, deterministic)
+        x = self.dropout(jnp.tanh(self.pooler(x)), deterministic)
+        return ModelOutput(logits=self.classifier(x), hidden_states=encoded.hidden_states)
+
+
+class MaskedLM(nn.Module):
+    """Logits over the vocabulary, decoder tied to the word embedding."""
+
+    config: TransformerConfig
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self) -> None:
+        c = self.config
+        self.encoder = Encoder(c, self.dtype)
+        self.transform = dense(c, c.hidden_size, ("embed", "pooled"), None, self.dtype)
+        self.transform_norm = layer_norm(c, "pooled", None)
+        bias_init = nn.with_logical_partitioning(nn.initializers.zeros_init(), ("vocab",))
+        self.decoder_bias = self.param("decoder_bias", bias_init, (c.vocab_size,))
+
+    def __call__(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        token_type_ids: jax.Array,
+        *,
+        positions: jax.Array | None = None,
+        deterministic: bool = True,
+    ) -> ModelOutput:
+        """Logits and all hidden states.
+
+        Args:
+            input_ids, attention_mask, token_type_ids, deterministic: as in `Encoder`.
+            positions: int32 [batch, p], the columns to predict; None for all. With 15 % of the tokens masked,
+                gathering first saves most of the [batch, seq, vocab] product.
+
+        Returns:
+            logits float32 [batch, p, vocab], or [batch, seq, vocab] without `positions`.
+        """
+        encoded = self.encoder(input_ids, attention_mask, token_type_ids, deterministic=deterministic)
+        x = encoded.hidden_states[-1]
+        if positions is not None:
+            x = jnp.take_along_axis(x, positions[..., None], axis=1)
+        # RoBERTa's lm_head is "gelu" whatever hidden_act says; BERT's follows hidden_act (transformers).
+        activation = ACTIVATIONS["gelu" if self.config.family == "roberta" else self.config.hidden_act]
+        x = self.transform_norm(activation(self.transform(x))).astype(self.dtype)
+        logits = self.encoder.attend(x).astype(jnp.float32) + self.decoder_bias
+        return ModelOutput(logits=logits, hidden_states=encoded.hidden_states)
+
+
+def build_model(
+    config: TransformerConfig, head: str = "classification", num_labels: int = 2, dtype: Any = jnp.float32
+) -> SequenceClassifier | MaskedLM:
+    """The module for `head`: "classification" (regression: num_labels 1) or "masked_lm" (num_labels unused)."""
+    if head == "classification":
+        if num_labels < 1:
+            raise ValueError(f"num_labels must be at least 1, got {num_labels}")
+        return SequenceClassifier(config, num_labels, jnp.dtype(dtype))
+    if head == "masked_lm":
+        return MaskedLM(config, jnp.dtype(dtype))
+    raise ValueError(f"unknown head {head!r}; known: {', '.join(HEADS)}")
+
+
+def init_params(model: SequenceClassifier | MaskedLM, rng: jax.Array) -> dict:
+    """Fresh float32 weights in logical-axis boxes: normal(0, initializer_range), zero biases, unit norms.
+
+    Pure: `jax.eval_shape(functools.partial(init_params, model), rng)` gives shapes with their axes, and
+    `sharding.rules.unbox` the plain nested dict.
+    """
+    ids = jnp.zeros((1, 1), jnp.int32)
+    return model.init(rng, ids, jnp.ones_like(ids), jnp.zeros_like(ids))["params"]
+
+
+def abstract_params(model: SequenceClassifier | MaskedLM) -> dict:
+    """Boxed tree of jax.ShapeDtypeStruct: what `init_params` would return, at no cost."""
+    return jax.eval_shape(lambda: init_params(model, jax.random.key(0)))

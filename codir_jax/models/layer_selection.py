@@ -1,0 +1,136 @@
+"""Which teacher layers a student starts from, and which layers are matched in distillation.
+
+Layers are counted from 1, as in the papers: `hidden_states[l]` is the output of layer l, `hidden_states[0]` the
+embeddings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flax import traverse_util
+
+START_RULES = ("uniform", "first", "last")
+MATCH_RULES = ("uniform", "skip_last", "last")
+
+
+def select_layers(rule: str, num_teacher: int, num_student: int) -> tuple[int, ...]:
+    """The teacher layer that each student layer starts from, counted from 1.
+
+    Args:
+        rule: "uniform": floor(i T / S) for i = 1..S, evenly spaced and ending at the teacher's last layer (12 -> 6:
+            2, 4, ..., 12); "first": 1..S; "last": T-S+1..T; or a list, "1,3,5".
+        num_teacher, num_student: layers T and S.
+
+    Raises:
+        ValueError: for an unknown rule, a list of another length, or a layer that the teacher does not have.
+    """
+    if rule in START_RULES:
+        if not 1 <= num_student <= num_teacher:
+            raise ValueError(
+                f"a student of {num_student} layers cannot start from a teacher of {num_teacher} by rule {rule!r}; "
+                f"use 1 to {num_teacher} layers, or a list in which layers repeat"
+            )
+        if rule == "first":
+            return tuple(range(1, num_student + 1))
+        if rule == "last":
+            return tuple(range(num_teacher - num_student + 1, num_teacher + 1))
+        return tuple(i * num_teacher // num_student for i in range(1, num_student + 1))
+    try:
+        layers = tuple(int(part) for part in rule.split(","))
+    except ValueError:
+        raise ValueError(
+            f"unknown rule {rule!r} for the student's first weights; known: {', '.join(START_RULES)}, or a list "
+            f"like '2,4,6'"
+        ) from None
+    if len(layers) != num_student:
+        raise ValueError(f"{rule!r} names {len(layers)} teacher layers; the student has {num_student}")
+    for layer in layers:
+        _check(layer, 1, num_teacher, "teacher", rule)
+    return layers
+
+
+def match_layers(spec: str, num_teacher: int, num_student: int) -> tuple[tuple[int, int], ...]:
+    """Pairs (student layer, teacher layer) whose hidden states are compared.
+
+    Args:
+        spec: "uniform": student layer i with teacher layer floor(i T / S), the layer it stands for;
+            "skip_last": with 1 + floor((i-1) T / S), as in CoDIR's released code (12 -> 6: 1, 3, ..., 11);
+            "last": the last with the last, alone; or pairs "1:2,2:4", student first, where 0 is the embeddings.
+        num_teacher, num_student: layers T and S.
+
+    Raises:
+        ValueError: for an unknown name, a pair that does not parse, twice the same pair, or a layer that is not there.
+    """
+    students = range(1, num_student + 1)
+    if spec in MATCH_RULES and spec != "last" and num_student > num_teacher:
+        raise ValueError(
+            f"matches {spec!r} need a student no deeper than its teacher, got {num_student} and {num_teacher} layers; "
+            f"list the pairs, e.g. '1:1,{num_student}:{num_teacher}'"
+        )
+    if spec == "uniform":
+        return tuple((i, i * num_teacher // num_student) for i in students)
+    if spec == "skip_last":
+        return tuple((i, 1 + (i - 1) * num_teacher // num_student) for i in students)
+    if spec == "last":
+        return ((num_student, num_teacher),)
+    pairs = []
+    for part in spec.split(","):
+        try:
+            student, teacher = (int(number) for number in part.split(":"))
+        except ValueError:
+            raise ValueError(
+                f"cannot read {part.strip()!r} in the layer matches {spec!r}; known: {', '.join(MATCH_RULES)}, or "
+                f"pairs student:teacher like '1:2,2:4'"
+            ) from None
+        _check(student, 0, num_student, "student", spec)
+        _check(teacher, 0, num_teacher, "teacher", spec)
+        if (student, teacher) in pairs:
+            raise ValueError(f"the pair {student}:{teacher} is twice in the layer matches {spec!r}")
+        pairs.append((student, teacher))
+    return tuple(pairs)
+
+
+def init_from_teacher(
+    teacher_params: Mapping[str, Any], student_params: Mapping[str, Any], layers: Sequence[int]
+) -> dict[str, Any]:
+    """The student's weights with embeddings, the chosen layers and the head taken from the teacher.
+
+    Args:
+        teacher_params: nested dict of arrays, the tree of a `heads.build_model` module.
+        student_params: the same of the student; only shapes are read where the teacher has the weight. A head
+            weight that the teacher has not, or has for another number of labels, stays the student's own.
+        layers: one teacher layer per student layer, counted from 1 (`select_layers`).
+
+    Raises:
+        ValueError: when an encoder weight differs in shape: a narrower student has nothing to inherit.
+    """
+    teacher = traverse_util.flatten_dict(dict(teacher_params))
+    student = traverse_util.flatten_dict(dict(student_params))
+    depth = len({path[1] for path in student if path[0] == "encoder" and path[1].startswith("layer_")})
+    if len(layers) != depth:
+        raise ValueError(f"{len(layers)} teacher layers {tuple(layers)} for a student of {depth} layers")
+    result = {}
+    for path, own in student.items():
+        source = path
+        if path[0] == "encoder" and path[1].startswith("layer_"):
+            index = layers[int(path[1].removeprefix("layer_"))] - 1
+            source = ("encoder", f"layer_{index}", *path[2:])
+        theirs = teacher.get(source)
+        if theirs is not None and theirs.shape == own.shape:
+            result[path] = theirs
+        elif path[0] == "encoder":
+            got = "nothing" if theirs is None else f"shape {tuple(theirs.shape)}"
+            raise ValueError(
+                f"student weight {'/'.join(path)} has shape {tuple(own.shape)}, the teacher's {'/'.join(source)}: "
+                f"{got}; a student of other sizes starts from random weights, not from the teacher's layers"
+            )
+        else:
+            result[path] = own
+    return traverse_util.unflatten_dict(result)
+
+
+def _check(layer: int, low: int, high: int, side: str, spec: str) -> None:
+    if not low <= layer <= high:
+        raise ValueError(f"{side} layer {layer} in {spec!r} does not exist; the {side} has layers {low} to {high}")

@@ -1,0 +1,26 @@
+"""What a forward pass returns: every intermediate, so that distillation needs no hooks."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+
+
+@flax.struct.dataclass
+class EncoderOutput:
+    """Attributes:
+    hidden_states: num_layers + 1 arrays, float [batch, seq, hidden]: the embeddings, then the output of each layer.
+    """
+
+    hidden_states: tuple[jax.Array, ...]
+
+
+@flax.struct.dataclass
+class ModelOutput:
+    """Attributes:
+    logits: float32 [batch, classes] (classification and regression) or [batch, positions, vocab] (masked LM).
+    hidden_states: as in `EncoderOutput`.
+    """
+
+    logits: jax.Array
+    hidden_states: tuple[jax.Array, ...]

@@ -1,0 +1,74 @@
+"""The one seam of the house: a method is a pair of pure functions, in the manner of an optax transformation."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from codir_jax.data.batch import DatasetInfo
+
+Metrics = dict[str, tuple[jax.Array, jax.Array]]
+
+
+class Objective(NamedTuple):
+    """A training method.
+
+    init(rng, batch) -> (params, frozen, objective_state):
+      `params` is trained, with the student under "student"; `frozen` is never updated and never checkpointed (teacher,
+      tables); `objective_state` is updated without gradient and checkpointed (banks, queues, normalisers).
+    loss(params, frozen, objective_state, batch, rng) -> (loss, (objective_state, metrics)):
+      `loss` float32 scalar; `metrics` name -> (sum, count), so that they add up over steps without bias. `rng` None
+      means deterministic.
+    """
+
+    init: Callable[[jax.Array, Any], tuple[Any, Any, Any]]
+    loss: Callable[[Any, Any, Any, Any, jax.Array | None], tuple[jax.Array, tuple[Any, Metrics]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What a method is made for: models, data and the length of the run.
+
+    Attributes:
+      student: Linen classifier. teacher: likewise, or None where the method has none.
+      info: sizes and classes of the data.
+      labels: float32 or int32 [num_train], the unshuffled train set (labelled rows first, then unlabelled).
+      is_labelled: bool [num_train]. text_ids: int32 [num_train], equal for equal texts.
+      num_steps: length of the run, for schedules of the loss weights.
+    """
+
+    student: Any
+    teacher: Any | None
+    info: DatasetInfo
+    labels: np.ndarray
+    is_labelled: np.ndarray
+    text_ids: np.ndarray
+    num_steps: int
+
+
+def apply_model(model, params, batch, rng: jax.Array | None = None):
+    """The model's output on a batch; dropout is on exactly where an rng is given."""
+    inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
+    if rng is None:
+        return model.apply({"params": params}, *inputs, deterministic=True)
+    return model.apply({"params": params}, *inputs, deterministic=False, rngs={"dropout": rng})
+
+
+def init_model(model, rng: jax.Array, batch):
+    """Randomly initialised parameters of the model (with their logical axis names)."""
+    return model.init(rng, batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])["params"]
+
+
+def masked_sum(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(sum of the masked values, count), both float32 scalars: the form in which metrics add up."""
+    mask = mask.astype(jnp.float32)
+    return jnp.sum(jnp.where(mask > 0, values.astype(jnp.float32), 0.0) * mask), jnp.sum(mask)
+
+
+def mean(sum_and_count: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Mean of a (sum, count) pair; 0 where nothing was counted."""
+    total, count = sum_and_count
+    return total / jnp.maximum(count, 1.0)

@@ -1,0 +1,163 @@
+"""Knowledge distillation: task loss + soft targets, optionally + a distance between hidden states.
+
+    L = w_task * L_task + w_kd * L_KD + w_hidden * L_hidden
+
+every term a mean per example, so that no weight depends on the batch size (Hinton et al. 2015; hidden terms: PKD, Sun et
+al. 2019, and the cosine of DistilBERT, Sanh et al. 2019, here on pooled states).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from codir_jax.losses import distillation
+from codir_jax.losses.task import task_loss
+from codir_jax.models.layer_selection import match_layers
+from codir_jax.objectives.contract import Metrics, Objective, Setting, apply_model, init_model, masked_sum, mean
+from codir_jax.objectives.schedules import check_schedule, scheduled
+
+HIDDEN_LOSSES = {"l2": distillation.normalized_l2, "cosine": distillation.cosine_distance}
+
+
+def term_defaults() -> dict:
+    """Fields of the terms that soft-target methods share."""
+    return {
+        "task_weight": 0.5,  # w_task, on the mean over labelled examples
+        "soft_target_weight": 0.5,  # w_kd, on the mean over all examples, unlabelled ones too
+        "soft_target_temperature": 2.0,  # T of T^2 KL(teacher || student); 2 in the released GLUE runs
+        "task_schedule": "constant",  # multiplier over the run: "constant" or points such as "0%:0 10%:1"
+        "soft_target_schedule": "constant",  # likewise
+        "layer_matches": "uniform",  # "uniform", "skip_last", "last", or pairs student:teacher, "1:2,2:4,3:6"
+        "pooling": "mean",  # of hidden states over tokens: "mean" over real tokens, or the "first" token
+    }
+
+
+def default_config() -> ConfigDict:
+    """Fields of the method."""
+    return ConfigDict(
+        {
+            "name": "distill",
+            **term_defaults(),
+            "hidden_loss": "none",  # "none", "l2" (on unit-normalised pooled states, as in PKD) or "cosine"
+            "hidden_weight": 1.0,  # w_hidden
+            "hidden_schedule": "constant",
+        }
+    )
+
+
+class Views(NamedTuple):
+    """Student and teacher on the same batch: logits [batch, classes], pooled states [batch, matches, width]."""
+
+    student_logits: jax.Array
+    teacher_logits: jax.Array
+    student_pooled: jax.Array
+    teacher_pooled: jax.Array
+
+
+def pool(hidden_states, layers, attention_mask, pooling: str) -> jax.Array:
+    """Pooled states of the chosen layers, float32 [batch, layers, width].
+
+    Args:
+      hidden_states: tuple of float [batch, tokens, width], embeddings first.
+      layers: indices into it.
+      attention_mask: int32 [batch, tokens].
+      pooling: "mean" over real tokens, or "first".
+    """
+    if pooling == "first":
+        pooled = [hidden_states[layer][:, 0].astype(jnp.float32) for layer in layers]
+    else:
+        mask = attention_mask.astype(jnp.float32)
+        weights = mask / jnp.maximum(mask.sum(-1, keepdims=True), 1.0)
+        pooled = [jnp.einsum("btw,bt->bw", hidden_states[layer].astype(jnp.float32), weights) for layer in layers]
+    return jnp.stack(pooled, axis=1)
+
+
+def matches(config: ConfigDict, setting: Setting) -> tuple[tuple[int, int], ...]:
+    """(student layer, teacher layer) pairs, 1-based."""
+    if config.pooling not in ("mean", "first"):
+        raise ValueError(f"objective.pooling must be 'mean' or 'first', got {config.pooling!r}")
+    return match_layers(config.layer_matches, setting.teacher.config.num_layers, setting.student.config.num_layers)
+
+
+def teacher_view(config: ConfigDict, setting: Setting, teacher_params, batch) -> dict[str, jax.Array]:
+    """What a method needs of the teacher: {"teacher_logits" [batch, classes], "teacher_pooled" [batch, matches, width]}.
+
+    Taken from the batch where it was computed before, otherwise by running the teacher, deterministic (no dropout: the
+    released code left it on). No gradient passes: the teacher is a constant.
+    """
+    if "teacher_pooled" in batch:
+        view = {name: batch[name].astype(jnp.float32) for name in ("teacher_logits", "teacher_pooled")}
+    else:
+        output = apply_model(setting.teacher, teacher_params, batch)
+        layers = [teacher for _, teacher in matches(config, setting)]
+        pooled = pool(output.hidden_states, layers, batch["attention_mask"], config.pooling)
+        view = {"teacher_logits": output.logits, "teacher_pooled": pooled}
+    return jax.lax.stop_gradient(view)
+
+
+def compute_views(config, setting: Setting, params, frozen, batch, rng) -> Views:
+    """Runs the student (with dropout where an rng is given) and takes the teacher's view."""
+    output = apply_model(setting.student, params["student"], batch, rng)
+    layers = [student for student, _ in matches(config, setting)]
+    student_pooled = pool(output.hidden_states, layers, batch["attention_mask"], config.pooling)
+    teacher = teacher_view(config, setting, frozen.get("teacher"), batch)
+    return Views(output.logits, teacher["teacher_logits"], student_pooled, teacher["teacher_pooled"])
+
+
+def soft_terms(config, setting: Setting, views: Views, batch, progress) -> tuple[jax.Array, Metrics]:
+    """Weighted task and soft-target terms and their metrics.
+
+    Args:
+      progress: float32 scalar, finished share of the run, for the schedules.
+    """
+    info = setting.info
+    task = masked_sum(task_loss(views.student_logits, batch["labels"], info.is_regression), batch["label_mask"])
+    if info.is_regression:
+        soft_values = distillation.regression_loss(views.student_logits[:, 0], views.teacher_logits[:, 0])
+        agree = {}
+    else:
+        soft_values = distillation.soft_target_loss(
+            views.student_logits, views.teacher_logits, config.soft_target_temperature
+        )
+        same = views.student_logits.argmax(-1) == views.teacher_logits.argmax(-1)
+        agree = {"teacher_agreement": masked_sum(same, batch["example_mask"])}
+    soft = masked_sum(soft_values, batch["example_mask"])
+    total = config.task_weight * scheduled(config.task_schedule, progress) * mean(task)
+    total += config.soft_target_weight * scheduled(config.soft_target_schedule, progress) * mean(soft)
+    return total, {"task_loss": task, "soft_target_loss": soft, **agree}
+
+
+def make(config: ConfigDict, setting: Setting) -> Objective:
+    """The objective; hidden states of different width are joined by a trained linear map of the student's."""
+    for name in ("task_schedule", "soft_target_schedule", "hidden_schedule"):
+        check_schedule(name, config[name])
+    if config.hidden_loss not in ("none", *HIDDEN_LOSSES):
+        raise ValueError(f"objective.hidden_loss must be none, l2 or cosine, got {config.hidden_loss!r}")
+    matches(config, setting)
+    student_width, teacher_width = (m.config.hidden_size for m in (setting.student, setting.teacher))
+    joined = config.hidden_loss != "none" and student_width != teacher_width
+
+    def init(rng, batch):
+        student_rng, teacher_rng, map_rng = jax.random.split(rng, 3)
+        params = {"student": init_model(setting.student, student_rng, batch)}
+        if joined:
+            shape = (student_width, teacher_width)
+            params["hidden_map"] = jax.nn.initializers.lecun_normal()(map_rng, shape, jnp.float32)
+        frozen = {"teacher": init_model(setting.teacher, teacher_rng, batch)}
+        return params, frozen, {"step": jnp.zeros((), jnp.int32)}
+
+    def loss(params, frozen, objective_state, batch, rng):
+        views = compute_views(config, setting, params, frozen, batch, rng)
+        progress = objective_state["step"] / setting.num_steps
+        total, metrics = soft_terms(config, setting, views, batch, progress)
+        if config.hidden_loss != "none":
+            student_pooled = views.student_pooled @ params["hidden_map"] if joined else views.student_pooled
+            values = HIDDEN_LOSSES[config.hidden_loss](student_pooled, views.teacher_pooled)
+            hidden = masked_sum(values, batch["example_mask"])
+            total += config.hidden_weight * scheduled(config.hidden_schedule, progress) * mean(hidden)
+            metrics["hidden_loss"] = hidden
+        return total, ({"step": objective_state["step"] + 1}, metrics)
+
+    return Objective(init, loss)

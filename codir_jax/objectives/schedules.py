@@ -1,0 +1,34 @@
+"""Multipliers of the loss weights over a run, written as text: "constant" or points "0%:0 10%:1 100%:1"."""
+
+import jax
+import jax.numpy as jnp
+
+
+def parse_schedule(text: str) -> tuple[list[float], list[float]]:
+    """(shares of the run in [0, 1], multipliers) of the points in `text`; the value between points is linear."""
+    if text == "constant":
+        return [0.0], [1.0]
+    shares, values = [], []
+    for point in text.split():
+        share, separator, value = point.partition("%:")
+        if not separator:
+            raise ValueError(f"expected points like 10%:1 separated by spaces, got {point!r}")
+        shares.append(float(share) / 100)
+        values.append(float(value))
+    if shares != sorted(shares) or not shares or min(values) < 0:
+        raise ValueError("points must be in ascending order with multipliers of at least 0")
+    return shares, values
+
+
+def check_schedule(name: str, text: str) -> None:
+    """Refuses a schedule that cannot be read, before anything is computed."""
+    try:
+        parse_schedule(text)
+    except ValueError as error:
+        raise ValueError(f"objective.{name}={text!r}: {error}; e.g. 'constant' or '0%:0 10%:1'") from error
+
+
+def scheduled(text: str, progress: jax.Array) -> jax.Array:
+    """The multiplier, float32 scalar, after the share `progress` of the run."""
+    shares, values = parse_schedule(text)
+    return jnp.interp(progress, jnp.asarray(shares), jnp.asarray(values))

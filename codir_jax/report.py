@@ -1,0 +1,97 @@
+"""The report of a compression job: a Markdown table and two plots."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def table(results: dict[str, Any]) -> str:
+    """Markdown table of the models: score, parameters, size, latency, speed-up."""
+    metric = results["primary_metric"]
+    models = results["models"]
+    splits = [split for split in models["teacher"] if isinstance(models["teacher"][split], dict)]
+    splits = [split for split in splits if metric in models["teacher"][split]]
+    header = ["model", "layers", *(f"{split} {metric}" for split in splits)]
+    header += ["parameters", "size", "latency, batch 1", "latency, batch 32", "speed-up"]
+    rows = [header]
+    for row in models.values():
+        rows.append(
+            [
+                row["title"],
+                str(row["num_layers"]),
+                *(f"{row[split][metric]:.4f}" for split in splits),
+                f"{row['parameters'] / 1e6:.2f} M",
+                f"{row['bytes'] / 2**20:.1f} MiB",
+                f"{row['latency']['batch_1_p50_ms']:.1f} ms",
+                f"{row['latency']['batch_32_p50_ms']:.1f} ms",
+                f"{row['speed_up']:.2f}x",
+            ]
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    return "\n".join(lines)
+
+
+def write(folder: Path, results: dict[str, Any]) -> None:
+    """Writes report.md and report.png into the job's folder."""
+    figure_name = "report.png"
+    plot(folder, results, folder / figure_name)
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    text = [
+        f"# Compression of {results['models']['teacher']['folder']} on {results['task']}",
+        "",
+        table(results),
+        "",
+        f"Median latency on {results['devices']}, texts of median length; speed-up at batch 32. Seed {results['seed']}, "
+        f"{results['seconds']:.0f} s of training. One seed: differences of a few points between students are noise.",
+        "",
+        f"Export: `{results['export']}` - {results['parity']}.",
+        "",
+        f"![loss terms and dev score over time; score against latency]({figure_name})",
+        "",
+        f"Made with {versions}.",
+        "",
+    ]
+    (folder / "report.md").write_text("\n".join(text), encoding="utf-8")
+
+
+def plot(folder: Path, results: dict[str, Any], path: Path) -> None:
+    """Three panels: loss terms of the CoDIR student, dev score of all stages, score against latency."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    metric = results["primary_metric"]
+    curves = {name: read_metrics(folder / name / "metrics.jsonl") for name in results["models"]}
+    figure, (losses, scores, trade) = pyplot.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
+    for term in ("loss", "task_loss", "soft_target_loss", "contrastive_loss"):
+        points = [(line["step"], line[term]) for line in curves["paper"] if line.get(term) is not None]
+        if points:
+            losses.plot(*zip(*points, strict=True), label=term.replace("_", " "))
+    losses.set(title="CoDIR student: loss terms", xlabel="step", ylabel="mean per example", yscale="log")
+    losses.legend()
+    for name, lines in curves.items():
+        points = [(line["step"], line[f"dev_{metric}"]) for line in lines if line.get(f"dev_{metric}") is not None]
+        if points:
+            scores.plot(*zip(*points, strict=True), marker="o", markersize=3, label=results["models"][name]["title"])
+    scores.set(title="dev score over time", xlabel="step", ylabel=metric.replace("_", " "))
+    scores.legend()
+    for name, row in results["models"].items():
+        point = (row["latency"]["batch_32_p50_ms"], row["dev"][metric])
+        trade.scatter(*point, s=60, marker="s" if name == "teacher" else "o", label=row["title"])
+    trade.set(
+        title="score against latency", xlabel="ms per batch of 32 (median)", ylabel=f"dev {metric.replace('_', ' ')}"
+    )
+    trade.set_xlim(left=0)
+    trade.legend()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Lines of a metrics.jsonl; none where the stage was not run here."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,147 @@
+"""The loop: batches in, steps, and hooks at their intervals. It knows no method and no data set."""
+
+import dataclasses
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+import jax
+from ml_collections import ConfigDict
+
+from codir_jax.train.metrics import MetricBuffer
+from codir_jax.train.state import TrainState
+
+
+def default_config() -> ConfigDict:
+    """Length of the run and the intervals of its hooks; a duration is given in exactly one unit, the others are -1."""
+    return ConfigDict(
+        {
+            "total_steps": -1,
+            "total_epochs": 3.0,
+            "log_every_steps": 50,
+            "eval_every_steps": -1,
+            "eval_every_epochs": 1.0,
+            "eval_every_percent": -1.0,
+            "checkpoint_every_steps": -1,
+            "checkpoint_every_epochs": 1.0,
+            "checkpoint_every_percent": -1.0,
+            "keep_checkpoints": 1,  # newest ones that stay
+            "prng_impl": "threefry2x32",  # of dropout and sampling: equal numbers on every mesh; "rbg" is faster on TPU
+        }
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Hook:
+    """Something periodic: `run(step, state)` after every `every` steps and after the last one."""
+
+    every: int
+    run: Callable[[int, TrainState], None]
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (Ctrl-C, SIGTERM); `step` steps are finished and checkpointed."""
+
+    def __init__(self, step: int, signal_number: int):
+        self.step, self.signal_number = step, signal_number
+        super().__init__(f"stopped by {signal.Signals(signal_number).name} after step {step}")
+
+
+class StopRequest:
+    """While active, SIGINT and SIGTERM ask the loop to stop after the current step; a second Ctrl-C stops at once."""
+
+    def __init__(self):
+        self.signal_number: int | None = None
+        self._previous: dict = {}
+
+    def __enter__(self):
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+        except ValueError:
+            pass  # not the main thread: the caller owns the signals
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number, _frame):
+        if self.signal_number is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal_number = number
+        print("\nstopping after this step; a checkpoint is written ...", file=sys.stderr, flush=True)
+
+
+def run(
+    step_fn: Callable,
+    state: TrainState,
+    frozen,
+    batches: Iterable,
+    *,
+    start_step: int,
+    num_steps: int,
+    buffer: MetricBuffer,
+    hooks: list[Hook],
+    on_stop: Callable[[int, TrainState], None],
+    name: str = "train",
+) -> TrainState:
+    """Runs steps start_step .. num_steps - 1.
+
+    Args:
+      step_fn: from `step.make_train_step`.
+      state: before step `start_step`; its buffers are donated.
+      frozen: argument of the step that never changes.
+      batches: device batches of those steps, in order.
+      start_step: finished steps.
+      num_steps: length of the run.
+      buffer: receives the metrics of each step; a hook flushes it.
+      hooks: in the order in which they run.
+      on_stop: called before `Interrupted` is raised; it writes the checkpoint.
+      name: what the progress bar calls the run.
+
+    Returns:
+      The state after the last step.
+
+    Raises:
+      Interrupted: after Ctrl-C or SIGTERM.
+    """
+    with StopRequest() as stop, progress_bar(name, start_step, num_steps) as bar:
+        for step, batch in zip(range(start_step + 1, num_steps + 1), batches, strict=False):
+            state, metrics = step_fn(state, frozen, batch)
+            buffer.append(step, metrics)
+            bar.update()
+            for hook in hooks:
+                if step % hook.every == 0 or step == num_steps:
+                    hook.run(step, state)
+            if stop.signal_number is not None and step < num_steps:
+                on_stop(step, state)
+                raise Interrupted(step, stop.signal_number)
+    return jax.block_until_ready(state)
+
+
+def progress_bar(name: str, done: int, total: int):
+    """A tqdm bar on a terminal; silent elsewhere, where log lines tell the progress."""
+    from tqdm import tqdm
+
+    return tqdm(desc=name, initial=done, total=total, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+
+
+def say(text: str) -> None:
+    """Prints a line beside a progress bar, if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
+
+
+class Clock:
+    """Seconds spent in a run, over all its parts; the sum is checkpointed."""
+
+    def __init__(self, before: float = 0.0):
+        self._start = time.perf_counter() - before
+
+    def seconds(self) -> float:
+        """Seconds since the first start, without the pauses."""
+        return time.perf_counter() - self._start

@@ -1,0 +1,40 @@
+"""One training step of any objective, compiled once per batch shape: the only training jit of the program."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from codir_jax.objectives.contract import Objective
+from codir_jax.train.state import TrainState
+
+
+def make_train_step(
+    objective: Objective, tx: optax.GradientTransformation, *, prng_impl: str, shardings=None
+) -> Callable:
+    """A function (state, frozen, batch) -> (state, metrics) that donates the state's buffers.
+
+    Args:
+      objective: the method.
+      tx: optimizer.
+      prng_impl: of the rng in the state, e.g. "threefry2x32".
+      shardings: (state, frozen, batch) trees of shardings, None on one device.
+
+    Returns:
+      The jitted step. `metrics` are (sum, count) pairs, with "loss" and "gradient_norm" added to the objective's.
+    """
+
+    def step(state: TrainState, frozen, batch):
+        rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng, impl=prng_impl), state.step)
+        gradient = jax.value_and_grad(objective.loss, has_aux=True)
+        (loss, (objective_state, metrics)), grads = gradient(state.params, frozen, state.objective_state, batch, rng)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        one = jnp.ones(())
+        metrics = {"loss": (loss, one), **metrics, "gradient_norm": (optax.global_norm(grads), one)}
+        return TrainState(state.step + 1, params, opt_state, objective_state, state.rng), metrics
+
+    if shardings is None:
+        return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0, in_shardings=shardings, out_shardings=(shardings[0], None))

@@ -1,0 +1,52 @@
+"""Stage 2: compress a fine-tuned teacher into a student of half its depth.
+
+    codir train --config=configs/codir/finetune_distill.py:sst2 --config.teacher.path=runs/teacher --workdir=runs/student
+
+Arguments, comma separated: a task (cola sst2 mrpc stsb qqp mnli qnli rte wnli, own, demo), a method, and `tiny`.
+Methods: `paper` (default: CoDIR with InfoNCE), `released` (CoDIR as its code was published, defects repaired), and the
+baselines `distill` (soft targets), `l2` (soft targets + L2 on hidden states) and `finetune` (task loss only). All start
+from the same teacher layers.
+"""
+
+from ml_collections import ConfigDict
+
+from codir_jax import build
+from codir_jax.config import parse_arguments
+from codir_jax.objectives import codir, distill, finetune
+
+TASKS = (*build.GLUE_TASKS[:-1], "own", "demo")
+METHODS = ("paper", "released", "distill", "l2", "finetune")
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """The config for `argument`, e.g. "sst2", "rte,released" or "demo,distill,tiny"."""
+    words = parse_arguments(argument, (*TASKS, *METHODS, "tiny"))
+    task = next((word for word in words if word in TASKS), "demo" if "tiny" in words else "cola")
+    method = next((word for word in words if word in METHODS), "paper")
+    config = build.default_config(objective_config(method))
+    config.data.name = "text_classification" if task == "own" else task
+    # A cut-down student needs more epochs and a higher rate than its teacher did.
+    config.optimizer.learning_rate = 1e-4
+    config.train.total_epochs = 6.0
+    if task == "demo":
+        config.data.update({"max_length": 32, "batch_size": 64, "length_buckets": (16, 24, 32), "bucket_window": 16})
+        config.optimizer.learning_rate = 5e-4
+        config.train.total_epochs = 4.0
+    if "tiny" in words:
+        config.data.update({"demo_num_train": 512, "demo_num_dev": 128, "max_length": 32})
+        config.data.length_buckets = (16, 24, 32)
+        config.train.update({"total_epochs": 1.0, "log_every_steps": 4})
+        config.teacher.allow_weak = True
+    return config
+
+
+def objective_config(method: str) -> ConfigDict:
+    """The objective of a method's name."""
+    if method in ("paper", "released"):
+        return codir.default_config(method)
+    if method == "finetune":
+        return finetune.default_config()
+    config = distill.default_config()
+    if method == "l2":
+        config.hidden_loss = "l2"
+    return config

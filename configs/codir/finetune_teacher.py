@@ -1,0 +1,48 @@
+"""Stage 1: fine-tune the teacher (or any model) on a task.
+
+    codir train --config=configs/codir/finetune_teacher.py:sst2 --config.student.path=roberta-base --workdir=runs/teacher
+
+Arguments, comma separated: a task (cola sst2 mrpc stsb qqp mnli qnli rte wnli, own, demo) and `tiny`.
+`own` reads your files (data.train_path, data.dev_path); `demo` trains a small model from scratch on the embedded task.
+`tiny` is a minute on a laptop: the demo task, a two-layer model, one epoch.
+"""
+
+from ml_collections import ConfigDict
+
+from codir_jax import build
+from codir_jax.config import parse_arguments
+from codir_jax.objectives import finetune
+
+TASKS = (*build.GLUE_TASKS[:-1], "own", "demo")
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """The config for `argument`, e.g. "sst2" or "demo,tiny"; without a task, cola."""
+    words = parse_arguments(argument, (*TASKS, "tiny"))
+    tasks = [word for word in words if word in TASKS] or ["demo" if "tiny" in words else "cola"]
+    config = build.default_config(finetune.default_config())
+    config.data.name = "text_classification" if tasks[-1] == "own" else tasks[-1]
+    config.student.init = "pretrained"  # student.path names the model
+    config.optimizer.learning_rate = 3e-5
+    config.train.total_epochs = 3.0
+    if tasks[-1] == "demo":
+        demo_teacher(config)
+    if "tiny" in words:
+        tiny(config)
+    return config
+
+
+def demo_teacher(config: ConfigDict) -> None:
+    """A small BERT from scratch on the embedded task; sizes that learn it in about two minutes on two CPU cores."""
+    config.student.init = "random"
+    config.student.update({"num_layers": 4, "hidden_size": 128, "num_heads": 4, "intermediate_size": 512})
+    config.data.update({"max_length": 32, "batch_size": 64, "length_buckets": (16, 24, 32), "bucket_window": 16})
+    config.optimizer.learning_rate = 1e-3
+    config.train.total_epochs = 8.0
+
+
+def tiny(config: ConfigDict) -> None:
+    """Sizes for a test of the machinery, not of the method."""
+    config.data.update({"demo_num_train": 512, "demo_num_dev": 128, "max_length": 32, "length_buckets": (16, 24, 32)})
+    config.student.update({"num_layers": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64})
+    config.train.update({"total_epochs": 1.0, "log_every_steps": 4})

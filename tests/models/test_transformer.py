@@ -1,0 +1,141 @@
+"""The encoder's own behaviour: initialisation, dropout, configuration."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from codir_jax.models import bert, roberta
+from codir_jax.models.heads import build_model, init_params
+from codir_jax.models.transformer import TransformerConfig, keep_mask
+from codir_jax.sharding.rules import unbox
+
+TINY = dataclasses.replace(
+    bert.BASE, vocab_size=50, hidden_size=24, num_layers=1, num_heads=2, intermediate_size=32, max_positions=16
+)
+IDS = np.arange(2 * 8, dtype=np.int32).reshape(2, 8) + 4
+INPUTS = (IDS, np.ones_like(IDS), np.zeros_like(IDS))
+
+
+def fresh(model, seed=0):
+    return jax.jit(lambda key: unbox(init_params(model, key)))(jax.random.key(seed))
+
+
+def forward(model, params, inputs=INPUTS):
+    return jax.jit(model.apply)({"params": params}, *inputs)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    model = build_model(TINY, "classification", 2)
+    return model, fresh(model)
+
+
+def test_initialisation_is_deterministic_in_the_key(tiny):
+    model, params = tiny
+    again, other = (fresh(model, seed) for seed in (0, 1))
+    assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (params, again)), strict=True))
+    kernels = (p["encoder"]["layer_0"]["mlp_in"]["kernel"] for p in (params, other))
+    assert not np.array_equal(*kernels)
+
+
+def test_initialisation_has_the_configured_spread(tiny):
+    _, params = tiny
+    kernel = params["encoder"]["layer_0"]["attention"]["query"]["kernel"]
+    assert abs(float(jnp.std(kernel)) - 0.02) < 0.002
+    assert not np.any(params["encoder"]["layer_0"]["attention"]["query"]["bias"])
+    np.testing.assert_array_equal(params["encoder"]["embeddings"]["norm"]["scale"], 1.0)
+
+
+def test_dropout_is_off_by_default_and_random_by_key_when_on(tiny):
+    model, params = tiny
+    still = forward(model, params).logits
+    np.testing.assert_array_equal(still, forward(model, params).logits)
+
+    @jax.jit
+    def noisy(seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        return model.apply({"params": params}, *INPUTS, deterministic=False, rngs=rngs).logits
+
+    np.testing.assert_array_equal(noisy(0), noisy(0))
+    assert not np.array_equal(noisy(0), noisy(1))
+    assert not np.array_equal(noisy(0), still)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+@pytest.mark.parametrize("last", [64, 65])
+def test_dropout_keeps_the_stated_share(rate, last):
+    keep, share = keep_mask(jax.random.key(3), rate, (40, 50, last))
+    assert keep.shape == (40, 50, last)
+    assert abs(share - (1 - rate)) < 2**-16
+    deviation = np.sqrt(rate * (1 - rate) / keep.size)
+    assert abs(float(keep.mean()) - share) < 5 * deviation
+    # The two halves of a word are independent.
+    even, odd = np.asarray(keep[..., :64:2]).ravel(), np.asarray(keep[..., 1:64:2]).ravel()
+    assert abs(np.corrcoef(even, odd)[0, 1]) < 5 / np.sqrt(even.size)
+
+
+def test_a_batch_split_over_devices_draws_the_mask_of_one_device():
+    shape = (16, 4, 7, 10)
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    whole, _ = keep_mask(jax.random.key(1), 0.1, shape)
+    split = jax.jit(
+        lambda key: keep_mask(key, 0.1, shape)[0], out_shardings=NamedSharding(mesh, PartitionSpec("data"))
+    )(jax.random.key(1))
+    np.testing.assert_array_equal(split, whole)
+
+
+def test_a_rate_of_zero_is_no_dropout(tiny):
+    _, params = tiny
+    config = dataclasses.replace(TINY, hidden_dropout=0.0, attention_dropout=0.0)
+    model = build_model(config, "classification", 2)
+    on = jax.jit(lambda p: model.apply({"params": p}, *INPUTS, deterministic=False))(params)
+    np.testing.assert_array_equal(on.logits, forward(model, params).logits)
+
+
+def test_a_narrower_student_is_only_a_configuration():
+    model = build_model(dataclasses.replace(TINY, hidden_size=12, num_heads=3, num_layers=1), "classification", 2)
+    params = fresh(model)
+    assert forward(model, params).hidden_states[-1].shape == (2, 8, 12)
+
+
+def test_regression_is_a_head_of_one_output():
+    model = build_model(TINY, "classification", 1)
+    params = fresh(model)
+    assert forward(model, params).logits.shape == (2, 1)
+
+
+def test_roberta_counts_positions_over_tokens_only():
+    """Padding on the left moves nothing: positions follow the tokens."""
+    config = dataclasses.replace(
+        roberta.BASE, vocab_size=50, hidden_size=24, num_layers=1, num_heads=2, intermediate_size=32, max_positions=20
+    )
+    model = build_model(config, "masked_lm")
+    params = fresh(model)
+    left = np.concatenate([np.full((2, 3), config.pad_token_id, np.int32), IDS], axis=1)
+    out = forward(model, params, (left, (left != 1).astype(np.int32), np.zeros_like(left)))
+    plain = forward(model, params)
+    np.testing.assert_allclose(out.logits[:, 3:], plain.logits, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_act": "silu"}, "hidden_act 'silu' is not supported; known: gelu"),
+        ({"num_heads": 5}, "num_heads 5 does not divide hidden_size 24"),
+        ({"family": "gpt"}, "model family 'gpt' is not supported; known: bert, roberta"),
+        ({"num_layers": 0}, "num_layers must be at least 1, got 0"),
+        ({"max_positions": 2, "position_offset": 2}, "leaves no position"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        TransformerConfig(**{**dataclasses.asdict(TINY), **change})
+
+
+def test_an_unknown_head_lists_the_known():
+    with pytest.raises(ValueError, match="unknown head 'span'; known: classification, masked_lm"):
+        build_model(TINY, "span")
