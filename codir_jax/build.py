@@ -50,6 +50,7 @@ def default_config(objective: ConfigDict) -> ConfigDict:
                 "hidden_size": 0,
                 "num_heads": 0,
                 "intermediate_size": 0,
+                "initializer_range": 0.02,  # standard deviation of random weights
                 "dropout": -1.0,  # all dropout rates; -1: as in the checkpoint
                 "dtype": "float32",  # of its computation; parameters are always float32
             },
@@ -196,8 +197,8 @@ def make_teacher(config: ConfigDict, info: DatasetInfo) -> Model:
     source = huggingface.load_pretrained(path, num_labels=info.num_classes)
     if not source.has_head:
         raise ValueError(
-            f"teacher {config.teacher.path} has no head for the {info.num_classes} classes of {info.name}; fine-tune it "
-            f"first: codir train --config=configs/codir/finetune_teacher.py:{info.name} "
+            f"teacher {config.teacher.path} has no head for the {info.num_classes} classes of {info.name}; fine-tune "
+            f"it first: codir train --config=configs/codir/finetune_teacher.py:{info.name} "
             f"--config.student.path={config.teacher.path} --workdir=DIR"
         )
     check_label_names(source, info, config.teacher.path)
@@ -256,6 +257,7 @@ def _random_sizes(options: ConfigDict, teacher: Model | None, text_tokenizer) ->
                 f"student.family={options.family!r}, but it shares the tokenizer of a {teacher.config.family}"
             )
         given.setdefault("num_layers", max(teacher.config.num_layers // 2, 1))
+        given["initializer_range"] = options.initializer_range
         return dataclasses.replace(teacher.config, **given)
     missing = [n for n in ("num_layers", "hidden_size", "num_heads", "intermediate_size") if n not in given]
     if missing:
@@ -270,5 +272,6 @@ def _random_sizes(options: ConfigDict, teacher: Model | None, text_tokenizer) ->
         layer_norm_eps=1e-5 if is_roberta else 1e-12,
         pad_token_id=pad,
         position_offset=pad + 1 if is_roberta else 0,
+        initializer_range=options.initializer_range,
         **given,
     )

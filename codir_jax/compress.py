@@ -124,7 +124,7 @@ def _claim(folder: Path, claim: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _run(folder: Path, teacher: str, teacher_config, configs) -> dict[str, Any]:
-    from codir_jax import report, run
+    from codir_jax import report, run, workdir
 
     if not (teacher and _fits(teacher, configs["paper"])):
         say(f"== fine-tuning the teacher -> {folder / 'teacher'}")
@@ -149,10 +149,10 @@ def _run(folder: Path, teacher: str, teacher_config, configs) -> dict[str, Any]:
         "parity": verdict,
         "seconds": sum(stage["seconds"] for stage in stages.values()) + _seconds(folder / "teacher"),
         "seed": configs["paper"].seed,
-        **run.environment(),
+        **workdir.environment(),
     }
     report.write(folder, results)
-    run.write_json(folder / "results.json", results)
+    workdir.write_json(folder / "results.json", results)
     print_results(results, folder)
     return results
 

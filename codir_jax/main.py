@@ -1,6 +1,7 @@
 """The command line: `codir VERB ...`, the only place with flags."""
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -119,7 +120,7 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, list
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a verb; returns the exit status: 0 done, 2 bad input, 3 non-finite loss, 130 Ctrl-C, 143 SIGTERM."""
-    _set_environment()
+    set_environment()
     try:
         rest, overrides = split_overrides(sys.argv[1:] if arguments is None else arguments)
         flags = parser().parse_args(rest)
@@ -150,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + stopped_by
 
 
-def _set_environment() -> None:
+def set_environment() -> None:
     """Compiled programs are kept between runs; libraries keep their advice to themselves. Yours stands if it is set."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "codir_jax" / "compiled"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
@@ -233,15 +234,15 @@ def _predict(flags, overrides) -> int:
         for path in glue_submission.write(flags.glue_submission, config.data.name, data, model.logits):
             print(f"written: {path}")
         return 0
-    lines = _read_texts(flags)
-    with sys.stdout if flags.output == "-" else open(flags.output, "w", encoding="utf-8") as file:
-        for answer in predictor.predict_lines(model, lines):
+    to_screen = flags.output == "-"
+    with contextlib.nullcontext(sys.stdout) if to_screen else open(flags.output, "w", encoding="utf-8") as file:
+        for answer in predictor.predict_lines(model, _read_texts(flags)):
             file.write(json.dumps(answer, ensure_ascii=False) + "\n")
     return 0
 
 
 def _read_texts(flags):
-    """(text, second text or None) of each line of standard input or a file."""
+    """Yields (text, second text or None) of each line of standard input or a file."""
     if flags.input != "-" and not flags.input.endswith(".txt"):
         from codir_jax.data import delimited
         from codir_jax.data.batch import DataError
@@ -252,13 +253,14 @@ def _read_texts(flags):
         if problems:
             raise DataError(problems)
         seconds = table.columns[columns[1]] if len(columns) > 1 else [None] * len(table.lines)
-        return zip(table.columns[columns[0]], seconds, strict=True)
+        yield from zip(table.columns[columns[0]], seconds, strict=True)
+        return
     if flags.text_pair_column:
         raise ValueError("pairs need --input with columns: a .tsv, .csv or .jsonl file")
     if flags.input != "-" and not Path(flags.input).is_file():
         raise FileNotFoundError(f"--input {flags.input} does not exist")
-    file = sys.stdin if flags.input == "-" else open(flags.input, encoding="utf-8")
-    return ((line.rstrip("\n"), None) for line in file if line.strip())
+    with contextlib.nullcontext(sys.stdin) if flags.input == "-" else open(flags.input, encoding="utf-8") as file:
+        yield from ((line.rstrip("\n"), None) for line in file if line.strip())
 
 
 def _export(flags, overrides) -> int:

@@ -43,7 +43,8 @@ def write(folder: Path, results: dict[str, Any]) -> None:
         "",
         table(results),
         "",
-        f"Median latency on {results['devices']}, texts of median length; speed-up at batch 32. Seed {results['seed']}, "
+        f"Median latency on {results['devices']}, texts of median length; speed-up at batch 32. "
+        f"Seed {results['seed']}, "
         f"{results['seconds']:.0f} s of training. One seed: differences of a few points between students are noise.",
         "",
         f"Export: `{results['export']}` - {results['parity']}.",

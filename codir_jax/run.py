@@ -1,10 +1,6 @@
 """One stage from config to results: build, resume, train, evaluate, keep the best, write `results.json`."""
 
-import importlib.metadata
-import json
 import os
-import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax import build
+from codir_jax import build, preflight
 from codir_jax import config as config_lib
+from codir_jax import workdir as workdir_lib
 from codir_jax.convert import huggingface
 from codir_jax.data import pipeline, teacher_cache
 from codir_jax.data.batch import Dataset
 from codir_jax.data.tokenizer import save_tokenizer
-from codir_jax.evaluate import cost, glue_metrics, runner
+from codir_jax.evaluate import cost, runner
+from codir_jax.models.heads import init_params
 from codir_jax.objectives import distill
 from codir_jax.objectives.contract import Setting
 from codir_jax.sharding import mesh as mesh_lib
@@ -42,35 +40,12 @@ def run(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     """
     build.check(config)
     workdir = Path(workdir)
-    finished = claim_workdir(config, workdir)
+    finished = workdir_lib.claim(config, workdir)
     if finished is not None:
         loop.say(f"{workdir}: already finished; remove the folder to run it again")
         return finished
     stage = _Stage(config, workdir)
     return stage.train()
-
-
-def claim_workdir(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
-    """Makes `workdir` for this config; returns its results where the run is already finished.
-
-    Raises:
-      ValueError: the workdir belongs to a run of another config; the differing keys are listed.
-    """
-    saved = workdir / "config.json"
-    if saved.exists():
-        differing = config_lib.differences(config, ConfigDict(json.loads(saved.read_text(encoding="utf-8"))))
-        if differing:
-            raise ValueError(
-                f"{workdir} holds a run of another config; choose another --workdir. Differing keys:\n  "
-                + "\n  ".join(differing)
-            )
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        config_lib.save(config, saved)
-    except OSError as error:
-        raise ValueError(f"cannot write to the workdir {workdir}: {error}") from error
-    results = workdir / "results.json"
-    return json.loads(results.read_text(encoding="utf-8")) if results.exists() else None
 
 
 class _Stage:
@@ -81,16 +56,16 @@ class _Stage:
         self.tokenizer = build.make_tokenizer(config)
         self.data = build.read_data(config, self.tokenizer)
         info = self.data.info
-        _require_split(self.data, "train")
-        loop.say(describe(self.data))
+        preflight.require_split(self.data, "train")
+        loop.say(preflight.describe(self.data))
         self.teacher = build.make_teacher(config, info) if config.teacher.path else None
         self.student = build.make_student(config, info, self.teacher, self.tokenizer)
-        _check_length(config, self.student)
+        preflight.check_length(config, self.student)
 
         self.mesh = mesh_lib.make_mesh(config.mesh)
         self.rules = mesh_lib.rules_of(config.mesh)
         self.batch_sharding = rules.batch_sharding(self.mesh, self.rules)
-        _check_batch_sizes(config, rules.num_batch_shards(self.mesh, self.rules))
+        preflight.check_batch_sizes(config, rules.num_batch_shards(self.mesh, self.rules))
 
         train = self.data.splits["train"]
         self.steps_per_epoch = pipeline.num_batches_per_epoch(len(train), config.data.batch_size)
@@ -128,7 +103,7 @@ class _Stage:
         facts = {"best_score": None, "best_step": 0, "best": {}, "seconds": 0.0, "pending": {}, **self._fingerprints()}
         if checkpointer.latest_step() is not None:
             state, saved = checkpointer.restore(state)
-            _check_fingerprints(facts, saved)
+            preflight.check_fingerprints(facts, saved)
             facts = saved
             loop.say(f"resumed from {self.workdir}/checkpoints at step {int(state.step)} of {self.num_steps}")
         start_step = int(state.step)
@@ -189,7 +164,7 @@ class _Stage:
             writer.close()
         results = self._results(facts, last, clock.seconds())
         if jax.process_index() == 0:
-            write_json(self.workdir / "results.json", results)
+            workdir_lib.write_json(self.workdir / "results.json", results)
         return results
 
     def _device_batches(self, start_step: int, extra):
@@ -240,11 +215,11 @@ class _Stage:
         self.teacher_dev_logits = self._collect(runner.make_forward(self.teacher.module), self.teacher_params, "dev")
         self.teacher_dev = runner.score(self.teacher_dev_logits, dev.labels, info.metrics, info.is_regression)
         loop.say("teacher dev: " + "  ".join(f"{k} {v:.4f}" for k, v in self.teacher_dev.items()))
-        weakness = teacher_weakness(self.teacher_dev_logits, dev.labels, info.is_regression)
+        weakness = preflight.teacher_weakness(self.teacher_dev_logits, dev.labels, info.is_regression)
         if weakness and not self.config.teacher.allow_weak:
             raise ValueError(
-                f"the teacher {self.config.teacher.path} {weakness} on dev, so there is nothing to distil; fine-tune it "
-                "on this task, check data.label_names, or set --config.teacher.allow_weak=true"
+                f"the teacher {self.config.teacher.path} {weakness} on dev, so there is nothing to distil; fine-tune "
+                "it on this task, check data.label_names, or set --config.teacher.allow_weak=true"
             )
 
     def _teacher_outputs(self) -> dict[str, np.ndarray]:
@@ -311,7 +286,7 @@ class _Stage:
             return
         folder, aside = self.workdir / "best", self.workdir / "best.part"
         save_model(aside, self.student, jax.tree.map(placement.fetch, params), self.tokenizer, self.data)
-        replace_folder(aside, folder)
+        workdir_lib.replace_folder(aside, folder)
 
     def _fingerprints(self) -> dict[str, str]:
         teacher = self.teacher.source.fingerprint if self.teacher else ""
@@ -329,23 +304,19 @@ class _Stage:
             "best_step": facts["best_step"],
             "num_steps": self.num_steps,
             "seed": self.config.seed,
-            "parameters": sum(
-                x.size for x in jax.tree.leaves(jax.eval_shape(lambda: _init_boxed(self.student.module)))
-            ),
+            "parameters": cost.count_parameters(jax.eval_shape(lambda: _init_boxed(self.student.module))),
             "seconds": round(seconds, 1),
             "num_examples": {name: len(split) for name, split in self.data.splits.items()},
             "num_truncated": info.num_truncated,
             "best_fingerprint": huggingface.load_pretrained(best, num_labels=info.num_classes).fingerprint,
             **self._fingerprints(),
             "teacher_dev": self.teacher_dev,
-            **environment(),
+            **workdir_lib.environment(),
         }
         return results
 
 
 def _init_boxed(module):
-    from codir_jax.models.heads import init_params
-
     return init_params(module, jax.random.key(0))
 
 
@@ -362,103 +333,6 @@ def save_model(folder: Path, model: build.Model, params, text_tokenizer, data: D
         hf_config=hf_config,
     )
     save_tokenizer(text_tokenizer, folder)
-
-
-def replace_folder(new: Path, folder: Path) -> None:
-    """Puts `new` in the place of `folder`; a reader sees the old one or the new one, never half of either."""
-    import shutil
-
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def teacher_weakness(logits: np.ndarray, labels: np.ndarray, is_regression: bool) -> str:
-    """Why this teacher is of no use, as the rest of a sentence; empty if it is better than a constant answer."""
-    if is_regression:
-        correlation = glue_metrics.pearson(labels, logits[:, 0])
-        return "" if correlation > 0 else f"correlates {correlation:.3f} with the target, no better than a constant"
-    accuracy = glue_metrics.accuracy(labels, logits.argmax(-1))
-    share = glue_metrics.majority_share(labels)
-    if accuracy > share:
-        return ""
-    return (
-        f"is right on {accuracy:.1%} of the examples, no better than always answering the majority class ({share:.1%})"
-    )
-
-
-def describe(data: Dataset) -> str:
-    """One line: sizes, classes, truncation."""
-    info = data.info
-    sizes = ", ".join(f"{name} {len(split)}" for name, split in data.splits.items())
-    kind = "regression" if info.is_regression else f"{info.num_classes} classes {list(info.label_names)}"
-    unlabelled = info.num_train - info.num_labelled
-    text = f"data {info.name}: {sizes}; {kind}"
-    if unlabelled:
-        text += f"; {unlabelled} of train unlabelled"
-    cut = ", ".join(f"{n} of {name}" for name, n in info.num_truncated.items() if n)
-    return text + (f"; truncated to data.max_length: {cut}" if cut else "; no text truncated")
-
-
-def environment() -> dict[str, Any]:
-    """Versions, devices and git commit that a result came from."""
-    packages = ("codir-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "numpy")
-    versions = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    source = Path(__file__).resolve().parent
-    git = subprocess.run(["git", "-C", str(source), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    devices = jax.devices()
-    return {
-        "versions": versions,
-        "git_commit": git.stdout.strip() if git.returncode == 0 else None,
-        "devices": f"{len(devices)} x {devices[0].device_kind}",
-    }
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Writes `values` in one rename."""
-    aside = path.with_suffix(".part")
-    aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    aside.rename(path)
-
-
-def _require_split(data: Dataset, name: str) -> None:
-    if name not in data.splits:
-        raise ValueError(f"data {data.info.name} has no {name} split; it has: {', '.join(data.splits)}")
-
-
-def _check_length(config: ConfigDict, student: build.Model) -> None:
-    if config.data.max_length > student.config.max_length:
-        raise ValueError(
-            f"data.max_length {config.data.max_length} is above the model's {student.config.max_length} positions; lower it"
-        )
-
-
-def _check_batch_sizes(config: ConfigDict, shards: int) -> None:
-    for field in ("batch_size", "eval_batch_size"):
-        size = config.data[field]
-        if size % shards:
-            lower = max(size // shards, 1) * shards
-            raise ValueError(
-                f"data.{field} {size} is not divisible by {shards} devices; use {lower} or {lower + shards}"
-            )
-
-
-def _check_fingerprints(ours: dict, saved: dict) -> None:
-    for key in ("data_fingerprint", "teacher_fingerprint"):
-        if ours[key] != saved[key]:
-            what = key.removesuffix("_fingerprint")
-            raise ValueError(
-                f"the {what} changed since the checkpoint was written ({saved[key][:12]} then, {ours[key][:12]} now); "
-                "restore it, or start in another --workdir"
-            )
 
 
 def _by_suffix(shardings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import os
@@ -205,8 +206,13 @@ def _rows(results: Mapping[str, Any], prefix: str = ""):
 
 
 def _logits(config: TransformerConfig, params: Mapping[str, Any], inputs: Sequence[np.ndarray]) -> np.ndarray:
-    model = build_model(config, "classification", params["classifier"]["bias"].shape[0])
-    return np.asarray(jax.jit(lambda p, *x: model.apply({"params": p}, *x).logits)(params, *inputs))
+    return np.asarray(_forward(config, params["classifier"]["bias"].shape[0])(params, *inputs))
+
+
+@functools.cache  # what was trained and what was re-read are one model: one compilation
+def _forward(config: TransformerConfig, num_labels: int):
+    model = build_model(config, "classification", num_labels)
+    return jax.jit(lambda params, *inputs: model.apply({"params": params}, *inputs).logits)
 
 
 def _torch_logits(folder: str | os.PathLike, inputs: Sequence[np.ndarray]) -> np.ndarray:

@@ -102,7 +102,7 @@ def _weight_files(folder: Path) -> list[Path]:
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (json.JSONDecodeError, KeyError, AttributeError, UnicodeDecodeError) as error:
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
             raise ValueError(f"{index} is not a safetensors index ({error!r}); fetch it again") from error
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:

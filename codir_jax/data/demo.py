@@ -1,17 +1,15 @@
 """The embedded default task: is this English sentence acceptable? Generated, so that a first run needs no download.
 
-A demonstration, not a benchmark. Sentences come in minimal pairs, one acceptable and one not, in the manner of BLiMP
-(Warstadt et al., 2020, https://aclanthology.org/2020.tacl-1.25), from the frames of `demo_grammar`: eleven phenomena with the
-decisive words apart from each other. What keeps the task honest:
+A demonstration, not a benchmark. Sentences come in minimal pairs, one acceptable and one not, in the manner of
+BLiMP (Warstadt et al., 2020, https://aclanthology.org/2020.tacl-1.25), from the frames of `demo_grammar`: eleven
+phenomena, most of them with the decisive words apart from each other. What keeps the task honest:
 
 * a pair never has its sentences in different splits, and a sentence occurs once;
-* a sequence of content words (lemmas, in text order) belongs to train or to dev by its hash, whatever the seed, so dev holds
-  only combinations of frame and content words that never occur in train, though at the default sizes every word and every
-  frame does;
-* numbers and genders of the nouns in a sentence are independent, so words and word pairs say next to nothing.
-
->>> texts = generate(num_train=2, num_dev=2, seed=0)["dev"]
->>> [example.label for example in texts]
+* a sequence of content words (lemmas, in text order) belongs to train or to dev by its hash, whatever the seed, so
+  dev holds only combinations of frame and content words that never occur in train, though at the default sizes
+  every word and every frame does;
+* numbers and genders of the nouns in a sentence are independent, so words and word pairs say little: a linear
+  classifier on them has about 60 % of dev right.
 """
 
 import hashlib
@@ -124,6 +122,6 @@ def _draw_words(rng: random.Random, frame: Frame) -> dict[str, str]:
 
 
 def _is_dev(content: tuple[str, ...]) -> bool:
-    # Not Python's hash(), which is salted per process. The frame is left out on purpose: two frames can share a sentence.
+    # Not Python's hash(), which is salted per process. The frame is left out: two frames can share a sentence.
     digest = hashlib.blake2b(" ".join(content).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % _DEV_EVERY == 0

@@ -1,19 +1,22 @@
 """The words and sentence frames of the demo task: minimal pairs of English, one acceptable and one not.
 
-A frame is two templates over the same slots. `{noun1:h}` is the first noun slot in the number of the variable h; h, d and e
-are drawn anew for every pair (0 singular, 1 plural), `-h` is the other number, `s` and `p` are fixed. Verbs take the same
-letters for the present tense, `ed` for the past (also the participle, every verb here has one form for both) and `base`.
-`{self1:h}` is the reflexive that refers to noun1, `{self1:x}` the singular one of the other gender. The two sentences of a pair have nearly the same words and the same local
-transitions, so that only structure tells them apart: each number is drawn on its own, verbs are swapped between
-clauses, licensors moved, and frames are paired so that what is wrong in one is right in another.
+A frame is two templates over the same slots. `{noun1:h}` is the first noun slot in the number of the variable h; h, d
+and e are drawn anew for every pair (0 singular, 1 plural), `-h` is the other number, `s` and `p` are fixed. Verbs take
+the same letters for the present tense, `ed` for the past (also the participle: every verb that needs one has one form
+for both) and `base`. `{self1:h}` is the reflexive that refers to noun1, `{self1:x}` the singular one of the other
+gender.
+
+The two sentences of a pair have nearly the same words and local transitions, so that structure tells them apart: each
+number is drawn on its own, verbs are swapped between clauses, licensors moved, and frames are paired so that what is
+wrong in one is right in another. The words are few, so that a tiny model without pretraining learns them in minutes.
 """
 
 import re
 from typing import NamedTuple
 
 # lemma -> (singular, plural); masculine and feminine so that "himself" and "herself" are decidable.
-MASCULINE = {w: (w, w + "s") for w in ("boy", "king", "uncle", "monk")} | {"man": ("man", "men")}
-FEMININE = {w: (w, w + "s") for w in ("girl", "queen", "aunt", "nun")} | {"woman": ("woman", "women")}
+MASCULINE = {w: (w, w + "s") for w in ("boy", "king", "uncle")} | {"man": ("man", "men")}
+FEMININE = {w: (w, w + "s") for w in ("girl", "queen", "aunt")} | {"woman": ("woman", "women")}
 THINGS = {w: (w, w + "s") for w in ("book", "letter", "map", "coin", "cake", "ring")}
 # lemma = plural present = base form -> (third person singular, past and participle)
 INTRANSITIVE = {
@@ -153,11 +156,15 @@ def _flipped(template: str, *, at: str) -> tuple[str, str]:
     return template, template.replace(at, f"{slot}:{other}")
 
 
+# In the first two frames of three phenomena the number is fixed, so that there the noun alone tells the label: from
+# these a model without pretraining can learn the number of each noun. A grammar with fewer of them (and two more nouns)
+# had agreement near chance after 1500 steps; which of the two changes helped was not tried apart.
 FRAMES: dict[str, tuple[Frame, ...]] = {
     # The verb agrees with the head, not with the nouns in between (whose numbers are free).
     "agreement_prepositional": _frames(
         "agreement_prepositional",
-        _flipped("the A1 N1:h I1:h", at="I1:h"),
+        _flipped("the A1 N1:p I1:p", at="N1:p"),
+        _flipped("the A1 N1:p T1:p the N2:d", at="N1:p"),
         _flipped("the N1:h M1 I1:h", at="I1:h"),
         _flipped("the N1:h P1 the N2:d I1:h", at="I1:h"),
         _flipped("the N1:h P1 the N2:d P2 the N3:e I1:h", at="I1:h"),
@@ -186,6 +193,8 @@ FRAMES: dict[str, tuple[Frame, ...]] = {
     # A reflexive refers to the subject of its own clause.
     "anaphor_agreement": _frames(
         "anaphor_agreement",
+        _flipped("the A1 N1:p T1:ed S1:p", at="N1:p"),
+        _flipped("J1 the A1 N1:p T1:ed S1:p the N2:d I1:ed", at="N1:p"),
         _flipped("the N1:h P1 the N2:d T1:ed S1:h", at="S1:h"),
         _flipped("the N1:h who T1:ed the N2:d T2:ed S1:h", at="S1:h"),
         _flipped("the N1:d C1:ed that the N2:h P1 the N3:e T1:ed S2:h", at="S2:h"),
@@ -195,7 +204,8 @@ FRAMES: dict[str, tuple[Frame, ...]] = {
     ),
     "determiner_noun": _frames(
         "determiner_noun",
-        _flipped("Q1:h N1:h I1:ed", at="Q1:h"),
+        _flipped("Q1:p A1 N1:p I1:ed", at="N1:p"),
+        _flipped("Q1:p A1 N1:p T1:ed the N2:d", at="N1:p"),
         _flipped("Q1:h A1 N1:h T1:ed the N2:d", at="Q1:h"),
         _flipped("the N2:d T1:ed Q1:h A1 A2 N1:h", at="N1:h"),
         _flipped("Q1:h A1 N1:h T1:ed Q2:d A2 N2:d", at="N1:h"),
@@ -217,9 +227,12 @@ FRAMES: dict[str, tuple[Frame, ...]] = {
         ("the N1:h who T1:ed the N2:d D1:ed the N3:e the O1:s", "the N1:h who D1:ed the N2:d T1:ed the N3:e the O1:s"),
         ("the N1:h who D1:ed the N2:d the O1:s T1:ed the N3:e", "the N1:h who T1:ed the N2:d the O1:s D1:ed the N3:e"),
         ("the N1:h who T1:ed the O1:s D1:ed the N2:d the O2:s", "the N1:h who D1:ed the O1:s T1:ed the N2:d the O2:s"),
-        ("J1 the N1:h D1:ed the N2:d the O1:s the N3:e T1:ed the N4:d", "J1 the N1:h T1:ed the N2:d the O1:s the N3:e D1:ed the N4:d"),
+        (
+            "J1 the N1:h D1:ed the N2:d the O1:s the N3:e T1:ed the N4:d",
+            "J1 the N1:h T1:ed the N2:d the O1:s the N3:e D1:ed the N4:d",
+        ),
     ),
-    # After a modal at the front the MAIN verb is bare; without one it is finite. The relative clause must not pay for it.
+    # After a modal at the front the MAIN verb is bare, without one it is finite; the relative clause keeps its own.
     "auxiliary_inversion": _frames(
         "auxiliary_inversion",
         ("X1 the N1:s who is A1 I1:base", "X1 the N1:s who I1:s is A1"),
@@ -232,23 +245,44 @@ FRAMES: dict[str, tuple[Frame, ...]] = {
         "adverb_placement",
         ("J1 the N1:h I1:ed M1 the N2:d T1:ed the N3:e", "J1 the N1:h I1:ed the N2:d T1:ed M1 the N3:e"),
         ("the N1:h that the N2:d T1:ed M1 I1:ed", "the N1:h who T1:ed M1 the N2:d I1:ed"),
-        ("J1 the N1:h C1:ed what the N2:d T1:ed M1 the N3:e I1:ed", "J1 the N1:h C1:ed that the N2:d T1:ed M1 the N3:e I1:ed"),
-        ("J1 the N1:h C1:ed that the N2:d I1:ed M1 the N3:e I2:ed", "J1 the N1:h C1:ed what the N2:d I1:ed M1 the N3:e I2:ed"),
+        (
+            "J1 the N1:h C1:ed what the N2:d T1:ed M1 the N3:e I1:ed",
+            "J1 the N1:h C1:ed that the N2:d T1:ed M1 the N3:e I1:ed",
+        ),
+        (
+            "J1 the N1:h C1:ed that the N2:d I1:ed M1 the N3:e I2:ed",
+            "J1 the N1:h C1:ed what the N2:d I1:ed M1 the N3:e I2:ed",
+        ),
     ),
-    # "any" needs a negation that c-commands it: in its own clause or in the subject's determiner, not inside the subject.
+    # "any" needs a negation that c-commands it: in its clause or on its subject, not inside a part of its subject.
     "negative_polarity": _frames(
         "negative_polarity",
-        ("the N1:h that the N2:d had T1:ed had not T2:ed any N3:p", "the N1:h that the N2:d had not T1:ed had T2:ed any N3:p"),
-        ("the N1:h who had not T1:ed any N3:p had T2:ed the N2:d", "the N1:h who had T1:ed any N3:p had not T2:ed the N2:d"),
+        (
+            "the N1:h that the N2:d had T1:ed had not T2:ed any N3:p",
+            "the N1:h that the N2:d had not T1:ed had T2:ed any N3:p",
+        ),
+        (
+            "the N1:h who had not T1:ed any N3:p had T2:ed the N2:d",
+            "the N1:h who had T1:ed any N3:p had not T2:ed the N2:d",
+        ),
         ("no N1:h that the N2:d T1:ed had T2:ed any N3:p", "the N1:h that no N2:d T1:ed had T2:ed any N3:p"),
-        ("the N1:h that no N2:d had D1:ed any O1:p T1:ed the N3:e", "the N1:h that the N2:d had D1:ed any O1:p T1:ed no N3:e"),
+        (
+            "the N1:h that no N2:d had D1:ed any O1:p T1:ed the N3:e",
+            "the N1:h that the N2:d had D1:ed any O1:p T1:ed no N3:e",
+        ),
     ),
     # "what" needs a gap in its clause and "that" must not have one; each surface cue alone is neutral.
     "filler_gap": _frames(
         "filler_gap",
         ("the N1:h C1:ed what the N2:d had T1:ed M1", "the N1:h C1:ed that the N2:d had T1:ed M1"),
         ("the N1:h C1:ed that the N2:d had T1:ed the O1:s M1", "the N1:h C1:ed what the N2:d had T1:ed the O1:s M1"),
-        ("the N1:h C1:ed what the N2:d who had T1:ed the O1:s had T2:ed", "the N1:h C1:ed that the N2:d who had T1:ed the O1:s had T2:ed"),
-        ("the N1:h C1:ed that the N2:d who had T1:ed the O1:s had T2:ed the O2:s", "the N1:h C1:ed what the N2:d who had T1:ed the O1:s had T2:ed the O2:s"),
+        (
+            "the N1:h C1:ed what the N2:d who had T1:ed the O1:s had T2:ed",
+            "the N1:h C1:ed that the N2:d who had T1:ed the O1:s had T2:ed",
+        ),
+        (
+            "the N1:h C1:ed that the N2:d who had T1:ed the O1:s had T2:ed the O2:s",
+            "the N1:h C1:ed what the N2:d who had T1:ed the O1:s had T2:ed the O2:s",
+        ),
     ),
 }

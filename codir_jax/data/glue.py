@@ -303,4 +303,3 @@ def _read_original_mrpc(folder: Path, task: Task, problems: list[str]) -> dict[s
         if table is not None:
             raw["test"] = RawSplit(*check_texts(table, task.texts, problems))
     return raw
-

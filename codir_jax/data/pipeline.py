@@ -62,9 +62,7 @@ def num_batches_per_epoch(num_examples: int, batch_size: int) -> int:
     return -(-num_examples // batch_size)
 
 
-def epoch_batches(
-    lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int, window: int = 1
-) -> np.ndarray:
+def epoch_batches(lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int, window: int = 1) -> np.ndarray:
     """Returns the rows of every batch of one epoch: each example once, order a pure function of (seed, epoch).
 
     With window > 1 the shuffled examples are sorted by length within stretches of `window` batches, then the batches

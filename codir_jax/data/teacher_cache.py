@@ -1,4 +1,4 @@
-"""Teacher outputs on the train set, computed once, kept on disk under a fingerprint, shared by every run that fits it."""
+"""Teacher outputs on the train set: computed once, kept on disk under a fingerprint, shared by all runs that fit."""
 
 import hashlib
 import json
@@ -15,9 +15,7 @@ def fingerprint(**parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def load_or_compute(
-    cache_dir: str, key: str, compute: Callable[[], dict[str, np.ndarray]]
-) -> dict[str, np.ndarray]:
+def load_or_compute(cache_dir: str, key: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays kept under `key`, memory-mapped; computed and written first where they are not there.
 
     Args:

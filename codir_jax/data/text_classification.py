@@ -63,9 +63,7 @@ def read(config) -> tuple[dict[str, RawSplit], tuple[str, ...], bool, tuple[str,
     for split, path in paths.items():
         label = [config.label_column]
         is_test = split == "test"
-        table = read_table(
-            path, text_columns + ([] if is_test else label), problems, optional=label if is_test else []
-        )
+        table = read_table(path, text_columns + ([] if is_test else label), problems, optional=label if is_test else [])
         if table is not None:
             tables[split] = table
 

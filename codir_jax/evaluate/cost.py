@@ -1,7 +1,7 @@
 """What a model costs: parameters, bytes, floating-point operations and latency.
 
-Parameters, bytes and operations follow from shapes and are exact for what they count; latency is measured, and two models
-are measured in turns, so that whatever else the machine does slows both.
+Parameters, bytes and operations follow from shapes and are exact for what they count; latency is measured, and two
+models are measured in turns, so that whatever else the machine does slows both.
 """
 
 import math
@@ -36,7 +36,7 @@ def encoder_flops(config: Any, seq_len: int, num_labels: int) -> float:
         8 L H^2  (query, key, value, output)  +  4 L^2 H  (scores, weighted sum)  +  4 L H F  (feed-forward)
 
     and the head 2 H^2 + 2 H num_labels on the first token. Embedding look-ups, biases, layer norms, softmax and GELU
-    (2-3 % at H = 768) are left out, as is usual, so that the number compares with published ones.
+    are left out, as is usual, so that the number compares with published ones.
 
     Args:
       config: a models.transformer.TransformerConfig (hidden_size, intermediate_size, num_layers are read).
@@ -98,7 +98,7 @@ def latency(
 
 
 def _full_length_inputs(batch_size: int, seq_len: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """input_ids, attention_mask and token_type_ids, int32 [batch_size, seq_len]; which tokens does not change the time."""
+    """input_ids, attention_mask, token_type_ids, int32 [batch_size, seq_len]; which tokens does not change the time."""
     shape = (batch_size, seq_len)
     # Token 3 exists in every vocabulary and is nobody's padding (BERT 0, RoBERTa 1), which RoBERTa's positions look at.
     return np.full(shape, 3, np.int32), np.ones(shape, np.int32), np.zeros(shape, np.int32)

@@ -1,8 +1,8 @@
 """The metrics that GLUE reports, as fractions (0.612, not 61.2), from labels and predictions of one split.
 
-Every metric is `metric(labels, predictions) -> float`. Classification takes class numbers (int [num_examples]), regression
-takes values (float [num_examples]). Where a metric is undefined - the predictions or the labels are all the same - it is 0.0,
-and `notes` says so in a sentence, because a collapsed model must show as a number in a table and not as a nan.
+Every metric is `metric(labels, predictions) -> float`. Classification takes class numbers (int [num_examples]),
+regression takes values (float [num_examples]). Where a correlation is undefined - the predictions or the labels are all
+the same - it is 0.0, and `notes` says so in a sentence: a collapsed model must show as a number, not as a nan.
 
 scikit-learn and scipy take 1.7 s to import, so each function imports what it needs.
 """

@@ -14,7 +14,7 @@ FILES = {
     "mrpc": [("test", "MRPC.tsv")],
     "stsb": [("test", "STS-B.tsv")],
     "qqp": [("test", "QQP.tsv")],
-    "mnli": [("test_matched", "MNLI-m.tsv"), ("test_mismatched", "MNLI-mm.tsv")],
+    "mnli": [("test", "MNLI-m.tsv"), ("test_mismatched", "MNLI-mm.tsv")],
     "qnli": [("test", "QNLI.tsv")],
     "rte": [("test", "RTE.tsv")],
     "wnli": [("test", "WNLI.tsv")],

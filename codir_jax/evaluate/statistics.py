@@ -57,7 +57,7 @@ def paired_difference(
       confidence: coverage of the interval, in (0, 1).
 
     Raises:
-      ValueError: unequal lengths, no scores, or a score that is not finite (a diverged run must be named, not averaged).
+      ValueError: unequal lengths, no scores, or one that is not finite (a diverged run is named, not averaged).
     """
     if len(scores_a) != len(scores_b):
         raise ValueError(
@@ -70,7 +70,7 @@ def paired_difference(
     n, mean = differences.size, float(differences.mean())
     if n == 1:
         return PairedDifference(mean, None, None, None, 1)
-    from scipy.stats import t  # 0.5 s to import
+    from scipy.stats import t  # late: slow to import, and a single seed does not need it
 
     spread = float(np.std(differences, ddof=1))
     half_width = float(t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
@@ -82,5 +82,6 @@ def _finite(name: str, scores: Sequence[float]) -> np.ndarray:
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"{name}: expected a list of at least one score, got shape {values.shape}")
     if not np.isfinite(values).all():
-        raise ValueError(f"{name}: score {int(np.argmin(np.isfinite(values)))} is not finite ({scores}); leave out that seed")
+        row = int(np.argmin(np.isfinite(values)))
+        raise ValueError(f"{name}: score {row} is {values[row]}; leave that seed out of both arms")
     return values

@@ -16,10 +16,11 @@ from flax import linen as nn
 from codir_jax.models.outputs import ModelOutput
 from codir_jax.models.transformer import (
     ACTIVATIONS,
-    Dropout,
     Encoder,
     TransformerConfig,
     dense,
+    dropout,
+    dropout_seed,
     layer_norm,
 )
 
@@ -38,12 +39,10 @@ class SequenceClassifier(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        rate = c.hidden_dropout if c.classifier_dropout is None else c.classifier_dropout
         self.encoder = Encoder(c, self.dtype)
         # The head is a few rows: float32 costs nothing there and keeps logits exact under bfloat16.
         self.pooler = dense(c, c.hidden_size, ("embed", "pooled"), None, jnp.float32)
         self.classifier = dense(c, self.num_labels, ("pooled", "classes"), None, jnp.float32)
-        self.dropout = Dropout(rate)
 
     def __call__(
         self,
@@ -56,9 +55,12 @@ class SequenceClassifier(nn.Module):
         """Logits float32 [batch, num_labels] and all hidden states; arguments as in `Encoder`."""
         encoded = self.encoder(input_ids, attention_mask, token_type_ids, deterministic=deterministic)
         x = encoded.hidden_states[-1][:, 0].astype(jnp.float32)
-        if self.config.family == "roberta":
-            x = self.dropout(x, deterministic)
-        x = self.dropout(jnp.tanh(self.pooler(x)), deterministic)
+        c = self.config
+        rate = c.hidden_dropout if c.classifier_dropout is None else c.classifier_dropout
+        seed = dropout_seed(self, deterministic, rate)
+        if c.family == "roberta":
+            x = dropout(x, rate, seed, site=0)
+        x = dropout(jnp.tanh(self.pooler(x)), rate, seed, site=1)
         return ModelOutput(logits=self.classifier(x), hidden_states=encoded.hidden_states)
 
 

@@ -63,7 +63,7 @@ def smallest_pool(index: dict[str, np.ndarray]) -> int:
 def bin_labels(values: np.ndarray, num_bins: int) -> np.ndarray:
     """Regression targets as classes of about equal size, so that label-aware sampling works on them (ours).
 
-    Equal values share a bin; where ties make quantiles coincide there are fewer bins than asked for.
+    Equal values share a bin; where many values are equal there are fewer bins than asked for.
 
     Args:
         values: float [N]; NaN = unlabelled.
@@ -81,9 +81,11 @@ def bin_labels(values: np.ndarray, num_bins: int) -> np.ndarray:
     is_known = ~np.isnan(values)
     bins = np.full(values.shape, -1, np.int32)
     if is_known.any():
-        edges = np.unique(np.quantile(values[is_known], np.arange(1, num_bins) / num_bins))
-        raw_bins = np.searchsorted(edges, values[is_known], side="right")
-        bins[is_known] = np.unique(raw_bins, return_inverse=True)[1]
+        _, inverse, counts = np.unique(values[is_known], return_inverse=True, return_counts=True)
+        # Middle ranks rather than quantiles as edges: a value that fills several bins still gets one to itself.
+        middle_rank = np.cumsum(counts) - counts / 2
+        raw_bins = np.floor(middle_rank * num_bins / is_known.sum())
+        bins[is_known] = np.unique(raw_bins, return_inverse=True)[1][inverse]
     return bins
 
 

@@ -4,7 +4,8 @@
 
 L_CRD makes the student's pooled, projected hidden layers v_S pick out the teacher's view v_T of the same text among
 negatives, and the other way round. Two presets of one implementation: "paper" (InfoNCE with the live pair as positive)
-and "released" (NCE against stale bank rows, as in the published code, its defects repaired; every term a mean per example).
+and "released" (NCE against stale bank rows, as in the published code, its defects repaired). Every term is a mean per
+example, so that no weight depends on the batch size or the number of devices.
 """
 
 import jax
@@ -127,11 +128,6 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     if uses_bank:
         index = sampling.class_index(classes[:-1])
         smallest_pool = sampling.smallest_pool(index) if options.label_aware else num_train - 1
-        if smallest_pool < 1:
-            raise ValueError(
-                "objective.negatives.label_aware=True needs train examples of at least two classes; "
-                "set it to False or use objective.negatives.source=in_batch with mask_same_label=False"
-            )
         replace = options.num_negatives >= smallest_pool  # as in the released code
 
     def draw(rng, frozen, batch):

@@ -1,4 +1,4 @@
-"""The contrastive term of CoDIR: projections, candidates from batch, bank and queue, loss of both anchors, new state."""
+"""The contrastive term of CoDIR: projections, candidates from batch, bank and queue, both anchors, new state."""
 
 import jax
 import jax.numpy as jnp

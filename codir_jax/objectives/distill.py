@@ -2,8 +2,8 @@
 
     L = w_task * L_task + w_kd * L_KD + w_hidden * L_hidden
 
-every term a mean per example, so that no weight depends on the batch size (Hinton et al. 2015; hidden terms: PKD, Sun et
-al. 2019, and the cosine of DistilBERT, Sanh et al. 2019, here on pooled states).
+every term a mean per example, so that no weight depends on the batch size (Hinton et al. 2015; hidden terms: PKD, Sun
+et al. 2019, and the cosine of DistilBERT, Sanh et al. 2019, here on pooled states).
 """
 
 from typing import NamedTuple
@@ -82,7 +82,7 @@ def matches(config: ConfigDict, setting: Setting) -> tuple[tuple[int, int], ...]
 
 
 def teacher_view(config: ConfigDict, setting: Setting, teacher_params, batch) -> dict[str, jax.Array]:
-    """What a method needs of the teacher: {"teacher_logits" [batch, classes], "teacher_pooled" [batch, matches, width]}.
+    """The teacher's side: {"teacher_logits" [batch, classes], "teacher_pooled" [batch, matches, width]}.
 
     Taken from the batch where it was computed before, otherwise by running the teacher, deterministic (no dropout: the
     released code left it on). No gradient passes: the teacher is a constant.

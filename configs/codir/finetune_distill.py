@@ -1,6 +1,7 @@
 """Stage 2: compress a fine-tuned teacher into a student of half its depth.
 
-    codir train --config=configs/codir/finetune_distill.py:sst2 --config.teacher.path=runs/teacher --workdir=runs/student
+    codir train --config=configs/codir/finetune_distill.py:sst2 \\
+        --config.teacher.path=runs/teacher --workdir=runs/student
 
 Arguments, comma separated: a task (cola sst2 mrpc stsb qqp mnli qnli rte wnli, own, demo), a method, and `tiny`.
 Methods: `paper` (default: CoDIR with InfoNCE), `released` (CoDIR as its code was published, defects repaired), and the
@@ -29,12 +30,12 @@ def get_config(argument: str = "") -> ConfigDict:
     config.optimizer.learning_rate = 1e-4
     config.train.total_epochs = 6.0
     if task == "demo":
-        config.data.update({"max_length": 32, "batch_size": 64, "length_buckets": (16, 24, 32), "bucket_window": 16})
+        config.data.update({"max_length": 18, "batch_size": 64, "length_buckets": (12, 18), "bucket_window": 16})
         config.optimizer.learning_rate = 5e-4
-        config.train.total_epochs = 4.0
+        config.train.total_epochs = 2.0
     if "tiny" in words:
-        config.data.update({"demo_num_train": 512, "demo_num_dev": 128, "max_length": 32})
-        config.data.length_buckets = (16, 24, 32)
+        config.data.update({"demo_num_train": 512, "demo_num_dev": 128, "max_length": 18})
+        config.data.length_buckets = (18,)
         config.train.update({"total_epochs": 1.0, "log_every_steps": 4})
         config.teacher.allow_weak = True
     return config

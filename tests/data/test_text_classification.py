@@ -80,9 +80,7 @@ def test_test_labels_are_read_where_they_are(read):
 
 
 def test_a_regression_has_float_targets(read):
-    raw, names, is_regression, metrics = read(
-        {"train.tsv": "sentence\tlabel\na\t1.5\nb\t-2e1\n"}, is_regression=True
-    )
+    raw, names, is_regression, metrics = read({"train.tsv": "sentence\tlabel\na\t1.5\nb\t-2e1\n"}, is_regression=True)
     assert raw["train"].labels == [1.5, -20.0] and names == () and is_regression and metrics == ("pearson", "spearman")
 
 

@@ -42,7 +42,7 @@ def test_parameters_and_bytes_are_counted_from_arrays_and_from_shapes():
 
 
 def test_base_encoder_takes_the_published_22_5_gflop_at_128_tokens():
-    # Per layer and token 8 H^2 + 4 L H + 4 H F. MobileBERT's Table 4 has 22.5B for BERT-base (arXiv 2004.02984).
+    # Per layer and token 8 H^2 + 4 L H + 4 H F. MobileBERT (arXiv 2004.02984) gives 22.5B for BERT-base.
     by_hand = 12 * 128 * (8 * 768**2 + 4 * 128 * 768 + 4 * 768 * 3072) + 2 * 768**2 + 2 * 768 * 2
     assert cost.encoder_flops(BASE, 128, 2) == by_hand
     assert by_hand == pytest.approx(22.5e9, rel=0.01)
@@ -74,7 +74,11 @@ def test_latency_reports_each_model_and_batch_size_and_alternates():
         return apply_fn, np.float32(2.0)
 
     result = cost.latency(
-        {"teacher": model("teacher"), "student": model("student")}, seq_len=4, batch_sizes=(1, 2), num_repeats=4, num_warmup=4
+        {"teacher": model("teacher"), "student": model("student")},
+        seq_len=4,
+        batch_sizes=(1, 2),
+        num_repeats=4,
+        num_warmup=4,
     )
     jax.effects_barrier()
     assert set(result) == {"teacher", "student"}

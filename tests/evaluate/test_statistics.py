@@ -54,7 +54,7 @@ def test_summary_uses_the_sample_deviation():
 def test_bad_scores_are_told():
     with pytest.raises(ValueError, match="same seeds on both sides, got 2 and 1"):
         paired_difference([1.0, 2.0], [1.0])
-    with pytest.raises(ValueError, match="score 1 is not finite"):
+    with pytest.raises(ValueError, match="score 1 is nan"):
         paired_difference([1.0, float("nan")], [1.0, 2.0])
     with pytest.raises(ValueError, match="at least one score"):
         summary([])

@@ -65,27 +65,43 @@ def test_dropout_is_off_by_default_and_random_by_key_when_on(tiny):
     assert not np.array_equal(noisy(0), still)
 
 
+SEED = np.array([123, 456], np.uint32)
+
+
+def masks(seed=SEED, site=0, rate=0.1, shape=(64, 50, 65)):
+    keep, share = keep_mask(jnp.asarray(seed), site, rate, shape)
+    return np.asarray(keep), share
+
+
+def correlation(a, b):
+    """In units of the spread that independent masks would have."""
+    return abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) * np.sqrt(a.size)
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.5])
-@pytest.mark.parametrize("last", [64, 65])
-def test_dropout_keeps_the_stated_share(rate, last):
-    keep, share = keep_mask(jax.random.key(3), rate, (40, 50, last))
-    assert keep.shape == (40, 50, last)
-    assert abs(share - (1 - rate)) < 2**-16
-    deviation = np.sqrt(rate * (1 - rate) / keep.size)
-    assert abs(float(keep.mean()) - share) < 5 * deviation
-    # The two halves of a word are independent.
-    even, odd = np.asarray(keep[..., :64:2]).ravel(), np.asarray(keep[..., 1:64:2]).ravel()
-    assert abs(np.corrcoef(even, odd)[0, 1]) < 5 / np.sqrt(even.size)
+def test_dropout_keeps_the_stated_share(rate):
+    keep, share = masks(rate=rate)
+    assert abs(share - (1 - rate)) < 1e-9
+    assert abs(keep.mean() - share) < 5 * np.sqrt(rate * (1 - rate) / keep.size)
+    for axis in range(3):  # and so does every row, column and layer of it
+        others = tuple(i for i in range(3) if i != axis)
+        expected = np.sqrt(rate * (1 - rate) / (keep.size / keep.shape[axis]))
+        assert np.abs(keep.mean(others) - share).max() < 5 * expected
+
+
+def test_masks_of_neighbours_sites_and_seeds_are_independent():
+    keep, _ = masks()
+    for step in (1, 2, 64, 65):
+        assert correlation(keep.ravel()[step:], keep.ravel()[:-step]) < 5
+    for other in (masks(site=1), masks(site=2), masks(seed=SEED + np.uint32(1)), masks(seed=SEED[::-1])):
+        assert correlation(keep, other[0]) < 5
 
 
 def test_a_batch_split_over_devices_draws_the_mask_of_one_device():
     shape = (16, 4, 7, 10)
     mesh = Mesh(np.array(jax.devices()), ("data",))
-    whole, _ = keep_mask(jax.random.key(1), 0.1, shape)
-    split = jax.jit(
-        lambda key: keep_mask(key, 0.1, shape)[0], out_shardings=NamedSharding(mesh, PartitionSpec("data"))
-    )(jax.random.key(1))
-    np.testing.assert_array_equal(split, whole)
+    split = jax.jit(lambda s: keep_mask(s, 3, 0.1, shape)[0], out_shardings=NamedSharding(mesh, PartitionSpec("data")))
+    np.testing.assert_array_equal(split(SEED), masks(site=3, shape=shape)[0])
 
 
 def test_a_rate_of_zero_is_no_dropout(tiny):

@@ -168,6 +168,13 @@ def test_bin_labels_are_ordered_balanced_and_keep_equal_values_together():
     np.testing.assert_array_equal(sampling.bin_labels(np.array([1.0, 2.0, np.nan, 3.0, 4.0]), 2), [0, 0, -1, 1, 1])
 
 
+@pytest.mark.parametrize("num_bins", [2, 3, 5])
+@pytest.mark.parametrize("num_low", [1, 10, 50, 90, 99])
+def test_two_values_are_never_put_in_one_bin(num_low, num_bins):
+    bins = sampling.bin_labels(np.array([0.0] * num_low + [5.0] * (100 - num_low)), num_bins)
+    assert bins.tolist() == [0] * num_low + [1] * (100 - num_low)
+
+
 def test_bin_labels_with_ties_have_no_gaps_and_constant_targets_have_one_bin():
     values = np.array([0.0] * 80 + [1.0] * 10 + [5.0] * 10)
     bins = sampling.bin_labels(values, 10)

@@ -1,0 +1,72 @@
+"""What is checked and told between reading the data and the first step."""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from codir_jax import build
+from codir_jax.data.batch import Dataset
+from codir_jax.evaluate import glue_metrics
+
+
+def describe(data: Dataset) -> str:
+    """One line: sizes, classes, truncation."""
+    info = data.info
+    sizes = ", ".join(f"{name} {len(split)}" for name, split in data.splits.items())
+    kind = "regression" if info.is_regression else f"{info.num_classes} classes {list(info.label_names)}"
+    unlabelled = info.num_train - info.num_labelled
+    text = f"data {info.name}: {sizes}; {kind}"
+    if unlabelled:
+        text += f"; {unlabelled} of train unlabelled"
+    cut = ", ".join(f"{n} of {name}" for name, n in info.num_truncated.items() if n)
+    return text + (f"; truncated to data.max_length: {cut}" if cut else "; no text truncated")
+
+
+def teacher_weakness(logits: np.ndarray, labels: np.ndarray, is_regression: bool) -> str:
+    """Why this teacher is of no use, as the rest of a sentence; empty if it is better than a constant answer."""
+    if is_regression:
+        correlation = glue_metrics.pearson(labels, logits[:, 0])
+        return "" if correlation > 0 else f"correlates {correlation:.3f} with the target, no better than a constant"
+    accuracy = glue_metrics.accuracy(labels, logits.argmax(-1))
+    share = glue_metrics.majority_share(labels)
+    if accuracy > share:
+        return ""
+    return (
+        f"is right on {accuracy:.1%} of the examples, no better than always answering the majority class ({share:.1%})"
+    )
+
+
+def require_split(data: Dataset, name: str) -> None:
+    """Refuses data without the split, naming those it has."""
+    if name not in data.splits:
+        raise ValueError(f"data {data.info.name} has no {name} split; it has: {', '.join(data.splits)}")
+
+
+def check_length(config: ConfigDict, student: build.Model) -> None:
+    """Refuses texts longer than the student has positions for."""
+    if config.data.max_length > student.config.max_length:
+        raise ValueError(
+            f"data.max_length {config.data.max_length} is above the model's {student.config.max_length} positions; "
+            "lower it"
+        )
+
+
+def check_batch_sizes(config: ConfigDict, shards: int) -> None:
+    """Refuses batches that the devices do not divide, with sizes that they do."""
+    for field in ("batch_size", "eval_batch_size"):
+        size = config.data[field]
+        if size % shards:
+            lower = max(size // shards, 1) * shards
+            raise ValueError(
+                f"data.{field} {size} is not divisible by {shards} devices; use {lower} or {lower + shards}"
+            )
+
+
+def check_fingerprints(ours: dict, saved: dict) -> None:
+    """Refuses to resume on other data or with another teacher."""
+    for key in ("data_fingerprint", "teacher_fingerprint"):
+        if ours[key] != saved[key]:
+            what = key.removesuffix("_fingerprint")
+            raise ValueError(
+                f"the {what} changed since the checkpoint was written ({saved[key][:12]} then, {ours[key][:12]} now); "
+                "restore it, or start in another --workdir"
+            )

@@ -1,0 +1,184 @@
+"""What every objective must do; a new one joins by being listed in `METHODS`."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from codir_jax.build import objective_module
+from codir_jax.objectives import codir
+from codir_jax.objectives.distill import teacher_view
+from codir_jax.sharding.rules import unbox
+from tests.objectives import tiny
+
+
+def _config(name, **changes):
+    config = objective_module(name.split(":")[0]).default_config()
+    if name == "codir:released":
+        config = codir.default_config("released")
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            config[key].update(value)
+        else:
+            config[key] = value
+    return config
+
+
+METHODS = {
+    "finetune": _config("finetune"),
+    "distill": _config("distill"),
+    "distill l2": _config("distill", hidden_loss="l2"),
+    "distill cosine": _config("distill", hidden_loss="cosine", pooling="first"),
+    "codir paper": _config("codir", projection_dim=8, negatives={"num_negatives": 5}),
+    "codir released": _config("codir:released", projection_dim=8, negatives={"num_negatives": 5}),
+    "codir per layer, queue": _config(
+        "codir",
+        projection_dim=8,
+        layer_aggregation="per_layer",
+        teacher_projection="frozen",
+        negatives={"source": "in_batch+queue", "queue_size": 10, "label_aware": False, "mask_same_label": False},
+    ),
+    "codir ema": _config("codir:released", projection_dim=8, normaliser="ema", negatives={"num_negatives": 5}),
+}
+
+
+@functools.cache
+def _make(name, **of_setting):
+    """(setting, objective, its initial parts, jitted value and gradient), compiled once for all tests."""
+    setting = tiny.setting(**of_setting)
+    objective = objective_module(METHODS[name].name).make(METHODS[name], setting)
+    parts = jax.jit(lambda rng, batch: unbox(objective.init(rng, batch)))(jax.random.key(0), tiny.batch(setting))
+    return setting, objective, parts, jax.jit(jax.value_and_grad(objective.loss, has_aux=True))
+
+
+def _gradient(name, batch, rng, parts=None, **of_setting):
+    """((loss, (state, metrics)), gradient)."""
+    _, _, own, gradient = _make(name, **of_setting)
+    params, frozen, state = own if parts is None else parts
+    return gradient(params, frozen, state, batch, rng)
+
+
+def _assert_close(ours, theirs, tolerance=2e-6):
+    """Leaf by leaf, relative to the largest number of the tree: some gradients (of a key's bias) are zero but for
+    rounding."""
+    largest = max(np.abs(np.asarray(leaf)).max(initial=1e-3) for leaf in jax.tree.leaves(theirs))
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-5, atol=tolerance * largest)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_regression"),
+    [*((name, False) for name in METHODS), *((name, True) for name in ("finetune", "distill l2", "codir paper"))],
+)
+def test_a_step_is_finite_and_keeps_the_shape_of_the_state(name, is_regression):
+    kind = {"is_regression": True} if is_regression else {}
+    setting, _, parts, _ = _make(name, **kind)
+    batch = tiny.batch(setting, ids=np.arange(14), num_padding=2)
+    (loss, (state, metrics)), grads = _gradient(name, batch, jax.random.key(1), **kind)
+    assert np.isfinite(loss)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == jax.tree.map(lambda x: (x.shape, x.dtype), parts[2])
+    assert all(np.isfinite(total) and count >= 0 for total, count in metrics.values())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_eight_devices_give_the_loss_gradient_and_state_of_one(name):
+    setting, _, parts, _ = _make(name)
+    batch = tiny.batch(setting, ids=np.arange(14), num_padding=2)
+    one = _gradient(name, batch, jax.random.key(1))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharded = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
+    whole = jax.device_put(parts, NamedSharding(mesh, PartitionSpec()))
+    _assert_close(_gradient(name, sharded, jax.random.key(1), whole), one)
+
+
+def test_negatives_of_each_device_alone_would_give_another_loss():
+    setting, objective, parts, _ = _make("codir per layer, queue")
+    batch = tiny.batch(setting, ids=np.arange(16))
+    loss = lambda b: objective.loss(*parts, b, None)[1][1]["contrastive_loss"]  # noqa: E731
+    whole = loss(batch)[0]
+    parts_of_batch = [{k: v[2 * i : 2 * i + 2] for k, v in batch.items()} for i in range(8)]
+    alone = sum(loss(part)[0] for part in parts_of_batch)
+    assert whole > 1.5 * alone
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_padding_rows_change_nothing(name):
+    setting, *_ = _make(name)
+    ids = [3, 9, 4, 20, 21, 1]
+    plain = _gradient(name, tiny.batch(setting, ids), None)
+    padded = _gradient(name, tiny.batch(setting, ids, num_padding=2), None)
+    if METHODS[name].name == "codir" and "bank" in METHODS[name].negatives.source:
+        # Sampled negatives differ with the batch's shape; the metrics that do not depend on them must agree.
+        for term in ("task_loss", "soft_target_loss", "alignment", "uniformity"):
+            _assert_close(padded[0][1][1][term], plain[0][1][1][term])
+        bank, plain_bank = (x[0][1][0]["bank"] for x in (padded, plain))
+        _assert_close(bank, plain_bank)
+    else:
+        _assert_close(padded, plain)
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS if n != "finetune"])
+def test_a_teacher_view_in_the_batch_equals_the_live_teacher(name):
+    setting, _, parts, _ = _make(name)
+    batch = tiny.batch(setting)
+    view = teacher_view(METHODS[name], setting, parts[1]["teacher"], batch)
+    without_teacher = (parts[0], {k: v for k, v in parts[1].items() if k != "teacher"}, parts[2])
+    live = _gradient(name, batch, jax.random.key(2))
+    cached = _gradient(name, {**batch, **view}, jax.random.key(2), without_teacher)
+    _assert_close(cached, live)
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS if n != "finetune"])
+def test_no_gradient_reaches_the_teacher(name):
+    setting, objective, (params, frozen, state), _ = _make(name)
+    loss = lambda teacher: objective.loss(params, {**frozen, "teacher": teacher}, state, tiny.batch(setting), None)[0]  # noqa: E731
+    assert all(not np.any(g) for g in jax.tree.leaves(jax.grad(loss)(frozen["teacher"])))
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS if n != "finetune"])
+def test_the_teacher_is_deterministic_and_the_student_has_dropout(name):
+    setting, _, parts, _ = _make(name)
+    batch = tiny.batch(setting)
+    view = teacher_view(METHODS[name], setting, parts[1]["teacher"], batch)
+    again = teacher_view(METHODS[name], setting, parts[1]["teacher"], batch)
+    _assert_close(view, again, tolerance=0)
+    losses = {float(_gradient(name, batch, jax.random.key(seed))[0][0]) for seed in range(2)}
+    assert len(losses) == 2
+
+
+def test_unlabelled_rows_join_the_soft_targets_and_not_the_task():
+    setting, objective, parts, _ = _make("distill")
+    labelled, unlabelled = [0, 1, 2, 3], [20, 21]
+    metrics = objective.loss(*parts, tiny.batch(setting, labelled + unlabelled), None)[1][1]
+    only = objective.loss(*parts, tiny.batch(setting, labelled), None)[1][1]
+    assert metrics["task_loss"][1] == 4
+    assert metrics["soft_target_loss"][1] == 6
+    np.testing.assert_allclose(metrics["task_loss"][0], only["task_loss"][0], rtol=1e-6)
+
+
+def test_a_narrower_student_is_joined_by_the_projections():
+    for name in ("codir paper", "distill l2"):
+        setting, *_ = _make(name, teacher_width=32)
+        (loss, _), grads = _gradient(name, tiny.batch(setting), None, teacher_width=32)
+        assert np.isfinite(loss)
+        assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+
+
+def test_schedules_turn_a_term_on_over_the_run():
+    setting = tiny.setting()
+    config = _config("codir", projection_dim=8, contrastive_schedule="0%:0 50%:0 100%:1", contrastive_weight=1.0)
+    objective = codir.make(config, setting)
+    params, frozen, state = unbox(objective.init(jax.random.key(0), tiny.batch(setting)))
+    batch = tiny.batch(setting)
+
+    def share(step):
+        loss, (_, metrics) = objective.loss(params, frozen, {**state, "step": jnp.int32(step)}, batch, None)
+        value = lambda n: metrics[n][0] / metrics[n][1]  # noqa: E731
+        rest = 0.5 * value("task_loss") + 0.5 * value("soft_target_loss")
+        return float((loss - rest) / value("contrastive_loss"))
+
+    np.testing.assert_allclose([share(0), share(5), share(10)], [0, 0, 1], atol=1e-5)

@@ -1,0 +1,79 @@
+"""A tiny student, teacher and batch that objective and training tests share."""
+
+import numpy as np
+
+from codir_jax.data.batch import DatasetInfo
+from codir_jax.models.heads import build_model
+from codir_jax.models.transformer import TransformerConfig
+from codir_jax.objectives.contract import Setting
+
+NUM_TRAIN = 24
+
+
+def sizes(num_layers, hidden_size=16, dropout=0.1):
+    """A BERT of the given depth and width."""
+    return TransformerConfig(
+        family="bert",
+        vocab_size=40,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        num_heads=2,
+        intermediate_size=2 * hidden_size,
+        max_positions=16,
+        type_vocab_size=2,
+        layer_norm_eps=1e-12,
+        pad_token_id=0,
+        position_offset=0,
+        hidden_dropout=dropout,
+        attention_dropout=dropout,
+        initializer_range=0.5,
+    )
+
+
+def setting(*, is_regression=False, teacher_width=16, num_unlabelled=4):
+    """One-layer student, two-layer teacher, 24 train rows of 3 classes (or a regression), the last ones unlabelled."""
+    rng = np.random.default_rng(0)
+    num_classes = 1 if is_regression else 3
+    labels = np.arange(NUM_TRAIN) % 3
+    info = DatasetInfo(
+        name="tiny",
+        num_train=NUM_TRAIN,
+        num_labelled=NUM_TRAIN - num_unlabelled,
+        num_classes=num_classes,
+        label_names=() if is_regression else ("a", "b", "c"),
+        is_regression=is_regression,
+        is_pair=False,
+        metrics=("pearson",) if is_regression else ("accuracy",),
+        num_truncated={"train": 0},
+        splits=("train",),
+    )
+    return Setting(
+        student=build_model(sizes(1), "classification", num_classes),
+        teacher=build_model(sizes(2, teacher_width), "classification", num_classes),
+        info=info,
+        labels=rng.normal(size=NUM_TRAIN).astype(np.float32) if is_regression else labels.astype(np.int32),
+        is_labelled=np.arange(NUM_TRAIN) < NUM_TRAIN - num_unlabelled,
+        text_ids=np.arange(NUM_TRAIN, dtype=np.int32),
+        num_steps=10,
+    )
+
+
+def batch(of, ids=None, length=8, num_padding=0, seed=1):
+    """A batch of the setting's rows; the texts of a row are always the same. `num_padding` rows are added."""
+    ids = np.arange(8) if ids is None else np.asarray(ids)
+    texts = np.random.default_rng(seed).integers(5, 40, (NUM_TRAIN, length))
+    lengths = 3 + np.arange(NUM_TRAIN) % (length - 2)
+    rows = np.concatenate([ids, np.zeros(num_padding, int)])
+    real = np.arange(len(rows)) < len(ids)
+    mask = (np.arange(length) < lengths[rows][:, None]) & real[:, None]
+    labelled = real & of.is_labelled[rows]
+    return {
+        "input_ids": np.where(mask, texts[rows], 0).astype(np.int32),
+        "attention_mask": mask.astype(np.int32),
+        "token_type_ids": np.zeros_like(mask, np.int32),
+        "labels": np.where(labelled, of.labels[rows], 0).astype(of.labels.dtype),
+        "label_mask": labelled.astype(np.float32),
+        "example_mask": real.astype(np.float32),
+        "example_ids": np.where(real, rows, NUM_TRAIN).astype(np.int32),
+        "text_ids": np.where(real, of.text_ids[rows], -1).astype(np.int32),
+    }

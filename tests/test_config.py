@@ -1,0 +1,146 @@
+"""Configs: overrides, misspelt keys, durations, saving, and every shipped config."""
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+
+from codir_jax import build
+from codir_jax import config as config_lib
+
+TEACHER, DISTILL = "configs/codir/finetune_teacher.py", "configs/codir/finetune_distill.py"
+
+
+def test_an_override_keeps_the_type_of_the_default():
+    config = config_lib.load(
+        f"{DISTILL}:sst2",
+        [
+            ("optimizer.learning_rate", "3e-5"),
+            ("data.batch_size", "64"),
+            ("data.length_buckets", "(32, 128)"),
+            ("teacher.allow_weak", "true"),
+            ("objective.negatives.source", "queue"),
+        ],
+    )
+    assert config.optimizer.learning_rate == 3e-5
+    assert config.data.batch_size == 64
+    assert tuple(config.data.length_buckets) == (32, 128)
+    assert config.teacher.allow_weak is True
+    assert config.objective.negatives.source == "queue"
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("optimizer.learning_rat", "optimizer.learning_rate"),
+        ("learning_rate", "optimizer.learning_rate"),
+        ("objective.negatives.momentun", "objective.negatives.momentum"),
+    ],
+)
+def test_a_misspelt_key_names_the_nearest(key, suggestion):
+    with pytest.raises(ValueError, match=re.escape(f"Did you mean {suggestion!r}")):
+        config_lib.load(DISTILL, [(key, "1")])
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        ("data.batch_size", "many", "int"),
+        ("optimizer.learning_rate", "fast", "float"),
+        ("teacher.allow_weak", "perhaps", "bool"),
+        ("optimizer", "adam", "group"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(key, text, expected):
+    with pytest.raises(ValueError, match=expected):
+        config_lib.load(DISTILL, [(key, text)])
+
+
+def test_an_unknown_argument_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"sst3.*known: .*sst2"):
+        config_lib.load(f"{DISTILL}:sst3")
+
+
+def test_a_missing_config_says_what_was_expected():
+    with pytest.raises(FileNotFoundError, match=r"configs/README\.md"):
+        config_lib.load("configs/nothing.py")
+
+
+def test_a_saved_config_is_the_same_config(tmp_path):
+    config = config_lib.load(f"{DISTILL}:rte,released", [("seed", "7")])
+    config_lib.save(config, tmp_path / "config.json")
+    again = config_lib.load(str(tmp_path / "config.json"))
+    assert config_lib.differences(config, again) == []
+    assert again.seed == 7
+    with pytest.raises(ValueError, match="takes no argument"):
+        config_lib.load(f"{tmp_path / 'config.json'}:rte")
+
+
+def test_differences_name_the_keys():
+    one, two = config_lib.load(DISTILL), config_lib.load(DISTILL, [("seed", "1"), ("data.batch_size", "8")])
+    assert [line.split(":")[0] for line in config_lib.differences(one, two)] == ["data.batch_size", "seed"]
+
+
+def test_setting_one_unit_of_a_duration_clears_the_others():
+    config = config_lib.load(DISTILL, [("optimizer.warmup_steps", "10"), ("train.total_steps", "100")])
+    steps = lambda section, name: config_lib.duration_steps(section, name, steps_per_epoch=7, num_steps=50)  # noqa: E731
+    assert steps(config.optimizer, "warmup") == 10
+    assert steps(config.train, "total") == 100
+    assert steps(config.train, "eval_every") == 7
+
+
+def test_durations_in_percent_and_epochs():
+    config = config_lib.load(DISTILL, [("optimizer.warmup_percent", "10"), ("train.total_epochs", "2.5")])
+    assert config_lib.duration_steps(config.optimizer, "warmup", steps_per_epoch=7, num_steps=50) == 5
+    assert config_lib.duration_steps(config.train, "total", steps_per_epoch=7) == 18
+
+
+def test_a_duration_in_two_units_is_refused():
+    config = config_lib.load(DISTILL)
+    config.train.total_steps = 5
+    with pytest.raises(ValueError, match="exactly one unit"):
+        config_lib.duration_steps(config.train, "total", steps_per_epoch=7)
+
+
+def _shipped():
+    for path in sorted(Path("configs").glob("*/*.py")):
+        if path.name != "__init__.py":
+            yield str(path)
+
+
+METHODS = ("paper", "released", "distill", "l2", "finetune")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *(f"{path}:{word}" for path, word in itertools.product(_shipped(), ("cola", "stsb", "own", "demo", "tiny"))),
+        *(f"{DISTILL}:rte,{method}" for method in METHODS),
+    ],
+)
+def test_every_shipped_config_passes_its_checks(spec):
+    config = config_lib.load(spec, [("teacher.path", "t"), ("student.path", "s")])
+    build.check(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("data.name", "sts", "known: cola"),
+        ("student.init", "new", "teacher, pretrained, random"),
+        ("objective.name", "codirr", "known: codir, distill, finetune"),
+        ("optimizer.name", "sgd", "adamw, adam"),
+        ("optimizer.schedule", "step", "linear, cosine"),
+        ("optimizer.learning_rate", "0", "learning_rate must be > 0"),
+        ("data.max_length", "1000", "end below"),
+        ("data.batch_size", "0", "batch_size must be >= 1"),
+        ("student.dtype", "float16", "float32, bfloat16"),
+        ("train.log_every_steps", "0", "log_every_steps"),
+        ("teacher.path", "", "teacher.path is empty"),
+    ],
+)
+def test_a_bad_value_is_refused_before_anything_runs(key, text, message):
+    config = config_lib.load(DISTILL, [("teacher.path", "t"), (key, text)])
+    with pytest.raises(ValueError, match=message):
+        build.check(config)

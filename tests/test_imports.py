@@ -1,0 +1,85 @@
+"""The import arrows of the house: who may import whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent / "codir_jax"
+HEAVY = {"jax", "flax", "optax", "orbax", "transformers", "tensorflow_datasets", "grain", "matplotlib", "sklearn"}
+
+# folder -> what its files may import of this package (prefixes) and which libraries they must not.
+ARROWS = {
+    "losses": (["losses"], {"flax", "orbax", "transformers", "ml_collections"}),
+    "negatives": (["negatives"], {"flax", "orbax", "transformers", "ml_collections"}),
+    "models": (["models", "sharding.rules"], {"optax", "orbax", "transformers"}),
+    "data": (["data"], {"flax", "optax", "orbax", "jax"}),
+    "objectives": (["objectives", "models", "losses", "negatives", "data.batch"], {"flax", "orbax", "transformers"}),
+    "sharding": (["sharding"], {"optax", "orbax", "transformers"}),
+    "train": (["train", "objectives.contract", "data.batch", "sharding"], {"flax", "transformers"}),
+    "evaluate": (["evaluate", "objectives.contract", "data.batch", "sharding"], {"flax", "orbax"}),
+    "convert": (["convert", "models", "sharding.rules"], {"optax", "orbax"}),
+}
+
+
+def _imports(path):
+    """(module, is at the top level of the file) of every import."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = set(map(id, tree.body))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in top
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            for name in names if node.module.startswith("codir_jax") else [node.module]:
+                yield name, id(node) in top
+
+
+def _files():
+    return sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("folder", ARROWS)
+def test_a_folder_imports_downwards_only(folder):
+    allowed, forbidden = ARROWS[folder]
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for name, _ in _imports(path):
+            if name.startswith("codir_jax."):
+                inner = name.removeprefix("codir_jax.")
+                assert any(inner == a or inner.startswith(f"{a}.") for a in allowed), f"{path}: {name}"
+            else:
+                assert name.split(".")[0] not in forbidden, f"{path}: {name}"
+
+
+def test_every_folder_has_its_arrows():
+    folders = {p.parent.name for p in _files() if p.parent != ROOT}
+    assert folders == set(ARROWS)
+
+
+def test_nothing_imports_the_configs_or_the_tests():
+    for path in _files():
+        for name, _ in _imports(path):
+            assert name.split(".")[0] not in ("configs", "tests"), f"{path}: {name}"
+            assert not name.startswith("codir_jax.configs"), f"{path}: {name}"
+
+
+def test_orbax_is_known_to_one_module():
+    users = [p.name for p in _files() if any(n.startswith("orbax") for n, _ in _imports(p))]
+    assert users == ["checkpoint.py"]
+
+
+def test_help_imports_nothing_heavy():
+    for name in ("main.py", "__init__.py"):
+        for module, is_top in _imports(ROOT / name):
+            assert not is_top or module.split(".")[0] not in {*HEAVY, "codir_jax"}, f"{name}: {module}"
+
+
+def test_no_file_is_a_drawer_for_everything():
+    assert not {p.stem for p in _files()} & {"utils", "common", "misc", "helpers"}
+
+
+def test_torch_and_tensorflow_are_never_imported_at_the_top():
+    for path in _files():
+        for name, is_top in _imports(path):
+            assert not is_top or name.split(".")[0] not in ("torch", "tensorflow"), f"{path}: {name}"

@@ -1,0 +1,159 @@
+"""The command line: help, wrong flags, and every verb on a tiny job."""
+
+import json
+
+import numpy as np
+import pytest
+
+import codir_jax
+from codir_jax import main as main_lib
+from codir_jax.main import main
+
+DISTILL = "configs/codir/finetune_distill.py"
+TINY_JOB = [
+    "--config.data.demo_num_train=192",
+    "--config.data.demo_num_dev=64",
+    "--config.train.total_epochs=1",
+    "--config.data.length_buckets=(18,)",
+    "--config.teacher.allow_weak=true",
+    "--teacher_config.data.demo_num_train=192",
+    "--teacher_config.data.demo_num_dev=64",
+    "--teacher_config.train.total_epochs=1",
+    "--teacher_config.data.length_buckets=(18,)",
+    "--teacher_config.student.hidden_size=32",
+    "--teacher_config.student.intermediate_size=64",
+    "--teacher_config.student.num_layers=2",
+]
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """A finished compression of the demo with one baseline."""
+    folder = tmp_path_factory.mktemp("job") / "out"
+    assert main(["compress", "--demo", "--compare=distill", f"--output={folder}", *TINY_JOB]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("verb", main_lib.VERBS)
+def test_every_verb_has_help_with_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, "--help"])
+    assert stopped.value.code == 0
+    assert f"codir {verb} --" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--config=configs/nothing.py", "--workdir=w"], "does not exist"),
+        (["train", f"--config={DISTILL}", "--workdir=w"], "teacher.path is empty"),
+        (
+            ["train", "--config=configs/codir/finetune_distill.py", "--workdir=w", "--config.sed=1"],
+            "Did you mean 'seed'",
+        ),
+        (["train", f"--config={DISTILL}", "--workdir=w", "--config.seed"], "has no value"),
+        (["compress", "--output=o"], "give one of --train"),
+        (["compress", "--output=o", "--train=t.tsv"], "--dev is empty"),
+        (["compress", "--output=o", "--demo", "--compare=best"], "finetune, distill, l2, released"),
+        (["compress", "--output=o", "--task=sst3", "--teacher=t"], "known: cola"),
+        (["compress", "--output=o", "--task=sst2"], "--teacher is empty"),
+        (["evaluate", "--model=./nowhere", "--config=configs/codir/finetune_distill.py:cola"], "nowhere"),
+        (["predict", "--model=./nowhere"], "nowhere"),
+        (["export", "--model=./nowhere", "--output=o"], "nowhere"),
+        (["export", "--model=m", "--output=o", "--config.seed=1"], "takes no --config"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert message in told
+
+
+def test_an_unknown_flag_is_status_2(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--confg=x"])
+    assert stopped.value.code == 2
+
+
+def test_compress_leaves_a_table_a_report_and_an_export(job):
+    results = json.loads((job / "results.json").read_text())
+    assert list(results["models"]) == ["teacher", "distill", "paper"]
+    for row in results["models"].values():
+        assert -1 <= row["dev"]["matthews_correlation"] <= 1
+        assert row["latency"]["batch_1_p50_ms"] > 0
+        assert row["bytes"] == 4 * row["parameters"]
+    assert results["models"]["paper"]["num_layers"] == 1
+    assert results["models"]["paper"]["parameters"] < results["models"]["teacher"]["parameters"]
+    assert "parity passed" in results["parity"]
+    assert (job / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert "| student, CoDIR" in (job / "report.md").read_text()
+    assert (job / "export" / "model.safetensors").exists()
+
+
+def test_compress_run_again_says_that_it_is_done(job, capsys):
+    assert main(["compress", "--demo", "--compare=distill", f"--output={job}", *TINY_JOB]) == 0
+    assert "already finished" in capsys.readouterr().out
+
+
+def test_compress_refuses_a_folder_with_another_job(job, capsys):
+    assert main(["compress", "--demo", f"--output={job}", *TINY_JOB]) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_evaluate_gives_the_score_that_training_reported(job, capsys):
+    assert main(["evaluate", f"--model={job / 'paper'}"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    reported = json.loads((job / "paper" / "results.json").read_text())["dev"]
+    assert told["matthews_correlation"] == pytest.approx(reported["matthews_correlation"])
+    assert main(["evaluate", f"--model={job / 'paper'}", "--split=test"]) == 2
+
+
+def test_predict_reads_lines_and_tables_and_writes_json_lines(job, tmp_path, capsys):
+    (tmp_path / "texts.txt").write_text("the cat sleeps\n\nthe cats sleeps\n")
+    (tmp_path / "texts.tsv").write_text("id\tsentence\n1\tthe cat sleeps\n2\tthe cats sleeps\n")
+    model = f"--model={job / 'export'}"
+    assert main(["predict", model, f"--input={tmp_path / 'texts.txt'}"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 2
+    assert sum(lines[0]["probabilities"].values()) == pytest.approx(1.0, abs=1e-6)
+    assert lines[0]["label"] == max(lines[0]["probabilities"], key=lines[0]["probabilities"].get)
+    assert main(["predict", model, f"--input={tmp_path / 'texts.tsv'}", f"--output={tmp_path / 'out.jsonl'}"]) == 0
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == lines
+    assert main(["predict", model, f"--input={tmp_path / 'texts.tsv'}", "--text_column=txt"]) == 2
+    assert "sentence" in capsys.readouterr().err
+
+
+def test_the_python_interface_answers_like_the_command(job):
+    classify = codir_jax.load(str(job / "export"))
+    texts = ["the cat sleeps", "a much longer text that is padded to another length than the first one"]
+    answers = classify(texts)
+    assert [set(a) for a in answers] == [{"label", "probabilities", "logits"}] * 2
+    np.testing.assert_allclose(classify(texts[:1])[0]["logits"], answers[0]["logits"], atol=1e-5)
+    assert classify([]) == []
+    with pytest.raises(ValueError, match="list of texts"):
+        classify("one text")
+
+
+def test_export_of_a_workdir_writes_the_card_with_its_results(job, tmp_path, capsys):
+    assert main(["export", f"--model={job / 'paper'}", f"--output={tmp_path / 'small'}"]) == 0
+    assert "parity passed" in capsys.readouterr().out
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert "matthews_correlation" in card
+
+
+def test_a_teacher_with_a_fitting_head_is_taken_as_it_is(job, tmp_path, capsys):
+    """The job's own teacher, given by name, is not fine-tuned again."""
+    folder = tmp_path / "again"
+    config_only = [word for word in TINY_JOB if word.startswith("--config.")]
+    from codir_jax import compress as compress_lib
+    from codir_jax import config as config_lib
+
+    config = config_lib.load("configs/codir/finetune_distill.py:demo", [("teacher.path", str(job / "teacher"))])
+    assert compress_lib._fits(str(job / "teacher"), config)
+    config.data.name = "text_classification"
+    (tmp_path / "train.tsv").write_text("sentence\tlabel\na b\tx\nb c\ty\nc d\tz\n")
+    config.data.train_path = config.data.dev_path = str(tmp_path / "train.tsv")
+    assert not compress_lib._fits(str(job / "teacher"), config)
+    assert not folder.exists() and config_only
