@@ -13,7 +13,7 @@ import codir_jax.objectives
 from codir_jax.config import DURATION_UNITS, duration_steps
 from codir_jax.convert import huggingface
 from codir_jax.convert.huggingface import Pretrained
-from codir_jax.data import dataset, demo, pipeline, tokenizer
+from codir_jax.data import dataset, demo, glue, pipeline, text_classification, tokenizer
 from codir_jax.data.batch import Dataset, DatasetInfo
 from codir_jax.models.heads import build_model
 from codir_jax.models.layer_selection import init_from_teacher, select_layers
@@ -166,13 +166,12 @@ def read_data(config: ConfigDict, text_tokenizer) -> Dataset:
             metrics=metrics,
             tokenizer=text_tokenizer,
             max_length=config.data.max_length,
+            unlabelled=text_classification.read_unlabelled(config.data, is_pair=False),
             num_train_examples=config.data.num_train_examples,
         )
     if config.data.name == "text_classification":
-        from codir_jax.data import text_classification as reader
-    else:
-        from codir_jax.data import glue as reader
-    return reader.load(config.data, text_tokenizer)
+        return text_classification.load(config.data, text_tokenizer)
+    return glue.load(config.data, text_tokenizer)
 
 
 @dataclasses.dataclass(frozen=True)

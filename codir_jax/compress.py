@@ -221,8 +221,8 @@ def export_model(model: str, output: str) -> str:
         json.loads((workdir / name).read_text(encoding="utf-8")) if (workdir / name).exists() else None
         for name in ("results.json", "config.json")
     )
-    if config is not None and "objective" not in config:
-        config = None  # the config.json of a Hugging Face folder, not of a run
+    is_run = config is not None and "objective" in config  # else the config.json of a Hugging Face folder
+    config = _without_paths(config) if is_run else None
     card_results = None
     if results is not None:
         card_results = {key: results[key] for key in ("dev", "seed", "parameters", "teacher_dev") if results.get(key)}
@@ -240,6 +240,18 @@ def export_model(model: str, output: str) -> str:
         hf_config=loaded.source.hf_config,
     )
     return str(verdict)
+
+
+def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """The config for a model card: of a path of this machine only the last part is told."""
+    told: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            told[key] = _without_paths(value)
+        else:
+            is_path = isinstance(value, str) and key.endswith(("path", "_dir"))
+            told[key] = Path(value).name if is_path else value
+    return told
 
 
 def print_results(results: dict[str, Any], folder: Path) -> None:

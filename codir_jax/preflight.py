@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 from codir_jax import build
 from codir_jax.data.batch import Dataset
 from codir_jax.evaluate import glue_metrics
+from codir_jax.models.layer_selection import match_layers, select_layers
 
 
 def describe(data: Dataset) -> str:
@@ -19,6 +20,24 @@ def describe(data: Dataset) -> str:
         text += f"; {unlabelled} of train unlabelled"
     cut = ", ".join(f"{n} of {name}" for name, n in info.num_truncated.items() if n)
     return text + (f"; truncated to data.max_length: {cut}" if cut else "; no text truncated")
+
+
+def describe_models(config: ConfigDict, student: build.Model, teacher: build.Model | None) -> str:
+    """One line: what the student is, where its weights come from and which layers are matched."""
+    text = f"student: {student.config.num_layers} layers x {student.config.hidden_size}"
+    if config.student.init == "teacher":
+        layers = select_layers(config.student.init_layers, teacher.config.num_layers, student.config.num_layers)
+        text += f", started from teacher layers {', '.join(map(str, layers))} of {teacher.config.num_layers}"
+    elif config.student.init == "pretrained":
+        text += f", started from {config.student.path}"
+        if student.source.new_weights:
+            text += f" (new: {', '.join(student.source.new_weights)})"
+    else:
+        text += ", random weights"
+    if "layer_matches" in config.objective:
+        pairs = match_layers(config.objective.layer_matches, teacher.config.num_layers, student.config.num_layers)
+        text += f"; matched student:teacher layers {', '.join(f'{s}:{t}' for s, t in pairs)}"
+    return text
 
 
 def teacher_weakness(logits: np.ndarray, labels: np.ndarray, is_regression: bool) -> str:

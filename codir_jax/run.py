@@ -60,6 +60,7 @@ class _Stage:
         loop.say(preflight.describe(self.data))
         self.teacher = build.make_teacher(config, info) if config.teacher.path else None
         self.student = build.make_student(config, info, self.teacher, self.tokenizer)
+        loop.say(preflight.describe_models(config, self.student, self.teacher))
         preflight.check_length(config, self.student)
 
         self.mesh = mesh_lib.make_mesh(config.mesh)
