@@ -27,6 +27,9 @@ from codir_jax.train import state as state_lib
 from codir_jax.train.metrics import MetricBuffer, MetricWriter
 from codir_jax.train.step import make_train_step
 
+# Besides every loss, what a person watches; all metrics are in metrics.jsonl.
+ON_CONSOLE = ("num_negatives", "retrieval_rate", "teacher_agreement", "learning_rate")
+
 
 def run(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     """Trains the stage that `config` describes and returns what `results.json` holds.
@@ -117,7 +120,8 @@ class _Stage:
             values = buffer.flush()
             values["learning_rate"] = float(self.schedule(step - 1))
             writer.write(step, values)
-            loop.say(f"step {step}/{self.num_steps}  " + "  ".join(f"{k} {v:.4g}" for k, v in values.items()))
+            told = {k: v for k, v in values.items() if k.endswith("loss") or k in ON_CONSOLE}
+            loop.say(f"step {step}/{self.num_steps}  " + "  ".join(f"{k} {v:.4g}" for k, v in told.items()))
 
         def evaluate(step, current):
             nonlocal last

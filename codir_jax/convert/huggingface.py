@@ -167,6 +167,7 @@ def save_pretrained(
     # Whole or not at all: a reader, or a stop in the middle, never meets half a file.
     partial = folder / f".{WEIGHTS}.partial"
     save_file(tensors, partial, metadata={"format": "pt"})  # transformers refuses a file without "format"
+    partial.chmod(0o644)  # safetensors writes 0600, which a server under another user cannot read
     os.replace(partial, folder / WEIGHTS)
     partial = folder / ".config.json.partial"
     partial.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
