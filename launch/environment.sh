@@ -26,7 +26,11 @@ if [ ! -e "$stamp" ]; then
     "$python" -m venv .venv
   fi
   echo "installing codir-jax${extras:+[$extras]} into .venv (about a minute)"
-  .venv/bin/python -m pip install --quiet --upgrade pip
-  .venv/bin/python -m pip install --quiet --editable ".${extras:+[$extras]}"
+  if ! { .venv/bin/python -m pip install --upgrade pip &&
+    .venv/bin/python -m pip install --editable ".${extras:+[$extras]}"; } >.venv/install.log 2>&1; then
+    tail -n 20 .venv/install.log >&2
+    echo "error: the install failed; the whole log is in .venv/install.log" >&2
+    exit 1
+  fi
   touch "$stamp"
 fi
