@@ -274,14 +274,10 @@ class _Stage:
         def create(params, objective_state):
             return state_lib.create(params, objective_state, self.tx, seed, impl)
 
-        whole = rules.replicated(self.mesh)
         abstract = jax.eval_shape(create, params, objective_state)
-        sharding_of = dict(_by_suffix(params_sharding))
-        opt_sharding = jax.tree_util.tree_map_with_path(
-            lambda path, leaf: _like_parameter(path, leaf, sharding_of, whole), abstract.opt_state
-        )
-        state_shardings = state_lib.TrainState(whole, params_sharding, opt_sharding, state_sharding, whole)
-        state = jax.jit(create, out_shardings=state_shardings, donate_argnums=())(params, objective_state)
+        whole = rules.replicated(self.mesh)
+        state_shardings = state_lib.shardings(abstract, params_sharding, state_sharding, whole)
+        state = jax.jit(create, out_shardings=state_shardings)(params, objective_state)
         frozen_shardings = jax.tree.map(lambda x: x.sharding, frozen)
         return state, frozen, (state_shardings, frozen_shardings, self.batch_sharding)
 
@@ -338,17 +334,3 @@ def save_model(folder: Path, model: build.Model, params, text_tokenizer, data: D
         hf_config=hf_config,
     )
     save_tokenizer(text_tokenizer, folder)
-
-
-def _by_suffix(shardings):
-    for path, sharding in jax.tree_util.tree_leaves_with_path(shardings):
-        yield tuple(str(key) for key in path), sharding
-
-
-def _like_parameter(path, leaf, sharding_of, whole):
-    """An optimizer moment lies as the parameter whose path its own path ends in; a counter lies whole."""
-    keys = tuple(str(key) for key in path)
-    for start in range(len(keys)):
-        if keys[start:] in sharding_of and leaf.ndim:
-            return sharding_of[keys[start:]]
-    return whole

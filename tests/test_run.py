@@ -189,3 +189,12 @@ def test_a_loss_that_becomes_infinite_stops_the_run_and_keeps_the_checkpoint(tea
 def test_a_batch_that_the_devices_do_not_divide_is_refused_with_sizes_that_do(teacher, tmp_path):
     with pytest.raises(ValueError, match="not divisible by 8 devices; use 24 or 32"):
         run.run(_config(teacher, ("data.batch_size", "30")), tmp_path)
+
+
+def test_a_mesh_with_a_model_axis_trains_the_same_student(teacher, tmp_path):
+    ends = []
+    for model in ("1", "2"):
+        run.run(_config(teacher, ("mesh.model", model)), tmp_path / model)
+        ends.append(_final_state(tmp_path / model)[1])
+    for a, b in zip(*ends, strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-3, atol=2e-5)

@@ -34,3 +34,27 @@ def create(params, objective_state, tx: optax.GradientTransformation, seed: int,
         objective_state=objective_state,
         rng=jax.random.key_data(jax.random.key(seed, impl=prng_impl)),
     )
+
+
+def shardings(abstract: TrainState, of_params, of_objective_state, whole) -> TrainState:
+    """A TrainState of shardings: each moment of the optimizer lies as its parameter, counters and rng lie whole.
+
+    Args:
+      abstract: `jax.eval_shape` of `create`.
+      of_params, of_objective_state: trees of shardings like the parameters and the objective's state.
+      whole: the sharding of what every device holds.
+    """
+    of_path = {_names(path): sharding for path, sharding in jax.tree_util.tree_leaves_with_path(of_params)}
+
+    def of_moment(path, leaf):
+        names = _names(path)
+        # An optax state holds whole parameter trees somewhere inside: the end of the path is a parameter's.
+        suffixes = (names[start:] for start in range(len(names)))
+        return next((of_path[suffix] for suffix in suffixes if leaf.ndim and suffix in of_path), whole)
+
+    of_optimizer = jax.tree_util.tree_map_with_path(of_moment, abstract.opt_state)
+    return TrainState(whole, of_params, of_optimizer, of_objective_state, whole)
+
+
+def _names(path) -> tuple[str, ...]:
+    return tuple(str(key) for key in path)
