@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from codir_jax import build
+from codir_jax import build, workdir
 from codir_jax import config as config_lib
 from codir_jax.train.loop import say
 
@@ -115,7 +115,8 @@ def _source(demo: bool, task: str, train: str, dev: str) -> str:
 def _claim(folder: Path, claim: dict[str, Any]) -> dict[str, Any] | None:
     """Makes the job's folder; returns its results where the same job is finished."""
     saved = folder / "job.json"
-    if saved.exists() and json.loads(saved.read_text(encoding="utf-8")) != claim:
+    has_progress = any(workdir.has_progress(inner) for inner in (folder, *folder.glob("*")))
+    if has_progress and saved.exists() and json.loads(saved.read_text(encoding="utf-8")) != claim:
         raise ValueError(f"{folder} holds a job with other settings (see {saved}); choose another --output")
     folder.mkdir(parents=True, exist_ok=True)
     saved.write_text(json.dumps(claim, indent=2) + "\n", encoding="utf-8")
@@ -124,7 +125,7 @@ def _claim(folder: Path, claim: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _run(folder: Path, teacher: str, teacher_config, configs) -> dict[str, Any]:
-    from codir_jax import report, run, workdir
+    from codir_jax import report, run
 
     if not (teacher and _fits(teacher, configs["paper"])):
         say(f"== fine-tuning the teacher -> {folder / 'teacher'}")

@@ -20,7 +20,7 @@ def claim(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
       ValueError: the workdir belongs to a run of another config; the differing keys are listed.
     """
     saved = workdir / "config.json"
-    if saved.exists():
+    if saved.exists() and has_progress(workdir):
         differing = config_lib.differences(config, ConfigDict(json.loads(saved.read_text(encoding="utf-8"))))
         if differing:
             raise ValueError(
@@ -34,6 +34,12 @@ def claim(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
         raise ValueError(f"cannot write to the workdir {workdir}: {error}") from error
     results = workdir / "results.json"
     return json.loads(results.read_text(encoding="utf-8")) if results.exists() else None
+
+
+def has_progress(workdir: Path) -> bool:
+    """Whether anything was trained there: a run that was refused for its data or teacher binds nobody to its config."""
+    checkpoints = (workdir / "checkpoints").glob("[0-9]*")
+    return (workdir / "results.json").exists() or (workdir / "metrics.jsonl").exists() or any(checkpoints)
 
 
 def replace_folder(new: Path, folder: Path) -> None:

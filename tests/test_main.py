@@ -157,3 +157,35 @@ def test_a_teacher_with_a_fitting_head_is_taken_as_it_is(job, tmp_path, capsys):
     config.data.train_path = config.data.dev_path = str(tmp_path / "train.tsv")
     assert not compress_lib._fits(str(job / "teacher"), config)
     assert not folder.exists() and config_only
+
+
+def test_compress_on_own_files_fine_tunes_a_teacher_without_a_head_for_the_labels(job, tmp_path, capsys):
+    rows = [f"the {a} {b}\t{'good' if a == 'cat' else 'bad'}" for a in ("cat", "dogs") for b in "abcdefghijklmnop"]
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.tsv").write_text("\n".join(["text\tlabel", *rows]) + "\n")
+    arguments = [
+        "compress",
+        f"--teacher={job / 'teacher'}",
+        f"--train={tmp_path / 'train.tsv'}",
+        f"--dev={tmp_path / 'dev.tsv'}",
+        "--text_column=text",
+        "--layers=1",
+        f"--output={tmp_path / 'out'}",
+        "--config.data.length_buckets=(128,)",
+        "--config.train.total_epochs=1",
+        "--config.teacher.allow_weak=true",
+        "--teacher_config.data.length_buckets=(128,)",
+        "--teacher_config.train.total_epochs=1",
+    ]
+    assert main(arguments) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["primary_metric"] == "accuracy"
+    assert results["models"]["paper"]["num_layers"] == 1
+    config = json.loads((tmp_path / "out" / "export" / "config.json").read_text())
+    assert config["id2label"] == {"0": "bad", "1": "good"}
+    capsys.readouterr()
+    model = f"--model={tmp_path / 'out' / 'export'}"
+    assert main(["predict", model, f"--input={tmp_path / 'dev.tsv'}", "--text_column=text"]) == 0
+    answers = [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
+    assert len(answers) == 32
+    assert set(answers) <= {"good", "bad"}

@@ -114,8 +114,17 @@ def test_a_finished_run_is_not_run_again(teacher, tmp_path, monkeypatch):
 
 def test_the_workdir_of_another_config_is_refused_with_the_differing_keys(teacher, tmp_path):
     workdir.claim(_config(teacher), tmp_path)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
     with pytest.raises(ValueError, match=r"objective\.soft_target_weight: 0\.9 here, 0\.5 there"):
         run.run(_config(teacher, ("objective.soft_target_weight", "0.9")), tmp_path)
+
+
+def test_a_run_that_was_refused_before_training_binds_nobody_to_its_config(teacher, tmp_path):
+    with pytest.raises(ValueError, match="not divisible"):
+        run.run(_config(teacher, ("data.batch_size", "30")), tmp_path)
+    corrected = _config(teacher)
+    assert workdir.claim(corrected, tmp_path) is None
+    assert config_lib.differences(config_lib.load(str(tmp_path / "config.json")), corrected) == []
 
 
 def test_a_workdir_that_cannot_be_written_is_refused(teacher, tmp_path):
