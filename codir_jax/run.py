@@ -17,7 +17,7 @@ from codir_jax.data import pipeline, teacher_cache
 from codir_jax.data.batch import Dataset
 from codir_jax.data.tokenizer import save_tokenizer
 from codir_jax.evaluate import cost, runner
-from codir_jax.models.heads import init_params
+from codir_jax.models.heads import abstract_params
 from codir_jax.objectives import distill
 from codir_jax.objectives.contract import Setting
 from codir_jax.sharding import mesh as mesh_lib
@@ -212,7 +212,7 @@ class _Stage:
 
     def _examine_teacher(self) -> None:
         """Puts the teacher on the devices; refuses one that knows no more than the majority class."""
-        boxed = jax.eval_shape(lambda: _init_boxed(self.teacher.module))
+        boxed = abstract_params(self.teacher.module)
         self.teacher_params = jax.device_put(self.teacher.params, rules.shardings(boxed, self.mesh, self.rules))
         if "dev" not in self.data.splits:
             return
@@ -305,7 +305,7 @@ class _Stage:
             "best_step": facts["best_step"],
             "num_steps": self.num_steps,
             "seed": self.config.seed,
-            "parameters": cost.count_parameters(jax.eval_shape(lambda: _init_boxed(self.student.module))),
+            "parameters": cost.count_parameters(abstract_params(self.student.module)),
             "seconds": round(seconds, 1),
             "num_examples": {name: len(split) for name, split in self.data.splits.items()},
             "num_truncated": info.num_truncated,
@@ -315,10 +315,6 @@ class _Stage:
             **workdir_lib.environment(),
         }
         return results
-
-
-def _init_boxed(module):
-    return init_params(module, jax.random.key(0))
 
 
 def save_model(folder: Path, model: build.Model, params, text_tokenizer, data: Dataset) -> None:

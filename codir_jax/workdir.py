@@ -43,7 +43,7 @@ def has_progress(workdir: Path) -> bool:
 
 
 def replace_folder(new: Path, folder: Path) -> None:
-    """Puts `new` in the place of `folder`; a reader sees the old one or the new one, never half of either."""
+    """Puts `new` in the place of `folder`; a reader never meets half of one (for an instant there is none)."""
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
