@@ -13,8 +13,8 @@ A batch is a flat dict of numpy arrays with B rows padded to length L (see `BATC
 
 and, where the teacher's outputs were computed beforehand,
 
-    teacher_logits  float32 [B, C]
-    teacher_pooled  float32 [B, M, H_teacher]   for M matched layers
+    teacher_logits  float [B, C]                float32 or bfloat16, as they were kept
+    teacher_pooled  float [B, M, H_teacher]     for M matched layers
 """
 
 from __future__ import annotations

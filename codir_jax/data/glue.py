@@ -17,6 +17,7 @@ from pathlib import Path
 
 from codir_jax.data import glue_builder
 from codir_jax.data.batch import DataError, Dataset, RawSplit
+from codir_jax.data.cache_folder import user_cache
 from codir_jax.data.dataset import tokenize_dataset
 from codir_jax.data.delimited import Table, at, read_lines, read_table
 from codir_jax.data.text_classification import check_texts, parse_targets, read_unlabelled
@@ -145,7 +146,7 @@ def read(config) -> tuple[dict[str, RawSplit], tuple[str, ...], bool, tuple[str,
     task = TASKS[config.name]
     # First, because it is the quicker to be wrong.
     unlabelled = read_unlabelled(config, is_pair=len(task.texts) == 2)
-    cache = Path(config.tfds_data_dir).expanduser() if config.tfds_data_dir else glue_builder.default_cache()
+    cache = Path(config.tfds_data_dir).expanduser() if config.tfds_data_dir else user_cache("glue")
     if config.glue_dir:
         folder = task_folder(config.glue_dir, config.name)
         raw = glue_builder.prepared_rows(

@@ -13,7 +13,6 @@ import contextlib
 import functools
 import hashlib
 import io
-import os
 import shutil
 import uuid
 import zipfile
@@ -27,12 +26,6 @@ Rows = dict[str, RawSplit]
 # Asked when the address that TFDS knows, a bucket of another project, does not answer; its checksum must be the same.
 _MRPC_DEV_IDS_COPY = "https://dl.fbaipublicfiles.com/glue/data/mrpc_dev_ids.tsv"
 _READ_CHUNK = 4096
-
-
-def default_cache() -> Path:
-    """Returns the user's cache folder for prepared datasets: $XDG_CACHE_HOME or ~/.cache, then codir_jax/glue."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "codir_jax" / "glue"
 
 
 def prepared_rows(name: str, cache: Path, key: str, *, read_rows: Callable[[], Rows]) -> Rows:

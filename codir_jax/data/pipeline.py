@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from codir_jax.data import length_buckets as length_buckets_lib
 from codir_jax.data.batch import Batch, Examples
 
 
@@ -42,8 +43,8 @@ def default_config():
     config.label_names = ""
     # Tokens of an example at most, specials included; longer ones are truncated and counted.
     config.max_length = 128
-    # Padded lengths that a batch may have: the smallest that holds its longest example is taken. One compilation each.
-    config.length_buckets = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+    # Padded lengths that batches may have at most, chosen from the data to pad least; each is compiled once.
+    config.num_length_buckets = 8
     # Examples of a training batch over all processes and devices.
     config.batch_size = 32
     # Examples of an evaluation batch over all processes and devices.
@@ -94,18 +95,6 @@ def epoch_batches(lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int
     return rows[rng.permutation(num_batches)] if window > 1 else rows
 
 
-def bucket_length(longest: int, length_buckets: Sequence[int]) -> int:
-    """Returns the smallest bucket that holds `longest` tokens."""
-    fitting = [bucket for bucket in length_buckets if bucket >= longest]
-    if not fitting:
-        largest = max(length_buckets, default=0)
-        raise ValueError(
-            f"an example has {longest} tokens and the largest of data.length_buckets is {largest}; "
-            f"add a bucket of {longest} or lower data.max_length"
-        )
-    return int(min(fitting))
-
-
 def collate(
     examples: Examples,
     indices: np.ndarray,
@@ -140,7 +129,7 @@ def collate(
     starts = examples.offsets[safe]
     lengths = np.where(is_real, examples.offsets[safe + 1] - starts, 0)
     if length is None:
-        length = bucket_length(int(lengths.max(initial=0)), length_buckets)
+        length = length_buckets_lib.bucket_length(int(lengths.max(initial=0)), length_buckets)
 
     columns = np.arange(length)
     is_token = columns < lengths[:, None]
@@ -233,6 +222,7 @@ def eval_batches(
     pad_token_id: int,
     process_index: int = 0,
     process_count: int = 1,
+    rows: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
     """Yields every example exactly once, shortest first; `example_ids` tell the place in the split.
 
@@ -243,23 +233,44 @@ def eval_batches(
       pad_token_id: fills `input_ids`.
       process_index: whose rows of each global batch to yield.
       process_count: processes that share them.
+      rows: examples to go through; None is all of them.
     """
     local = _local_rows(batch_size, process_index, process_count)
     lengths = examples.lengths
-    rows = np.full(num_batches_per_epoch(len(examples), batch_size) * batch_size, -1, np.int64)
-    rows[: len(examples)] = np.argsort(lengths, kind="stable")
-    for batch_rows in rows.reshape(-1, batch_size):
+    chosen = np.arange(len(examples)) if rows is None else np.asarray(rows)
+    order = np.full(num_batches_per_epoch(len(chosen), batch_size) * batch_size, -1, np.int64)
+    order[: len(chosen)] = chosen[np.argsort(lengths[chosen], kind="stable")]
+    for batch_rows in order.reshape(-1, batch_size):
         yield _global_collate(examples, batch_rows, local, lengths, length_buckets, pad_token_id)
+
+
+def choose_length_buckets(
+    splits: Mapping[str, Examples], *, num_buckets: int, max_length: int, batch_size: int, window: int
+) -> tuple[int, ...]:
+    """Returns the padded lengths for all splits: those that pad the train batches of a typical epoch least.
+
+    They follow from the data and these arguments alone, not from the seed or the number of processes.
+    """
+    last = max(int(examples.lengths.max(initial=1)) for examples in splits.values())
+    longest = np.asarray([last])
+    if "train" in splits:
+        longest = _longest_of_batches(splits["train"].lengths, batch_size, seed=0, window=window)
+    return length_buckets_lib.choose(longest, num_buckets, length_buckets_lib.round_up(last, max_length))
 
 
 def real_token_share(
     examples: Examples, *, batch_size: int, length_buckets: Sequence[int], seed: int = 0, window: int = 1
 ) -> float:
     """Returns the share of real tokens among all padded positions of epoch 0: 1 is no padding at all."""
-    rows = epoch_batches(examples.lengths, batch_size, seed=seed, epoch=0, window=window)
-    longest = np.where(rows >= 0, examples.lengths[rows], 0).max(axis=1)
-    cells = sum(batch_size * bucket_length(int(length), length_buckets) for length in longest)
+    longest = _longest_of_batches(examples.lengths, batch_size, seed=seed, window=window)
+    cells = sum(batch_size * length_buckets_lib.bucket_length(int(length), length_buckets) for length in longest)
     return float(examples.offsets[-1]) / cells
+
+
+def _longest_of_batches(lengths: np.ndarray, batch_size: int, *, seed: int, window: int) -> np.ndarray:
+    """Tokens of the longest example of each batch of epoch 0, int [num_batches]."""
+    rows = epoch_batches(lengths, batch_size, seed=seed, epoch=0, window=window)
+    return np.where(rows >= 0, lengths[rows], 0).max(axis=1)
 
 
 def _local_rows(batch_size: int, process_index: int, process_count: int) -> slice:
@@ -284,7 +295,7 @@ def _global_collate(examples, rows, local, lengths, length_buckets, pad_token_id
         batch_size=local.stop - local.start,
         length_buckets=length_buckets,
         pad_token_id=pad_token_id,
-        length=bucket_length(longest, length_buckets),
+        length=length_buckets_lib.bucket_length(longest, length_buckets),
     )
 
 

@@ -66,17 +66,14 @@ def encode(
         raise ValueError(f"max_length {max_length} leaves no room for text beside {num_special} special tokens")
     has_types = "token_type_ids" in tokenizer.model_input_names
     tokens, types, lengths, num_truncated = [], [], [], 0
+    # The tokenizer's own call, which does the same, spends a third of the time on lists that are not needed here.
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
     for start in range(0, len(texts_a), _TEXTS_PER_CALL):
         part = slice(start, start + _TEXTS_PER_CALL)
-        encodings = tokenizer(
-            list(texts_a[part]),
-            None if texts_b is None else list(texts_b[part]),
-            truncation="longest_first",
-            max_length=max_length,
-            padding=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        ).encodings
+        texts = texts_a[part] if texts_b is None else zip(texts_a[part], texts_b[part], strict=True)
+        encodings = backend.encode_batch(list(texts))
         ids = [encoding.ids for encoding in encodings]
         counts = np.fromiter(map(len, ids), np.int64, len(ids))
         total = int(counts.sum())
