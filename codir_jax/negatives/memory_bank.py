@@ -57,7 +57,9 @@ def row_scores(anchor: jax.Array, rows: jax.Array) -> jax.Array:
     )
 
 
-def update(bank: jax.Array, ids: jax.Array, values: jax.Array, momentum: float) -> jax.Array:
+def update(
+    bank: jax.Array, ids: jax.Array, values: jax.Array, momentum: float, rows: jax.Array | None = None
+) -> jax.Array:
     """The bank after a batch: bank[i] <- normalise(momentum * bank[i] + (1 - momentum) * value).
 
     If an id occurs twice in the batch, the last row wins, starting like the others from the bank as it came
@@ -68,12 +70,15 @@ def update(bank: jax.Array, ids: jax.Array, values: jax.Array, momentum: float) 
         ids: int32 [B]; the padding id num_rows (and any other outside the bank) is dropped.
         values: float [B, D], unit rows.
         momentum: in [0, 1]; 0.5 in the released code.
+        rows: float32 [B, D], the rows `ids` if they have been looked up. Where all reading of a step is one look-up
+            whose result goes into the new rows, XLA writes them in place; else it copies the whole bank, twice.
 
     Returns:
         float32 [num_rows, D].
     """
+    rows = lookup(bank, ids) if rows is None else rows
     values = jax.lax.stop_gradient(jnp.asarray(values, jnp.float32))
-    mixed = momentum * lookup(bank, ids) + (1.0 - momentum) * values
+    mixed = momentum * rows + (1.0 - momentum) * values
     square = jnp.sum(jnp.square(mixed), axis=-1, keepdims=True)
     mixed = jnp.where(square == 0.0, mixed, mixed / jnp.sqrt(jnp.where(square == 0.0, 1.0, square)))
     target = _write_targets(ids, bank.shape[0])

@@ -1,8 +1,8 @@
-"""Ids of negative rows, drawn uniformly on the device: from other classes, or from all other examples.
+"""Ids of negative rows, drawn uniformly on the device: for each example, or one pool for the whole batch.
 
 Rows are sorted by class once, on the host; the rows of all other classes are then two ranges, and a draw is
 one random integer and one lookup, whatever the size of the training set. Without replacement the draw is
-exact and never permutes the pool: Floyd's algorithm needs num random integers only.
+exact and never permutes the pool: Floyd's algorithm needs num random integers and one sort of them.
 """
 
 import jax
@@ -123,7 +123,7 @@ def sample_other_class(
     own_size = starts[jnp.minimum(label + 1, num_classes)] - first
     all_size = num_rows if own_ids is None else num_rows - 1
     pool = jnp.where(is_labelled, starts[num_classes] - own_size, all_size)
-    draws = _draw(rng, pool, num, replace)
+    draws = _draw(rng, pool, num, num_rows, replace)
     # Positions in the sorted order, stepping over the anchor's own class.
     other = sorted_rows[jnp.where(draws >= first[:, None], draws + own_size[:, None], draws)]
     anyone = draws if own_ids is None else _skip(draws, own_ids)
@@ -149,7 +149,61 @@ def sample_any(rng: jax.Array, num_rows: int, own_ids: jax.Array, num: int, repl
     if num_rows < 2:
         raise ValueError(f"num_rows must be at least 2 to hold a row other than the anchor's, got {num_rows}")
     pool = jnp.full(own_ids.shape, num_rows - 1, jnp.int32)
-    return _skip(_draw(rng, pool, num, replace), own_ids)
+    return _skip(_draw(rng, pool, num, num_rows, replace), own_ids)
+
+
+def sample_pool(rng: jax.Array, num_rows: int, num: int) -> jax.Array:
+    """Distinct row ids, uniform over all rows: one pool that a whole batch shares.
+
+    Args:
+        rng: PRNG key.
+        num_rows: N.
+        num: size of the pool (static); of more than N the pool is all rows.
+
+    Returns:
+        int32 [min(num, N)].
+    """
+    num = min(num, num_rows)
+    return _draw(rng, jnp.full((1,), num_rows, jnp.int32), num, num_rows, replace=False)[0]
+
+
+def sample_neighbours(rng: jax.Array, neighbours: jax.Array, num: int) -> jax.Array:
+    """Some of each example's neighbours, uniform without replacement.
+
+    Args:
+        rng: PRNG key.
+        neighbours: int32 [B, M], -1 = no such neighbour.
+        num: at most M (static).
+
+    Returns:
+        int32 [B, num]; -1 where an example has fewer than num neighbours.
+    """
+    # M is a dozen or so: the num largest of M random keys. 24 bits of key tie once in a million draws.
+    keys = jnp.where(neighbours >= 0, jax.random.uniform(rng, neighbours.shape), -1.0)
+    return jnp.take_along_axis(neighbours, jax.lax.top_k(keys, num)[1], axis=-1)
+
+
+def is_repeat(values: jax.Array, num_values: int) -> jax.Array:
+    """True where a value occurs earlier in its row; never builds [K, K].
+
+    Args:
+        values: int32 [K] or [B, K], in 0..num_values-1.
+        num_values: size of a table of all values, used where there is one row only: O(K + num_values), and on a CPU
+            40 times faster than the sort that many rows take, in O(K log K) each.
+
+    Returns:
+        bool, same shape.
+    """
+    num = values.shape[-1]
+    if values.size == num:
+        row, steps = values.reshape(-1), jnp.arange(num, dtype=jnp.int32)
+        first = jnp.full((num_values,), num, jnp.int32).at[row].min(steps)
+        return (first[row] != steps).reshape(values.shape)
+    steps = jax.lax.broadcasted_iota(jnp.int32, values.shape, 1)
+    ordered, order = jax.lax.sort((values, steps), num_keys=1, is_stable=True)
+    equal = ordered[:, 1:] == ordered[:, :-1]
+    repeated = jnp.pad(equal, ((0, 0), (1, 0)), constant_values=False)
+    return jnp.put_along_axis(jnp.zeros(values.shape, bool), order, repeated, axis=-1, inplace=False)
 
 
 def _skip(draws: jax.Array, own_ids: jax.Array) -> jax.Array:
@@ -157,35 +211,42 @@ def _skip(draws: jax.Array, own_ids: jax.Array) -> jax.Array:
     return draws + (draws >= own_ids[:, None]).astype(draws.dtype)
 
 
-def _draw(rng: jax.Array, pool: jax.Array, num: int, replace: bool) -> jax.Array:
-    """num integers of 0..pool-1 for each row of pool [B], int32 [B, num]; distinct unless replace or pool < num."""
+def _draw(rng: jax.Array, pool: jax.Array, num: int, num_rows: int, replace: bool) -> jax.Array:
+    """num integers of 0..pool-1 for each row of pool [B], int32 [B, num]; distinct unless replace or pool < num.
+
+    `num_rows` is the largest that a pool may be.
+    """
     base = pool.astype(jnp.int32)[:, None] - num
     is_distinct = (base >= 0) & (not replace)
     bound = jnp.where(is_distinct, base + jnp.arange(1, num + 1, dtype=jnp.int32), base + num)
     draws = jax.random.randint(rng, (pool.shape[0], num), 0, bound, jnp.int32)
-    return draws if replace else jnp.where(is_distinct, _floyd(draws, base), draws)
+    return draws if replace else jnp.where(is_distinct, _floyd(draws, base, num_rows), draws)
 
 
-def _floyd(draws: jax.Array, base: jax.Array) -> jax.Array:
+def _floyd(draws: jax.Array, base: jax.Array, num_rows: int) -> jax.Array:
     """A uniform subset of 0..base+num-1 from draws t_j, uniform over 0..base+j; int32 [B, num], distinct.
 
     Floyd's algorithm (Bentley & Floyd, "A sample of brilliance", CACM 30(9), 1987): step j takes t_j, or base + j
     if t_j has been taken before; each subset is equally likely. The steps look sequential, but "taken before" is
     settled in parallel: t_j has been taken if an earlier draw had the same value, or if t_j = base + i for an
     i < j which itself had to fall back on base + i. That second case is a chain of pointers j -> i, followed to
-    its end by doubling, in log2(num) gathers.
+    its end by doubling: at most log2(num) rounds, usually two or three.
 
     Args:
         draws: int32 [B, num].
         base: int32 [B, 1], pool - num.
+        num_rows: bound of the pools.
     """
     num = draws.shape[-1]
     steps = jnp.arange(num, dtype=jnp.int32)
-    earlier = steps[None, :] < steps[:, None]
-    is_taken = jnp.any((draws[:, :, None] == draws[:, None, :]) & earlier, axis=-1)
     pointer = draws - base
     pointer = jnp.where((pointer >= 0) & (pointer < steps), pointer, steps)
-    for _ in range((num - 1).bit_length()):
-        is_taken |= jnp.take_along_axis(is_taken, pointer, axis=-1)
-        pointer = jnp.take_along_axis(pointer, pointer, axis=-1)
+
+    def follow(carry):
+        is_taken, pointer, _ = carry
+        further = jnp.take_along_axis(pointer, pointer, axis=-1)
+        return is_taken | jnp.take_along_axis(is_taken, pointer, axis=-1), further, jnp.any(further != pointer)
+
+    start = (is_repeat(draws, num_rows), pointer, jnp.any(pointer != steps))
+    is_taken, *_ = jax.lax.while_loop(lambda carry: carry[2], follow, start)
     return jnp.where(is_taken, base + steps, draws)

@@ -3,9 +3,14 @@
     L = w_task * L_task + w_kd * L_KD + w_crd * L_CRD
 
 L_CRD makes the student's pooled, projected hidden layers v_S pick out the teacher's view v_T of the same text among
-negatives, and the other way round. Two presets of one implementation: "paper" (InfoNCE with the live pair as positive)
-and "released" (NCE against stale bank rows, as in the published code, its defects repaired). Every term is a mean per
-example, so that no weight depends on the batch size or the number of devices.
+negatives, and the other way round. Negatives come from the global batch, a bank or queue of earlier features, and the
+teacher cache: the teacher never changes, so its kept pooled states under today's projection are never stale. By default
+one draw of K rows serves the whole batch, with each example's false negatives masked: of two equal classes that halves
+the usable ones, so K is 512 where a draw of other classes for each example took 100.
+
+Two presets of one implementation: "paper" (InfoNCE with the live pair as positive) and "released" (NCE against stale
+bank rows, as in the published code, its defects repaired). Every term is a mean per example, so that no weight depends
+on the batch size or the number of devices.
 """
 
 import jax
@@ -13,13 +18,21 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax.negatives import sampling
+from codir_jax.losses import contrastive
+from codir_jax.negatives import neighbours, sampling
 from codir_jax.objectives.contract import Objective, Setting, init_model, masked_sum, mean
-from codir_jax.objectives.contrastive_term import SIDES, contrastive_term, init_projection, init_state, project
+from codir_jax.objectives.contrastive_term import (
+    SIDES,
+    contrastive_term,
+    init_projection,
+    init_state,
+    layer_vectors,
+    project,
+)
 from codir_jax.objectives.distill import compute_views, matches, soft_terms, term_defaults
 from codir_jax.objectives.schedules import check_schedule, scheduled
 
-SOURCES = ("in_batch", "bank", "queue")
+SOURCES = ("in_batch", "bank", "queue", "teacher_cache")
 
 
 def default_config(preset: str = "paper") -> ConfigDict:
@@ -39,9 +52,17 @@ def default_config(preset: str = "paper") -> ConfigDict:
             "anchors": "both",  # "student", "teacher" or "both"
             "positive": "live",  # "live" teacher view, or the example's stale "bank" row (released)
             "negatives": {
-                "source": "in_batch+bank",  # any of in_batch (whole global batch), bank, queue, joined by +
-                "num_negatives": 100,  # K, bank rows drawn for each example
-                "label_aware": True,  # draw bank rows of other classes only
+                # Joined by +: in_batch (the whole global batch), bank (stale rows of both sides), queue, teacher_cache
+                # (kept teacher states under today's projection, for the student's anchor; needs a teacher cache).
+                "source": "in_batch+bank",
+                "num_negatives": 512,  # K, rows drawn from the bank and from the teacher cache
+                "shared": True,  # one draw for the whole batch, false negatives masked; else K rows an example
+                "label_aware": True,  # rows of other classes only
+                "num_hard": 0,  # of the teacher cache: nearest neighbours of each example among the negatives
+                "num_neighbours": 16,  # nearest rows from which the hard ones are drawn
+                # A neighbour of a larger cosine is a near-duplicate: at 0.98 a perfect student prefers its own view
+                # by odds of exp((1 - 0.98) / 0.07) = 1.33 only, so the term would mostly push equal texts apart.
+                "hard_similarity_ceiling": 0.98,
                 "mask_same_label": True,  # also in batch and queue, an example of the same class is no negative
                 "mask_same_text": True,  # an equal text is never a negative
                 "mask_unvisited": True,  # bank rows still at their random start are no negatives; ours
@@ -65,7 +86,15 @@ def default_config(preset: str = "paper") -> ConfigDict:
                 "normaliser": "first_batch",
             }
         )
-        config.negatives.update({"source": "bank", "mask_same_text": False, "mask_unvisited": False})
+        config.negatives.update(
+            {
+                "source": "bank",
+                "num_negatives": 100,
+                "shared": False,
+                "mask_same_text": False,
+                "mask_unvisited": False,
+            }
+        )
     elif preset != "paper":
         raise ValueError(f"unknown preset {preset!r} of codir; known: paper, released")
     return config
@@ -99,10 +128,41 @@ def check(config: ConfigDict) -> None:
         raise ValueError("objective.positive='bank' needs 'bank' among the sources of negatives")
     if config.contrastive_temperature <= 0:
         raise ValueError(f"objective.contrastive_temperature must be > 0, got {config.contrastive_temperature}")
-    if "bank" in sources and config.negatives.num_negatives < 1:
-        raise ValueError(f"objective.negatives.num_negatives must be >= 1, got {config.negatives.num_negatives}")
-    if "queue" in sources and config.negatives.queue_size < 1:
-        raise ValueError(f"objective.negatives.queue_size must be >= 1, got {config.negatives.queue_size}")
+    _check_negatives(config, sources)
+
+
+def _check_negatives(config: ConfigDict, sources: list[str]) -> None:
+    """The part of `check` about numbers and sides of the negatives."""
+    options = config.negatives
+    if "bank" in sources and options.num_negatives < 1:
+        raise ValueError(f"objective.negatives.num_negatives must be >= 1, got {options.num_negatives}")
+    if "queue" in sources and options.queue_size < 1:
+        raise ValueError(f"objective.negatives.queue_size must be >= 1, got {options.queue_size}")
+    if config.contrastive_loss == "nce" and options.shared:
+        raise ValueError("objective.contrastive_loss='nce' counts K noise rows an example: set negatives.shared=False")
+    if options.num_hard < 0 or options.num_hard > options.num_neighbours:
+        raise ValueError(
+            f"objective.negatives.num_hard must be in 0..num_neighbours ({options.num_neighbours}), "
+            f"got {options.num_hard}"
+        )
+    if not 0 < options.hard_similarity_ceiling <= 1:
+        raise ValueError(
+            f"objective.negatives.hard_similarity_ceiling must be in (0, 1], got {options.hard_similarity_ceiling}"
+        )
+    if "teacher_cache" not in sources:
+        if options.num_hard:
+            raise ValueError("objective.negatives.num_hard needs 'teacher_cache' among the sources of negatives")
+        return
+    if options.num_negatives < 0 or options.num_negatives + options.num_hard < 1:
+        raise ValueError(
+            f"objective.negatives: num_negatives {options.num_negatives} and num_hard {options.num_hard} leave nothing "
+            "to take from the teacher cache; raise one of them"
+        )
+    if config.anchors != "student" and sources == ["teacher_cache"]:
+        raise ValueError(
+            f"objective.anchors={config.anchors!r}: the teacher cache has no student rows for the teacher's anchor; "
+            "use negatives.source='in_batch+teacher_cache', or anchors='student'"
+        )
 
 
 def class_table(config: ConfigDict, setting: Setting) -> np.ndarray:
@@ -124,20 +184,34 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     groups = 1 if config.layer_aggregation == "concat" else len(pairs)
     classes = class_table(config, setting)
     options, num_train = config.negatives, setting.info.num_train
-    uses_bank = "bank" in config.negatives.source
-    if uses_bank:
-        index = sampling.class_index(classes[:-1])
-        smallest_pool = sampling.smallest_pool(index) if options.label_aware else num_train - 1
-        replace = options.num_negatives >= smallest_pool  # as in the released code
+    uses_bank, uses_cache = (name in options.source for name in ("bank", "teacher_cache"))
+    draws = uses_bank or uses_cache
+    index = sampling.class_index(classes[:-1]) if draws and options.label_aware else None
+    smallest_pool = num_train - 1 if index is None else sampling.smallest_pool(index)
 
     def draw(rng, frozen, batch):
-        if not uses_bank:
-            return None
+        """int32 [K], or [batch, K] where not shared: rows of the bank or of the teacher cache."""
+        num, ids = options.num_negatives, batch["example_ids"]
+        if options.shared:
+            return sampling.sample_pool(rng, num_train, num)
+        replace = num >= smallest_pool  # as in the released code
         if options.label_aware:
-            anchors = frozen["classes"][batch["example_ids"]]
-            num, ids = options.num_negatives, batch["example_ids"]
+            anchors = frozen["classes"][ids]
             return sampling.sample_other_class(rng, frozen["index"], anchors, num, replace=replace, own_ids=ids)
-        return sampling.sample_any(rng, num_train, batch["example_ids"], options.num_negatives, replace)
+        return sampling.sample_any(rng, num_train, ids, num, replace)
+
+    def draw_pool(rng, projection, frozen, batch):
+        """Rows of the teacher cache and the batch's hard negatives, under the projection as it is now."""
+        random_rng, hard_rng = jax.random.split(jax.random.fold_in(rng, 1))  # apart from the bank's draw
+        parts = [draw(random_rng, frozen, batch)] if options.num_negatives else []
+        if options.num_hard:
+            own = jnp.take(frozen["neighbours"], batch["example_ids"], axis=0, mode="fill", fill_value=-1)
+            hard = sampling.sample_neighbours(hard_rng, own, options.num_hard)
+            parts.append(hard.reshape(-1) if options.shared else hard)  # everybody's neighbours serve everybody
+        ids = jnp.concatenate(parts, axis=-1)
+        pooled = frozen["teacher_pooled"][jnp.maximum(ids, 0)]
+        rows = project(projection, pooled.reshape(-1, *pooled.shape[-2:]), config)
+        return {"ids": ids, "features": rows.reshape(*ids.shape, *rows.shape[1:])}
 
     def init(rng, batch):
         rngs = jax.random.split(rng, 5)
@@ -147,8 +221,12 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
             "classes": jnp.asarray(classes),
             "text_ids": jnp.asarray(setting.text_ids, jnp.int32),
         }
-        if uses_bank:
+        if index is not None and not options.shared:
             frozen["index"] = jax.tree.map(jnp.asarray, index)
+        if uses_cache:  # stand-ins, like the random teacher: see `tables`
+            frozen["teacher_pooled"] = jnp.zeros((num_train, len(pairs), setting.teacher.config.hidden_size))
+        if options.num_hard:
+            frozen["neighbours"] = jnp.full((num_train, options.num_neighbours), -1, jnp.int32)
         widths = {"student": setting.student.config.hidden_size, "teacher": setting.teacher.config.hidden_size}
         for side, side_rng in zip(SIDES, rngs[2:4], strict=True):
             owner = frozen if side == "teacher" and config.teacher_projection == "frozen" else params
@@ -172,12 +250,28 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
             "student": project(projections["projection_student"], views.student_pooled, config),
             "teacher": project(projections["projection_teacher"], views.teacher_pooled, config),
         }
-        losses, new_state, more = contrastive_term(
-            config, features, objective_state, frozen, batch, draw(negatives_rng, frozen, batch)
-        )
+        bank_ids = draw(negatives_rng, frozen, batch) if uses_bank else None
+        pool = draw_pool(negatives_rng, projections["projection_teacher"], frozen, batch) if uses_cache else None
+        losses, new_state, more = contrastive_term(config, features, objective_state, frozen, batch, bank_ids, pool)
         weight = config.contrastive_weight * scheduled(config.contrastive_schedule, progress)
         total += weight * mean(masked_sum(losses, batch["example_mask"]))
         new_state["step"] = objective_state["step"] + 1
         return total, (new_state, {**metrics, **more})
 
-    return Objective(init, loss)
+    def tables(teacher_pooled, split):
+        made = {"teacher_pooled": teacher_pooled}
+        if options.num_hard:
+            vectors = jax.jit(lambda x: contrastive.unit_rows(layer_vectors(x, config).reshape(num_train, -1)))
+            made["neighbours"] = neighbours.nearest(
+                vectors(teacher_pooled),
+                jnp.asarray(classes[:-1]),
+                jnp.asarray(setting.text_ids, jnp.int32),
+                num_neighbours=options.num_neighbours,
+                similarity_ceiling=options.hard_similarity_ceiling,
+                mask_same_label=options.mask_same_label or options.label_aware,
+                mask_same_text=options.mask_same_text,
+                split=split,
+            )
+        return made
+
+    return Objective(init, loss, tables if uses_cache else None)

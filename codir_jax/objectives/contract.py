@@ -22,10 +22,14 @@ class Objective(NamedTuple):
     loss(params, frozen, objective_state, batch, rng) -> (loss, (objective_state, metrics)):
       `loss` float32 scalar; `metrics` name -> (sum, count), so that they add up over steps without bias. `rng` None
       means deterministic.
+    tables(teacher_pooled, split) -> entries of `frozen` made from the teacher's pooled states of the whole train set,
+      [num_train, matches, width] on the device; `init` holds stand-ins of their shapes. `split` puts a numpy array on
+      the devices, its first axis split as a batch is. None where the method needs the batch's own states only.
     """
 
     init: Callable[[jax.Array, Any], tuple[Any, Any, Any]]
     loss: Callable[[Any, Any, Any, Any, jax.Array | None], tuple[jax.Array, tuple[Any, Metrics]]]
+    tables: Callable[[jax.Array, Callable], dict[str, jax.Array]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

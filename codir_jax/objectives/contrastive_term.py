@@ -1,13 +1,29 @@
-"""The contrastive term of CoDIR: projections, candidates from batch, bank and queue, both anchors, new state."""
+"""The contrastive term of CoDIR: projections, candidates of all sources, both anchors, new state."""
 
 import jax
 import jax.numpy as jnp
 
 from codir_jax.losses import contrastive, nce
-from codir_jax.negatives import in_batch, memory_bank
+from codir_jax.negatives import in_batch, memory_bank, sampling
 from codir_jax.objectives.contract import masked_sum
 
 SIDES = ("student", "teacher")
+
+
+def layer_vectors(pooled: jax.Array, config) -> jax.Array:
+    """Pooled states as they are projected and compared: each layer standardised where the config says so.
+
+    Args:
+      pooled: float [..., matches, width].
+
+    Returns:
+      float32, same shape.
+    """
+    pooled = pooled.astype(jnp.float32)
+    if not config.standardize_layers:
+        return pooled
+    centred = pooled - pooled.mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-6)
 
 
 def project(projection, pooled: jax.Array, config) -> jax.Array:
@@ -15,14 +31,18 @@ def project(projection, pooled: jax.Array, config) -> jax.Array:
 
     Args:
       projection: {"kernel" [groups, in, projection_dim], "bias" [groups, projection_dim]}.
-      pooled: float32 [batch, matches, width].
+      pooled: float [batch, matches, width].
     """
-    if config.standardize_layers:
-        centred = pooled - pooled.mean(-1, keepdims=True)
-        pooled = centred * jax.lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-6)
+    pooled = layer_vectors(pooled, config)
     if config.layer_aggregation == "concat":
         pooled = pooled.reshape(pooled.shape[0], 1, -1)
-    projected = jnp.einsum("bgi,gid->bgd", pooled, projection["kernel"]) + projection["bias"]
+    # Full float32, as for the scores: see in_batch.score_matrix. A product a group, as one batched product of a single
+    # group is 2.5 times slower on a CPU.
+    products = [
+        jnp.matmul(pooled[:, g], kernel, precision=jax.lax.Precision.HIGHEST)
+        for g, kernel in enumerate(projection["kernel"])
+    ]
+    projected = jnp.stack(products, axis=1) + projection["bias"]
     # 1e-12 under the root: a zero vector gets a zero, not a NaN, gradient; invisible in float32 otherwise.
     return projected * jax.lax.rsqrt(jnp.sum(projected**2, -1, keepdims=True) + 1e-12)
 
@@ -55,7 +75,7 @@ def init_state(rng: jax.Array, config, num_train: int, groups: int):
     return state
 
 
-def contrastive_term(config, features, state, frozen, batch, negative_ids):
+def contrastive_term(config, features, state, frozen, batch, bank_ids=None, pool=None):
     """The contrastive loss of each example and the state after the batch.
 
     Args:
@@ -64,17 +84,22 @@ def contrastive_term(config, features, state, frozen, batch, negative_ids):
       state: as from `init_state`; other entries pass through.
       frozen: {"classes" int32 [num_train + 1], -1 = unlabelled; "text_ids" int32 [num_train]}.
       batch: of `data.batch`.
-      negative_ids: int32 [batch, K] bank rows; None without a bank.
+      bank_ids: int32 [batch, K], or [K] for the whole batch: bank rows; None without a bank.
+      pool: freshly projected teacher rows, {"ids" int32 [batch, P] or [P], -1 = no row;
+        "features" unit float32 [batch, P, groups, dim] or [P, groups, dim]}; None without a teacher cache.
 
     Returns:
       (loss float32 [batch], new state, metrics).
     """
-    cosines, mask = _candidates(config, features, state, frozen, batch, negative_ids)
+    drawn, own = _read_bank(state["bank"], bank_ids, batch["example_ids"]) if "bank" in state else (None, None)
+    cosines, masks = _candidates(config, features, state, frozen, batch, bank_ids, drawn, pool)
     live = jnp.einsum("bgd,bgd->bg", features["student"], features["teacher"])
-    positives = dict.fromkeys(SIDES, live) if config.positive == "live" else _stale_positives(features, state, batch)
+    positives = dict.fromkeys(SIDES, live) if config.positive == "live" else _stale_positives(features, own)
+    anchors = SIDES if config.anchors == "both" else (config.anchors,)
     new_state = dict(state)
     if config.contrastive_loss == "nce":
-        num_train, real = state["bank"]["student"].shape[1], batch["example_mask"] > 0
+        # The bank is the only source, so both sides have one mask.
+        num_train, real, mask = state["bank"]["student"].shape[1], batch["example_mask"] > 0, masks["student"]
         counted = jnp.concatenate([real[:, None], mask], axis=1)
         scores = {
             s: jnp.concatenate([positives[s][..., None], cosines[s]], 2) / config.contrastive_temperature for s in SIDES
@@ -84,61 +109,101 @@ def contrastive_term(config, features, state, frozen, batch, negative_ids):
         per_group = jax.vmap(
             lambda x, log_z: nce.nce(x, log_z, num_train, num_negatives, mask), in_axes=(1, 0), out_axes=1
         )
-        per_side = {s: per_group(scores[s], new_state["log_normaliser"][s]).mean(1) for s in SIDES}
+        per_side = {s: per_group(scores[s], new_state["log_normaliser"][s]).mean(1) for s in anchors}
     else:
         per_group = jax.vmap(contrastive.info_nce, in_axes=(1, 1, None, None), out_axes=1)
-        per_side = {s: per_group(positives[s], cosines[s], mask, config.contrastive_temperature).mean(1) for s in SIDES}
-    anchors = SIDES if config.anchors == "both" else (config.anchors,)
+        temperature = config.contrastive_temperature
+        per_side = {s: per_group(positives[s], cosines[s], masks[s], temperature).mean(1) for s in anchors}
     losses = sum(per_side[side] for side in anchors) / len(anchors)
 
-    _store(config, features, new_state, frozen, batch)
-    return losses, new_state, _metrics(losses, live, cosines["student"], mask, features, batch)
+    _store(config, features, new_state, frozen, batch, own)
+    return losses, new_state, _metrics(losses, live, cosines["student"], masks["student"], features, batch)
 
 
-def _candidates(config, features, state, frozen, batch, negative_ids):
-    """Every negative of every anchor: ({side: cosines [batch, groups, K]}, usable bool [batch, K]).
+def _candidates(config, features, state, frozen, batch, bank_ids, drawn, pool):
+    """Every negative of every anchor: {side: cosines [batch, groups, K]}, {side: usable bool [batch, K]}.
 
-    The student anchor meets teacher rows, the teacher anchor student rows. In-batch negatives span the global batch:
-    under jit the product of two sharded features makes XLA gather one of them from all devices.
+    The student anchor meets teacher rows, the teacher anchor student rows; a teacher cache has rows for the student
+    anchor only. In-batch negatives span the global batch: under jit the product of two sharded features makes XLA
+    gather one of them from all devices.
     """
     options = config.negatives
-    per_anchor = jax.vmap(memory_bank.row_scores, in_axes=(1, 2), out_axes=1)  # [B, G, D] x [B, K, G, D]
-    shared = jax.vmap(in_batch.score_matrix, in_axes=1, out_axes=1)  # [B, G, D] x [Q, G, D]
     false_negatives = {"mask_same_label": options.mask_same_label, "mask_same_text": options.mask_same_text}
-    anchor_classes, text_ids = frozen["classes"][batch["example_ids"]], batch["text_ids"]
-    found = []  # (student-side rows, teacher-side rows, score function, usable)
+    own_ids, text_ids = batch["example_ids"], batch["text_ids"]
+    anchor_classes = frozen["classes"][own_ids]
+    found = []  # ({side: its rows}, [K, groups, dim] for all anchors or [batch, K, groups, dim]; usable)
     if "in_batch" in options.source:
         is_real, is_labelled = batch["example_mask"], anchor_classes >= 0
         usable = in_batch.false_negative_mask(anchor_classes, text_ids, is_real, is_labelled, **false_negatives)
-        found.append((features["student"], features["teacher"], shared, usable))
+        found.append((features, usable))
     if "bank" in options.source:
-        rows = [jnp.moveaxis(state["bank"][side][:, negative_ids], 0, 2) for side in SIDES]
-        is_valid = negative_ids != batch["example_ids"][:, None]
+        is_valid = bank_ids != own_ids[:, None]
         if options.mask_unvisited:
-            is_valid &= state["bank_visited"][negative_ids]
-        keys = frozen["classes"][negative_ids], frozen["text_ids"][negative_ids]
-        usable = in_batch.usable_negatives(anchor_classes, text_ids, *keys, is_valid, **false_negatives)
-        found.append((*rows, per_anchor, usable))
+            is_valid &= state["bank_visited"][bank_ids]
+        found.append((drawn, _usable_rows(options, frozen, anchor_classes, text_ids, bank_ids, is_valid)))
     if "queue" in options.source:
         queue = state["queue"]
         rows = queue["rows"].reshape(-1, 2, *features["student"].shape[1:])
         keys = queue["labels"], queue["text_ids"], queue["is_valid"]
         usable = in_batch.usable_negatives(anchor_classes, text_ids, *keys, **false_negatives)
-        found.append((rows[:, 0], rows[:, 1], shared, usable))
-    cosines = {
-        "student": jnp.concatenate([score(features["student"], rows) for _, rows, score, _ in found], axis=2),
-        "teacher": jnp.concatenate([score(features["teacher"], rows) for rows, _, score, _ in found], axis=2),
-    }
-    mask = jnp.concatenate([usable for *_, usable in found], axis=1)
-    return cosines, mask & (batch["example_mask"] > 0)[:, None]
+        found.append(({side: rows[:, i] for i, side in enumerate(SIDES)}, usable))
+    if pool is not None:
+        ids, num_train = pool["ids"], frozen["text_ids"].shape[0]
+        ids = jnp.where(ids < 0, num_train, ids)
+        is_counted = (ids < num_train) & ~sampling.is_repeat(ids, num_train + 1)
+        if "in_batch" in options.source:  # the live view of the same text is there already
+            is_counted &= ~jnp.zeros((num_train + 1,), bool).at[own_ids].set(True)[ids]
+        is_valid = is_counted & (ids != own_ids[:, None])
+        usable = _usable_rows(options, frozen, anchor_classes, text_ids, ids, is_valid)
+        found.append(({"teacher": pool["features"]}, usable))
+    is_real = (batch["example_mask"] > 0)[:, None]
+    cosines, masks = {}, {}
+    for side, other in (SIDES, SIDES[::-1]):
+        faced = [(_cosines(features[side], rows[other]), usable) for rows, usable in found if other in rows]
+        if faced:  # a teacher cache alone has no rows for the teacher's anchor
+            cosines[side] = _joined([c for c, _ in faced], 2)
+            masks[side] = _joined([u for _, u in faced], 1) & is_real
+    return cosines, masks
 
 
-def _stale_positives(features, state, batch):
+def _usable_rows(options, frozen, anchor_classes, text_ids, ids, is_valid):
+    """Usable bool [batch, K] of train rows `ids`; a pool that all anchors share is made label-aware here."""
+    return in_batch.usable_negatives(
+        anchor_classes,
+        text_ids,
+        frozen["classes"][ids],
+        frozen["text_ids"][ids],
+        is_valid,
+        mask_same_label=options.mask_same_label or (options.shared and options.label_aware),
+        mask_same_text=options.mask_same_text,
+    )
+
+
+def _cosines(anchors, rows):
+    """Float32 [batch, groups, K]; rows of all anchors [K, groups, dim] or of each [batch, K, groups, dim]."""
+    if rows.ndim == 3:
+        return jax.vmap(in_batch.score_matrix, in_axes=1, out_axes=1)(anchors, rows)
+    return jax.vmap(memory_bank.row_scores, in_axes=(1, 2), out_axes=1)(anchors, rows)
+
+
+def _joined(parts, axis):
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis)
+
+
+def _read_bank(bank, bank_ids, own_ids):
+    """All that a step reads of the banks: ({side: rows `bank_ids`}, {side: rows of the batch's own ids}).
+
+    One look-up a side, so that the update can be written in place (see `memory_bank.update`). Rows are float32
+    [*ids.shape, groups, dim].
+    """
+    ids = jnp.concatenate([bank_ids.reshape(-1), own_ids])
+    read = {s: jax.vmap(memory_bank.lookup, in_axes=(0, None), out_axes=1)(bank[s], ids) for s in SIDES}
+    drawn = {s: rows[: bank_ids.size].reshape(*bank_ids.shape, *rows.shape[1:]) for s, rows in read.items()}
+    return drawn, {s: rows[bank_ids.size :] for s, rows in read.items()}
+
+
+def _stale_positives(features, rows):
     """{side: cosine with the example's own bank row of the other side, float32 [batch, groups]} (released code)."""
-    rows = {
-        s: jax.vmap(memory_bank.lookup, in_axes=(0, None), out_axes=1)(state["bank"][s], batch["example_ids"])
-        for s in SIDES
-    }
     return {
         "student": jnp.einsum("bgd,bgd->bg", features["student"], rows["teacher"]),
         "teacher": jnp.einsum("bgd,bgd->bg", features["teacher"], rows["student"]),
@@ -152,13 +217,13 @@ def _normalisers(config, scores, counted, previous, num_train):
     return {s: nce.next_log_normaliser(previous[s], estimate(scores[s]), momentum) for s in SIDES}
 
 
-def _store(config, features, new_state, frozen, batch) -> None:
+def _store(config, features, new_state, frozen, batch, own) -> None:
     """Writes the batch's features, as constants, into the bank and the queue of `new_state`."""
     features, ids = jax.lax.stop_gradient(features), batch["example_ids"]
     if "bank" in new_state:
-        update = jax.vmap(memory_bank.update, in_axes=(0, None, 1, None))
+        update = jax.vmap(memory_bank.update, in_axes=(0, None, 1, None, 1))
         momentum = config.negatives.momentum
-        new_state["bank"] = {s: update(new_state["bank"][s], ids, features[s], momentum) for s in SIDES}
+        new_state["bank"] = {s: update(new_state["bank"][s], ids, features[s], momentum, own[s]) for s in SIDES}
         new_state["bank_visited"] = new_state["bank_visited"].at[ids].set(True, mode="drop")
     if "queue" in new_state:
         rows = jnp.stack([features[s] for s in SIDES], axis=1).reshape(ids.shape[0], -1)

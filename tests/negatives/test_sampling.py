@@ -88,7 +88,7 @@ def test_rows_of_a_large_pool_are_uniform(replace):
 
 def test_parallel_draw_equals_floyds_algorithm_step_by_step():
     pool, num = np.array([100, 130, 250, 1000]), 100
-    got = np.asarray(jax.jit(sampling._draw, static_argnums=(2, 3))(jax.random.key(3), pool, num, False))
+    got = np.asarray(jax.jit(sampling._draw, static_argnums=(2, 3, 4))(jax.random.key(3), pool, num, 1000, False))
     bound = (pool[:, None] - num + np.arange(num) + 1).astype(np.int32)
     draws = np.asarray(jax.random.randint(jax.random.key(3), (4, num), 0, bound, jnp.int32))
     for row, size, result in zip(draws, pool, got, strict=True):
@@ -101,7 +101,7 @@ def test_parallel_draw_equals_floyds_algorithm_step_by_step():
 def test_a_chain_of_fallbacks_of_full_length_is_followed_to_its_end():
     # Draw 1 repeats draw 0, and each later draw is what the one before it fell back on: all but the first fall back.
     draws = jnp.asarray([[0, 0, *range(51, 149)]])
-    np.testing.assert_array_equal(sampling._floyd(draws, jnp.asarray([[50]])), [[0, *range(51, 150)]])
+    np.testing.assert_array_equal(sampling._floyd(draws, jnp.asarray([[50]]), 150), [[0, *range(51, 150)]])
 
 
 def test_a_class_with_few_others_falls_back_to_replacement_alone():
@@ -157,6 +157,39 @@ def test_the_same_key_draws_the_same_rows_and_vmap_agrees():
     for key, rows in zip(keys, mapped, strict=True):
         np.testing.assert_array_equal(draw(key, INDEX, anchors, 4, False), rows)
     assert np.any(np.asarray(mapped[0]) != np.asarray(mapped[1]))
+
+
+@pytest.mark.parametrize("num", [1, 3, 4])
+def test_every_pool_is_equally_likely_and_has_no_row_twice(num):
+    keys = jax.random.split(jax.random.key(num), 20_000)
+    rows = np.sort(jax.jit(jax.vmap(lambda key: sampling.sample_pool(key, 6, num)))(keys), axis=1)
+    assert is_distinct(rows)
+    _, counts = np.unique(rows, axis=0, return_counts=True)
+    assert len(counts) == len(list(itertools.combinations(range(6), num)))
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_a_large_pool_is_distinct_and_one_of_more_than_all_rows_is_all_rows():
+    rows = np.asarray(jax.jit(lambda key: sampling.sample_pool(key, 8_000, 6_000))(jax.random.key(0)))
+    assert len(set(rows.tolist())) == 6_000
+    assert abs(rows.mean() - 4_000) < 6 * 8_000 / np.sqrt(12 * 6_000)
+    assert sorted(sampling.sample_pool(jax.random.key(0), 7, 100).tolist()) == list(range(7))
+
+
+def test_neighbours_are_drawn_uniformly_and_missing_ones_stay_missing():
+    table = jnp.asarray([[5, 6, 7, 8], [5, 6, -1, -1], [-1, -1, -1, -1]])
+    keys = jax.random.split(jax.random.key(0), 4000)
+    drawn = np.asarray(jax.vmap(lambda key: sampling.sample_neighbours(key, table, 3))(keys))
+    assert is_distinct(drawn[:, 0])
+    assert stats.chisquare(np.bincount(drawn[:, 0].ravel())[5:]).pvalue > 1e-3
+    assert (np.sort(drawn[:, 1], axis=1) == [-1, 5, 6]).all() and (drawn[:, 2] == -1).all()
+
+
+def test_repeats_of_one_row_and_of_many_are_those_that_python_finds():
+    values = np.random.RandomState(0).randint(0, 12, (5, 20)).astype(np.int32)
+    expected = [[v in row[:i] for i, v in enumerate(row)] for row in values.tolist()]
+    np.testing.assert_array_equal(sampling.is_repeat(jnp.asarray(values), 12), expected)
+    np.testing.assert_array_equal(sampling.is_repeat(jnp.asarray(values[2]), 12), expected[2])
 
 
 def test_bin_labels_are_ordered_balanced_and_keep_equal_values_together():

@@ -157,3 +157,23 @@ def test_label_aware_negatives_need_two_classes():
     setting.labels[:] = 0
     with pytest.raises(ValueError, match="another class"):
         codir.make(codir.default_config(), setting)
+
+
+@pytest.mark.parametrize("preset", ["paper", "released"])
+def test_the_bank_is_written_in_place(preset):
+    config, num_rows = _config(preset), 50_000
+    frozen = {"classes": np.full(num_rows + 1, -1, np.int32), "text_ids": np.arange(num_rows, dtype=np.int32)}
+
+    def step(state, projections):
+        def loss(projections):
+            features = {side: project(projections[side], POOLED[side], config) for side in POOLED}
+            losses, new_state, _ = contrastive_term(config, features, state, frozen, BATCH, NEGATIVE_IDS)
+            return losses.mean(), new_state
+
+        return jax.grad(loss, has_aux=True)(projections)
+
+    state = jax.eval_shape(lambda: init_state(jax.random.key(0), config, num_rows, 1))
+    memory = jax.jit(step, donate_argnums=0).lower(state, PROJECTIONS).compile().memory_analysis()
+    one_bank = num_rows * config.projection_dim * 4
+    assert memory.alias_size_in_bytes >= 2 * one_bank
+    assert memory.temp_size_in_bytes < one_bank / 2
