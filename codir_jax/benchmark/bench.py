@@ -1,0 +1,114 @@
+"""`codir bench`: sections that are each measured on the same subject, as one JSON-able result."""
+
+import dataclasses
+import time
+from typing import Any
+
+from codir_jax import workdir
+from codir_jax.benchmark import exchange, inference, peak, training
+from codir_jax.benchmark import subject as subject_lib
+from codir_jax.evaluate import cost
+from codir_jax.models.heads import abstract_params
+
+SECTIONS = ("finetune_live", "finetune_cached", "evaluation", "inference")
+OTHER_SECTIONS = ("collectives",)  # only on request
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What to measure.
+
+    Attributes:
+      sections: of SECTIONS and OTHER_SECTIONS, in order.
+      config: PATH.py[:ARG] of a distillation; "" is the demo. overrides: (dotted key, text).
+      model: of a randomly started teacher, see `subject.MODELS`; for a config without a teacher.path.
+      steps: timed steps. epochs: whole ones in their place; 0 is none.
+      fixed_length: random texts of so many tokens in place of the config's data; 0 is the data.
+      batch_size: 0 leaves the config's.
+    """
+
+    sections: tuple[str, ...] = SECTIONS
+    config: str = ""
+    overrides: tuple[tuple[str, str], ...] = ()
+    model: str = ""
+    steps: int = 20
+    epochs: int = 0
+    fixed_length: int = 0
+    batch_size: int = 0
+
+    def __post_init__(self):
+        known = (*SECTIONS, *OTHER_SECTIONS)
+        unknown = [name for name in self.sections if name not in known]
+        if unknown or not self.sections:
+            raise ValueError(f"--sections has {unknown}; known: {', '.join(known)}")
+        if self.epochs and self.epochs < 2:
+            raise ValueError(f"--epochs={self.epochs}; the first one compiles and is left out: give at least 2")
+        for name, least in (("steps", 2), ("fixed_length", 0), ("batch_size", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name} must be >= {least}, got {getattr(self, name)}")
+
+
+def run(request: Request, started: float, say=lambda text: None) -> dict[str, Any]:
+    """The measurements: {"sections": {name: {...}}, "models", "data", "peak", ..., "sentences_per_second"}.
+
+    "sentences_per_second" (and "..._median", where all steps had one shape) is that of the first section.
+
+    Args:
+      started: `time.perf_counter()` of the start of the program.
+      say: is told what is being measured.
+
+    Raises:
+      ValueError, FileNotFoundError: before anything is measured.
+    """
+    config = subject_lib.load_config(
+        request.config, request.overrides, batch_size=request.batch_size, fixed_length=request.fixed_length
+    )
+    subject = subject_lib.make(
+        config,
+        model=request.model,
+        fixed_length=request.fixed_length,
+        epochs=request.epochs,
+        num_steps=request.steps,
+    )
+    say(f"teacher {describe(subject.teacher)}, student {describe(subject.student)}, data {subject.data.info.name}")
+    results = {
+        "teacher": subject.teacher_name,
+        "models": {"teacher": describe(subject.teacher), "student": describe(subject.student)},
+        "data": subject.data.info.name,
+        "num_train": len(subject.data.splits["train"]),
+        "objective": config.objective.name,
+        "dtype": config.student.dtype,
+    }
+    setup_seconds = time.perf_counter() - started
+    sections: dict[str, dict[str, Any]] = {}
+    for name in request.sections:
+        say(f"{name} ...")
+        if name.startswith("finetune"):
+            since = time.perf_counter() - setup_seconds  # each section as if it were the only one
+            live = name == "finetune_live"
+            measured = training.measure(subject, live=live, steps=request.steps, epochs=request.epochs, started=since)
+        elif name == "evaluation":
+            measured = inference.evaluation(subject)
+        elif name == "inference":
+            measured = inference.inference(subject, num_repeats=max(request.steps, 20))
+        else:
+            measured = exchange.measure(subject)
+        sections[name] = measured
+    working = [measured for measured in sections.values() if "flops_per_second" in measured]
+    if working:
+        say("matrix products ...")
+        results["peak"] = peak.matrix_product_flops(subject.feed.sharding, subject.num_shards, config.student.dtype)
+    for measured in working:
+        limit = results["peak"]["flops_per_second"]
+        measured["utilisation"] = {name: value / limit for name, value in measured["flops_per_second"].items()}
+    results["setup_seconds"] = setup_seconds
+    results |= {"sections": sections, **workdir.environment()}
+    first = sections[request.sections[0]]
+    results |= {name: first[name] for name in first if name.startswith("sentences_per_second")}
+    return results
+
+
+def describe(model) -> str:
+    """e.g. "6 x 384, 22.7 M parameters"."""
+    count = cost.count_parameters(abstract_params(model.module))
+    return f"{model.config.num_layers} x {model.config.hidden_size}, {count / 1e6:.1f} M parameters"

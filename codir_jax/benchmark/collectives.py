@@ -1,0 +1,103 @@
+"""What a compiled program sends between devices: the collectives in its optimised HLO text, with their bytes."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable
+
+KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+
+_BYTES = {"pred": 1, "c64": 8, "c128": 16, "s4": 0.5, "u4": 0.5, "s2": 0.25, "u2": 0.25}
+# name = SHAPE all-reduce(...; SHAPE has no "=", so that an op_name in another line's metadata is no match.
+_LINE = re.compile(rf"^\s*(?:ROOT )?%?[\w.\-]+ = ([^=]*?) ({'|'.join(KINDS)})(-start)?\(", re.MULTILINE)
+_SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
+_COMMENT = re.compile(r"/\*.*?\*/")  # /*index=5*/ in long tuples
+_GROUP_LIST = re.compile(r"replica_groups=\{\{([\d,]+)\}")
+_GROUP_IOTA = re.compile(r"replica_groups=\[\d+,(\d+)\]")
+_GROUP_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}")
+_PARTITIONS = re.compile(r"num_partitions=(\d+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """One collective instruction.
+
+    Attributes:
+      kind: of KINDS.
+      shapes: (dtype, dimensions) of each array it returns on a device; several where XLA joined small ones.
+      num_bytes: of its larger side on one device: what an all-gather returns, what a reduce-scatter takes.
+    """
+
+    kind: str
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    num_bytes: int
+
+
+def parse(hlo_text: str) -> list[Collective]:
+    """The collectives of a program, in the order of its text.
+
+    One inside a loop is listed once, whatever the number of its turns. An asynchronous pair (-start, -done) is one.
+
+    Args:
+      hlo_text: `compiled.as_text()` of a `jax.stages.Compiled`.
+    """
+    hlo_text = _COMMENT.sub("", hlo_text)
+    partitions = _PARTITIONS.search(hlo_text)
+    num_partitions = int(partitions.group(1)) if partitions else 1
+    found = []
+    for match in _LINE.finditer(hlo_text):
+        shape_text, kind, is_start = match.groups()
+        line_end = hlo_text.find("\n", match.end())
+        rest = hlo_text[match.end() : line_end if line_end >= 0 else None]
+        shapes = tuple(
+            (dtype, tuple(int(n) for n in dims.split(",") if n)) for dtype, dims in _SHAPE.findall(shape_text)
+        )
+        if is_start and kind != "all-reduce":
+            # (operands, results[, two u32 words of the runtime]); an all-reduce-start returns its results alone.
+            if kind == "collective-permute":
+                shapes = tuple(shape for shape in shapes if shape != ("u32", ()))
+            shapes = shapes[len(shapes) // 2 :]
+        num_bytes = sum(_num_bytes(*shape) for shape in shapes)
+        if kind == "reduce-scatter":
+            num_bytes *= _group_size(rest, num_partitions)
+        found.append(Collective(kind, shapes, int(num_bytes)))
+    return found
+
+
+def totals(collectives: Iterable[Collective]) -> dict[str, dict[str, int]]:
+    """kind -> {"count", "bytes"}, every kind present."""
+    result = {kind: {"count": 0, "bytes": 0} for kind in KINDS}
+    for one in collectives:
+        result[one.kind]["count"] += 1
+        result[one.kind]["bytes"] += one.num_bytes
+    return result
+
+
+def arrays(collectives: Iterable[Collective]) -> list[tuple[str, str]]:
+    """(kind, "f32[8,128]") of every array that is sent, joined ones apart, so that two programs can be compared."""
+    return [(one.kind, f"{dtype}[{','.join(map(str, dims))}]") for one in collectives for dtype, dims in one.shapes]
+
+
+def _num_bytes(dtype: str, dims: tuple[int, ...]) -> float:
+    """Bytes of an array; the width is the number in the dtype's name (f32, bf16, s8, f8e4m3fn), a few aside."""
+    if dtype == "token":
+        return 0
+    width = _BYTES.get(dtype)
+    if width is None:
+        digits = re.search(r"\d+", dtype)
+        if digits is None:
+            raise ValueError(f"unknown dtype {dtype!r} in the HLO text; add it to benchmark/collectives.py")
+        width = int(digits.group()) / 8
+    return width * math.prod(dims)
+
+
+def _group_size(attributes: str, num_partitions: int) -> int:
+    if match := _GROUP_LIST.search(attributes):
+        return match.group(1).count(",") + 1
+    if match := _GROUP_IOTA.search(attributes):
+        return int(match.group(1))
+    if match := _GROUP_MESH.search(attributes):  # mesh['a'=4,'b'=2] {'a'}, or {'a':(1)2} for a part of an axis
+        sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", match.group(1))}
+        used = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", match.group(2))
+        return math.prod(int(part) if part else sizes[name] for name, part in used)
+    return num_partitions  # replica_groups={}: all of them

@@ -1,0 +1,74 @@
+"""What the devices send each other in a step, read from compiled programs, and what of it grows with what."""
+
+import dataclasses
+from collections import Counter
+from typing import Any
+
+import jax
+import numpy as np
+
+from codir_jax.benchmark import collectives, subject
+from codir_jax.benchmark.collectives import Collective
+from codir_jax.benchmark.subject import Subject
+
+
+def measure(of: Subject) -> dict[str, Any]:
+    """Collectives of the step with a live teacher, compiled at single and double batch and width, and not run.
+
+    With b(B, H) the bytes at batch B and hidden size H, b(2B, 2H) - b(2B, H) - b(B, 2H) + b(B, H) is what grows with
+    the product of the two: activations that are sent. It is 0 where only gradients (H) and features (B) are.
+
+    Returns:
+      {"num_devices", "batch_size", "length", "count", "bytes", "kinds": {kind: {"count", "bytes"}}, "grows_with_batch":
+      ["2 x all-gather f32[32,128]", ...], "bytes_double_batch", "bytes_double_width", "bytes_double_both",
+      "batch_times_width_bytes"}. Bytes are of one device.
+    """
+    length = of.config.data.max_length
+    found = {(b, w): _collectives(of, b, w, length) for b in (1, 2) for w in (1, 2)}
+    num_bytes = {key: sum(one.num_bytes for one in some) for key, some in found.items()}
+    growing = Counter(collectives.arrays(found[1, 1])) - Counter(collectives.arrays(found[2, 1]))
+    return {
+        "num_devices": len(jax.devices()),
+        "batch_size": of.config.data.batch_size,
+        "length": length,
+        "count": len(found[1, 1]),
+        "bytes": num_bytes[1, 1],
+        "kinds": collectives.totals(found[1, 1]),
+        "grows_with_batch": [f"{n} x {kind} {shape}" for (kind, shape), n in sorted(growing.items())],
+        "bytes_double_batch": num_bytes[2, 1],
+        "bytes_double_width": num_bytes[1, 2],
+        "bytes_double_both": num_bytes[2, 2],
+        "batch_times_width_bytes": num_bytes[2, 2] - num_bytes[2, 1] - num_bytes[1, 2] + num_bytes[1, 1],
+    }
+
+
+def _collectives(of: Subject, batch_times: int, width_times: int, length: int) -> list[Collective]:
+    config = of.config.copy_and_resolve_references()
+    config.teacher.path = ""  # the sizes matter, not the weights
+    config.student.update({"init": "teacher", "num_layers": of.student.config.num_layers, "init_layers": "uniform"})
+    config.data.batch_size *= batch_times
+    sizes = of.teacher.config
+    sizes = dataclasses.replace(
+        sizes,
+        hidden_size=sizes.hidden_size * width_times,
+        num_heads=sizes.num_heads * width_times,
+        intermediate_size=sizes.intermediate_size * width_times,
+    )
+    changed = subject.make(config, model=sizes, fixed_length=length)
+    step, state, frozen = changed.train_step(live=True)
+    batch = abstract_batch(changed, length)
+    return collectives.parse(step.lower(state, frozen, batch).compile().as_text())
+
+
+def abstract_batch(of: Subject, length: int, extra: dict | None = None) -> dict:
+    """Shapes of a training batch on the devices; `extra` is name -> [n, ...] arrays that join it."""
+    rows = of.config.data.batch_size
+    like = {**next(of.feed.evaluation("train")), **(extra or {})}
+    return {
+        name: jax.ShapeDtypeStruct(
+            (rows, length) if value.ndim == 2 and name not in (extra or {}) else (rows, *value.shape[1:]),
+            np.dtype(value.dtype),
+            sharding=of.feed.sharding,
+        )
+        for name, value in like.items()
+    }

@@ -1,0 +1,256 @@
+"""What is measured: data, models, objective and optimizer of a config, put together as a run puts them."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from codir_jax import build, preflight
+from codir_jax import config as config_lib
+from codir_jax.benchmark import synthetic
+from codir_jax.data import pipeline
+from codir_jax.data.batch import Dataset
+from codir_jax.feed import Feed
+from codir_jax.initial_state import InitialState, shardings_of
+from codir_jax.models.heads import build_model, init_params
+from codir_jax.models.transformer import TransformerConfig
+from codir_jax.objectives import distill
+from codir_jax.objectives.contract import Objective, Setting
+from codir_jax.sharding import mesh as mesh_lib
+from codir_jax.sharding import rules
+from codir_jax.train import optimizer
+from codir_jax.train.step import make_train_step
+
+DEFAULT_CONFIG = "configs/codir/finetune_distill.py:demo"
+# layers, hidden size, heads, inner size, vocabulary of randomly started teachers; a student gets half the layers.
+MODELS = {
+    "tiny": (2, 32, 2, 64, 2048),
+    "minilm": (6, 384, 12, 1536, 30522),
+    "bert-base": (12, 768, 12, 3072, 30522),
+}
+_NUM_RANDOM_TEXTS = 8192  # about CoLA's train set
+
+
+def load_config(
+    spec: str, overrides: Sequence[tuple[str, str]], *, batch_size: int = 0, fixed_length: int = 0
+) -> ConfigDict:
+    """The config of `spec`; without one the demo's, with fewer texts. Zeros leave the config as it is."""
+    wanted = []
+    if not spec:
+        wanted += [("data.demo_num_train", "2048"), ("data.demo_num_dev", "256"), ("data.batch_size", "32")]
+    wanted += overrides
+    if batch_size:
+        wanted.append(("data.batch_size", str(batch_size)))
+    if fixed_length:
+        wanted += [("data.max_length", str(fixed_length))]
+    config = config_lib.load(spec or DEFAULT_CONFIG, wanted)
+    if config.objective.name == "finetune":
+        raise ValueError("the benchmark measures distillation, and objective.name is 'finetune'; choose another method")
+    return config
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subject:
+    """The parts of a stage, before its first step.
+
+    Attributes:
+      teacher_name: of `MODELS`, or the path the teacher came from.
+      num_steps: length of the run, for the schedules.
+    """
+
+    config: ConfigDict
+    teacher_name: str
+    data: Dataset
+    teacher: build.Model
+    student: build.Model
+    mesh: Any
+    rules: Any
+    setting: Setting
+    objective: Objective
+    num_steps: int
+
+    @property
+    def num_shards(self) -> int:
+        return rules.num_batch_shards(self.mesh, self.rules)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return pipeline.num_batches_per_epoch(len(self.data.splits["train"]), self.config.data.batch_size)
+
+    @functools.cached_property
+    def teacher_params(self):
+        """The teacher's weights on the devices."""
+        return self.teacher.placed(self.mesh, self.rules)
+
+    @functools.cached_property
+    def student_params(self):
+        """The student's starting weights on the devices."""
+        return self.student.placed(self.mesh, self.rules)
+
+    @functools.cached_property
+    def feed(self) -> Feed:
+        """Its batches."""
+        return Feed(self.data, self.config.data, self.config.seed, rules.batch_sharding(self.mesh, self.rules))
+
+    def teacher_outputs(self) -> dict[str, np.ndarray]:
+        """name -> [num_train, ...]: what a cached teacher puts into the batch, computed now over the train set."""
+        objective, setting = self.config.objective, self.setting
+        view = jax.jit(lambda params, batch: distill.teacher_view(objective, setting, params, batch))
+        return self.feed.collect(view, self.teacher_params, "train")
+
+    def train_step(self, *, live: bool):
+        """(step function, abstract state, abstract frozen), all with their shardings; nothing is allocated.
+
+        Args:
+          live: the teacher runs in the step; else its outputs are in the batch and it is not in `frozen`.
+        """
+        abstract = self._start.abstract(without=() if live else ("teacher",))
+        step = make_train_step(
+            self.objective,
+            self._tx,
+            prng_impl=self.config.train.prng_impl,
+            shardings=(*shardings_of(abstract), self.feed.sharding),
+        )
+        return step, *abstract
+
+    def initial_state(self, abstract_state, abstract_frozen, extra: Mapping[str, Any]):
+        """(state, frozen) on the devices, for the shapes of `train_step`; `extra` is of `teacher_outputs`."""
+        given = {"teacher": self.teacher_params} if "teacher" in abstract_frozen else {}
+        return self._start.fill(
+            (abstract_state, abstract_frozen), self.student.params, given | self._start.tables(extra)
+        )
+
+    @functools.cached_property
+    def _start(self) -> InitialState:
+        return InitialState(
+            objective=self.objective,
+            tx=self._tx,
+            example=next(self.feed.evaluation("train")),
+            mesh=self.mesh,
+            rules=self.rules,
+            seed=self.config.seed,
+            prng_impl=self.config.train.prng_impl,
+        )
+
+    @functools.cached_property
+    def _tx(self):
+        warmup = config_lib.duration_steps(
+            self.config.optimizer, "warmup", steps_per_epoch=self.steps_per_epoch, num_steps=self.num_steps
+        )
+        schedule = optimizer.make_schedule(self.config.optimizer, self.num_steps, warmup)
+        return optimizer.make_optimizer(self.config.optimizer, schedule)
+
+
+def make(
+    config: ConfigDict,
+    *,
+    model: str | TransformerConfig = "",
+    fixed_length: int = 0,
+    epochs: int = 0,
+    num_steps: int = 0,
+    bank_rows: int = 0,
+) -> Subject:
+    """The subject of a config.
+
+    Args:
+      config: as `load_config` returns it; without a teacher.path the teacher is randomly started.
+      model: of such a teacher, a name in `MODELS` ("" is minilm) or its sizes.
+      fixed_length: random texts of that many tokens instead of the config's data.
+      epochs, num_steps: length of the run, for the schedules; epochs go first.
+      bank_rows: pretended number of training examples, at least the real one; only banks and label tables grow.
+
+    Raises:
+      ValueError, FileNotFoundError: before any device is used.
+    """
+    given = config.teacher.path
+    if given and model:
+        raise ValueError(
+            f"give a teacher of random weights by --model={model}, or a real one by teacher.path, not both"
+        )
+    model = model or "minilm"
+    if isinstance(model, str) and model not in MODELS:
+        raise ValueError(f"--model={model!r}; known: {', '.join(MODELS)}")
+    checked = config.copy_and_resolve_references()
+    checked.teacher.path = given or "random weights"
+    build.check(checked)
+    tokenizer = None
+    if given or not fixed_length:
+        tokenizer = build.make_tokenizer(config)
+    sizes = model_sizes(model) if isinstance(model, str) else model
+    if fixed_length:
+        num_examples = config.data.num_train_examples or _NUM_RANDOM_TEXTS
+        vocab, pad = (len(tokenizer), tokenizer.pad_token_id) if given else (sizes.vocab_size, sizes.pad_token_id)
+        data = synthetic.dataset(num_examples, fixed_length, vocab, pad, config.seed)
+    else:
+        data = build.read_data(config, tokenizer)
+        preflight.require_split(data, "train")
+        if not given and len(tokenizer) > sizes.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {len(tokenizer)} tokens and --model={model} only {sizes.vocab_size}; "
+                "choose another model"
+            )
+    teacher = build.make_teacher(config, data.info) if given else _random_teacher(config, sizes, data.info.num_classes)
+    student = build.make_student(config, data.info, teacher, tokenizer)
+    if student.params is None:
+        student = dataclasses.replace(student, params=_random_params(student.module, config.seed))
+    preflight.check_length(config, student)
+    mesh, table = mesh_lib.make_mesh(config.mesh), mesh_lib.rules_of(config.mesh)
+    preflight.check_batch_sizes(config, rules.num_batch_shards(mesh, table))
+    train = data.splits["train"]
+    length = epochs * pipeline.num_batches_per_epoch(len(train), config.data.batch_size) if epochs else num_steps
+    setting = build.make_setting(data, student, teacher, max(length, 1))
+    if bank_rows:
+        setting = _with_bank_rows(setting, bank_rows)
+    objective = build.make_objective(config.objective, setting)
+    name = given or (model if isinstance(model, str) else f"{sizes.num_layers} x {sizes.hidden_size}")
+    return Subject(config, name, data, teacher, student, mesh, table, setting, objective, max(length, 1))
+
+
+def default_objective(name: str) -> ConfigDict:
+    """The objective's own default config."""
+    return build.objective_module(name).default_config()
+
+
+def model_sizes(name: str) -> TransformerConfig:
+    """The sizes of a name in `MODELS`, a BERT."""
+    num_layers, hidden_size, num_heads, intermediate_size, vocab_size = MODELS[name]
+    return TransformerConfig(
+        family="bert",
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        intermediate_size=intermediate_size,
+        max_positions=512,
+        type_vocab_size=2,
+        layer_norm_eps=1e-12,
+        pad_token_id=0,
+        position_offset=0,
+    )
+
+
+def _random_teacher(config: ConfigDict, sizes: TransformerConfig, num_labels: int) -> build.Model:
+    module = build_model(sizes, "classification", num_labels, jnp.dtype(config.teacher.dtype))
+    return build.Model(module, _random_params(module, config.seed), sizes, None)
+
+
+def _random_params(module, seed: int):
+    params = jax.jit(lambda: rules.unbox(init_params(module, jax.random.key(seed))))()
+    return jax.tree.map(np.asarray, params)
+
+
+def _with_bank_rows(setting: Setting, bank_rows: int) -> Setting:
+    if bank_rows < setting.info.num_train:
+        raise ValueError(f"a bank of {bank_rows} rows is smaller than the {setting.info.num_train} train examples")
+    return dataclasses.replace(
+        setting,
+        info=synthetic.info("random", bank_rows),
+        labels=np.arange(bank_rows, dtype=np.int32) % synthetic.NUM_CLASSES,
+        is_labelled=np.ones(bank_rows, bool),
+        text_ids=np.arange(bank_rows, dtype=np.int32),
+    )

@@ -1,0 +1,152 @@
+"""The verb on a tiny model: what it reports follows from the shapes; no figure of time is asserted."""
+
+import dataclasses
+import json
+import types
+
+import pytest
+
+from codir_jax.benchmark import bench, command, exchange, peak, table
+from codir_jax.benchmark import subject as subject_lib
+from codir_jax.benchmark.bench import Request
+from codir_jax.evaluate import cost
+from codir_jax.main import main
+
+# The method with the fewest operations to compile.
+DISTILL = "configs/codir/finetune_distill.py:demo,distill"
+SMALL = (
+    ("data.num_train_examples", "64"),
+    ("data.eval_batch_size", "8"),
+    ("data.bucket_window", "1"),
+    ("optimizer.clip_norm", "0"),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_products():
+    """The peak of the machine is nothing that these tests look at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(peak, "SIZES", {"cpu": (32,)})
+        yield
+
+
+@pytest.fixture(scope="module")
+def steps(small_products):
+    """Steps, evaluation and inference on random texts of 8 tokens, batch 16."""
+    sections = ("finetune_live", "evaluation", "inference")
+    return bench.run(Request(sections, DISTILL, SMALL, "tiny", steps=2, fixed_length=8, batch_size=16), started=0.0)
+
+
+def test_every_section_is_there_and_is_json(steps):
+    assert tuple(steps["sections"]) == ("finetune_live", "evaluation", "inference")
+    assert json.loads(json.dumps(steps)) == steps
+    assert steps["sentences_per_second"] == steps["sections"]["finetune_live"]["sentences_per_second"]
+
+
+def test_flops_are_those_of_the_shapes(steps):
+    sizes = subject_lib.model_sizes("tiny")
+    half = types.SimpleNamespace(hidden_size=32, intermediate_size=64, num_layers=1)
+    live = steps["sections"]["finetune_live"]["flops_per_step"]
+    assert live["teacher"]["padded"] == live["teacher"]["real"] == 16 * cost.encoder_flops(sizes, 8, 2)
+    assert live["student"]["padded"] == 3 * 16 * cost.encoder_flops(half, 8, 2)
+
+
+def test_rates_belong_together(steps):
+    for name in ("finetune_live", "evaluation"):
+        section = steps["sections"][name]
+        assert section["real_token_share"] == 1.0
+        assert section["padded_tokens_per_second"] == pytest.approx(8 * section["sentences_per_second"])
+        ratio = section["utilisation"]["padded"] * steps["peak"]["flops_per_second"]
+        assert ratio == pytest.approx(section["flops_per_second"]["padded"])
+    assert steps["sections"]["finetune_live"]["num_programs_while_timed"] == 0
+    assert 0 <= steps["sections"]["finetune_live"]["input_waiting_share"] <= 1
+    assert set(steps["sections"]["inference"]["teacher_over_student"]) == {"batch_1_p50", "batch_32_p50"}
+
+
+def test_the_table_shows_every_section(steps):
+    text = table.render(steps)
+    for word in ("finetune_live", "evaluation", "inference, 8 tokens", "utilisation, real", "step, median", "batch 32"):
+        assert word in text
+    assert "step, mean" not in text  # a row that no section has
+
+
+def test_whole_epochs_leave_the_first_one_out(tmp_path, capsys):
+    arguments = ["bench", "--model=tiny", "--epochs=3", "--sections=finetune_cached", "--json", f"--output={tmp_path}"]
+    arguments += [
+        f"--config={DISTILL}",
+        "--batch_size=16",
+        "--config.data.demo_num_dev=8",
+        "--config.data.demo_num_train=40",
+        "--config.data.num_length_buckets=1",
+    ]
+    assert main(arguments) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert json.loads((tmp_path / "bench.json").read_text()) == told
+    section = told["sections"]["finetune_cached"]
+    assert len(section["epoch_seconds"]) == 3
+    assert section["num_steps"] == 9
+    assert section["num_programs_after_first_epoch"] == 0
+    # 80 sentences in the two epochs that count, though the last batch of each is half empty.
+    assert told["sentences_per_second"] == pytest.approx(80 / sum(section["epoch_seconds"][1:]))
+    assert section["padded_tokens_per_second"] == pytest.approx(told["sentences_per_second"] * 48 * 18 / 40)
+    assert section["real_token_share"] < 1
+    flops = section["flops_per_step"]["student"]
+    assert section["flops_per_step"]["teacher"] == {"padded": 0.0, "real": 0.0}
+    assert flops["real"] < flops["padded"] * section["real_token_share"] * 1.01
+
+
+def test_8_devices_exchange_nothing_that_grows_with_batch_times_width():
+    config = subject_lib.load_config(DISTILL, SMALL, batch_size=16, fixed_length=8)
+    sizes = dataclasses.replace(subject_lib.model_sizes("tiny"), num_layers=1, vocab_size=64)
+    section = exchange.measure(subject_lib.make(config, model=sizes, fixed_length=8))
+    assert section["num_devices"] == 8
+    assert section["kinds"]["all-reduce"]["bytes"] > 4 * 8 * 32**2  # the gradient of a layer's kernels and more
+    assert section["bytes_double_width"] > 1.9 * section["bytes"]
+    assert section["bytes_double_batch"] == section["bytes"]  # soft targets need nobody else's features
+    assert section["grows_with_batch"] == []
+    assert section["batch_times_width_bytes"] == 0
+    assert "growing with batch x width" in "\n".join(table._collectives(section))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sections=training"], "known: finetune_live, finetune_cached"),
+        (["--model=huge"], "known: tiny, minilm, bert-base"),
+        (["--epochs=1"], "at least 2"),
+        (["--steps=1"], "--steps must be >= 2"),
+        (["--config=configs/codir/finetune_distill.py:cola,finetune"], "choose another method"),
+        (["--model=tiny", "--config.teacher.path=runs/teacher"], "not both"),
+        (["--model=tiny", "--fixed_length=1024"], "512 positions"),
+        (["--model=tiny", "--batch_size=12", "--fixed_length=8"], "not divisible by 8 devices"),
+        (["--config.data.batchsize=1"], "Did you mean"),
+        (["--compare=true", "--sweep=length", "--output=o"], "give one of them"),
+        (["--sweep=depth", "--output=o"], "known: length, batch, layers"),
+        (["--sweep=length"], "name their folder by --output"),
+        (["--compare=true", "--pairs=0"], "--pairs must be >= 1"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_measured(arguments, message, capsys):
+    assert main(["bench", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_child_measures_the_same_request():
+    from codir_jax.main import parser, split_overrides
+
+    request = Request(("finetune_live",), "c.py:cola", (("seed", "3"),), "tiny", 7, 2, 16, 8)
+    words = command.child_command(request)
+    rest, overrides = split_overrides(words[words.index("bench") :])
+    flags = parser().parse_args(rest)
+    assert flags.json
+    again = Request(
+        tuple(flags.sections.split(",")),
+        flags.config,
+        tuple(overrides["config"]),
+        flags.model,
+        flags.steps,
+        flags.epochs,
+        flags.fixed_length,
+        flags.batch_size,
+    )
+    assert again == request
