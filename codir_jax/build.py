@@ -6,20 +6,22 @@ import pkgutil
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import codir_jax.objectives
 from codir_jax.config import DURATION_UNITS, duration_steps
 from codir_jax.convert import huggingface
 from codir_jax.convert.huggingface import Pretrained
-from codir_jax.data import dataset, demo, glue, pipeline, text_classification, tokenizer
+from codir_jax.data import dataset, demo, glue, pipeline, teacher_cache, text_classification, tokenizer
 from codir_jax.data.batch import Dataset, DatasetInfo
-from codir_jax.models.heads import build_model
+from codir_jax.models.heads import abstract_params, build_model
 from codir_jax.models.layer_selection import init_from_teacher, select_layers
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.objectives.contract import Objective, Setting
-from codir_jax.sharding import mesh
+from codir_jax.sharding import mesh, rules
 from codir_jax.train import loop, optimizer
 
 GLUE_TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "ax")
@@ -38,7 +40,12 @@ def default_config(objective: ConfigDict) -> ConfigDict:
                 "path": "",  # fine-tuned model: Hugging Face folder, workdir of a finetune stage, or hub name
                 "allow_weak": False,  # go on although it is no better than always answering the majority class
                 "dtype": "float32",  # of its computation: float32 or bfloat16
-                "cache_dir": "",  # where its outputs on the train set are kept and shared; empty: run it live
+                # Run it once over the train set and keep its outputs: "on", "off" (it runs in every step), or "auto":
+                # on where the run is longer than an epoch and they fit (a third of the free disk, cache_limit_gib).
+                "cache": "auto",
+                "cache_dir": "",  # where they are kept and shared by runs; empty: a folder in the user's cache
+                "cache_dtype": "float32",  # "bfloat16" halves disk and transfer; training then differs by its rounding
+                "cache_limit_gib": 20.0,  # for "auto"
             },
             "student": {
                 "init": "teacher",  # "teacher": from its layers; "pretrained": from student.path; "random"
@@ -83,19 +90,23 @@ def check(config: ConfigDict) -> None:
     for side in ("teacher", "student"):
         if config[side].dtype not in ("float32", "bfloat16"):
             raise ValueError(f"{side}.dtype={config[side].dtype!r}; known: float32, bfloat16")
+    for field, known in (("cache", ("auto", "on", "off")), ("cache_dtype", tuple(teacher_cache.DTYPES))):
+        if config.teacher[field] not in known:
+            raise ValueError(f"teacher.{field}={config.teacher[field]!r}; known: {', '.join(known)}")
+    needs_cache = name == "codir" and "teacher_cache" in config.objective.negatives.source
+    if needs_cache and config.teacher.cache == "off":
+        raise ValueError(
+            f"objective.negatives.source={config.objective.negatives.source!r} takes rows from the teacher cache, and "
+            "teacher.cache='off'; use 'auto' or 'on'"
+        )
     data = config.data
     if data.name not in (*GLUE_TASKS, "text_classification", "demo"):
         raise ValueError(
             f"data.name={data.name!r}; known: {', '.join(GLUE_TASKS)}, text_classification (own files), demo"
         )
-    for field in ("batch_size", "eval_batch_size", "max_length", "bucket_window"):
+    for field in ("batch_size", "eval_batch_size", "max_length", "bucket_window", "num_length_buckets"):
         if data[field] < 1:
             raise ValueError(f"data.{field} must be >= 1, got {data[field]}")
-    if not data.length_buckets or max(data.length_buckets) < data.max_length:
-        raise ValueError(
-            f"data.length_buckets {tuple(data.length_buckets)} end below data.max_length {data.max_length}; "
-            f"add {data.max_length}"
-        )
     for section, duration in (("train", "total"), ("train", "eval_every"), ("train", "checkpoint_every")):
         duration_steps(config[section], duration, steps_per_epoch=1, num_steps=1)
     duration_steps(config.optimizer, "warmup", steps_per_epoch=1, num_steps=1)
@@ -189,6 +200,24 @@ class Model:
     config: TransformerConfig
     source: Pretrained | None
 
+    def placed(self, on_mesh: Mesh, table: rules.Rules):
+        """The weights on the devices, split as the sharding table says."""
+        return jax.device_put(self.params, rules.shardings(abstract_params(self.module), on_mesh, table))
+
+
+def make_setting(data: Dataset, student: Model, teacher: Model | None, num_steps: int) -> Setting:
+    """What a method is made for."""
+    train = data.splits["train"]
+    return Setting(
+        student=student.module,
+        teacher=teacher.module if teacher else None,
+        info=data.info,
+        labels=train.labels,
+        is_labelled=train.is_labelled,
+        text_ids=train.text_ids,
+        num_steps=num_steps,
+    )
+
 
 def make_teacher(config: ConfigDict, info: DatasetInfo) -> Model:
     """The teacher with its weights; it must have a head for the task's classes, in the task's order."""
@@ -205,9 +234,14 @@ def make_teacher(config: ConfigDict, info: DatasetInfo) -> Model:
     return Model(module, source.params, source.config, source)
 
 
+def has_classes(source: Pretrained, info: DatasetInfo) -> bool:
+    """Whether the model's classes are the data's, in its order, as far as both have names for them."""
+    return not (source.label_names and info.label_names) or tuple(source.label_names) == tuple(info.label_names)
+
+
 def check_label_names(source: Pretrained, info: DatasetInfo, path: str) -> None:
     """Refuses a model whose classes have the same names in another order, or other names."""
-    if source.label_names and info.label_names and tuple(source.label_names) != tuple(info.label_names):
+    if not has_classes(source, info):
         raise ValueError(
             f"model {path} has classes {list(source.label_names)}, data {info.name} has {list(info.label_names)}; "
             "give data.label_names in the model's order, or fine-tune the model on this data"

@@ -158,8 +158,8 @@ def _run(folder: Path, teacher: str, teacher_config, configs) -> dict[str, Any]:
     return results
 
 
-def _seconds(workdir: Path) -> float:
-    path = workdir / "results.json"
+def _seconds(stage: Path) -> float:
+    path = stage / "results.json"
     return json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else 0.0
 
 
@@ -172,8 +172,7 @@ def _fits(teacher: str, config) -> bool:
     probe.teacher.path = teacher
     info = build.read_data(probe, build.make_tokenizer(probe)).info
     source = huggingface.load_pretrained(build.model_folder(teacher, "--teacher"), num_labels=info.num_classes)
-    same_names = not source.label_names or tuple(source.label_names) == tuple(info.label_names)
-    return source.has_head and same_names and source.is_regression == info.is_regression
+    return source.has_head and build.has_classes(source, info) and source.is_regression == info.is_regression
 
 
 def measure(models: dict[str, str], config) -> dict[str, dict[str, Any]]:
@@ -217,9 +216,9 @@ def export_model(model: str, output: str) -> str:
     from codir_jax.convert import export
 
     loaded = predictor.load(model)
-    workdir = Path(model)
+    folder = Path(model)
     results, config = (
-        json.loads((workdir / name).read_text(encoding="utf-8")) if (workdir / name).exists() else None
+        json.loads((folder / name).read_text(encoding="utf-8")) if (folder / name).exists() else None
         for name in ("results.json", "config.json")
     )
     is_run = config is not None and "objective" in config  # else the config.json of a Hugging Face folder

@@ -3,9 +3,9 @@
 import argparse
 import contextlib
 import json
-import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +15,7 @@ VERBS = {
     "evaluate": "task metrics of a model on a split",
     "predict": "labels and probabilities of texts, or GLUE submission files",
     "export": "a Hugging Face folder with a parity verdict",
+    "bench": "speed, memory and utilisation of training and inference on this machine",
 }
 EPILOGS = {
     "compress": """examples:
@@ -39,6 +40,16 @@ Stopped, the same command goes on where it was. --config.KEY=VALUE changes the d
   codir predict --model=runs/student --glue_submission=submission --config=configs/codir/finetune_distill.py:cola""",
     "export": """example:
   codir export --model=runs/student --output=my-small-model""",
+    "bench": """examples:
+  codir bench --output=runs/bench
+  codir bench --model=bert-base --fixed_length=128 --batch_size=32 --sections=finetune_live,inference
+  codir bench --config=configs/codir/finetune_distill.py:cola --config.teacher.path=runs/teacher --epochs=4 \\
+      --sections=finetune_cached --compare='python their_training.py'
+  codir bench --sweep=length,negatives,devices --steps=5 --output=runs/sweep
+
+Without --config: the embedded demo texts and a teacher of random weights, which run as fast as trained ones.
+Sections: finetune_live, finetune_cached, evaluation, inference; on request collectives, what the devices send each
+other in a step (on one machine with XLA_FLAGS=--xla_force_host_platform_device_count=8).""",
 }
 
 
@@ -96,6 +107,22 @@ def parser() -> argparse.ArgumentParser:
     export = add["export"]
     export.add_argument("--model", required=True, help="workdir or Hugging Face folder")
     export.add_argument("--output", required=True, help="folder to write")
+
+    bench = add["bench"]
+    bench.add_argument("--sections", default="", help="comma separated (default: all four)")
+    bench.add_argument("--config", default="", help="a distillation to measure instead of the demo")
+    bench.add_argument("--model", default="", help="teacher of random weights: tiny, minilm (default) or bert-base")
+    bench.add_argument("--steps", type=int, default=20, help="timed steps (default: %(default)s)")
+    bench.add_argument("--epochs", type=int, default=0, help="time whole epochs, all but the first, instead of steps")
+    bench.add_argument("--fixed_length", type=int, default=0, help="random texts of so many tokens, nothing padded")
+    bench.add_argument("--batch_size", type=int, default=0, help="(default: as in the config; demo: 32)")
+    bench.add_argument("--output", default="", help="folder for bench.json, or for the CSV and plots of a sweep")
+    bench.add_argument("--json", action="store_true", help="print one line of JSON instead of the table")
+    bench.add_argument("--compare", default="", help="shell command to run in turns with this one; see the README")
+    bench.add_argument("--pairs", type=int, default=5, help="of --compare (default: %(default)s)")
+    bench.add_argument(
+        "--sweep", default="", help="length, batch, layers, negatives, bank_rows, devices: plots of cost"
+    )
     return top
 
 
@@ -120,17 +147,29 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, list
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a verb; returns the exit status: 0 done, 2 bad input, 3 non-finite loss, 130 Ctrl-C, 143 SIGTERM."""
-    set_environment()
+    from codir_jax import environment
+
+    environment.set_defaults()
     try:
         rest, overrides = split_overrides(sys.argv[1:] if arguments is None else arguments)
         flags = parser().parse_args(rest)
         for name, given in overrides.items():
-            allowed = {"config": ("compress", "train", "evaluate", "predict"), "teacher_config": ("compress",)}[name]
+            allowed = {
+                "config": ("compress", "train", "evaluate", "predict", "bench"),
+                "teacher_config": ("compress",),
+            }[name]
             if given and flags.verb not in allowed:
                 raise ValueError(f"--{name}.{given[0][0]}: `codir {flags.verb}` takes no --{name}")
-        return {"compress": _compress, "train": _train, "evaluate": _evaluate, "predict": _predict, "export": _export}[
-            flags.verb
-        ](flags, overrides)
+        if arguments is None:
+            environment.use_huge_pages()
+        return {
+            "compress": _compress,
+            "train": _train,
+            "evaluate": _evaluate,
+            "predict": _predict,
+            "export": _export,
+            "bench": _bench,
+        }[flags.verb](flags, overrides)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -149,15 +188,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"{error}; the same command goes on from there", file=sys.stderr)
         return 128 + stopped_by
-
-
-def set_environment() -> None:
-    """Compiled programs are kept between runs; libraries keep their advice to themselves. Yours stands if it is set."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "codir_jax" / "compiled"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
 def _train(flags, overrides) -> int:
@@ -268,6 +298,32 @@ def _export(flags, overrides) -> int:
     from codir_jax.compress import export_model
 
     print(export_model(flags.model, flags.output))
+    return 0
+
+
+def _bench(flags, overrides) -> int:
+    started = time.perf_counter()
+    from codir_jax.benchmark import command
+
+    sections = tuple(name for name in flags.sections.split(",") if name)
+    command.run(
+        command.Request(
+            **({"sections": sections} if sections else {}),
+            config=flags.config,
+            overrides=tuple(overrides["config"]),
+            model=flags.model,
+            steps=flags.steps,
+            epochs=flags.epochs,
+            fixed_length=flags.fixed_length,
+            batch_size=flags.batch_size,
+        ),
+        started=started,
+        output=flags.output,
+        as_json=flags.json,
+        theirs=flags.compare,
+        num_pairs=flags.pairs,
+        sweeps=tuple(name for name in flags.sweep.split(",") if name),
+    )
     return 0
 
 

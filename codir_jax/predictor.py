@@ -8,17 +8,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from codir_jax import build
+from codir_jax import build, preflight
 from codir_jax.convert import huggingface
 from codir_jax.data import dataset, pipeline
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import Dataset, Examples, RawSplit
+from codir_jax.data.length_buckets import LADDER
 from codir_jax.evaluate import runner
 from codir_jax.models.heads import build_model
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
-
-LENGTH_BUCKETS = tuple(pipeline.default_config().length_buckets)
 
 
 def load(path: str, *, batch_size: int = 32) -> "Predictor":
@@ -90,7 +89,7 @@ class Predictor:
     @property
     def max_length(self) -> int:
         """Longest input in tokens."""
-        return min(self.source.config.max_length, max(LENGTH_BUCKETS))
+        return min(self.source.config.max_length, LADDER[-1])
 
     def logits(self, examples: Examples) -> np.ndarray:
         """Logits float32 [n, classes] of a tokenised split, in its order."""
@@ -98,7 +97,7 @@ class Predictor:
         batches = pipeline.eval_batches(
             examples,
             batch_size=batch_size,
-            length_buckets=LENGTH_BUCKETS,
+            length_buckets=LADDER,
             pad_token_id=self.tokenizer.pad_token_id,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
@@ -119,7 +118,7 @@ class Predictor:
             examples,
             rows,
             batch_size=len(texts),
-            length_buckets=LENGTH_BUCKETS,
+            length_buckets=LADDER,
             pad_token_id=self.tokenizer.pad_token_id,
         )
 
@@ -158,8 +157,7 @@ class Predictor:
         """
         data = self.read_data(config)
         info = data.info
-        if split not in data.splits:
-            raise ValueError(f"data {info.name} has no split {split!r}; it has: {', '.join(data.splits)}")
+        preflight.require_split(data, split)
         examples = data.splits[split]
         if not examples.is_labelled.all():
             raise ValueError(f"split {split!r} of {info.name} has unlabelled rows; `codir predict` needs no labels")

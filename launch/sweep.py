@@ -102,9 +102,9 @@ def make_job(arm, task, trial, seed, shared, workdir) -> Job:
 
 def run_job(job: Job) -> str:
     """Runs one workdir to its end in this process; returns what went wrong, or nothing."""
-    from codir_jax import config, main, run
+    from codir_jax import config, environment, run
 
-    main.set_environment()
+    environment.set_defaults()
     Path(job.workdir).mkdir(parents=True, exist_ok=True)
     try:
         with open(Path(job.workdir) / "log.txt", "a", encoding="utf-8", buffering=1) as log:
@@ -303,6 +303,9 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    from codir_jax import environment
+
+    environment.use_huge_pages()
     try:
         sys.exit(main(sys.argv[1:]))
     except (ValueError, FileNotFoundError) as error:

@@ -1,8 +1,14 @@
 """All tests run on 8 fake CPU devices; jax reads these once, so they are set before it is imported."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Most of the suite's time is compilation of tiny programs; their speed does not matter, so XLA optimises little.
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
+# The user's caches are none of a test's business: what a run keeps by default goes here.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="codir-test-cache-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)

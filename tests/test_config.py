@@ -18,14 +18,14 @@ def test_an_override_keeps_the_type_of_the_default():
         [
             ("optimizer.learning_rate", "3e-5"),
             ("data.batch_size", "64"),
-            ("data.length_buckets", "(32, 128)"),
+            ("data.glue_dir", "glue"),
             ("teacher.allow_weak", "true"),
             ("objective.negatives.source", "queue"),
         ],
     )
     assert config.optimizer.learning_rate == 3e-5
     assert config.data.batch_size == 64
-    assert tuple(config.data.length_buckets) == (32, 128)
+    assert config.data.glue_dir == "glue"
     assert config.teacher.allow_weak is True
     assert config.objective.negatives.source == "queue"
 
@@ -133,9 +133,11 @@ def test_every_shipped_config_passes_its_checks(spec):
         ("optimizer.name", "sgd", "adamw, adam"),
         ("optimizer.schedule", "step", "linear, cosine"),
         ("optimizer.learning_rate", "0", "learning_rate must be > 0"),
-        ("data.max_length", "1000", "end below"),
+        ("data.num_length_buckets", "0", "num_length_buckets must be >= 1"),
         ("data.batch_size", "0", "batch_size must be >= 1"),
         ("student.dtype", "float16", "float32, bfloat16"),
+        ("teacher.cache", "yes", "known: auto, on, off"),
+        ("teacher.cache_dtype", "float16", "known: float32, bfloat16"),
         ("train.log_every_steps", "0", "log_every_steps"),
         ("teacher.path", "", "teacher.path is empty"),
     ],

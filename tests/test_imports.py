@@ -1,6 +1,9 @@
 """The import arrows of the house: who may import whom."""
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "codir_jax"
 HEAVY = {"jax", "flax", "optax", "orbax", "transformers", "tensorflow_datasets", "grain", "matplotlib", "sklearn"}
 
+LAYERS = ("data", "models", "objectives", "sharding", "train", "evaluate")
 # folder -> what its files may import of this package (prefixes) and which libraries they must not.
 ARROWS = {
     "losses": (["losses"], {"flax", "orbax", "transformers", "ml_collections"}),
@@ -19,6 +23,10 @@ ARROWS = {
     "train": (["train", "objectives.contract", "data.batch", "sharding"], {"flax", "transformers"}),
     "evaluate": (["evaluate", "objectives.contract", "data.batch", "sharding"], {"flax", "orbax"}),
     "convert": (["convert", "models", "sharding.rules"], {"optax", "orbax"}),
+    "benchmark": (
+        ["benchmark", "build", "config", "feed", "initial_state", "preflight", "workdir", *LAYERS],
+        {"flax", "orbax", "transformers"},
+    ),
 }
 
 
@@ -64,6 +72,12 @@ def test_nothing_imports_the_configs_or_the_tests():
             assert not name.startswith("codir_jax.configs"), f"{path}: {name}"
 
 
+def test_only_the_command_line_imports_the_benchmark():
+    for path in _files():
+        if path.name != "main.py" and path.parent.name != "benchmark":
+            assert not [name for name, _ in _imports(path) if name.startswith("codir_jax.benchmark")], path
+
+
 def test_orbax_is_known_to_one_module():
     users = [p.name for p in _files() if any(n.startswith("orbax") for n, _ in _imports(p))]
     assert users == ["checkpoint.py"]
@@ -73,6 +87,20 @@ def test_help_imports_nothing_heavy():
     for name in ("main.py", "__init__.py"):
         for module, is_top in _imports(ROOT / name):
             assert not is_top or module.split(".")[0] not in {*HEAVY, "codir_jax"}, f"{name}: {module}"
+
+
+def test_help_of_every_verb_loads_nothing_heavy():
+    """As a user runs it: what the files import late counts as well."""
+    code = (
+        "import sys\nfrom codir_jax import main\n"
+        "for verb in [*main.VERBS, '']:\n"
+        "    try:\n        main.main([verb, '--help'] if verb else ['--help'])\n"
+        "    except SystemExit as stopped:\n        assert stopped.code == 0\n"
+        f"print(sorted({HEAVY | {'numpy', 'ml_collections'}!r} & set(sys.modules)), file=sys.stderr)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
 
 
 def test_no_file_is_a_drawer_for_everything():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import codir_jax
+from codir_jax import environment
 from codir_jax import main as main_lib
 from codir_jax.main import main
 
@@ -14,12 +15,12 @@ TINY_JOB = [
     "--config.data.demo_num_train=192",
     "--config.data.demo_num_dev=64",
     "--config.train.total_epochs=1",
-    "--config.data.length_buckets=(18,)",
+    "--config.data.num_length_buckets=1",
     "--config.teacher.allow_weak=true",
     "--teacher_config.data.demo_num_train=192",
     "--teacher_config.data.demo_num_dev=64",
     "--teacher_config.train.total_epochs=1",
-    "--teacher_config.data.length_buckets=(18,)",
+    "--teacher_config.data.num_length_buckets=1",
     "--teacher_config.student.hidden_size=32",
     "--teacher_config.student.intermediate_size=64",
     "--teacher_config.student.num_layers=2",
@@ -171,10 +172,10 @@ def test_compress_on_own_files_fine_tunes_a_teacher_without_a_head_for_the_label
         "--text_column=text",
         "--layers=1",
         f"--output={tmp_path / 'out'}",
-        "--config.data.length_buckets=(128,)",
+        "--config.data.num_length_buckets=1",
         "--config.train.total_epochs=1",
         "--config.teacher.allow_weak=true",
-        "--teacher_config.data.length_buckets=(128,)",
+        "--teacher_config.data.num_length_buckets=1",
         "--teacher_config.train.total_epochs=1",
     ]
     assert main(arguments) == 0
@@ -189,3 +190,20 @@ def test_compress_on_own_files_fine_tunes_a_teacher_without_a_head_for_the_label
     answers = [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
     assert len(answers) == 32
     assert set(answers) <= {"good", "bad"}
+
+
+def test_the_command_starts_itself_anew_once_for_huge_pages(monkeypatch):
+    calls = []
+    monkeypatch.setattr(environment.os, "execv", lambda path, arguments: calls.append(arguments))
+    monkeypatch.setattr(environment.sys, "platform", "linux")
+    monkeypatch.setattr(environment.sys, "orig_argv", ["python", "-m", "codir_jax.main", "train"])
+    monkeypatch.setenv("GLIBC_TUNABLES", "")  # so that it is put back afterwards
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    environment.use_huge_pages()
+    assert calls == [[environment.sys.executable, "-m", "codir_jax.main", "train"]]
+    assert environment.os.environ["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    environment.use_huge_pages()  # the new process has it: no endless loop
+    monkeypatch.setattr(environment.sys, "platform", "darwin")
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    environment.use_huge_pages()
+    assert len(calls) == 1

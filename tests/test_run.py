@@ -1,5 +1,6 @@
 """A stage as a user runs it: results, resume bit for bit, refusals. Everything at tiny size on the demo task."""
 
+import functools
 import json
 import os
 import signal
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 from codir_jax import config as config_lib
-from codir_jax import preflight, run, workdir
+from codir_jax import preflight, run, teacher_outputs, workdir
 from codir_jax.convert import huggingface
+from codir_jax.data import teacher_cache
+from codir_jax.objectives import distill
 from codir_jax.train import checkpoint, loop
 
 TEACHER = "configs/codir/finetune_teacher.py:tiny"
@@ -21,7 +24,7 @@ SMALL = [
     ("data.demo_num_dev", "64"),
     ("data.batch_size", "32"),
     ("data.eval_batch_size", "32"),
-    ("data.length_buckets", "(18,)"),
+    ("data.num_length_buckets", "1"),
     ("train.log_every_steps", "4"),
 ]
 
@@ -84,6 +87,31 @@ def test_a_run_stopped_by_ctrl_c_and_resumed_ends_bit_equal_to_the_straight_run(
     _assert_same_end(straight, stopped)
 
 
+def test_negatives_from_the_teacher_cache_train_and_resume_bit_equal(teacher, tmp_path, monkeypatch):
+    changes = {"source": "in_batch+teacher_cache", "shared": "True", "num_negatives": "24", "num_hard": "2"}
+    config = _config(
+        teacher,
+        ("teacher.cache_dir", str(tmp_path / "cache")),
+        *((f"objective.negatives.{key}", value) for key, value in changes.items()),
+    )
+    run.run(config, tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 3)
+        with pytest.raises(loop.Interrupted, match="SIGINT after step"):
+            run.run(config, tmp_path / "stopped")
+    run.run(config, tmp_path / "stopped")
+    _assert_same_end(tmp_path / "straight", tmp_path / "stopped")
+    first = json.loads((tmp_path / "straight" / "metrics.jsonl").read_text().splitlines()[0])
+    # About half of 31 rows of the batch, 24 random ones and 2 neighbours of each of 32 are of the other class.
+    assert 40 < first["num_negatives"] < 80
+
+
+def test_negatives_from_the_teacher_cache_are_refused_without_one(teacher, tmp_path):
+    source = ("objective.negatives.source", "in_batch+teacher_cache")
+    with pytest.raises(ValueError, match=r"teacher\.cache='off'"):
+        run.run(_config(teacher, source, ("teacher.cache", "off")), tmp_path)
+
+
 def test_a_saved_config_repeats_the_run_bit_for_bit(teacher, tmp_path):
     first, again = tmp_path / "first", tmp_path / "again"
     run.run(_config(teacher), first)
@@ -97,6 +125,8 @@ def test_results_tell_what_was_run_and_with_what(teacher, tmp_path):
     assert results["seed"] == 3
     assert set(results["dev"]) == {"matthews_correlation", "accuracy", "teacher_kl", "teacher_agreement"}
     assert results["versions"]["jax"] == jax.__version__
+    assert 0 <= results["input_wait_share"] <= 1
+    assert results["length_buckets"] == [18] and 0.3 < results["real_token_share"] < 1
     source = huggingface.load_pretrained(teacher / "best")
     assert results["teacher_fingerprint"] == source.fingerprint
     student = huggingface.load_pretrained(tmp_path / "best")
@@ -149,13 +179,85 @@ def test_weakness_of_a_teacher():
     assert "correlates" in preflight.teacher_weakness(np.array([[1.0], [2.0]]), np.array([3.0, 1.0]), True)
 
 
-def test_the_teacher_cache_gives_the_same_training_as_the_live_teacher(teacher, tmp_path):
-    run.run(_config(teacher), tmp_path / "live")
-    run.run(_config(teacher, ("teacher.cache_dir", str(tmp_path / "cache"))), tmp_path / "cached")
+def test_the_teacher_cache_gives_the_same_training_as_the_live_teacher(teacher, tmp_path, capsys):
+    """Two epochs of six steps; on by itself, and the second arm finds the outputs there."""
+    changes = [("train.total_epochs", "2"), ("teacher.cache_dir", str(tmp_path / "cache"))]
+    run.run(_config(teacher, *changes, ("teacher.cache", "off")), tmp_path / "live")
+    assert not (tmp_path / "cache").exists()
+    run.run(_config(teacher, *changes), tmp_path / "cached")
+    assert "one pass over 192 of 192" in capsys.readouterr().out
     for a, b in zip(_final_state(tmp_path / "live")[1], _final_state(tmp_path / "cached")[1], strict=True):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-4, atol=1e-5)
+    run.run(_config(teacher, *changes, method="distill"), tmp_path / "arm")
+    assert "one pass over" not in capsys.readouterr().out
     (folder,) = (tmp_path / "cache").iterdir()
-    assert {p.name for p in folder.iterdir()} == {"teacher_logits.npy", "teacher_pooled.npy"}
+    assert {p.name for p in folder.iterdir()} == {"lock", "meta.json", "shard-00000.bin"}
+
+
+def test_the_teacher_pass_is_cut_into_shards_and_equals_the_live_teacher(teacher, tmp_path, monkeypatch):
+    """Shards of 40 rows, of which batches of 32 leave uneven rests."""
+    monkeypatch.setattr(teacher_cache, "Layout", functools.partial(teacher_cache.Layout, shard_rows=40))
+    config = _config(teacher, ("teacher.cache", "on"), ("teacher.cache_dir", str(tmp_path / "cache")))
+    stage = run._Stage(config, tmp_path / "student")
+    params = stage.frozen_teacher.params
+    rows = stage.frozen_teacher.train_outputs(stage.steps_per_epoch)
+    assert stage.frozen_teacher.params is None
+    (folder,) = (tmp_path / "cache").iterdir()
+    assert len(list(folder.glob("shard-*.bin"))) == 5
+    for batch in stage.feed.evaluation("train"):
+        real, ids = batch["example_mask"] == 1, batch["example_ids"]
+        live = distill.teacher_view(config.objective, stage.setting, params, batch)
+        for name in ("teacher_logits", "teacher_pooled"):
+            np.testing.assert_allclose(rows[name][ids[real]], np.asarray(live[name])[real], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs", "missing", "is_kept", "reason"),
+    [
+        ({}, 2, 1000, True, "2 epochs share one pass"),
+        ({}, 1, 1000, False, "no example comes twice"),
+        ({"cache": "on"}, 1, 2000, True, "teacher cache: on"),
+        ({"cache": "off"}, 2, 0, False, "teacher.cache=off"),
+        ({}, 2, 1001, False, "three times as much"),
+        ({}, 2, 0, True, "2 epochs"),
+        ({"cache_limit_gib": 1e-9}, 2, 0, False, "cache_limit_gib"),
+    ],
+)
+def test_when_the_teacher_is_cached(tmp_path, monkeypatch, options, epochs, missing, is_kept, reason):
+    layout = teacher_cache.Layout(100, {"teacher_logits": (2,)}, "float32")
+    cache = teacher_cache.TeacherCache(tmp_path, layout)
+    monkeypatch.setattr(cache, "missing_bytes", lambda: missing)
+    monkeypatch.setattr(cache, "free_bytes", lambda: 3000)
+    config = config_lib.load(DISTILL).teacher
+    config.update(options)
+    decided, told = teacher_outputs.decide(config, cache, 7 * epochs, 7)
+    assert decided is is_kept and reason in told
+
+
+def test_nothing_is_compiled_after_the_first_epoch(teacher, tmp_path, monkeypatch):
+    """Three epochs with two padded lengths, an evaluation and a checkpoint after each."""
+    compiled, after_epoch = [], []
+
+    def listen(event, _seconds, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    save = checkpoint.Checkpointer.save
+
+    def save_and_count(*args, **options):
+        save(*args, **options)
+        after_epoch.append(len(compiled))
+
+    monkeypatch.setattr(checkpoint.Checkpointer, "save", save_and_count)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        changes = [("train.total_epochs", "3"), ("data.num_length_buckets", "2"), ("data.bucket_window", "6")]
+        results = run.run(_config(teacher, *changes, ("teacher.cache_dir", str(tmp_path / "cache"))), tmp_path / "run")
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert len(results["length_buckets"]) == 2
+    assert after_epoch[0] > 0 and len(after_epoch) == 3
+    assert after_epoch[0] == after_epoch[1] == after_epoch[2] == len(compiled)
 
 
 def test_a_changed_teacher_is_noticed_on_resume(teacher, tmp_path, monkeypatch):

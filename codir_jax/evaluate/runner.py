@@ -1,6 +1,6 @@
 """Runs a model over a split: one row of outputs per example, in the order of the split, padding masked out."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
@@ -26,27 +26,34 @@ def collect(forward: Callable, params, batches: Iterable[dict], num_examples: in
       sharding: of the batch.
     """
     result = None
-    pending = []
-
-    def place(ids, outputs):
-        nonlocal result
-        outputs, ids = jax.tree.map(fetch, outputs), fetch(ids)
+    for ids, outputs in each_batch(forward, params, batches, num_examples, sharding):
         if result is None:
             result = jax.tree.map(lambda x: np.zeros((num_examples, *x.shape[1:]), x.dtype), outputs)
-        real = ids < num_examples
         for whole, part in zip(jax.tree.leaves(result), jax.tree.leaves(outputs), strict=True):
-            whole[ids[real]] = part[real]
+            whole[ids] = part
+    if result is None:
+        raise ValueError("the split is empty; nothing to evaluate")
+    return result
+
+
+def each_batch(forward: Callable, params, batches: Iterable[dict], num_examples: int, sharding) -> Iterator[tuple]:
+    """Yields (example ids int32 [k], outputs [k, ...]) of every batch on the host, padding left out.
+
+    The devices work on the next two batches while the host reads one. Arguments as of `collect`.
+    """
+    pending = []
+
+    def fetched(ids, outputs):
+        ids = fetch(ids)
+        real = ids < num_examples
+        return ids[real], jax.tree.map(lambda x: fetch(x)[real], outputs)
 
     for batch in batches:
         on_device = put_batch(batch, sharding)
         pending.append((on_device["example_ids"], forward(params, on_device)))
-        if len(pending) > 2:  # the device works on the next batches while the host reads this one
-            place(*pending.pop(0))
-    for item in pending:
-        place(*item)
-    if result is None:
-        raise ValueError("the split is empty; nothing to evaluate")
-    return result
+        if len(pending) > 2:
+            yield fetched(*pending.pop(0))
+    yield from (fetched(*item) for item in pending)
 
 
 def score(logits: np.ndarray, labels: np.ndarray, metrics: tuple[str, ...], is_regression: bool) -> dict[str, float]:

@@ -1,5 +1,8 @@
 """Between host and devices: numpy batches become global arrays, global arrays come back to every process."""
 
+import collections
+from collections.abc import Iterable, Iterator
+
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
@@ -13,6 +16,21 @@ def put_batch(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str
       sharding: of the first axis, from `rules.batch_sharding`.
     """
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+
+
+def put_ahead(
+    batches: Iterable[dict[str, np.ndarray]], sharding: NamedSharding, num_ahead: int = 2
+) -> Iterator[dict[str, jax.Array]]:
+    """Yields the batches on the devices, `num_ahead` of them put there before they are asked for.
+
+    Putting returns before the copy is done, so the copies run while the devices compute.
+    """
+    ahead: collections.deque[dict[str, jax.Array]] = collections.deque()
+    for batch in batches:
+        ahead.append(put_batch(batch, sharding))
+        if len(ahead) > num_ahead:
+            yield ahead.popleft()
+    yield from ahead
 
 
 def fetch(array: jax.Array) -> np.ndarray:

@@ -4,7 +4,7 @@ import dataclasses
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 from ml_collections import ConfigDict
@@ -121,11 +121,36 @@ def run(
     return jax.block_until_ready(state)
 
 
-def progress_bar(name: str, done: int, total: int):
+class TimedInput(Iterator):
+    """The batches of `batches`, with the time that is spent waiting for them."""
+
+    def __init__(self, batches: Iterable):
+        self._batches = iter(batches)
+        self._started: float | None = None
+        self._waited = 0.0
+
+    def __next__(self):
+        before = time.perf_counter()
+        batch = next(self._batches)
+        after = time.perf_counter()
+        if self._started is None:
+            self._started = after  # the first batch starts the threads that read ahead: no waiting of the steps
+        else:
+            self._waited += after - before
+        return batch
+
+    def wait_share(self) -> float:
+        """Waiting as a share of the time since the first batch came, in [0, 1]; 0 before the second."""
+        if self._started is None:
+            return 0.0
+        return self._waited / max(time.perf_counter() - self._started, 1e-9)
+
+
+def progress_bar(name: str, done: int, total: int, unit: str = "step"):
     """A tqdm bar on a terminal; silent elsewhere, where log lines tell the progress."""
     from tqdm import tqdm
 
-    return tqdm(desc=name, initial=done, total=total, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+    return tqdm(desc=name, initial=done, total=total, unit=unit, disable=not sys.stderr.isatty(), dynamic_ncols=True)
 
 
 def say(text: str) -> None:

@@ -30,12 +30,12 @@ def get_config(argument: str = "") -> ConfigDict:
     config.optimizer.learning_rate = 1e-4
     config.train.total_epochs = 6.0
     if task == "demo":
-        config.data.update({"max_length": 18, "batch_size": 64, "length_buckets": (12, 18), "bucket_window": 16})
+        config.data.update({"max_length": 18, "batch_size": 64, "num_length_buckets": 2, "bucket_window": 16})
         config.optimizer.learning_rate = 5e-4
         config.train.total_epochs = 2.0
     if "tiny" in words:
         config.data.update({"demo_num_train": 512, "demo_num_dev": 128, "max_length": 18})
-        config.data.length_buckets = (18,)
+        config.data.num_length_buckets = 1
         config.train.update({"total_epochs": 1.0, "log_every_steps": 4})
         config.teacher.allow_weak = True
     return config

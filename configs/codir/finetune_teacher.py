@@ -38,13 +38,13 @@ def demo_teacher(config: ConfigDict) -> None:
     config.student.init = "random"
     config.student.update({"num_layers": 4, "hidden_size": 128, "num_heads": 4, "intermediate_size": 512})
     config.student.update({"initializer_range": 0.04, "dropout": 0.0})  # it sees each sentence only a few times
-    config.data.update({"max_length": 18, "batch_size": 64, "length_buckets": (12, 18), "bucket_window": 16})
+    config.data.update({"max_length": 18, "batch_size": 64, "num_length_buckets": 2, "bucket_window": 16})
     config.optimizer.update({"learning_rate": 7e-4, "warmup_percent": 10.0})
     config.train.total_epochs = 6.0
 
 
 def tiny(config: ConfigDict) -> None:
     """Sizes for a test of the machinery, not of the method."""
-    config.data.update({"demo_num_train": 512, "demo_num_dev": 128, "max_length": 18, "length_buckets": (18,)})
+    config.data.update({"demo_num_train": 512, "demo_num_dev": 128, "max_length": 18, "num_length_buckets": 1})
     config.student.update({"num_layers": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64})
     config.train.update({"total_epochs": 1.0, "log_every_steps": 4})
