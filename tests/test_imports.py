@@ -20,7 +20,7 @@ ARROWS = {
     "data": (["data"], {"flax", "optax", "orbax", "jax"}),
     "objectives": (["objectives", "models", "losses", "negatives", "data.batch"], {"flax", "orbax", "transformers"}),
     "sharding": (["sharding"], {"optax", "orbax", "transformers"}),
-    "train": (["train", "objectives.contract", "data.batch", "sharding"], {"flax", "transformers"}),
+    "train": (["train", "objectives.contract", "data.batch", "sharding", "distributed"], {"flax", "transformers"}),
     "evaluate": (["evaluate", "objectives.contract", "data.batch", "sharding"], {"flax", "orbax"}),
     "convert": (["convert", "models", "sharding.rules"], {"optax", "orbax"}),
     "benchmark": (
