@@ -1,4 +1,4 @@
-"""Commands of several processes on this machine, as a launcher starts them: each with its place, none outlives a test."""
+"""`codir` commands of several processes on this machine, as a launcher starts them; none outlives its test."""
 
 import contextlib
 import dataclasses
