@@ -48,7 +48,13 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def started(
-    arguments: Sequence[str], folder: Path, *, num_processes: int = 1, num_devices: int = 4, **env: str
+    arguments: Sequence[str],
+    folder: Path,
+    *,
+    num_processes: int = 1,
+    num_devices: int = 4,
+    module: str = "codir_jax.main",
+    **env: str,
 ) -> Iterator[list[Process]]:
     """Starts `codir ARGUMENTS` once a process, told their places by the environment; kills what is left at the end.
 
@@ -57,6 +63,7 @@ def started(
       folder: for the logs.
       num_processes: how many.
       num_devices: fake CPU devices of each.
+      module: what is started.
       env: variables on top.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +81,7 @@ def started(
     processes = []
     try:
         for index in range(num_processes):
-            command = [sys.executable, "-m", "codir_jax.main"]
+            command = [sys.executable, "-m", module]
             command += [argument.replace("{process_id}", str(index)) for argument in arguments]
             log = folder / f"{time.monotonic_ns()}-{index}.log"
             with log.open("wb") as file:
