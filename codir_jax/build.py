@@ -115,10 +115,16 @@ def check(config: ConfigDict) -> None:
     for section, duration in (("train", "total"), ("train", "eval_every"), ("train", "checkpoint_every")):
         duration_steps(config[section], duration, steps_per_epoch=1, num_steps=1)
     duration_steps(config.optimizer, "warmup", steps_per_epoch=1, num_steps=1)
-    if config.train.log_every_steps < 1:
-        raise ValueError(f"train.log_every_steps must be >= 1, got {config.train.log_every_steps}")
-    if config.train.num_microbatches < 1:
-        raise ValueError(f"train.num_microbatches must be >= 1, got {config.train.num_microbatches}")
+    for field, least in (
+        ("log_every_steps", 1),
+        ("num_microbatches", 1),
+        ("keep_last", 1),
+        ("keep_every_steps", 0),
+        ("keep_best", 0),
+        ("max_skipped_updates", 0),
+    ):
+        if config.train[field] < least:
+            raise ValueError(f"train.{field} must be >= {least}, got {config.train[field]}")
     for unit in DURATION_UNITS:
         if config.train.get(f"total_{unit}", -1) == 0:
             raise ValueError(f"train.total_{unit} is 0; give at least one step")

@@ -162,13 +162,8 @@ def duration_steps(config: ConfigDict, name: str, *, steps_per_epoch: int, num_s
     return round(value / 100 * num_steps)
 
 
-def save(config: ConfigDict, path: Path) -> None:
-    """Writes the resolved config as JSON; `load` reads it back to an equal config."""
-    path.write_text(to_json(config), encoding="utf-8")
-
-
 def to_json(config: ConfigDict) -> str:
-    """The config as indented JSON with sorted keys."""
+    """The resolved config as indented JSON with sorted keys; `load` reads it back to an equal config."""
     return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
 
 

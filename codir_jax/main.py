@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +31,17 @@ Stopped, the same command goes on where it was. --config.KEY=VALUE changes the d
   codir train --config=configs/codir/finetune_teacher.py:tiny --workdir=runs/tiny
   codir train --config=runs/student/config.json --workdir=runs/again
 
---config.KEY=VALUE overrides a field; a saved config.json repeats its run.""",
+--config.KEY=VALUE overrides a field; a saved config.json repeats its run.
+
+several processes: the same command on each, with the same --workdir on a shared disk. Slurm (srun), TPU pods, Open MPI
+and indexed Kubernetes jobs (with jax[k8s]) are recognised; elsewhere each is told its place (or by CODIR_COORDINATOR,
+CODIR_NUM_PROCESSES and CODIR_PROCESS_ID):
+  codir train ... --coordinator=10.0.0.1:8476 --num_processes=2 --process_id=0     # on the host 10.0.0.1
+  codir train ... --coordinator=10.0.0.1:8476 --num_processes=2 --process_id=1     # on the other
+
+exit status: 0 done, 2 bad input, 3 loss or gradient not finite, 4 cannot write (disk full), 75 stopped by SIGTERM after
+a checkpoint, 76 another process was lost or never came, 130 Ctrl-C after a checkpoint. After 75 and 76 start all
+processes again: the same command goes on from the last checkpoint.""",
     "evaluate": """examples:
   codir evaluate --model=runs/student --split=dev
   codir evaluate --model=FOLDER --config=configs/codir/finetune_distill.py:rte --config.data.glue_dir=glue""",
@@ -88,6 +99,19 @@ def parser() -> argparse.ArgumentParser:
     train = add["train"]
     train.add_argument("--config", required=True, help="PATH.py[:ARG,ARG] or a saved config.json")
     train.add_argument("--workdir", required=True, help="folder of the run; an unfinished run in it is resumed")
+    train.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens; the same on every process")
+    train.add_argument("--num_processes", type=int, metavar="N", help="processes that share the run")
+    train.add_argument("--process_id", type=int, metavar="I", help="which one this is, 0 .. N - 1")
+    train.add_argument(
+        "--connect_timeout", type=float, default=300, help="seconds to wait for the others (default: %(default)s)"
+    )
+    train.add_argument(
+        "--heartbeat_timeout",
+        type=float,
+        default=100,
+        help="seconds of silence after which another process counts as dead (default: %(default)s); one that was "
+        "killed is noticed at once",
+    )
 
     evaluate = add["evaluate"]
     evaluate.add_argument("--model", required=True, help="workdir, Hugging Face folder or hub name")
@@ -146,62 +170,104 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, list
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a verb; returns the exit status: 0 done, 2 bad input, 3 non-finite loss, 130 Ctrl-C, 143 SIGTERM."""
-    from codir_jax import environment
+    """Runs a verb; returns the exit status, see `codir train --help`."""
+    from codir_jax import distributed, environment
 
     environment.set_defaults()
     try:
-        rest, overrides = split_overrides(sys.argv[1:] if arguments is None else arguments)
-        flags = parser().parse_args(rest)
-        for name, given in overrides.items():
-            allowed = {
-                "config": ("compress", "train", "evaluate", "predict", "bench"),
-                "teacher_config": ("compress",),
-            }[name]
-            if given and flags.verb not in allowed:
-                raise ValueError(f"--{name}.{given[0][0]}: `codir {flags.verb}` takes no --{name}")
-        if arguments is None:
-            environment.use_huge_pages()
-        return {
-            "compress": _compress,
-            "train": _train,
-            "evaluate": _evaluate,
-            "predict": _predict,
-            "export": _export,
-            "bench": _bench,
-        }[flags.verb](flags, overrides)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except FloatingPointError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 3
+        status, reason = _run(arguments), ""
+    except Exception as error:
+        distributed.wait_for_verdict(error)
+        status, reason = _told(error), str(error)
+        if status is None:
+            if not distributed.is_several():
+                raise
+            traceback.print_exc()
+            status = 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return 128 + signal.SIGINT
-    except BrokenPipeError:  # `codir predict ... | head`
+        status, reason = 128 + signal.SIGINT, "Ctrl-C"
+    distributed.leave(status, reason)
+    return status
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    rest, overrides = split_overrides(sys.argv[1:] if arguments is None else arguments)
+    flags = parser().parse_args(rest)
+    for name, given in overrides.items():
+        allowed = {
+            "config": ("compress", "train", "evaluate", "predict", "bench"),
+            "teacher_config": ("compress",),
+        }[name]
+        if given and flags.verb not in allowed:
+            raise ValueError(f"--{name}.{given[0][0]}: `codir {flags.verb}` takes no --{name}")
+    if arguments is None:
+        from codir_jax import environment
+
+        environment.use_huge_pages()
+    return {
+        "compress": _compress,
+        "train": _train,
+        "evaluate": _evaluate,
+        "predict": _predict,
+        "export": _export,
+        "bench": _bench,
+    }[flags.verb](flags, overrides)
+
+
+def _told(error: Exception) -> int | None:
+    """The exit status of an error that is told in a sentence; None for any other."""
+    if isinstance(error, BrokenPipeError):  # `codir predict ... | head`
         sys.stderr.close()
         return 0
-    except Exception as error:
-        stopped_by = getattr(error, "signal_number", None)
-        if stopped_by is None:
-            raise
+    if (stopped_by := getattr(error, "signal_number", None)) is not None:
+        from codir_jax import distributed
+
         print(f"{error}; the same command goes on from there", file=sys.stderr)
-        return 128 + stopped_by
+        return distributed.PREEMPTED if stopped_by == signal.SIGTERM else 128 + stopped_by
+    statuses = ((ValueError, 2), (FileNotFoundError, 2), (FloatingPointError, 3), (OSError, 4))
+    status = next((status for kind, status in statuses if isinstance(error, kind)), None)
+    if status is not None:
+        hint = "; make room, then the same command goes on" if status == 4 else ""
+        print(f"error: {error}{hint}", file=sys.stderr)
+    return status
 
 
 def _train(flags, overrides) -> int:
     from codir_jax import config as config_lib
+    from codir_jax import distributed
 
     config = config_lib.load(flags.config, overrides["config"])
-    from codir_jax import run
+    with _preemptible():
+        if place := distributed.place_of(vars(flags)):
+            timeouts = {"connect_timeout": flags.connect_timeout, "heartbeat_timeout": flags.heartbeat_timeout}
+            distributed.start(place, **timeouts)
+        from codir_jax import run
 
-    results = run.run(config, flags.workdir)
+        results = run.run(config, flags.workdir)
+    if distributed.process_id() != 0:
+        return 0
     if results["dev"]:
         scores = "  ".join(f"{k} {v:.4f}" for k, v in results["dev"].items())
         print(f"best dev, step {results['best_step']}: {scores}")
     print(f"written: {flags.workdir}/best, {flags.workdir}/results.json")
     return 0
+
+
+@contextlib.contextmanager
+def _preemptible():
+    """SIGTERM before the first step or after the last one ends the run like one between them: there is more to do."""
+    from codir_jax import distributed
+
+    try:
+        previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(distributed.PREEMPTED))
+    except ValueError:  # not the main thread: the caller owns the signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _compress(flags, overrides) -> int:

@@ -5,25 +5,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
-from codir_jax import build, preflight
+from codir_jax import build, distributed, outcome, preflight
 from codir_jax import config as config_lib
 from codir_jax import workdir as workdir_lib
-from codir_jax.convert import huggingface
 from codir_jax.data import pipeline
-from codir_jax.data.batch import Dataset
-from codir_jax.data.tokenizer import save_tokenizer
-from codir_jax.evaluate import cost, runner
+from codir_jax.evaluate import runner
 from codir_jax.feed import Feed
 from codir_jax.initial_state import InitialState, shardings_of
-from codir_jax.models.heads import abstract_params
 from codir_jax.sharding import mesh as mesh_lib
-from codir_jax.sharding import placement, rules
+from codir_jax.sharding import rules
 from codir_jax.teacher_outputs import Teacher
 from codir_jax.train import checkpoint, loop, optimizer
-from codir_jax.train.metrics import MetricBuffer, MetricWriter
+from codir_jax.train.metrics import MetricBuffer, MetricWriter, SilentWriter, require_finite
 from codir_jax.train.step import make_train_step
 
 # Besides every loss, what a person watches; all metrics are in metrics.jsonl.
@@ -36,18 +31,20 @@ def run(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     A workdir with a checkpoint of the same config is resumed; a finished one is returned as it is.
 
     Raises:
-      ValueError, FileNotFoundError: bad config or data, told before anything is computed.
+      ValueError, FileNotFoundError: bad config or data, a workdir of another run, or one in use; told before anything
+        is computed.
+      OSError: a full disk; checkpoint.WriteError names the checkpoint that could not be written.
       loop.Interrupted: Ctrl-C or SIGTERM, after a checkpoint was written.
       metrics.NonFiniteError: NaN or infinity in a loss term.
     """
     build.check(config)
     workdir = Path(workdir)
-    finished = workdir_lib.claim(config, workdir)
-    if finished is not None:
-        loop.say(f"{workdir}: already finished; remove the folder to run it again")
-        return finished
-    stage = _Stage(config, workdir)
-    return stage.train()
+    with workdir_lib.held(workdir):
+        finished = distributed.first_decides(lambda: workdir_lib.claim(config, workdir))
+        if finished is not None:
+            loop.say(f"{workdir}: already finished; remove the folder to run it again")
+            return finished
+        return _Stage(config, workdir).train()
 
 
 class _Stage:
@@ -100,16 +97,22 @@ class _Stage:
             needs_cache = self.objective.tables is not None
             extra = self.frozen_teacher.train_outputs(self.steps_per_epoch, needs_cache)
         state, frozen, shardings = self._initial_state(extra)
-        checkpointer = checkpoint.Checkpointer(self.workdir / "checkpoints", self.config.train.keep_checkpoints)
-        facts = {"best_score": None, "best_step": 0, "best": {}, "seconds": 0.0, "pending": {}, **self._fingerprints()}
-        if checkpointer.latest_step() is not None:
-            state, saved = checkpointer.restore(state)
+        options = self.config.train
+        kept = {name: options[name] for name in ("keep_last", "keep_every_steps", "keep_best")}
+        checkpointer = checkpoint.Checkpointer(self.workdir / "checkpoints", **kept, tell=loop.say)
+        facts = {"best_score": None, "best_step": 0, "best": {}, "seconds": 0.0, "pending": {}, "skipped": 0}
+        facts |= self._fingerprints()
+        restored = checkpointer.restore(state)
+        if restored is not None:
+            state, saved = restored
             preflight.check_fingerprints(facts, saved)
             facts = saved
             loop.say(f"resumed from {self.workdir}/checkpoints at step {int(state.step)} of {self.num_steps}")
         start_step = int(state.step)
-        writer = MetricWriter(self.workdir, start_step)
-        buffer = MetricBuffer(facts["pending"])
+        writer = MetricWriter(self.workdir, start_step) if distributed.process_id() == 0 else SilentWriter()
+        buffer = MetricBuffer(
+            facts["pending"], skipped=facts["skipped"], max_skipped=options.max_skipped_updates, tell=loop.say
+        )
         clock = loop.Clock(facts["seconds"])
         last: dict[str, float] = facts.get("last", {})
 
@@ -140,15 +143,19 @@ class _Stage:
                 self._save_best(current.params["student"])
 
         def save(step, current, wait=False):
-            facts.update(seconds=clock.seconds(), pending=buffer.pending(), last=last)
-            checkpointer.save(current, facts, wait=wait)
+            facts.update(seconds=clock.seconds(), pending=buffer.pending(), skipped=buffer.skipped, last=last)
+            require_finite(current, step)
+            is_evaluated = last and (step % self.eval_every == 0 or step == self.num_steps)
+            score = last[self.data.info.metrics[0]] if is_evaluated else None
+            checkpointer.save(current, facts, score=score, wait=wait)
 
         step_fn = make_train_step(
             self.objective,
             self.tx,
-            prng_impl=self.config.train.prng_impl,
+            prng_impl=options.prng_impl,
             shardings=shardings,
             layout=(self.mesh, self.rules),
+            skips_non_finite=options.max_skipped_updates > 0,
         )
         batches = loop.TimedInput(self.feed.train(start_step, self.num_steps, extra))
         try:
@@ -161,20 +168,19 @@ class _Stage:
                 num_steps=self.num_steps,
                 buffer=buffer,
                 hooks=[
-                    loop.Hook(self.config.train.log_every_steps, log),
+                    loop.Hook(1, lambda step, current: checkpointer.check()),
+                    loop.Hook(options.log_every_steps, log),
                     loop.Hook(self.eval_every, evaluate),
                     loop.Hook(self.checkpoint_every, save),
                 ],
                 on_stop=lambda step, current: save(step, current, wait=True),
                 name=self.workdir.name,
             )
+            checkpointer.wait()
         finally:
             checkpointer.close()
             writer.close()
-        results = self._results(facts, last, clock.seconds(), batches.wait_share())
-        if jax.process_index() == 0:
-            workdir_lib.write_json(self.workdir / "results.json", results)
-        return results
+        return self._write_results(facts, last, clock.seconds(), batches.wait_share())
 
     def _evaluate_dev(self, params) -> dict[str, float]:
         logits = self.feed.collect(self.forward, params, "dev")
@@ -208,55 +214,27 @@ class _Stage:
         state, frozen = start.fill(abstract, self.student.params, given)
         return state, frozen, (*shardings_of((state, frozen)), self.feed.sharding)
 
-    def _save_best(self, params) -> None:
-        """Replaces `best/`, a Hugging Face folder, in one rename."""
-        if jax.process_index() != 0:
-            return
-        folder, aside = self.workdir / "best", self.workdir / "best.part"
-        save_model(aside, self.student, jax.tree.map(placement.fetch, params), self.tokenizer, self.data)
-        workdir_lib.replace_folder(aside, folder)
-
     def _fingerprints(self) -> dict[str, str]:
         teacher = self.teacher.source.fingerprint if self.teacher else ""
         return {"data_fingerprint": self.data.fingerprint, "teacher_fingerprint": teacher}
 
-    def _results(self, facts, last, seconds: float, input_wait_share: float) -> dict[str, Any]:
-        info = self.data.info
-        best = self.workdir / "best"
-        results = {
+    def _save_best(self, params) -> None:
+        outcome.save_best(self.workdir, self.student, params, self.tokenizer, self.data)
+
+    def _write_results(self, facts, last, seconds: float, input_wait_share: float) -> dict[str, Any]:
+        told = {
             "name": self.config.objective.name,
-            "task": info.name,
-            "primary_metric": info.metrics[0],
             "dev": facts["best"],
             "dev_last": last,
             "best_step": facts["best_step"],
             "num_steps": self.num_steps,
+            "skipped_updates": facts["skipped"],
             "seed": self.config.seed,
-            "parameters": cost.count_parameters(abstract_params(self.student.module)),
             "seconds": round(seconds, 1),
             "input_wait_share": round(input_wait_share, 4),
             "length_buckets": list(self.feed.length_buckets),
             "real_token_share": round(self.feed.real_token_share, 4),
-            "num_examples": {name: len(split) for name, split in self.data.splits.items()},
-            "num_truncated": info.num_truncated,
-            "best_fingerprint": huggingface.load_pretrained(best, num_labels=info.num_classes).fingerprint,
-            **self._fingerprints(),
             "teacher_dev": self.frozen_teacher.dev_scores if self.frozen_teacher else {},
-            **workdir_lib.environment(),
+            **self._fingerprints(),
         }
-        return results
-
-
-def save_model(folder: Path, model: build.Model, params, text_tokenizer, data: Dataset) -> None:
-    """Writes a Hugging Face folder: config.json, model.safetensors, tokenizer files."""
-    hf_config = model.source.hf_config if model.source else None
-    info = data.info
-    huggingface.save_pretrained(
-        folder,
-        model.config,
-        params,
-        label_names=info.label_names or None,
-        is_regression=info.is_regression,
-        hf_config=hf_config,
-    )
-    save_tokenizer(text_tokenizer, folder)
+        return outcome.write_results(self.workdir, self.student, self.data, told)

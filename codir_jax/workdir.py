@@ -1,20 +1,88 @@
-"""What lies in a workdir besides checkpoints: the claim on it, results, folders that are replaced whole."""
+"""What lies in a workdir besides checkpoints: the lock and the claim on it, results, folders replaced whole."""
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
+import os
 import platform
 import shutil
+import socket
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
+from codir_jax import distributed
+
+
+@contextlib.contextmanager
+def held(workdir: Path) -> Iterator[None]:
+    """Makes `workdir` and holds it for this run, all its processes together.
+
+    The lock is the system's and goes with the process, however that ends: a dead run blocks nobody.
+
+    Raises:
+      ValueError: a live run is in it, it cannot be written, or the processes do not see the same folder.
+    """
+    path, file = workdir / "lock", None
+
+    def lock() -> str:
+        nonlocal file
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"cannot write to the workdir {workdir}: {error}") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another run"
+            raise ValueError(
+                f"{workdir} is in use by {holder}; wait for it, stop it, or choose another --workdir"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        holder = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        file.truncate(0)
+        file.write(holder + "\n")
+        file.flush()
+        return holder
+
+    try:
+        holder = distributed.first_decides(lock)
+        if not _reads(path, holder):
+            raise ValueError(
+                f"process {distributed.process_id()} on {socket.gethostname()} does not see the {workdir} that process "
+                "0 writes; --workdir must be a folder on a disk that all hosts share"
+            )
+        yield
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _reads(path: Path, text: str, seconds: float = 60) -> bool:
+    """Whether this process finds `text` in the file; a network disk may show it late."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if path.read_text(encoding="utf-8").strip() == text:
+                return True
+        except OSError:
+            pass
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
 
 
 def claim(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
-    """Makes `workdir` for this config; returns its results where the run is already finished.
+    """Makes `workdir` the one of this config; returns its results where the run is already finished.
 
     Raises:
       ValueError: the workdir belongs to a run of another config; the differing keys are listed.
@@ -29,7 +97,7 @@ def claim(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
             )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        config_lib.save(config, saved)
+        write_text(saved, config_lib.to_json(config))
     except OSError as error:
         raise ValueError(f"cannot write to the workdir {workdir}: {error}") from error
     results = workdir / "results.json"
@@ -75,6 +143,11 @@ def environment() -> dict[str, Any]:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Writes `values` in one rename."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file in one rename: killed at any moment, it is the old one or the new one."""
     aside = path.with_suffix(".part")
-    aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    aside.write_text(text, encoding="utf-8")
     aside.rename(path)

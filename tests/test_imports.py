@@ -23,7 +23,7 @@ ARROWS = {
         {"flax", "orbax", "transformers"},
     ),
     "sharding": (["sharding"], {"optax", "orbax", "transformers"}),
-    "train": (["train", "objectives.contract", "data.batch", "sharding"], {"flax", "transformers"}),
+    "train": (["train", "objectives.contract", "data.batch", "sharding", "distributed"], {"flax", "transformers"}),
     "evaluate": (["evaluate", "objectives.contract", "data.batch", "sharding"], {"flax", "orbax"}),
     "convert": (["convert", "models", "sharding.rules"], {"optax", "orbax"}),
     "benchmark": (

@@ -278,7 +278,7 @@ def test_a_checkpoint_of_another_structure_is_refused(tmp_path):
         zeros = jax.numpy.zeros((size,))
         return TrainState(jax.numpy.int32(3), {"w": zeros}, (), {}, jax.numpy.zeros(2, "uint32"))
 
-    writer = checkpoint.Checkpointer(tmp_path, keep=1)
+    writer = checkpoint.Checkpointer(tmp_path, keep_last=1)
     writer.save(state(3), {"a": 1}, wait=True)
     restored, facts = writer.restore(state(3))
     assert facts == {"a": 1}

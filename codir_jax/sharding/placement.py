@@ -35,7 +35,7 @@ def put_ahead(
 
 def fetch(array: jax.Array) -> np.ndarray:
     """The whole of a sharded array on every process."""
-    if array.is_fully_addressable:
+    if array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)
     from jax.experimental import multihost_utils
 

@@ -1,7 +1,6 @@
 """The loop: batches in, steps, and hooks at their intervals. It knows no method and no data set."""
 
 import dataclasses
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -9,8 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 import jax
 from ml_collections import ConfigDict
 
+from codir_jax import distributed
 from codir_jax.train.metrics import MetricBuffer
 from codir_jax.train.state import TrainState
+from codir_jax.train.stop import Interrupted, StopRequest
 
 
 def default_config() -> ConfigDict:
@@ -29,7 +30,10 @@ def default_config() -> ConfigDict:
             # Parts in which the models run over a batch that does not fit into memory at once; the gradient, and the
             # number of negatives, are those of the whole batch.
             "num_microbatches": 1,
-            "keep_checkpoints": 1,  # newest ones that stay
+            "keep_last": 2,  # newest checkpoints that stay; 2: one to fall back to where the newest is damaged
+            "keep_every_steps": 0,  # checkpoints at multiples of it stay for good; 0: none
+            "keep_best": 0,  # checkpoints with the best dev scores that stay; 0: none (`best/` is kept in any case)
+            "max_skipped_updates": 0,  # non-finite updates left out before the run stops; 0: the first one stops it
             "prng_impl": "threefry2x32",  # of dropout and sampling: equal numbers on every mesh; "rbg" is faster on TPU
         }
     )
@@ -41,40 +45,6 @@ class Hook:
 
     every: int
     run: Callable[[int, TrainState], None]
-
-
-class Interrupted(Exception):
-    """The run was asked to stop (Ctrl-C, SIGTERM); `step` steps are finished and checkpointed."""
-
-    def __init__(self, step: int, signal_number: int):
-        self.step, self.signal_number = step, signal_number
-        super().__init__(f"stopped by {signal.Signals(signal_number).name} after step {step}")
-
-
-class StopRequest:
-    """While active, SIGINT and SIGTERM ask the loop to stop after the current step; a second Ctrl-C stops at once."""
-
-    def __init__(self):
-        self.signal_number: int | None = None
-        self._previous: dict = {}
-
-    def __enter__(self):
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._handle)
-        except ValueError:
-            pass  # not the main thread: the caller owns the signals
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number, _frame):
-        if self.signal_number is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.signal_number = number
-        print("\nstopping after this step; a checkpoint is written ...", file=sys.stderr, flush=True)
 
 
 def run(
@@ -118,7 +88,7 @@ def run(
             for hook in hooks:
                 if step % hook.every == 0 or step == num_steps:
                     hook.run(step, state)
-            if stop.signal_number is not None and step < num_steps:
+            if stop.is_due(step) and step < num_steps:
                 on_stop(step, state)
                 raise Interrupted(step, stop.signal_number)
     return jax.block_until_ready(state)
@@ -150,14 +120,17 @@ class TimedInput(Iterator):
 
 
 def progress_bar(name: str, done: int, total: int, unit: str = "step"):
-    """A tqdm bar on a terminal; silent elsewhere, where log lines tell the progress."""
+    """A tqdm bar on the terminal of the first process; silent elsewhere, where log lines tell the progress."""
     from tqdm import tqdm
 
-    return tqdm(desc=name, initial=done, total=total, unit=unit, disable=not sys.stderr.isatty(), dynamic_ncols=True)
+    is_off = distributed.process_id() != 0 or not sys.stderr.isatty()
+    return tqdm(desc=name, initial=done, total=total, unit=unit, disable=is_off, dynamic_ncols=True)
 
 
 def say(text: str) -> None:
-    """Prints a line beside a progress bar, if there is one."""
+    """Prints a line beside a progress bar, if there is one; of several processes only the first does."""
+    if distributed.process_id() != 0:
+        return
     from tqdm import tqdm
 
     tqdm.write(text, file=sys.stdout)

@@ -1,0 +1,155 @@
+"""Several processes share a run: found by flags or environment, refused with a sentence, ended alike."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from codir_jax import config as config_lib
+from codir_jax import distributed, run
+from codir_jax.peers import LOST
+from tests import processes
+
+SMALL = {
+    "data.demo_num_train": "192",
+    "data.demo_num_dev": "64",
+    "data.batch_size": "32",
+    "data.eval_batch_size": "32",
+    "train.log_every_steps": "4",
+}
+TINY = "configs/codir/finetune_teacher.py:tiny"
+
+
+def _train(workdir: Path, *flags: str, **changes: str) -> list[str]:
+    values = {**SMALL, **{key.replace("__", "."): value for key, value in changes.items()}}
+    return [
+        "train",
+        f"--config={TINY}",
+        f"--workdir={workdir}",
+        *(f"--config.{key}={value}" for key, value in values.items()),
+        *flags,
+    ]
+
+
+def test_a_lone_process_waits_for_nobody():
+    assert distributed.place_of({}, {"JAX_PLATFORMS": "cpu"}) is None
+    assert distributed.place_of({}, {}) is None
+    shell_of_a_large_job = {
+        "SLURM_JOB_ID": "7",
+        "SLURM_NTASKS": "8",
+        "SLURM_STEP_NUM_TASKS": "1",
+        "JAX_PLATFORMS": "cpu",
+    }
+    assert distributed.place_of({}, shell_of_a_large_job) is None
+    pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JAX_PLATFORMS": "cpu"}
+    assert distributed.place_of({}, pod) is None
+    one = {"coordinator": "localhost:1234", "num_processes": 1, "process_id": 0}
+    assert distributed.place_of(one, {}) is None
+
+
+def test_flags_come_before_the_environment():
+    env = dict(zip(distributed.VARIABLES.values(), ("host:1234", "4", "3"), strict=True))
+    assert distributed.place_of({}, env) == distributed.Place("host:1234", 4, 3)
+    flags = {"coordinator": "other:80", "process_id": 0}
+    assert distributed.place_of(flags, env) == distributed.Place("other:80", 4, 0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"coordinator": "host:1234"}, "--num_processes, --process_id missing"),
+        ({"num_processes": 2, "process_id": 0}, "--coordinator missing"),
+        ({"coordinator": "host:1234", "num_processes": 2, "process_id": 2}, r"expected 0 \.\. 1"),
+        ({"coordinator": "host", "num_processes": 2, "process_id": 0}, "not HOST:PORT"),
+        ({"coordinator": "host:99999", "num_processes": 2, "process_id": 0}, "not HOST:PORT"),
+        ({"coordinator": "host:80", "num_processes": "two", "process_id": 0}, "whole number"),
+    ],
+)
+def test_places_that_make_no_sense_are_refused(flags, message):
+    with pytest.raises(ValueError, match=message):
+        distributed.place_of(flags, {})
+
+
+@pytest.mark.parametrize(("tasks", "devices"), [("1(x4)", None), ("4(x2),1", (2,))])
+def test_slurm_is_recognised(monkeypatch, tasks, devices):
+    """One process a host has all its GPUs; several share them, one each."""
+    env = {
+        "SLURM_JOB_ID": "65536",
+        "SLURM_STEP_NODELIST": "node[007-010]",
+        "SLURM_NTASKS": "4",
+        "SLURM_STEP_NUM_TASKS": "4",
+        "SLURM_STEP_TASKS_PER_NODE": tasks,
+        "SLURM_PROCID": "3",
+        "SLURM_LOCALID": "2",
+    }
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert distributed.place_of({}) == distributed.Place("node007:61440", 4, 3, devices)
+
+
+def test_an_mpi_without_an_address_is_refused():
+    with pytest.raises(ValueError, match="give --coordinator"):
+        distributed.place_of({}, {"OMPI_COMM_WORLD_SIZE": "2"})
+
+
+def test_a_wrong_coordinator_fails_in_time_with_one_sentence(tmp_path):
+    started = time.monotonic()
+    flags = [f"--coordinator=127.0.0.1:{processes.free_port()}", "--num_processes=2", "--connect_timeout=2"]
+    for index, sentence in ((1, "waited 2 s in vain for process 0 at 127.0.0.1"), (0, "for 1 other process(es)")):
+        ((status, text),) = processes.run(_train(tmp_path / "run", *flags, f"--process_id={index}"), tmp_path)
+        assert status == LOST
+        assert sentence in text and "check" in text
+        assert "***" not in text and "@" not in text  # no C++ stack
+    assert time.monotonic() - started < 60
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_end_like_one(tmp_path):
+    """Two processes of four devices against this one of eight."""
+    results = run.run(config_lib.load(TINY, list(SMALL.items())), tmp_path / "one")
+    outcomes = processes.run(_train(tmp_path / "two"), tmp_path, num_processes=2, num_devices=4)
+    assert [status for status, _ in outcomes] == [0, 0], outcomes
+    assert "best dev" in outcomes[0][1] and "step 4/6" in outcomes[0][1]
+    assert "step" not in outcomes[1][1] and "best dev" not in outcomes[1][1]  # only the first process tells
+    ours = json.loads((tmp_path / "two" / "results.json").read_text())
+    assert ours["num_processes"] == 2 and ours["devices"] == results["devices"] == "8 x cpu"
+    for key in ("dev", "dev_last", "best_step", "num_steps", "data_fingerprint"):
+        assert ours[key] == pytest.approx(results[key]) if key.startswith("dev") else ours[key] == results[key]
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    assert [set(line) for line in one] == [set(line) for line in two]
+    for a, b in zip(one, two, strict=True):
+        assert a == pytest.approx(b, rel=1e-5, abs=1e-7)
+    again = processes.run(_train(tmp_path / "two", seed="1"), tmp_path, num_processes=2)
+    for status, text in again:
+        assert status == 2
+        assert "seed: 1 here, 0 there" in text  # both say it, none hangs
+
+
+def test_a_run_of_two_survives_sigterm_and_the_death_of_either(tmp_path):
+    """SIGTERM to the second: both stop at one step. Killed: the other names it. Each time both are started again."""
+    arguments = _train(tmp_path / "run", train__total_steps="2000", train__checkpoint_every_steps="10")
+    options = {"num_processes": 2, "num_devices": 1}
+
+    with processes.started(arguments, tmp_path, **options) as (first, second):
+        first.wait_for("step 20/")
+        second.popen.send_signal(signal.SIGTERM)
+        assert [first.wait(), second.wait()] == [distributed.PREEMPTED] * 2, first.text() + second.text()
+        (stopped,) = {p.text().split("stopped by SIGTERM after step ")[1].split(";")[0] for p in (first, second)}
+    assert sorted((tmp_path / "run" / "checkpoints").glob("[0-9]*"))[-1].name == stopped
+
+    for victim, survivor in ((1, 0), (0, 1)):
+        with processes.started(arguments, tmp_path, **options) as pair:
+            pair[0].wait_for("resumed from")
+            pair[0].wait_for("step ")
+            os.kill(pair[victim].popen.pid, signal.SIGKILL)
+            killed = time.monotonic()
+            assert pair[survivor].wait() == LOST, pair[survivor].text()
+            assert time.monotonic() - killed < 20
+            told = pair[survivor].text()
+            assert f"process {victim} (" in told and "start all 2 processes again" in told
