@@ -69,8 +69,17 @@ def check_length(config: ConfigDict, student: build.Model) -> None:
         )
 
 
-def check_batch_sizes(config: ConfigDict, shards: int) -> None:
-    """Refuses batches that the devices do not divide, with sizes that they do."""
+def check_batch_sizes(config: ConfigDict, shards: int, num_processes: int) -> None:
+    """Refuses batches that the devices do not divide, with sizes that they do, and processes that share rows.
+
+    Args:
+      shards: parts that a batch is split into. num_processes: each reads its own rows.
+    """
+    if shards % num_processes:
+        raise ValueError(
+            f"{num_processes} processes, but the mesh splits a batch into {shards}: mesh.model spans processes, which "
+            "each read rows of their own; lower mesh.model so that mesh.data x mesh.fsdp is a multiple of the processes"
+        )
     parts = {"batch_size": config.train.num_microbatches, "eval_batch_size": 1}
     for field, num in parts.items():
         size, whole = config.data[field], num * shards

@@ -65,7 +65,7 @@ class _Stage:
         self.mesh = mesh_lib.make_mesh(config.mesh)
         self.rules = mesh_lib.rules_of(config.mesh)
         self.feed = Feed(self.data, config.data, config.seed, rules.batch_sharding(self.mesh, self.rules))
-        preflight.check_batch_sizes(config, rules.num_batch_shards(self.mesh, self.rules))
+        preflight.check_batch_sizes(config, rules.num_batch_shards(self.mesh, self.rules), distributed.num_processes())
         loop.say(
             f"padded lengths: {', '.join(map(str, self.feed.length_buckets))}; {self.feed.real_token_share:.1%} of the "
             "positions in a train batch are real tokens"

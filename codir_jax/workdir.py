@@ -19,6 +19,9 @@ from ml_collections import ConfigDict
 from codir_jax import config as config_lib
 from codir_jax import distributed
 
+# Keys of a config that say where a run is computed and not what: it may go on with others.
+LAYOUT = "mesh."
+
 
 @contextlib.contextmanager
 def held(workdir: Path) -> Iterator[None]:
@@ -85,11 +88,13 @@ def claim(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
     """Makes `workdir` the one of this config; returns its results where the run is already finished.
 
     Raises:
-      ValueError: the workdir belongs to a run of another config; the differing keys are listed.
+      ValueError: the workdir belongs to a run of another config; the differing keys are listed. The mesh may differ: a
+        checkpoint is read on any.
     """
     saved = workdir / "config.json"
     if saved.exists() and has_progress(workdir):
-        differing = config_lib.differences(config, ConfigDict(json.loads(saved.read_text(encoding="utf-8"))))
+        theirs = ConfigDict(json.loads(saved.read_text(encoding="utf-8")))
+        differing = [key for key in config_lib.differences(config, theirs) if not key.startswith(LAYOUT)]
         if differing:
             raise ValueError(
                 f"{workdir} holds a run of another config; choose another --workdir. Differing keys:\n  "

@@ -201,7 +201,7 @@ def make(
         student = dataclasses.replace(student, params=_random_params(student.module, config.seed))
     preflight.check_length(config, student)
     mesh, table = mesh_lib.make_mesh(config.mesh), mesh_lib.rules_of(config.mesh)
-    preflight.check_batch_sizes(config, rules.num_batch_shards(mesh, table))
+    preflight.check_batch_sizes(config, rules.num_batch_shards(mesh, table), 1)
     train = data.splits["train"]
     length = epochs * pipeline.num_batches_per_epoch(len(train), config.data.batch_size) if epochs else num_steps
     microbatches = config.train.num_microbatches

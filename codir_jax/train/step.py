@@ -37,16 +37,16 @@ def make_train_step(
       The jitted step. `metrics` are (sum, count) pairs, with "loss" and "gradient_norm" added to the objective's.
     """
 
-    def gather(tree, argument):
+    def gather(params, frozen):
         if shardings is None:
-            return tree
-        return rules.gathered(tree, shardings[argument].params if argument == 0 else shardings[argument])
+            return params, frozen
+        return rules.gathered(params, shardings[0].params), rules.gathered(frozen, shardings[1])
 
     def step(state: TrainState, frozen, batch):
         rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng, impl=prng_impl), state.step)
 
         def loss_of(params):
-            return objective.loss(gather(params, 0), gather(frozen, 1), state.objective_state, batch, rng)
+            return objective.loss(*gather(params, frozen), state.objective_state, batch, rng)
 
         with rules.on_mesh(*layout) if layout else contextlib.nullcontext():
             (loss, (objective_state, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)

@@ -1,4 +1,7 @@
-"""Twenty steps of CoDIR on a mesh, by one process or several: `python -m tests.sharding.codir_run SOURCE SHAPE OUTPUT`."""
+"""Twenty steps of CoDIR on a mesh, by one process or several.
+
+python -m tests.sharding.codir_run SOURCE SHAPE OUTPUT
+"""
 
 import functools
 import sys
