@@ -16,12 +16,20 @@ from codir_jax.sharding import placement
 
 
 def save_best(workdir: Path, model: build.Model, params, text_tokenizer, data: Dataset) -> None:
-    """Replaces `best/` in one rename; `params` are gathered from all devices."""
+    """Replaces `best/` in one rename; `params` are gathered from all devices.
+
+    Raises:
+      OSError: it cannot be written; `best/` is as it was.
+    """
     whole = jax.tree.map(placement.fetch, params)
-    if distributed.process_id() == 0:
-        aside = workdir / "best.part"
+    if distributed.process_id() != 0:
+        return
+    aside = workdir / "best.part"
+    try:
         _save_model(aside, model, whole, text_tokenizer, data)
-        workdir_lib.replace_folder(aside, workdir / "best")
+    except Exception as error:  # safetensors and tokenizers have errors of their own for a full disk
+        raise OSError(f"the best model cannot be written to {aside} ({error})") from error
+    workdir_lib.replace_folder(aside, workdir / "best")
 
 
 def write_results(workdir: Path, model: build.Model, data: Dataset, facts: dict[str, Any]) -> dict[str, Any]:

@@ -107,6 +107,7 @@ def test_a_wrong_coordinator_fails_in_time_with_one_sentence(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_end_like_one(tmp_path):
     """Two processes of four devices against this one of eight."""
     results = run.run(config_lib.load(TINY, list(SMALL.items())), tmp_path / "one")
@@ -131,25 +132,48 @@ def test_two_processes_end_like_one(tmp_path):
         assert "seed: 1 here, 0 there" in text  # both say it, none hangs
 
 
-def test_a_run_of_two_survives_sigterm_and_the_death_of_either(tmp_path):
-    """SIGTERM to the second: both stop at one step. Killed: the other names it. Each time both are started again."""
-    arguments = _train(tmp_path / "run", train__total_steps="2000", train__checkpoint_every_steps="10")
-    options = {"num_processes": 2, "num_devices": 1}
+def _lose(pair, victim: int, number: int = signal.SIGKILL) -> None:
+    """One of two goes; the other names it and ends."""
+    os.kill(pair[victim].popen.pid, number)
+    lost = time.monotonic()
+    survivor = pair[1 - victim]
+    assert survivor.wait() == LOST, survivor.text()
+    assert time.monotonic() - lost < 20
+    assert f"process {victim} (" in survivor.text() and "start all 2 processes again" in survivor.text()
 
-    with processes.started(arguments, tmp_path, **options) as (first, second):
-        first.wait_for("step 20/")
-        second.popen.send_signal(signal.SIGTERM)
-        assert [first.wait(), second.wait()] == [distributed.PREEMPTED] * 2, first.text() + second.text()
-        (stopped,) = {p.text().split("stopped by SIGTERM after step ")[1].split(";")[0] for p in (first, second)}
-    assert sorted((tmp_path / "run" / "checkpoints").glob("[0-9]*"))[-1].name == stopped
 
-    for victim, survivor in ((1, 0), (0, 1)):
-        with processes.started(arguments, tmp_path, **options) as pair:
-            pair[0].wait_for("resumed from")
+def _long_run(folder: Path, *flags: str) -> list[str]:
+    return _train(folder / "run", *flags, train__total_steps="2000", train__checkpoint_every_steps="10")
+
+
+PAIR = {"num_processes": 2, "num_devices": 1}
+
+
+def test_a_killed_process_is_named_and_both_resume_and_stop_at_one_step(tmp_path):
+    """The second is killed; both are started again; SIGTERM to the second stops both at one step."""
+    with processes.started(_long_run(tmp_path), tmp_path, **PAIR) as pair:
+        pair[0].wait_for("step 20/")
+        _lose(pair, 1)
+    with processes.started(_long_run(tmp_path), tmp_path, **PAIR) as pair:
+        pair[0].wait_for("resumed from")  # before the first step: the signal must not be lost
+        pair[1].popen.send_signal(signal.SIGTERM)
+        assert [p.wait() for p in pair] == [distributed.PREEMPTED] * 2, pair[0].text() + pair[1].text()
+        (stopped,) = {p.text().split("stopped by SIGTERM after step ")[1].split(";")[0] for p in pair}
+    steps = [int(path.name) for path in (tmp_path / "run" / "checkpoints").glob("[0-9]*") if path.name.isdigit()]
+    assert max(steps) == int(stopped)
+
+
+@pytest.mark.slow
+def test_the_first_of_two_killed_or_either_silent_ends_the_other(tmp_path):
+    for victim, number in ((0, signal.SIGKILL), (1, signal.SIGSTOP), (0, signal.SIGSTOP)):
+        with processes.started(_long_run(tmp_path, "--heartbeat_timeout=3"), tmp_path, **PAIR) as pair:
             pair[0].wait_for("step ")
-            os.kill(pair[victim].popen.pid, signal.SIGKILL)
-            killed = time.monotonic()
-            assert pair[survivor].wait() == LOST, pair[survivor].text()
-            assert time.monotonic() - killed < 20
-            told = pair[survivor].text()
-            assert f"process {victim} (" in told and "start all 2 processes again" in told
+            _lose(pair, victim, number)
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_one_of_two_stops_both(tmp_path):
+    with processes.started(_long_run(tmp_path), tmp_path, **PAIR) as pair:
+        pair[0].wait_for("step 20/")
+        pair[0].popen.send_signal(signal.SIGINT)
+        assert [p.wait() for p in pair] == [130, distributed.PREEMPTED], pair[0].text() + pair[1].text()

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from codir_jax import config as config_lib
-from codir_jax import run, workdir
+from codir_jax import outcome, run, workdir
 from codir_jax.objectives.contract import Objective
 from codir_jax.train import checkpoint, metrics
 from codir_jax.train import state as state_lib
@@ -30,6 +30,7 @@ def _config(*changes):
     return config_lib.load("configs/codir/finetune_teacher.py:tiny", [*SMALL, *changes])
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(tmp_path, monkeypatch):
     """After the first checkpoint no file may grow beyond a kilobyte, which to a writer is like a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -55,6 +56,27 @@ def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(tmp_path, monkeypatch)
     assert results["num_steps"] == 6
     lines = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == [4, 6, 6]
+
+
+def test_a_best_model_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "model").write_text("old")
+
+    def fail(folder, *_):
+        raise RuntimeError("I/O error: No space left on device")
+
+    monkeypatch.setattr(outcome, "_save_model", fail)
+    with pytest.raises(OSError, match=r"best model cannot be written to .*best\.part .*No space left"):
+        outcome.save_best(tmp_path, None, {"w": jnp.ones(2)}, None, None)
+    assert (tmp_path / "best" / "model").read_text() == "old"
+
+
+def test_metrics_that_cannot_be_written_are_told(tmp_path):
+    writer = metrics.MetricWriter(tmp_path / "run", 0)
+    (tmp_path / "run" / "metrics.jsonl").mkdir()  # nobody, not even root, appends to a folder
+    with pytest.raises(OSError, match=r"metrics of step 3 cannot be written to .*run"):
+        writer.write(3, {"loss": 1.0})
+    writer.close()
 
 
 def test_a_workdir_in_use_is_refused_and_free_again_afterwards(tmp_path):

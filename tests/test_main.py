@@ -1,14 +1,16 @@
 """The command line: help, wrong flags, and every verb on a tiny job."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
 
 import codir_jax
-from codir_jax import environment
+from codir_jax import distributed, environment
 from codir_jax import main as main_lib
 from codir_jax.main import main
+from codir_jax.train import stop
 
 DISTILL = "configs/codir/finetune_distill.py"
 TINY_JOB = [
@@ -76,6 +78,36 @@ def test_an_unknown_flag_is_status_2(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["train", "--confg=x"])
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (stop.Interrupted(5, signal.SIGTERM), 75, "SIGTERM after step 5; the same command goes on"),
+        (stop.Interrupted(5, signal.SIGINT), 130, "SIGINT after step 5"),
+        (OSError(28, "No space left on device", "w/metrics.jsonl"), 4, "w/metrics.jsonl'; make room"),
+        (FloatingPointError("loss is nan at step 3"), 3, "error: loss is nan"),
+        (FileNotFoundError("no such teacher"), 2, "error: no such teacher"),
+    ],
+)
+def test_how_a_run_ended_is_in_its_exit_status(error, status, told, monkeypatch, tmp_path, capsys):
+    from codir_jax import run
+
+    def stopped(config, workdir):
+        raise error
+
+    monkeypatch.setattr(run, "run", stopped)
+    assert main(["train", "--config=configs/codir/finetune_teacher.py:tiny", f"--workdir={tmp_path}"]) == status
+    assert told in capsys.readouterr().err
+
+
+def test_sigterm_before_the_first_step_ends_like_one_after_it(monkeypatch, tmp_path):
+    from codir_jax import run
+
+    monkeypatch.setattr(run, "run", lambda config, workdir: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--config=configs/codir/finetune_teacher.py:tiny", f"--workdir={tmp_path}"])
+    assert ended.value.code == distributed.PREEMPTED
 
 
 def test_compress_leaves_a_table_a_report_and_an_export(job):

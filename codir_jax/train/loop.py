@@ -88,7 +88,7 @@ def run(
             for hook in hooks:
                 if step % hook.every == 0 or step == num_steps:
                     hook.run(step, state)
-            if stop.is_due(step) and step < num_steps:
+            if stop.is_due() and step < num_steps:
                 on_stop(step, state)
                 raise Interrupted(step, stop.signal_number)
     return jax.block_until_ready(state)

@@ -1,5 +1,6 @@
 """Metrics on their way out: (sum, count) pairs of many steps become means, JSON lines and TensorBoard events."""
 
+import contextlib
 import json
 import math
 import os
@@ -103,7 +104,7 @@ class MetricWriter:
         text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
         lines = text.splitlines()
         kept = [line for line in lines if _is_at_most(line, start_step)]
-        if kept != lines or not text.endswith("\n"):
+        if text and (kept != lines or not text.endswith("\n")):
             aside = self._path.with_suffix(".part")
             aside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
             os.replace(aside, self._path)
@@ -112,16 +113,24 @@ class MetricWriter:
         self._board = SummaryWriter(logdir=str(Path(workdir) / "tensorboard"), purge_step=start_step + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """One line {"step", ...}; NaN is written as null, which JSON can hold."""
+        """One line {"step", ...}; NaN is written as null, which JSON can hold.
+
+        Raises:
+          OSError: it cannot be written.
+        """
         line = {"step": step, **{k: (v if math.isfinite(v) else None) for k, v in values.items()}}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+        except OSError as error:
+            raise OSError(f"the metrics of step {step} cannot be written to {self._path.parent} ({error})") from error
 
     def close(self) -> None:
-        """Flushes the events."""
-        self._board.close()
+        """Flushes the events; what they could not take is in metrics.jsonl."""
+        with contextlib.suppress(OSError):
+            self._board.close()
 
 
 class SilentWriter:

@@ -28,6 +28,7 @@ class StopRequest:
     def __init__(self):
         self.signal_number: int | None = None
         self._previous: dict = {}
+        self._num_asked = 0
 
     def __enter__(self):
         # A handler of ours for SIGTERM would take it from JAX's service.
@@ -43,12 +44,15 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def is_due(self, step: int) -> bool:
-        """Whether the run is to stop after `step`; asked after every step, by every process."""
+    def is_due(self) -> bool:
+        """Whether the run is to stop now; every process asks after every step."""
         if distributed.is_several():
             from jax.experimental import multihost_utils
 
-            is_due = multihost_utils.reached_preemption_sync_point(step)
+            # Counted from the start of the process, not of the run: a signal before the first step of a resumed run
+            # is agreed on as number 1, and an equal number is waited for.
+            self._num_asked += 1
+            is_due = multihost_utils.reached_preemption_sync_point(self._num_asked)
             if is_due and self.signal_number is None:
                 self.signal_number = signal.SIGTERM
             return is_due

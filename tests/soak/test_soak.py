@@ -23,7 +23,7 @@ from tests import processes
 
 SIZES = {
     "data.demo_num_train": 192,
-    "data.demo_num_dev": 64,
+    "data.demo_num_dev": 256,
     "data.batch_size": 32,
     "data.eval_batch_size": 32,
     "train.log_every_steps": 3,  # no multiple of the others: sums of metrics are pending at checkpoints
@@ -39,7 +39,7 @@ CODIR = {
     "student.num_layers": 1,
     "student.dropout": 0.1,
 }
-PHASES = ("start", "step", "evaluation", "best", "write", "seal", "finalize")
+PHASES = ("start", "step", "evaluation", "write", "evaluation", "seal", "finalize")
 
 
 def test_killed_twice_and_resumed_a_run_ends_bit_equal(tmp_path):
@@ -61,7 +61,8 @@ def test_soak(tmp_path):
     fallen = _soak(config, folder, kills=kills, seed=seed, phases=PHASES, most_entries=3)
     assert sum(fallen.values()) == kills
     if kills >= 25:
-        assert set(fallen) >= {"start", "step", "evaluation", "write"}, fallen
+        hit = {name for phases in fallen for name in phases.split("+")}
+        assert hit >= {"start", "step", "evaluation", "write"}, fallen
 
 
 def _soak(config: list[str], folder: Path, *, kills: int, seed: int, phases, most_entries: int) -> collections.Counter:
@@ -99,7 +100,7 @@ def _live_and_die(arguments, folder: Path, life: int, wanted: str, entries: int,
         else:
             marker = "\nstep " if wanted == "step" else f"+{wanted}\n"
             _wait_for(process, phases, marker, entries * (5 if wanted == "step" else 1))
-            time.sleep(0.05 * moment)
+            time.sleep(0.02 * moment)
         process.popen.kill()
         process.wait()
     return _where(phases)

@@ -1,5 +1,6 @@
 """Checkpoints: kept by policy, checked byte by byte, fallen back from, and a writer that fails in the open."""
 
+import resource
 import time
 
 import jax.numpy as jnp
@@ -132,6 +133,24 @@ def test_checkpoints_are_kept_by_policy(tmp_path, options, kept):
     _fill(tmp_path, first, **options)
     _fill(tmp_path, second, **options)  # a resumed run knows the scores
     assert _names(tmp_path) == kept
+
+
+def test_on_a_full_disk_the_last_checkpoint_stays_and_the_next_start_takes_it(tmp_path):
+    """No file may grow beyond four kilobytes, which to a writer is like a full disk."""
+    _fill(tmp_path, {10: None})
+    writer = checkpoint.Checkpointer(tmp_path, keep_last=1)
+    writer.restore(_state(0))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    noise = np.random.default_rng(0).normal(size=9999).astype(np.float32)  # does not compress
+    large = _state(20)._replace(params={"w": jnp.asarray(noise)})
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        with pytest.raises(checkpoint.WriteError, match=r"step 20 could not be written .*step 10 is intact"):
+            writer.save(large, {}, wait=True)
+        writer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert checkpoint.Checkpointer(tmp_path, keep_last=1).restore(_state(0))[1] == {"step": 10}
 
 
 def test_a_failure_in_the_writers_thread_is_raised_at_the_next_step(tmp_path, monkeypatch):

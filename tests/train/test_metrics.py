@@ -54,3 +54,19 @@ def test_a_resumed_file_has_neither_doubles_nor_half_lines(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 20, 30]
     assert lines[-1]["loss"] is None
+
+
+def test_a_last_line_without_its_end_gets_one(tmp_path):
+    """Killed between the line and its newline, the next line must not be glued to it."""
+    (tmp_path / "metrics.jsonl").write_text('{"step": 10, "loss": 1.0}')
+    writer = MetricWriter(tmp_path, 10)
+    writer.write(20, {"loss": 2.0})
+    writer.close()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [10, 20]
+
+
+def test_before_the_first_line_there_is_no_file(tmp_path):
+    """A run that is refused before it trains binds nobody to its config, and the file would say that it trained."""
+    MetricWriter(tmp_path, 0).close()
+    assert not (tmp_path / "metrics.jsonl").exists()
