@@ -19,6 +19,7 @@ from codir_jax.evaluate import cost, runner
 from codir_jax.feed import Feed
 from codir_jax.initial_state import InitialState, shardings_of
 from codir_jax.models.heads import abstract_params
+from codir_jax.plan import job, report
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import placement, rules
 from codir_jax.teacher_outputs import Teacher
@@ -99,6 +100,7 @@ class _Stage:
             needs_cache = self.objective.tables is not None
             extra = self.frozen_teacher.train_outputs(self.steps_per_epoch, needs_cache)
         state, frozen, shardings = self._initial_state(extra)
+        loop.say(self._start_table(state, frozen))
         checkpointer = checkpoint.Checkpointer(self.workdir / "checkpoints", self.config.train.keep_checkpoints)
         facts = {"best_score": None, "best_step": 0, "best": {}, "seconds": 0.0, "pending": {}, **self._fingerprints()}
         if checkpointer.latest_step() is not None:
@@ -200,6 +202,11 @@ class _Stage:
         given |= start.tables(extra)
         state, frozen = start.fill(abstract, self.student.params, given)
         return state, frozen, (*shardings_of((state, frozen)), self.feed.sharding)
+
+    def _start_table(self, state, frozen) -> str:
+        places = self.feed.length_buckets, self.mesh, self.rules
+        planned = job.of_run(self.config, self.setting, *places, state, frozen, self.steps_per_epoch)
+        return report.at_start(planned, jax.process_count(), jax.default_backend())
 
     def _save_best(self, params) -> None:
         """Replaces `best/`, a Hugging Face folder, in one rename."""

@@ -73,15 +73,15 @@ def _advice(planned: Job, found, config, on: Devices, teacher: str, texts: Texts
     tables = found.held["tables"]
     if tables > 2**30:
         yield (
-            f"note: {report.size(tables)} of tables with a row for each train example lie whole on every device, and do "
-            "not shrink with more devices"
+            f"note: {report.size(tables)} of tables with a row for each train example lie whole on every device, "
+            "however many there are"
         )
     capacity = on.machine.memory_bytes
     if capacity is None or found.peak_bytes <= FILL * capacity:
         return
     yield (
-        f"DOES NOT FIT: {report.size(found.peak_bytes)} on a device of {report.size(capacity)}, of which {FILL:.0%} are "
-        "counted on. One change at a time gives:"
+        f"DOES NOT FIT: {report.size(found.peak_bytes)} on a device of {report.size(capacity)}, of which {FILL:.0%} "
+        "may be planned. One change at a time gives:"
     )
     for key, values in _changes(planned, config).items():
         for value in values:

@@ -78,14 +78,13 @@ def text(job: Job, devices: Devices, found: Estimate, told: str, advice: list[st
         "",
     ]
     if machine.flops:
-        of = config.student.dtype
-        seconds = found.seconds
+        of, seconds = config.student.dtype, found.seconds
         lines += [
             f"{devices.name.split('-')[0]} as published ({machine.source}):",
             f"  {of} {machine.flops[of] / 1e12:.0f} TFLOP/s, memory {size(machine.memory_bytes)} at "
             f"{machine.memory_bandwidth / 1e9:.0f} GB/s, exchange {devices.bandwidth / 1e9:.0f} GB/s one way",
-            f"a step: {seconds['compute']:.3g} s compute, {seconds['memory']:.3g} s memory, {seconds['exchange']:.3g} s "
-            f"exchange: {seconds['step']:.3g} s; the run: {duration(seconds['step'] * job.num_steps)}",
+            "a step: " + ", ".join(f"{seconds[part]:.3g} s {part}" for part in ("compute", "memory", "exchange")),
+            f"  in all {seconds['step']:.3g} s; the run {duration(seconds['step'] * job.num_steps)}",
             ASSUMPTIONS.format(utilisation=utilisation),
         ]
     else:
