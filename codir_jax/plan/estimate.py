@@ -1,7 +1,9 @@
 """Everything that `codir plan` tells of a job, as numbers."""
 
 import dataclasses
+import math
 
+import jax
 import jax.numpy as jnp
 
 from codir_jax.evaluate import cost
@@ -28,7 +30,8 @@ class Estimate:
       parameters: "student", "teacher" -> scalars.
       held: kind -> bytes that stay. passing: kind -> bytes at the peak of a step; activations and gradients do not meet
         in full, so that the larger of the two counts.
-      flops: "student", "teacher", "contrastive" -> operations of a step on all devices, over the batches' lengths.
+      flops: "student", "teacher", "contrastive", "optimizer" -> operations of a step on all devices, the mean over the
+        batches' lengths.
       transfers: collectives of a step.
       host_bytes: of the data on every host. cache_bytes: of the teacher cache on disk.
       seconds: "compute", "memory", "exchange", "step"; empty without published peaks.
@@ -67,7 +70,7 @@ def estimate(job: Job, mean_length: float, devices: Devices | None = None, utili
     if devices and devices.machine.flops:
         peak = {side: devices.machine.flops[config[side].dtype] for side in ("student", "teacher")}
         peak["contrastive"] = devices.machine.flops["float32"]
-        compute = sum(flops[what] / (utilisation * peak[what] * devices.count) for what in flops)
+        compute = sum(flops.get(what, 0.0) / (utilisation * rate * devices.count) for what, rate in peak.items())
         # Weights and moments are read and written once, activations written and read.
         moved = 2 * (held["parameters"] + held["optimizer"]) + held["teacher"] + 2 * passing["activations"]
         moving = moved / devices.machine.memory_bandwidth
@@ -118,7 +121,7 @@ def passing_bytes(job: Job, *, is_cpu: bool) -> dict[str, float]:
     teacher = job.teacher if job.is_live else None
     of = encoding(job, "student", is_cpu=is_cpu)
     kept = memory.activations(job.student, teacher, of, "none" if is_cpu else job.config.student.remat)
-    kept += traffic.gathered_bytes(job.state.params) + memory.COSINE_BYTES * _cosines(job)
+    kept += traffic.weight_bytes(job.state.params, only_split=True) + memory.COSINE_BYTES * _cosines(job)
     gradients = memory.device_bytes(job.state.params)
     return {"activations": kept, "gradients": 2 * gradients}  # as computed, and as added up
 
@@ -148,7 +151,9 @@ def step_flops(job: Job) -> dict[str, float]:
             groups=_groups(job),
             matches=len(distill.matches(objective, job.setting)),
         )
-    return total
+        total["contrastive"] *= job.mesh.shape[rules.MODEL]  # devices of the model axis all do the same
+    weights = sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(job.state.params))
+    return {**total, "optimizer": float(work.OPTIMIZER_FLOPS * weights * job.mesh.size)}
 
 
 def transfers(job: Job) -> list[Transfer]:
@@ -163,7 +168,6 @@ def transfers(job: Job) -> list[Transfer]:
             batch_size=batch_size,
             num_bytes=2 * 4 * _groups(job) * objective.projection_dim,
             bank_rows=drawn + batch_size if has_bank else 0,
-            drawn_of=job.num_train if has_bank and options.shared else 0,
             has_in_batch="in_batch" in options.source,
             has_queue="queue" in options.source,
         )

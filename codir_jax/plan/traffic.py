@@ -10,10 +10,6 @@ from codir_jax.models.transformer import TransformerConfig
 from codir_jax.plan.memory import Encoding
 from codir_jax.sharding import rules
 
-# How often a step gathers the features of both sides, counted in compiled programs: once for the candidates, and one
-# side at a time for the backward pass and the metrics.
-FEATURE_GATHERS = 3.5
-
 
 @dataclasses.dataclass(frozen=True)
 class Transfer:
@@ -46,48 +42,24 @@ class Features:
     Attributes:
       batch_size: global. num_bytes: of an example's features, both sides.
       bank_rows: rows that a step reads, drawn and own; 0 without a bank.
-      drawn_of: size of the table of all rows that finds repeats in a shared draw; 0 without one.
       has_in_batch, has_queue: among the sources of negatives.
     """
 
     batch_size: int
     num_bytes: float
     bank_rows: int
-    drawn_of: int
     has_in_batch: bool
     has_queue: bool
 
 
-def _axes(leaf) -> list[str]:
-    """Mesh axes that an array is split over."""
-    return [axis for part in leaf.sharding.spec if part for axis in ((part,) if isinstance(part, str) else part)]
-
-
-def _is_table(path) -> bool:
-    """Whether rows of the array are looked up: not the table is sent, but what was found in it."""
-    return "embedding" in str(path[-1])
-
-
-def gathered_bytes(weights: Any) -> float:
-    """Bytes on one device of the weights that are split over fsdp, gathered where they are used."""
+def weight_bytes(weights: Any, *, only_split: bool = False) -> float:
+    """Bytes on one device of weights that are whole over the fsdp axis; `only_split`: of those that it splits."""
     total = 0.0
-    for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
-        axes = _axes(leaf)
-        if rules.FSDP in axes and not _is_table(path):
-            parts = math.prod(leaf.sharding.mesh.shape[axis] for axis in axes if axis != rules.FSDP)
+    for leaf in jax.tree.leaves(weights):
+        axes = [axis for part in leaf.sharding.spec if part for axis in ((part,) if isinstance(part, str) else part)]
+        parts = math.prod(leaf.sharding.mesh.shape[axis] for axis in axes if axis != rules.FSDP)
+        if rules.FSDP in axes or not only_split:
             total += math.prod(leaf.shape) * leaf.dtype.itemsize / parts
-    return total
-
-
-def gradient_bytes(params: Any) -> float:
-    """Bytes on one device of the gradients that devices add up: whole over fsdp, but for looked-up tables."""
-    total = 0.0
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        axes, mesh = _axes(leaf), leaf.sharding.mesh.shape
-        if rules.FSDP in axes and _is_table(path) and mesh[rules.DATA] == 1:
-            continue
-        parts = math.prod(mesh[axis] for axis in axes if axis != rules.FSDP or _is_table(path))
-        total += math.prod(leaf.shape) * leaf.dtype.itemsize / parts
     return total
 
 
@@ -120,12 +92,10 @@ def transfers(
         if num_bytes and group > 1:
             found.append(Transfer(what, kind, num_bytes, times, group))
 
-    add("gradients", "all-reduce", gradient_bytes(params), 1, shards)
-    add("student weights (fsdp)", "all-gather", gathered_bytes(params) * (1 + again), 1, fsdp)
-    add("teacher weights (fsdp)", "all-gather", gathered_bytes(teacher or {}), 1, fsdp)
-    # What was found in the embedding table: forward and backward, and once more for each second encoding.
-    found_rows = (2 + again) * of.hidden(student_sizes) + (of.hidden(teacher_sizes) if teacher_sizes else 0.0)
-    add("embedded tokens (fsdp)", "all-to-all", found_rows, num_microbatches, fsdp)
+    add("gradients", "all-reduce", weight_bytes(params), 1, shards)
+    # Gathered for the forward pass and kept, or gathered again where a microbatch is encoded again.
+    add("student weights (fsdp)", "all-gather", weight_bytes(params, only_split=True) * (1 + again), 1, fsdp)
+    add("teacher weights (fsdp)", "all-gather", weight_bytes(teacher or {}, only_split=True), 1, fsdp)
     # A layer sums its two outputs over `model`; backward the inputs of mlp_in and of queries, keys and values.
     student_sums = student_sizes.num_layers * (2 + 4 + 2 * again)
     student_sums += (1 + again) * (student_sizes.vocab_size % model == 0)
@@ -135,11 +105,8 @@ def transfers(
         add("teacher layers (model)", "all-reduce", teacher_sums * of.hidden(teacher_sizes), num_microbatches, model)
     if features is not None:
         size = features.batch_size * features.num_bytes
-        add("features", "all-gather", FEATURE_GATHERS * size, 1, shards)
-        add("gradients of features", "all-reduce", size * features.has_in_batch, 1, shards)
-        add("bank rows read", "all-reduce", features.bank_rows * features.num_bytes, 1, devices)
-        add("bank rows written", "all-gather", features.bank_rows * features.num_bytes, 1, devices)
-        add("table of drawn rows", "all-reduce", 4 * features.drawn_of, 1, devices)
-        add("anchors for the queue", "all-gather", 2 * size * features.has_queue, 1, shards)
-        add("gradients from the queue", "all-reduce", size * features.has_queue, 1, devices)
+        add("features", "all-gather", size, 1, shards)
+        add("usable pairs of the batch", "all-to-all", features.has_in_batch * features.batch_size**2, 1, shards)
+        add("bank rows", "all-reduce", features.bank_rows * features.num_bytes, 1, devices)
+        add("gradients from the queue", "all-reduce", features.has_queue * size, 1, devices)
     return found

@@ -3,6 +3,9 @@
 from codir_jax.evaluate import cost
 from codir_jax.models.transformer import TransformerConfig
 
+# Additions and multiplications a weight: two moments, decay, clipping and the update, as XLA counts them.
+OPTIMIZER_FLOPS = 20
+
 
 def student_passes(remat: str, num_microbatches: int) -> float:
     """How many forward passes the student's forward and backward pass cost.

@@ -82,10 +82,12 @@ def test_tables_of_many_examples_are_those_of_few_stretched(source, monkeypatch)
 
 
 def test_optimizer_holds_two_moments_and_fsdp_divides_all_three():
-    whole, split = (memory.held(p.state, p.frozen) for p in (plan(), plan(mesh=(1, 8, 1))))
+    whole, split = (
+        memory.held(p.state, p.frozen) for p in (plan(method="distill"), plan(method="distill", mesh=(1, 8, 1)))
+    )
     assert whole["optimizer"] == pytest.approx(2 * whole["parameters"], rel=1e-4)
     for kind in ("parameters", "optimizer", "teacher"):
-        assert split[kind] < whole[kind] / 6
+        assert whole[kind] / 8 < split[kind] < whole[kind] / 7  # vectors stay whole
 
 
 def test_microbatches_and_remat_save_memory_and_cost_operations():
@@ -96,7 +98,7 @@ def test_microbatches_and_remat_save_memory_and_cost_operations():
     plain = numbers()
     for change, factor in ((("train.num_microbatches", 4), 4 / 3), (("student.remat", "block"), 4 / 3)):
         bytes_then, flops_then = numbers(**dict([change]))
-        assert bytes_then < plain[0] / 2
+        assert bytes_then < 0.7 * plain[0]
         assert flops_then == pytest.approx(plain[1] * factor)
     assert numbers(**{"student.remat": "block"})[0] < numbers(**{"student.remat": "dots"})[0] < plain[0]
 
