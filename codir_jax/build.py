@@ -19,7 +19,7 @@ from codir_jax.data import dataset, demo, glue, pipeline, teacher_cache, text_cl
 from codir_jax.data.batch import Dataset, DatasetInfo
 from codir_jax.models.heads import abstract_params, build_model
 from codir_jax.models.layer_selection import init_from_teacher, select_layers
-from codir_jax.models.transformer import TransformerConfig
+from codir_jax.models.transformer import REMAT, TransformerConfig
 from codir_jax.objectives.contract import Objective, Setting
 from codir_jax.sharding import mesh, rules
 from codir_jax.train import loop, optimizer
@@ -60,6 +60,9 @@ def default_config(objective: ConfigDict) -> ConfigDict:
                 "initializer_range": 0.02,  # standard deviation of random weights
                 "dropout": -1.0,  # all dropout rates; -1: as in the checkpoint
                 "dtype": "float32",  # of its computation; parameters are always float32
+                # What is kept for the backward pass: "none" recomputes nothing, "block" keeps one state a layer (a
+                # third more time, a fraction of the memory), "dots" also the products with weights.
+                "remat": "none",
             },
             "objective": objective,
             "optimizer": optimizer.default_config(),
@@ -90,6 +93,8 @@ def check(config: ConfigDict) -> None:
     for side in ("teacher", "student"):
         if config[side].dtype not in ("float32", "bfloat16"):
             raise ValueError(f"{side}.dtype={config[side].dtype!r}; known: float32, bfloat16")
+    if config.student.remat not in REMAT:
+        raise ValueError(f"student.remat={config.student.remat!r}; known: {', '.join(REMAT)}")
     for field, known in (("cache", ("auto", "on", "off")), ("cache_dtype", tuple(teacher_cache.DTYPES))):
         if config.teacher[field] not in known:
             raise ValueError(f"teacher.{field}={config.teacher[field]!r}; known: {', '.join(known)}")
@@ -112,6 +117,8 @@ def check(config: ConfigDict) -> None:
     duration_steps(config.optimizer, "warmup", steps_per_epoch=1, num_steps=1)
     if config.train.log_every_steps < 1:
         raise ValueError(f"train.log_every_steps must be >= 1, got {config.train.log_every_steps}")
+    if config.train.num_microbatches < 1:
+        raise ValueError(f"train.num_microbatches must be >= 1, got {config.train.num_microbatches}")
     for unit in DURATION_UNITS:
         if config.train.get(f"total_{unit}", -1) == 0:
             raise ValueError(f"train.total_{unit} is 0; give at least one step")
@@ -205,7 +212,9 @@ class Model:
         return jax.device_put(self.params, rules.shardings(abstract_params(self.module), on_mesh, table))
 
 
-def make_setting(data: Dataset, student: Model, teacher: Model | None, num_steps: int) -> Setting:
+def make_setting(
+    data: Dataset, student: Model, teacher: Model | None, num_steps: int, num_microbatches: int = 1
+) -> Setting:
     """What a method is made for."""
     train = data.splits["train"]
     return Setting(
@@ -216,6 +225,7 @@ def make_setting(data: Dataset, student: Model, teacher: Model | None, num_steps
         is_labelled=train.is_labelled,
         text_ids=train.text_ids,
         num_steps=num_steps,
+        num_microbatches=num_microbatches,
     )
 
 
@@ -277,7 +287,10 @@ def make_student(config: ConfigDict, info: DatasetInfo, teacher: Model | None, t
     if options.dropout >= 0:
         sizes = dataclasses.replace(sizes, hidden_dropout=options.dropout, attention_dropout=options.dropout)
     return Model(
-        build_model(sizes, "classification", info.num_classes, jnp.dtype(options.dtype)), params, sizes, source
+        build_model(sizes, "classification", info.num_classes, jnp.dtype(options.dtype), options.remat),
+        params,
+        sizes,
+        source,
     )
 
 

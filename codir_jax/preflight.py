@@ -71,13 +71,13 @@ def check_length(config: ConfigDict, student: build.Model) -> None:
 
 def check_batch_sizes(config: ConfigDict, shards: int) -> None:
     """Refuses batches that the devices do not divide, with sizes that they do."""
-    for field in ("batch_size", "eval_batch_size"):
-        size = config.data[field]
-        if size % shards:
-            lower = max(size // shards, 1) * shards
-            raise ValueError(
-                f"data.{field} {size} is not divisible by {shards} devices; use {lower} or {lower + shards}"
-            )
+    parts = {"batch_size": config.train.num_microbatches, "eval_batch_size": 1}
+    for field, num in parts.items():
+        size, whole = config.data[field], num * shards
+        why = f"{num} microbatches on {shards} devices" if num > 1 else f"{shards} devices"
+        if size % whole:
+            lower = max(size // whole, 1) * whole
+            raise ValueError(f"data.{field} {size} is not divisible by {why}; use {lower} or {lower + whole}")
 
 
 def check_fingerprints(ours: dict, saved: dict) -> None:

@@ -85,7 +85,8 @@ class _Stage:
         self.checkpoint_every = max(config_lib.duration_steps(config.train, "checkpoint_every", **whole), 1)
         self.schedule = optimizer.make_schedule(config.optimizer, self.num_steps, warmup_steps)
         self.tx = optimizer.make_optimizer(config.optimizer, self.schedule)
-        self.setting = build.make_setting(self.data, self.student, self.teacher, self.num_steps)
+        microbatches = config.train.num_microbatches
+        self.setting = build.make_setting(self.data, self.student, self.teacher, self.num_steps, microbatches)
         self.objective = build.make_objective(config.objective, self.setting)
         self.forward = runner.make_forward(self.student.module)
         self.frozen_teacher: Teacher | None = None  # on the devices; only methods that distil have one
@@ -144,7 +145,13 @@ class _Stage:
             facts.update(seconds=clock.seconds(), pending=buffer.pending(), last=last)
             checkpointer.save(current, facts, wait=wait)
 
-        step_fn = make_train_step(self.objective, self.tx, prng_impl=self.config.train.prng_impl, shardings=shardings)
+        step_fn = make_train_step(
+            self.objective,
+            self.tx,
+            prng_impl=self.config.train.prng_impl,
+            shardings=shardings,
+            layout=(self.mesh, self.rules),
+        )
         batches = loop.TimedInput(self.feed.train(start_step, self.num_steps, extra))
         try:
             state = loop.run(

@@ -18,7 +18,10 @@ ARROWS = {
     "negatives": (["negatives"], {"flax", "orbax", "transformers", "ml_collections"}),
     "models": (["models", "sharding.rules"], {"optax", "orbax", "transformers"}),
     "data": (["data"], {"flax", "optax", "orbax", "jax"}),
-    "objectives": (["objectives", "models", "losses", "negatives", "data.batch"], {"flax", "orbax", "transformers"}),
+    "objectives": (
+        ["objectives", "models", "losses", "negatives", "data.batch", "sharding.rules"],
+        {"flax", "orbax", "transformers"},
+    ),
     "sharding": (["sharding"], {"optax", "orbax", "transformers"}),
     "train": (["train", "objectives.contract", "data.batch", "sharding"], {"flax", "transformers"}),
     "evaluate": (["evaluate", "objectives.contract", "data.batch", "sharding"], {"flax", "orbax"}),

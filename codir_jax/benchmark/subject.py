@@ -110,6 +110,7 @@ class Subject:
             self._tx,
             prng_impl=self.config.train.prng_impl,
             shardings=(*shardings_of(abstract), self.feed.sharding),
+            layout=(self.mesh, self.rules),
         )
         return step, *abstract
 
@@ -198,7 +199,8 @@ def make(
     preflight.check_batch_sizes(config, rules.num_batch_shards(mesh, table))
     train = data.splits["train"]
     length = epochs * pipeline.num_batches_per_epoch(len(train), config.data.batch_size) if epochs else num_steps
-    setting = build.make_setting(data, student, teacher, max(length, 1))
+    microbatches = config.train.num_microbatches
+    setting = build.make_setting(data, student, teacher, max(length, 1), microbatches)
     if bank_rows:
         setting = _with_bank_rows(setting, bank_rows)
     objective = build.make_objective(config.objective, setting)

@@ -16,6 +16,7 @@ from flax import linen as nn
 from codir_jax.models.outputs import ModelOutput
 from codir_jax.models.transformer import (
     ACTIVATIONS,
+    REMAT,
     Encoder,
     TransformerConfig,
     dense,
@@ -36,10 +37,11 @@ class SequenceClassifier(nn.Module):
     config: TransformerConfig
     num_labels: int
     dtype: jnp.dtype = jnp.float32
+    remat: str = "none"
 
     def setup(self) -> None:
         c = self.config
-        self.encoder = Encoder(c, self.dtype)
+        self.encoder = Encoder(c, self.dtype, self.remat)
         # The head is a few rows: float32 costs nothing there and keeps logits exact under bfloat16.
         self.pooler = dense(c, c.hidden_size, ("embed", "pooled"), None, jnp.float32)
         self.classifier = dense(c, self.num_labels, ("pooled", "classes"), None, jnp.float32)
@@ -69,10 +71,11 @@ class MaskedLM(nn.Module):
 
     config: TransformerConfig
     dtype: jnp.dtype = jnp.float32
+    remat: str = "none"
 
     def setup(self) -> None:
         c = self.config
-        self.encoder = Encoder(c, self.dtype)
+        self.encoder = Encoder(c, self.dtype, self.remat)
         self.transform = dense(c, c.hidden_size, ("embed", "pooled"), None, self.dtype)
         self.transform_norm = layer_norm(c, "pooled", None)
         bias_init = nn.with_logical_partitioning(nn.initializers.zeros_init(), ("vocab",))
@@ -109,15 +112,24 @@ class MaskedLM(nn.Module):
 
 
 def build_model(
-    config: TransformerConfig, head: str = "classification", num_labels: int = 2, dtype: Any = jnp.float32
+    config: TransformerConfig,
+    head: str = "classification",
+    num_labels: int = 2,
+    dtype: Any = jnp.float32,
+    remat: str = "none",
 ) -> SequenceClassifier | MaskedLM:
-    """The module for `head`: "classification" (regression: num_labels 1) or "masked_lm" (num_labels unused)."""
+    """The module for `head`: "classification" (regression: num_labels 1) or "masked_lm" (num_labels unused).
+
+    `remat`, of `transformer.REMAT`, is what the forward pass keeps for the backward pass.
+    """
+    if remat not in REMAT:
+        raise ValueError(f"unknown remat {remat!r}; known: {', '.join(REMAT)}")
     if head == "classification":
         if num_labels < 1:
             raise ValueError(f"num_labels must be at least 1, got {num_labels}")
-        return SequenceClassifier(config, num_labels, jnp.dtype(dtype))
+        return SequenceClassifier(config, num_labels, jnp.dtype(dtype), remat)
     if head == "masked_lm":
-        return MaskedLM(config, jnp.dtype(dtype))
+        return MaskedLM(config, jnp.dtype(dtype), remat)
     raise ValueError(f"unknown head {head!r}; known: {', '.join(HEADS)}")
 
 

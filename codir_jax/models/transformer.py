@@ -30,6 +30,15 @@ ACTIVATIONS = {
 }
 
 
+# What the forward pass keeps for the backward pass: "none" recomputes nothing, "block" keeps the input of each layer
+# only, "dots" also the results of its products with weights.
+REMAT = {
+    "none": None,
+    "block": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
     """Sizes and constants of one encoder. Defaults that a checkpoint may change are read by bert.py and roberta.py."""
@@ -85,11 +94,12 @@ def _weights(config: TransformerConfig, *axes: str):
 
 def dense(config: TransformerConfig, features: int, axes: tuple[str, str], name: str | None, dtype) -> nn.Dense:
     """A Dense layer, kernel float32 [in, out] with logical `axes`, computing in `dtype`."""
+    bias_axis = "norm" if axes[1] == "embed" else axes[1]
     return nn.Dense(
         features,
         dtype=dtype,
         kernel_init=_weights(config, *axes),
-        bias_init=nn.with_logical_partitioning(nn.initializers.zeros_init(), axes[1:]),
+        bias_init=nn.with_logical_partitioning(nn.initializers.zeros_init(), (bias_axis,)),
         name=name,
     )
 
@@ -172,7 +182,7 @@ class Embeddings(nn.Module):
         self.word = embed(c, c.vocab_size, "vocab", None, self.dtype)
         self.position = embed(c, c.max_positions, "position", None, self.dtype)
         self.token_type = embed(c, c.type_vocab_size, "token_type", None, self.dtype)
-        self.norm = layer_norm(c, "embed", None)
+        self.norm = layer_norm(c, "norm", None)
 
     def __call__(self, input_ids: jax.Array, token_type_ids: jax.Array, seed: jax.Array | None) -> jax.Array:
         length = input_ids.shape[1]
@@ -236,11 +246,11 @@ class Layer(nn.Module):
         site = 1 + 3 * self.index  # 0 is the embeddings'
         y = SelfAttention(c, site, self.dtype, name="attention")(x, attention_mask, seed)
         y = dropout(y, c.hidden_dropout, seed, site + 1)
-        x = layer_norm(c, "embed", "attention_norm")(x + y).astype(self.dtype)
+        x = layer_norm(c, "norm", "attention_norm")(x + y).astype(self.dtype)
         y = dense(c, c.intermediate_size, ("embed", "mlp"), "mlp_in", self.dtype)(x)
         y = dense(c, c.hidden_size, ("mlp", "embed"), "mlp_out", self.dtype)(ACTIVATIONS[c.hidden_act](y))
         y = dropout(y, c.hidden_dropout, seed, site + 2)
-        return layer_norm(c, "embed", "mlp_norm")(x + y).astype(self.dtype)
+        return layer_norm(c, "norm", "mlp_norm")(x + y).astype(self.dtype)
 
 
 class Encoder(nn.Module):
@@ -249,14 +259,17 @@ class Encoder(nn.Module):
     Attributes:
         config: sizes.
         dtype: of the computation (float32 or bfloat16); weights are float32, as are LayerNorm and softmax.
+        remat: of REMAT, what is kept for the backward pass.
     """
 
     config: TransformerConfig
     dtype: jnp.dtype = jnp.float32
+    remat: str = "none"
 
     def setup(self) -> None:
         self.embeddings = Embeddings(self.config, self.dtype)
-        self.layers = [Layer(self.config, i, self.dtype, name=f"layer_{i}") for i in range(self.config.num_layers)]
+        layer = Layer if self.remat == "none" else nn.remat(Layer, policy=REMAT[self.remat])
+        self.layers = [layer(self.config, i, self.dtype, name=f"layer_{i}") for i in range(self.config.num_layers)]
 
     def __call__(
         self,

@@ -9,31 +9,40 @@ import math
 import jax
 import jax.numpy as jnp
 
+# Banks have a multiple of this many rows, whatever the mesh, so that devices share them evenly and a checkpoint of one
+# mesh is read on another.
+ROW_MULTIPLE = 1024
 
-def init_bank(rng: jax.Array, num_rows: int, dim: int) -> jax.Array:
+
+def padded_rows(num_rows: int) -> int:
+    """The next multiple of ROW_MULTIPLE."""
+    return -(-num_rows // ROW_MULTIPLE) * ROW_MULTIPLE
+
+
+def init_bank(rng: jax.Array, num_rows: int, *shape: int) -> jax.Array:
     """Random rows, uniform(-r, r) with r = sqrt(3 / dim): mean square length 1, not normalised (as released).
 
     Args:
         rng: PRNG key.
-        num_rows: number of training examples.
-        dim: projection size.
+        num_rows: number of training examples, or more.
+        shape: of a row, the projection size last.
 
     Returns:
-        float32 [num_rows, dim].
+        float32 [num_rows, *shape].
     """
-    bound = math.sqrt(3.0 / dim)
-    return jax.random.uniform(rng, (num_rows, dim), jnp.float32, -bound, bound)
+    bound = math.sqrt(3.0 / shape[-1])
+    return jax.random.uniform(rng, (num_rows, *shape), jnp.float32, -bound, bound)
 
 
 def lookup(bank: jax.Array, ids: jax.Array) -> jax.Array:
     """Rows of the bank, constants of the loss (no gradient).
 
     Args:
-        bank: float32 [num_rows, D].
-        ids: int32 [...]; the padding id num_rows, and any other outside the bank, reads zeros.
+        bank: float32 [num_rows, ...].
+        ids: int32 of any shape; an id outside the bank reads zeros.
 
     Returns:
-        float32 [..., D].
+        float32 [*ids.shape, ...].
     """
     ids = jnp.where(ids < 0, bank.shape[0], ids)  # a negative index would wrap around to the last rows
     return jax.lax.stop_gradient(jnp.take(bank, ids, axis=0, mode="fill", fill_value=0.0))
@@ -66,15 +75,15 @@ def update(
     in. All other rows stay bit-equal.
 
     Args:
-        bank: float32 [num_rows, D].
-        ids: int32 [B]; the padding id num_rows (and any other outside the bank) is dropped.
-        values: float [B, D], unit rows.
+        bank: float32 [num_rows, ..., D].
+        ids: int32 [B]; an id outside the bank is dropped.
+        values: float [B, ..., D], unit along the last axis.
         momentum: in [0, 1]; 0.5 in the released code.
-        rows: float32 [B, D], the rows `ids` if they have been looked up. Where all reading of a step is one look-up
-            whose result goes into the new rows, XLA writes them in place; else it copies the whole bank, twice.
+        rows: float32 [B, ..., D], the rows `ids` if they have been looked up. Where all reading of a step is one
+            look-up whose result goes into the new rows, XLA writes them in place; else it copies the bank, twice.
 
     Returns:
-        float32 [num_rows, D].
+        float32 [num_rows, ..., D].
     """
     rows = lookup(bank, ids) if rows is None else rows
     values = jax.lax.stop_gradient(jnp.asarray(values, jnp.float32))

@@ -42,6 +42,7 @@ class Setting:
       labels: float32 or int32 [num_train], the unshuffled train set (labelled rows first, then unlabelled).
       is_labelled: bool [num_train]. text_ids: int32 [num_train], equal for equal texts.
       num_steps: length of the run, for schedules of the loss weights.
+      num_microbatches: parts in which the models run over a batch.
     """
 
     student: Any
@@ -51,6 +52,7 @@ class Setting:
     is_labelled: np.ndarray
     text_ids: np.ndarray
     num_steps: int
+    num_microbatches: int = 1
 
 
 def apply_model(model, params, batch, rng: jax.Array | None = None):

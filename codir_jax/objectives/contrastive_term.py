@@ -1,11 +1,15 @@
 """The contrastive term of CoDIR: projections, candidates of all sources, both anchors, new state."""
 
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from codir_jax.losses import contrastive, nce
 from codir_jax.negatives import in_batch, memory_bank, sampling
 from codir_jax.objectives.contract import masked_sum
+from codir_jax.sharding.rules import constrain, gather_batch, with_axes
 
 SIDES = ("student", "teacher")
 
@@ -60,16 +64,24 @@ def init_projection(rng: jax.Array, config, num_matches: int, width: int):
 
 
 def init_state(rng: jax.Array, config, num_train: int, groups: int):
-    """Banks [groups, num_train, dim] of both sides, queue and normalisers, as far as the config uses them."""
+    """Banks [rows, groups, dim] of both sides, queue and normalisers, as far as the config uses them.
+
+    Those with rows are boxed with their logical axes. A bank has `memory_bank.padded_rows` of the train set.
+    """
     state = {}
     if "bank" in config.negatives.source:
-        rngs = jax.random.split(rng, (2, groups))
-        make_bank = jax.vmap(lambda r: memory_bank.init_bank(r, num_train, config.projection_dim))
-        state["bank"] = {side: make_bank(rngs[i]) for i, side in enumerate(SIDES)}
-        state["bank_visited"] = jnp.zeros((num_train,), bool)
+        num_rows = memory_bank.padded_rows(num_train)
+        rows = {
+            side: memory_bank.init_bank(side_rng, num_rows, groups, config.projection_dim)
+            for side, side_rng in zip(SIDES, jax.random.split(rng), strict=True)
+        }
+        state["bank"] = {side: with_axes(bank, "bank_rows", None, None) for side, bank in rows.items()}
+        state["bank_visited"] = with_axes(jnp.zeros((num_rows,), bool), "bank_rows")
     if "queue" in config.negatives.source:
         # One row holds student and teacher features of an example, all groups side by side.
-        state["queue"] = memory_bank.init_queue(config.negatives.queue_size, 2 * groups * config.projection_dim)
+        queue = memory_bank.init_queue(config.negatives.queue_size, 2 * groups * config.projection_dim)
+        axes = {"rows": ("queue_rows", None), "head": ()}
+        state["queue"] = {name: with_axes(x, *axes.get(name, ("queue_rows",))) for name, x in queue.items()}
     if config.contrastive_loss == "nce":
         state["log_normaliser"] = {side: jnp.full((groups,), -jnp.inf) for side in SIDES}
     return state
@@ -91,18 +103,20 @@ def contrastive_term(config, features, state, frozen, batch, bank_ids=None, pool
     Returns:
       (loss float32 [batch], new state, metrics).
     """
-    drawn, own = _read_bank(state["bank"], bank_ids, batch["example_ids"]) if "bank" in state else (None, None)
-    cosines, masks = _candidates(config, features, state, frozen, batch, bank_ids, drawn, pool)
-    live = jnp.einsum("bgd,bgd->bg", features["student"], features["teacher"])
-    positives = dict.fromkeys(SIDES, live) if config.positive == "live" else _stale_positives(features, own)
+    whole = _gather(features, frozen, batch)
+    drawn, own = _read_bank(state["bank"], bank_ids, whole.bank_ids) if "bank" in state else (None, None)
+    live = jnp.einsum("bgd,bgd->bg", whole.features["student"], whole.features["teacher"])
+    positives = dict.fromkeys(SIDES, live) if config.positive == "live" else _stale_positives(whole.features, own)
+    sources = _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, pool)
     anchors = SIDES if config.anchors == "both" else (config.anchors,)
     new_state = dict(state)
     if config.contrastive_loss == "nce":
         # The bank is the only source, so both sides have one mask.
-        num_train, real, mask = state["bank"]["student"].shape[1], batch["example_mask"] > 0, masks["student"]
-        counted = jnp.concatenate([real[:, None], mask], axis=1)
+        num_train, mask = frozen["text_ids"].shape[0], sources["student"][0][1]
+        counted = jnp.concatenate([batch["example_mask"][:, None] > 0, mask], axis=1)
         scores = {
-            s: jnp.concatenate([positives[s][..., None], cosines[s]], 2) / config.contrastive_temperature for s in SIDES
+            s: jnp.concatenate([positives[s][..., None], sources[s][0][0]], 2) / config.contrastive_temperature
+            for s in SIDES
         }
         new_state["log_normaliser"] = _normalisers(config, scores, counted, state["log_normaliser"], num_train)
         num_negatives = config.negatives.num_negatives
@@ -111,59 +125,99 @@ def contrastive_term(config, features, state, frozen, batch, bank_ids=None, pool
         )
         per_side = {s: per_group(scores[s], new_state["log_normaliser"][s]).mean(1) for s in anchors}
     else:
-        per_group = jax.vmap(contrastive.info_nce, in_axes=(1, 1, None, None), out_axes=1)
-        temperature = config.contrastive_temperature
-        per_side = {s: per_group(positives[s], cosines[s], masks[s], temperature).mean(1) for s in anchors}
+        loss = functools.partial(contrastive.info_nce, temperature=config.contrastive_temperature)
+        per_side = {s: _per_group(loss, positives[s], sources[s]).mean(1) for s in anchors}
     losses = sum(per_side[side] for side in anchors) / len(anchors)
 
-    _store(config, features, new_state, frozen, batch, own)
-    return losses, new_state, _metrics(losses, live, cosines["student"], masks["student"], features, batch)
+    _store(config, whole, new_state, own)
+    first = _per_group(contrastive.ranks_first, live, sources["student"]).mean(1)
+    return losses, new_state, _metrics(losses, first, sources["student"], features, whole, batch)
 
 
-def _candidates(config, features, state, frozen, batch, bank_ids, drawn, pool):
-    """Every negative of every anchor: {side: cosines [batch, groups, K]}, {side: usable bool [batch, K]}.
+def _per_group(function, positive, sources):
+    """`function(positive [batch], sources)` of each group, float32 [batch, groups]."""
+    cosines, masks = [c for c, _ in sources], [m for _, m in sources]
+    return jax.vmap(lambda p, c: function(p, list(zip(c, masks, strict=True))), in_axes=1, out_axes=1)(
+        positive, cosines
+    )
+
+
+class _WholeBatch(NamedTuple):
+    """What every device needs of the global batch.
+
+    Attributes:
+      features: {side: float32 [batch, groups, dim]}.
+      bank_ids: int32 [batch], rows of the bank; of a padded row one outside it.
+      classes, text_ids: int32 [batch]. is_real: bool [batch].
+    """
+
+    features: dict[str, jax.Array]
+    bank_ids: jax.Array
+    classes: jax.Array
+    text_ids: jax.Array
+    is_real: jax.Array
+
+
+def _gather(features, frozen, batch) -> _WholeBatch:
+    """The batch's features and ids on every device: one all-gather of each."""
+    is_real = (batch["example_mask"] > 0).astype(jnp.int32)
+    ids, text_ids, is_real = constrain(jnp.stack([batch["example_ids"], batch["text_ids"], is_real], axis=1)).T
+    outside = jnp.iinfo(jnp.int32).max
+    return _WholeBatch(
+        features={side: gather_batch(features[side]) for side in SIDES},
+        # Constrained each for itself, lest XLA splits it again only to gather it again.
+        bank_ids=constrain(jnp.where(is_real > 0, ids, outside)),
+        classes=constrain(frozen["classes"][ids]),
+        text_ids=constrain(text_ids),
+        is_real=constrain(is_real > 0),
+    )
+
+
+def _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, pool):
+    """The negatives of both anchors, source by source: {side: [(cosines [batch, groups, K], usable bool [batch, K])]}.
 
     The student anchor meets teacher rows, the teacher anchor student rows; a teacher cache has rows for the student
-    anchor only. In-batch negatives span the global batch: under jit the product of two sharded features makes XLA
-    gather one of them from all devices.
+    anchor only. In-batch negatives span the global batch: each device has its anchors and everybody's keys. A queue
+    stays where it is: each device has everybody's anchors and its rows.
     """
     options = config.negatives
     false_negatives = {"mask_same_label": options.mask_same_label, "mask_same_text": options.mask_same_text}
     own_ids, text_ids = batch["example_ids"], batch["text_ids"]
     anchor_classes = frozen["classes"][own_ids]
-    found = []  # ({side: its rows}, [K, groups, dim] for all anchors or [batch, K, groups, dim]; usable)
+    is_real = (batch["example_mask"] > 0)[:, None]
+    found = {side: [] for side in SIDES}
+
+    def add(anchors, rows, usable):
+        for side, other in (SIDES, SIDES[::-1]):
+            if other in rows:  # a teacher cache has no rows for the teacher's anchor
+                found[side].append((_cosines(anchors[side], rows[other]), usable))
+
     if "in_batch" in options.source:
-        is_real, is_labelled = batch["example_mask"], anchor_classes >= 0
-        usable = in_batch.false_negative_mask(anchor_classes, text_ids, is_real, is_labelled, **false_negatives)
-        found.append((features, usable))
+        keys = whole.classes, whole.text_ids, whole.is_real, whole.classes >= 0
+        add(features, whole.features, constrain(in_batch.false_negative_mask(*keys, **false_negatives), "batch"))
     if "bank" in options.source:
-        is_valid = bank_ids != own_ids[:, None]
+        is_valid = is_real & (bank_ids != own_ids[:, None])
         if options.mask_unvisited:
             is_valid &= state["bank_visited"][bank_ids]
-        found.append((drawn, _usable_rows(options, frozen, anchor_classes, text_ids, bank_ids, is_valid)))
+        add(features, drawn, _usable_rows(options, frozen, anchor_classes, text_ids, bank_ids, is_valid))
     if "queue" in options.source:
         queue = state["queue"]
         rows = queue["rows"].reshape(-1, 2, *features["student"].shape[1:])
         keys = queue["labels"], queue["text_ids"], queue["is_valid"]
-        usable = in_batch.usable_negatives(anchor_classes, text_ids, *keys, **false_negatives)
-        found.append(({side: rows[:, i] for i, side in enumerate(SIDES)}, usable))
+        usable = in_batch.usable_negatives(whole.classes, whole.text_ids, *keys, **false_negatives)
+        usable = constrain(usable & whole.is_real[:, None], None, "queue_rows")
+        add(whole.features, {side: rows[:, i] for i, side in enumerate(SIDES)}, usable)
     if pool is not None:
         ids, num_train = pool["ids"], frozen["text_ids"].shape[0]
         ids = jnp.where(ids < 0, num_train, ids)
         is_counted = (ids < num_train) & ~sampling.is_repeat(ids, num_train + 1)
         if "in_batch" in options.source:  # the live view of the same text is there already
-            is_counted &= ~jnp.zeros((num_train + 1,), bool).at[own_ids].set(True)[ids]
-        is_valid = is_counted & (ids != own_ids[:, None])
+            in_this_batch = jnp.zeros((num_train + 1,), bool).at[whole.bank_ids].set(True, mode="drop")
+            is_counted &= ~in_this_batch[ids]
+        is_valid = is_real & is_counted & (ids != own_ids[:, None])
         usable = _usable_rows(options, frozen, anchor_classes, text_ids, ids, is_valid)
-        found.append(({"teacher": pool["features"]}, usable))
-    is_real = (batch["example_mask"] > 0)[:, None]
-    cosines, masks = {}, {}
-    for side, other in (SIDES, SIDES[::-1]):
-        faced = [(_cosines(features[side], rows[other]), usable) for rows, usable in found if other in rows]
-        if faced:  # a teacher cache alone has no rows for the teacher's anchor
-            cosines[side] = _joined([c for c, _ in faced], 2)
-            masks[side] = _joined([u for _, u in faced], 1) & is_real
-    return cosines, masks
+        add(features, {"teacher": pool["features"]}, usable)
+    return found
 
 
 def _usable_rows(options, frozen, anchor_classes, text_ids, ids, is_valid):
@@ -186,18 +240,14 @@ def _cosines(anchors, rows):
     return jax.vmap(memory_bank.row_scores, in_axes=(1, 2), out_axes=1)(anchors, rows)
 
 
-def _joined(parts, axis):
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis)
-
-
 def _read_bank(bank, bank_ids, own_ids):
     """All that a step reads of the banks: ({side: rows `bank_ids`}, {side: rows of the batch's own ids}).
 
     One look-up a side, so that the update can be written in place (see `memory_bank.update`). Rows are float32
     [*ids.shape, groups, dim].
     """
-    ids = jnp.concatenate([bank_ids.reshape(-1), own_ids])
-    read = {s: jax.vmap(memory_bank.lookup, in_axes=(0, None), out_axes=1)(bank[s], ids) for s in SIDES}
+    ids = constrain(jnp.concatenate([bank_ids.reshape(-1), own_ids]))
+    read = {s: constrain(memory_bank.lookup(bank[s], ids)) for s in SIDES}
     drawn = {s: rows[: bank_ids.size].reshape(*bank_ids.shape, *rows.shape[1:]) for s, rows in read.items()}
     return drawn, {s: rows[bank_ids.size :] for s, rows in read.items()}
 
@@ -217,33 +267,35 @@ def _normalisers(config, scores, counted, previous, num_train):
     return {s: nce.next_log_normaliser(previous[s], estimate(scores[s]), momentum) for s in SIDES}
 
 
-def _store(config, features, new_state, frozen, batch, own) -> None:
+def _store(config, whole, new_state, own) -> None:
     """Writes the batch's features, as constants, into the bank and the queue of `new_state`."""
-    features, ids = jax.lax.stop_gradient(features), batch["example_ids"]
+    features, ids = jax.lax.stop_gradient(whole.features), whole.bank_ids
     if "bank" in new_state:
-        update = jax.vmap(memory_bank.update, in_axes=(0, None, 1, None, 1))
-        momentum = config.negatives.momentum
-        new_state["bank"] = {s: update(new_state["bank"][s], ids, features[s], momentum, own[s]) for s in SIDES}
+        bank, momentum = new_state["bank"], config.negatives.momentum
+        new_state["bank"] = {s: memory_bank.update(bank[s], ids, features[s], momentum, own[s]) for s in SIDES}
         new_state["bank_visited"] = new_state["bank_visited"].at[ids].set(True, mode="drop")
     if "queue" in new_state:
         rows = jnp.stack([features[s] for s in SIDES], axis=1).reshape(ids.shape[0], -1)
-        classes = frozen["classes"][ids]
-        new_state["queue"] = memory_bank.push(
-            new_state["queue"], rows, classes, batch["text_ids"], batch["example_mask"]
-        )
+        new_state["queue"] = memory_bank.push(new_state["queue"], rows, whole.classes, whole.text_ids, whole.is_real)
 
 
-def _metrics(losses, live, student_cosines, mask, features, batch):
-    """Loss, effective negatives, how often the own teacher view ranks first, alignment, uniformity."""
+def _metrics(losses, first, sources, features, whole, batch):
+    """Loss, effective negatives, how often the own teacher view ranks first, alignment, uniformity.
+
+    Args:
+      first: float32 [batch], share of groups in which it ranks first.
+      sources: negatives of the student's anchor.
+    """
     real = batch["example_mask"]
-    first = jax.vmap(contrastive.ranks_first, in_axes=(1, 1, None), out_axes=1)(live, student_cosines, mask)
-    uniformity = jax.vmap(contrastive.uniformity, in_axes=(1, None))(features["student"], real).mean()
+    num_negatives = sum(mask.sum(1) for _, mask in sources)
+    spread = jax.vmap(contrastive.uniformity, in_axes=(1, None, 1, None))
+    uniformity = spread(features["student"], real, whole.features["student"], whole.is_real).mean()
     align = jax.vmap(contrastive.alignment, in_axes=1, out_axes=1)(features["student"], features["teacher"])
     return jax.lax.stop_gradient(
         {
             "contrastive_loss": masked_sum(losses, real),
-            "num_negatives": masked_sum(mask.sum(1), real),
-            "retrieval_rate": masked_sum(first.mean(1), real * mask.any(1)),
+            "num_negatives": masked_sum(num_negatives, real),
+            "retrieval_rate": masked_sum(first, real * (num_negatives > 0)),
             "alignment": masked_sum(align.mean(1), real),
             "uniformity": (uniformity, jnp.ones(())),
         }

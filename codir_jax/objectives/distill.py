@@ -16,6 +16,7 @@ from codir_jax.losses import distillation
 from codir_jax.losses.task import task_loss
 from codir_jax.models.layer_selection import match_layers
 from codir_jax.objectives.contract import Metrics, Objective, Setting, apply_model, init_model, masked_sum, mean
+from codir_jax.objectives.microbatches import in_microbatches
 from codir_jax.objectives.schedules import check_schedule, scheduled
 
 HIDDEN_LOSSES = {"l2": distillation.normalized_l2, "cosine": distillation.cosine_distance}
@@ -98,12 +99,20 @@ def teacher_view(config: ConfigDict, setting: Setting, teacher_params, batch) ->
 
 
 def compute_views(config, setting: Setting, params, frozen, batch, rng) -> Views:
-    """Runs the student (with dropout where an rng is given) and takes the teacher's view."""
-    output = apply_model(setting.student, params["student"], batch, rng)
+    """Runs the student (with dropout where an rng is given) and takes the teacher's view, in microbatches."""
     layers = [student for student, _ in matches(config, setting)]
-    student_pooled = pool(output.hidden_states, layers, batch["attention_mask"], config.pooling)
-    teacher = teacher_view(config, setting, frozen.get("teacher"), batch)
-    return Views(output.logits, teacher["teacher_logits"], student_pooled, teacher["teacher_pooled"])
+
+    def encode(part, part_rng):
+        output = apply_model(setting.student, params["student"], part, part_rng)
+        return output.logits, pool(output.hidden_states, layers, part["attention_mask"], config.pooling)
+
+    def teach(part, _):
+        return teacher_view(config, setting, frozen.get("teacher"), part)
+
+    num = setting.num_microbatches
+    student_logits, student_pooled = in_microbatches(encode, num, batch, rng)
+    teacher = in_microbatches(teach, num, batch, None)
+    return Views(student_logits, teacher["teacher_logits"], student_pooled, teacher["teacher_pooled"])
 
 
 def soft_terms(config, setting: Setting, views: Views, batch, progress) -> tuple[jax.Array, Metrics]:

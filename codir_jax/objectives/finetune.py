@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 
 from codir_jax.losses.task import task_loss
 from codir_jax.objectives.contract import Objective, Setting, apply_model, init_model, masked_sum, mean
+from codir_jax.objectives.microbatches import in_microbatches
 
 
 def default_config() -> ConfigDict:
@@ -21,8 +22,12 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
 
     def loss(params, frozen, objective_state, batch, rng: jax.Array | None):
         del frozen
-        output = apply_model(setting.student, params["student"], batch, rng)
-        task = masked_sum(task_loss(output.logits, batch["labels"], setting.info.is_regression), batch["label_mask"])
+
+        def encode(part, part_rng):
+            return apply_model(setting.student, params["student"], part, part_rng).logits
+
+        logits = in_microbatches(encode, setting.num_microbatches, batch, rng)
+        task = masked_sum(task_loss(logits, batch["labels"], setting.info.is_regression), batch["label_mask"])
         return mean(task), (objective_state, {"task_loss": task})
 
     return Objective(init, loss)

@@ -1,82 +1,104 @@
 """THE table from logical axes to mesh axes, and the shardings that follow from it.
 
-Weights are created with logical axis names (``"embed"``, ``"mlp"``, ...); nothing outside this folder knows which
-mesh axis, if any, a logical axis is split over. The sharding of another model or another machine is another table.
+Weights, banks and activations carry logical axis names (``"embed"``, ``"bank_rows"``, ...); nothing outside this folder
+knows which mesh axes, if any, a logical axis is split over. The sharding of another model or another machine is
+another table.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 from flax import linen as nn
 from flax import traverse_util
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-Rules = Sequence[tuple[str, str | None]]
+Rules = Sequence[tuple[str, str]]
 
 # Mesh axes, outermost first.
-DATA = "data"
-MODEL = "model"
-MESH_AXES = (DATA, MODEL)
+DATA = "data"  # each has its part of the batch and, apart from fsdp and model, all of the weights
+FSDP = "fsdp"  # likewise its part of the batch, but a part of each weight only, gathered where it is used
+MODEL = "model"  # each has a part of the features of a layer
+MESH_AXES = (DATA, FSDP, MODEL)
 
-# Logical axes. `None` = every device holds the whole axis.
-RULES: tuple[tuple[str, str | None], ...] = (
-    ("batch", DATA),  # examples of a batch
-    ("vocab", MODEL),  # rows of the word embedding, outputs of the masked-LM decoder
-    ("heads", MODEL),  # query, key and value features: num_heads * head size
-    ("mlp", MODEL),  # inner features of the feed-forward block
-    ("embed", None),  # hidden features
-    ("pooled", None),  # outputs of a [hidden, hidden] head layer; apart from "embed" as names in one weight differ
-    ("position", None),  # rows of the position embedding
-    ("token_type", None),  # rows of the token-type embedding
-    ("classes", None),  # classifier outputs
-    ("bank_rows", None),  # rows of a memory bank
+# Logical axes -> mesh axes joined by +. "" = every device holds the whole axis.
+RULES: tuple[tuple[str, str], ...] = (
+    ("batch", "data+fsdp"),  # examples of a batch
+    ("vocab", "model"),  # rows of the word embedding, outputs of the masked-LM decoder
+    ("heads", "model"),  # query, key and value features: num_heads * head size
+    ("mlp", "model"),  # inner features of the feed-forward block
+    ("embed", "fsdp"),  # hidden features of a weight matrix
+    ("norm", ""),  # hidden features of a vector (layer norm, bias): too small to be worth a collective
+    ("pooled", ""),  # outputs of a [hidden, hidden] head layer; apart from "embed" as names in one weight differ
+    ("position", ""),  # rows of the position embedding
+    ("token_type", ""),  # rows of the token-type embedding
+    ("classes", ""),  # classifier outputs
+    ("bank_rows", "data+fsdp+model"),  # rows of a memory bank, one a train example
+    ("queue_rows", "data+fsdp+model"),  # rows of a queue of past features
 )
 
 
-def with_overrides(overrides: Mapping[str, str | None], rules: Rules = RULES) -> tuple[tuple[str, str | None], ...]:
-    """The table with some rows replaced; ``""`` or None as a value means "not split".
+def with_overrides(overrides: Mapping[str, str], rules: Rules = RULES) -> tuple[tuple[str, str], ...]:
+    """The table with some rows replaced; ``""`` as a value means "not split".
 
     Raises:
         ValueError: for a logical or a mesh axis that does not exist.
     """
     known = [name for name, _ in rules]
     table = dict(rules)
-    for name, axis in overrides.items():
+    for name, axes in overrides.items():
         if name not in table:
             raise ValueError(f"unknown logical axis {name!r} in the sharding rules; known: {', '.join(known)}")
-        if axis and axis not in MESH_AXES:
-            raise ValueError(f"rule {name} -> {axis!r}: no such mesh axis; known: {', '.join(MESH_AXES)} or ''")
-        table[name] = axis or None
+        for axis in filter(None, (axes or "").split("+")):
+            if axis not in MESH_AXES:
+                raise ValueError(
+                    f"rule {name} -> {axes!r}: no such mesh axis; known: {', '.join(MESH_AXES)}, joined by +, or ''"
+                )
+        table[name] = axes or ""
     return tuple(table.items())
 
 
 def partition_spec(
-    names: Sequence[str | None], shape: Sequence[int], mesh: Mesh, rules: Rules = RULES
+    names: Sequence[str | None], shape: Sequence[int], mesh: Mesh | AbstractMesh, rules: Rules = RULES
 ) -> PartitionSpec:
     """The mesh axes of one array of ``shape`` whose dimensions carry the logical ``names``.
 
-    A dimension that its mesh axis does not divide is left whole: a vocabulary of 50265 rows has no even split, and
-    jit accepts even splits only. A mesh axis is used once per array, by the first dimension that asks for it.
+    A dimension is split over the mesh axes of its rule from the first on, as long as they divide it evenly: a
+    vocabulary of 50265 rows has no even split, and jit accepts even splits only. A mesh axis is used once per array,
+    by the first dimension that asks for it. Axes of size 1 are left out.
     """
     if len(names) != len(shape):
         raise ValueError(f"{len(names)} logical axes {tuple(names)} for an array of shape {tuple(shape)}")
     table = dict(rules)
-    axes: list[str | None] = []
+    used: set[str] = set()
+    spec: list[str | tuple[str, ...] | None] = []
     for name, size in zip(names, shape, strict=True):
         if name is not None and name not in table:
             raise ValueError(
                 f"logical axis {name!r} has no row in the sharding rules; add it to codir_jax/sharding/rules.py"
             )
-        axis = table[name] if name is not None else None
-        splits = axis is not None and axis not in axes and size % mesh.shape[axis] == 0
-        axes.append(axis if splits else None)
-    while axes and axes[-1] is None:
-        axes.pop()  # P("data") and P("data", None) are one sharding with two spellings; keep one
-    return PartitionSpec(*axes)
+        taken: list[str] = []
+        for axis in filter(None, table.get(name, "").split("+")):
+            if axis in used or mesh.shape[axis] == 1:
+                continue
+            if size % (math.prod(mesh.shape[a] for a in taken) * mesh.shape[axis]):
+                break
+            taken.append(axis)
+        used.update(taken)
+        spec.append(None if not taken else taken[0] if len(taken) == 1 else tuple(taken))
+    while spec and spec[-1] is None:
+        spec.pop()  # P("data") and P("data", None) are one sharding with two spellings; keep one
+    return PartitionSpec(*spec)
+
+
+def with_axes(array: Any, *names: str | None) -> Any:
+    """The array in a box that carries its logical axis names, as the model's weights come from `init`."""
+    return nn.LogicallyPartitioned(array, names)
 
 
 def _is_boxed(leaf: Any) -> bool:
@@ -97,7 +119,7 @@ def logical_axes(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.names if _is_boxed(leaf) else None, tree, is_leaf=_is_boxed)
 
 
-def partition_specs(tree: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
+def partition_specs(tree: Any, mesh: Mesh | AbstractMesh, rules: Rules = RULES) -> Any:
     """An unboxed tree of PartitionSpecs for a tree of boxed (or plain: replicated) arrays or shapes."""
 
     def spec(leaf: Any) -> PartitionSpec:
@@ -108,7 +130,7 @@ def partition_specs(tree: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
     return jax.tree.map(spec, tree, is_leaf=_is_boxed)
 
 
-def shardings(tree: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
+def shardings(tree: Any, mesh: Mesh | AbstractMesh, rules: Rules = RULES) -> Any:
     """An unboxed tree of NamedShardings for a tree of boxed (or plain: replicated) arrays or shapes.
 
     Example:
@@ -119,25 +141,84 @@ def shardings(tree: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
     return jax.tree.map(lambda s: NamedSharding(mesh, s), specs, is_leaf=lambda s: isinstance(s, PartitionSpec))
 
 
-def batch_sharding(mesh: Mesh, rules: Rules = RULES) -> NamedSharding:
+def batch_axes(mesh: Mesh | AbstractMesh, rules: Rules = RULES) -> tuple[str, ...]:
+    """The mesh axes that a batch is split over, those of size 1 left out."""
+    return tuple(axis for axis in filter(None, dict(rules)["batch"].split("+")) if mesh.shape[axis] > 1)
+
+
+def batch_sharding(mesh: Mesh | AbstractMesh, rules: Rules = RULES) -> NamedSharding:
     """The sharding of a batch's arrays: the first axis split over the devices that share the batch."""
-    axis = dict(rules)["batch"]
-    return NamedSharding(mesh, PartitionSpec(axis) if axis else PartitionSpec())
+    axes = batch_axes(mesh, rules)
+    return NamedSharding(mesh, PartitionSpec(*([axes[0] if len(axes) == 1 else axes] if axes else [])))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def num_batch_shards(mesh: Mesh | AbstractMesh, rules: Rules = RULES) -> int:
+    """How many parts a batch is split into; the global batch size must be a multiple of it."""
+    return math.prod(mesh.shape[axis] for axis in batch_axes(mesh, rules))
+
+
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The sharding of what every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def describe(tree: Any, mesh: Mesh, rules: Rules = RULES) -> dict[str, str]:
+def gathered(tree: Any, places: Any) -> Any:
+    """The weights as they are computed with: whole over `fsdp`, split over `model` as before.
+
+    XLA sends each weight when it is used; in the backward pass its gradient is summed and split again. What lies
+    still, weights and optimizer state, stays split.
+
+    Args:
+        tree: of arrays, inside a jit.
+        places: tree of their NamedShardings.
+    """
+
+    def gather(leaf, place):
+        if FSDP not in jax.tree.leaves(tuple(place.spec)):
+            return leaf
+        axes = [tuple(a for a in jax.tree.leaves(axis) if a != FSDP) or None for axis in place.spec]
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(place.mesh, PartitionSpec(*axes)))
+
+    return jax.tree.map(gather, tree, places)
+
+
+_places: contextvars.ContextVar[tuple[Mesh, Rules] | None] = contextvars.ContextVar("places", default=None)
+
+
+@contextlib.contextmanager
+def on_mesh(mesh: Mesh, rules: Rules = RULES) -> Iterator[None]:
+    """While active, programs that are traced lay out what they `constrain` by this mesh and table."""
+    token = _places.set((mesh, rules))
+    try:
+        yield
+    finally:
+        _places.reset(token)
+
+
+def constrain(array: jax.Array, *names: str | None) -> jax.Array:
+    """The array, laid out by the logical names of its first dimensions; no names: whole on every device.
+
+    Without `on_mesh` nothing happens: XLA chooses.
+    """
+    places = _places.get()
+    if places is None:
+        return array
+    mesh, rules = places
+    names = (*names, *(None,) * (array.ndim - len(names)))
+    return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, partition_spec(names, array.shape, mesh, rules)))
+
+
+@jax.custom_vjp
+def gather_batch(array: jax.Array) -> jax.Array:
+    """The array of a whole batch on every device; its gradient goes back to the devices that have the rows."""
+    return constrain(array)
+
+
+gather_batch.defvjp(lambda array: (constrain(array), None), lambda _, gradient: (constrain(gradient, "batch"),))
+
+
+def describe(tree: Any, mesh: Mesh | AbstractMesh, rules: Rules = RULES) -> dict[str, str]:
     """Path -> "shape dtype spec" of every weight, for logs and for a look before a run."""
     flat_specs = traverse_util.flatten_dict(partition_specs(tree, mesh, rules), sep="/")
     flat = traverse_util.flatten_dict(unbox(tree), sep="/")
     return {path: f"{tuple(leaf.shape)} {leaf.dtype} {flat_specs[path]}" for path, leaf in flat.items()}
-
-
-def num_batch_shards(mesh: Mesh, rules: Rules = RULES) -> int:
-    """How many parts a batch is split into; the global batch size must be a multiple of it."""
-    axis = dict(rules)["batch"]
-    return math.prod(mesh.shape[a] for a in (axis,) if a)

@@ -26,6 +26,9 @@ def default_config() -> ConfigDict:
             "checkpoint_every_steps": -1,
             "checkpoint_every_epochs": 1.0,
             "checkpoint_every_percent": -1.0,
+            # Parts in which the models run over a batch that does not fit into memory at once; the gradient, and the
+            # number of negatives, are those of the whole batch.
+            "num_microbatches": 1,
             "keep_checkpoints": 1,  # newest ones that stay
             "prng_impl": "threefry2x32",  # of dropout and sampling: equal numbers on every mesh; "rbg" is faster on TPU
         }

@@ -1,5 +1,6 @@
 """One training step of any objective, compiled once per batch shape: the only training jit of the program."""
 
+import contextlib
 from collections.abc import Callable
 
 import jax
@@ -7,11 +8,12 @@ import jax.numpy as jnp
 import optax
 
 from codir_jax.objectives.contract import Objective
+from codir_jax.sharding import rules
 from codir_jax.train.state import TrainState
 
 
 def make_train_step(
-    objective: Objective, tx: optax.GradientTransformation, *, prng_impl: str, shardings=None
+    objective: Objective, tx: optax.GradientTransformation, *, prng_impl: str, shardings=None, layout=None
 ) -> Callable:
     """A function (state, frozen, batch) -> (state, metrics) that donates the state's buffers.
 
@@ -20,15 +22,25 @@ def make_train_step(
       tx: optimizer.
       prng_impl: of the rng in the state, e.g. "threefry2x32".
       shardings: (state, frozen, batch) trees of shardings, None on one device.
+      layout: (mesh, table of `sharding.rules`) by which activations are laid out; None leaves that to XLA.
 
     Returns:
       The jitted step. `metrics` are (sum, count) pairs, with "loss" and "gradient_norm" added to the objective's.
     """
 
+    def gather(tree, argument):
+        if shardings is None:
+            return tree
+        return rules.gathered(tree, shardings[argument].params if argument == 0 else shardings[argument])
+
     def step(state: TrainState, frozen, batch):
         rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng, impl=prng_impl), state.step)
-        gradient = jax.value_and_grad(objective.loss, has_aux=True)
-        (loss, (objective_state, metrics)), grads = gradient(state.params, frozen, state.objective_state, batch, rng)
+
+        def loss_of(params):
+            return objective.loss(gather(params, 0), gather(frozen, 1), state.objective_state, batch, rng)
+
+        with rules.on_mesh(*layout) if layout else contextlib.nullcontext():
+            (loss, (objective_state, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         one = jnp.ones(())

@@ -54,7 +54,7 @@ def test_a_point_is_measured_with_its_own_bank_and_negatives():
     point = sweep.Point("x", live=False, length=8, batch=8, negatives=6, bank_rows=1000)
     subject = sweep.make_subject(REQUEST, point)
     _, state, frozen = subject.train_step(live=False)
-    assert state.objective_state["bank"]["student"].shape == (1, 1000, 128)
+    assert state.objective_state["bank"]["student"].shape == (1024, 1, 128)
     assert frozen["classes"].shape == (1001,)
     assert "teacher" not in frozen
     assert subject.config.objective.negatives.num_negatives == 6

@@ -13,8 +13,12 @@ NEGATIVES = RANDOM.uniform(-1, 1, (5, 7)).astype(np.float32)
 MASK = RANDOM.uniform(size=(5, 7)) < 0.6
 
 # Compiled once: op by op, each of these costs seconds of compilation.
-info_nce, ranks_first = jax.jit(contrastive.info_nce), jax.jit(contrastive.ranks_first)
-alignment, uniformity = jax.jit(contrastive.alignment), jax.jit(contrastive.uniformity)
+info_nce = jax.jit(lambda p, n, mask, temperature: contrastive.info_nce(p, [(n, mask)], temperature))
+ranks_first = jax.jit(lambda p, n, mask: contrastive.ranks_first(p, [(n, mask)]))
+alignment, uniformity = (
+    jax.jit(contrastive.alignment),
+    jax.jit(lambda v, mask: contrastive.uniformity(v, mask, v, mask)),
+)
 unit_rows = jax.jit(contrastive.unit_rows)
 
 
@@ -103,7 +107,16 @@ def test_ranks_first_needs_a_strict_win_among_usable_negatives():
     negatives = jnp.asarray([[0.1, 0.4], [0.1, 0.6], [0.1, 0.5], [0.1, 0.4]])
     np.testing.assert_array_equal(ranks_first(positive, negatives, None), [1, 0, 0, 1])
     mask = jnp.asarray([[True, True], [True, False], [True, True], [False, False]])
-    np.testing.assert_array_equal(ranks_first(positive, negatives, mask), [1, 1, 0, 0])
+    np.testing.assert_array_equal(ranks_first(positive, negatives, mask), [1, 1, 0, 1])
+
+
+def test_sources_apart_are_the_sources_joined():
+    halves = [(NEGATIVES[:, :3], MASK[:, :3]), (NEGATIVES[:, 3:], MASK[:, 3:])]
+    apart = jax.value_and_grad(lambda p: contrastive.info_nce(p, halves, 0.07).sum())(jnp.asarray(POSITIVE))
+    joined = jax.value_and_grad(lambda p: info_nce(p, NEGATIVES, MASK, 0.07).sum())(jnp.asarray(POSITIVE))
+    for ours, theirs in zip(apart, joined, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(contrastive.ranks_first(POSITIVE, halves), ranks_first(POSITIVE, NEGATIVES, MASK))
 
 
 def test_alignment_and_uniformity_equal_numpy():

@@ -41,8 +41,8 @@ def batch_loss(v_s, v_t, labels, text_ids, example_mask, label_mask):
     )
     scores = in_batch.score_matrix(v_s, v_t)
     positive = jnp.sum(v_s * v_t, axis=-1)
-    both = contrastive.info_nce(positive, scores, mask, TEMPERATURE)
-    both += contrastive.info_nce(positive, scores.T, mask.T, TEMPERATURE)
+    both = contrastive.info_nce(positive, [(scores, mask)], TEMPERATURE)
+    both += contrastive.info_nce(positive, [(scores.T, mask.T)], TEMPERATURE)
     return jnp.sum(0.5 * both * example_mask), jnp.sum(example_mask)
 
 

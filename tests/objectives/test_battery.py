@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
 
 from codir_jax.build import objective_module
 from codir_jax.objectives import codir
 from codir_jax.objectives.distill import teacher_view
+from codir_jax.sharding import rules
+from codir_jax.sharding.mesh import make_mesh
 from codir_jax.sharding.rules import unbox
 from tests.objectives import tiny
 
@@ -110,9 +111,9 @@ def test_eight_devices_give_the_loss_gradient_and_state_of_one(name):
     setting, _, parts, _ = _make(name)
     batch = tiny.batch(setting, ids=np.arange(14), num_padding=2)
     one = _gradient(name, batch, jax.random.key(1))
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    sharded = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
-    whole = jax.device_put(parts, NamedSharding(mesh, PartitionSpec()))
+    mesh = make_mesh({"data": 8, "fsdp": 1, "model": 1})
+    sharded = jax.device_put(batch, rules.batch_sharding(mesh))
+    whole = jax.device_put(parts, rules.replicated(mesh))
     _assert_close(_gradient(name, sharded, jax.random.key(1), whole), one)
 
 
@@ -124,6 +125,14 @@ def test_negatives_of_each_device_alone_would_give_another_loss():
     parts_of_batch = [{k: v[2 * i : 2 * i + 2] for k, v in batch.items()} for i in range(8)]
     alone = sum(loss(part)[0] for part in parts_of_batch)
     assert whole > 1.5 * alone
+
+
+@pytest.mark.parametrize("name", ["finetune", "distill l2", "codir released", "codir per layer, queue"])
+def test_microbatches_give_the_loss_gradient_and_state_of_the_whole_batch(name):
+    setting, _, parts, _ = _make(name)
+    batch = tiny.batch(setting, ids=np.arange(14), num_padding=2)
+    one = _gradient(name, batch, None)
+    _assert_close(_gradient(name, batch, None, parts, num_microbatches=4), one)
 
 
 @pytest.mark.parametrize("name", METHODS)

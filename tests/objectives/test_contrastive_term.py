@@ -39,8 +39,8 @@ def _config(preset, **changes):
 
 
 def _state(config):
-    state = init_state(jax.random.key(0), config, 10, 1)
-    state["bank"] = {"student": lin(10, 4, a=0.5, b=0.5)[None], "teacher": lin(10, 4, a=0.5, b=0.6)[None]}
+    state = unbox(init_state(jax.random.key(0), config, 10, 1))
+    state["bank"] = {"student": lin(10, 4, a=0.5, b=0.5)[:, None], "teacher": lin(10, 4, a=0.5, b=0.6)[:, None]}
     return state
 
 
@@ -62,7 +62,7 @@ def test_the_released_preset_gives_the_released_loss_normalisers_gradients_and_b
     expected = [-0.04827674, -0.03306748, -0.01338267, 0.00811340, 0.02851138, 0.04505047]
     np.testing.assert_allclose(of_pooled["student"][0, 0], expected, atol=5e-7)
     np.testing.assert_allclose(np.linalg.norm(of_maps["teacher"]["kernel"]), 0.7594491, rtol=1e-5)
-    student_row, teacher_row = state["bank"]["student"][0, 1], state["bank"]["teacher"][0, 4]
+    student_row, teacher_row = state["bank"]["student"][1, 0], state["bank"]["teacher"][4, 0]
     np.testing.assert_allclose(student_row, [0.8402933, 0.0395574, -0.3074881, 0.4447398], atol=1e-6)
     np.testing.assert_allclose(teacher_row, [-0.2011618, 0.7079800, 0.0180085, 0.6767378], atol=1e-6)
     second, _ = _term(config, state, POOLED)
@@ -75,7 +75,7 @@ def test_rows_that_are_not_in_the_batch_stay_bit_equal():
     _, (after, _) = _term(config, before, POOLED)
     untouched = [i for i in range(10) if i not in (1, 4)]
     for side in ("student", "teacher"):
-        np.testing.assert_array_equal(after["bank"][side][0, untouched], before["bank"][side][0, untouched])
+        np.testing.assert_array_equal(after["bank"][side][untouched], before["bank"][side][untouched])
 
 
 @pytest.mark.parametrize(("temperature", "expected"), [(0.07, 1.7734141), (0.5, 1.1423870)])

@@ -1,11 +1,19 @@
 """A tiny student, teacher and batch that objective and training tests share."""
 
+import dataclasses
+
+import jax
 import numpy as np
 
 from codir_jax.data.batch import DatasetInfo
+from codir_jax.initial_state import InitialState, shardings_of
 from codir_jax.models.heads import build_model
 from codir_jax.models.transformer import TransformerConfig
-from codir_jax.objectives.contract import Setting
+from codir_jax.objectives.contract import Objective, Setting
+from codir_jax.sharding import mesh as meshes
+from codir_jax.sharding import rules
+from codir_jax.train import optimizer
+from codir_jax.train.step import make_train_step
 
 NUM_TRAIN = 24
 
@@ -30,7 +38,7 @@ def sizes(num_layers, hidden_size=16, dropout=0.1):
     )
 
 
-def setting(*, is_regression=False, teacher_width=16, num_unlabelled=4):
+def setting(*, is_regression=False, teacher_width=16, num_unlabelled=4, num_microbatches=1):
     """One-layer student, two-layer teacher, 24 train rows of 3 classes (or a regression), the last ones unlabelled."""
     rng = np.random.default_rng(0)
     num_classes = 1 if is_regression else 3
@@ -55,6 +63,7 @@ def setting(*, is_regression=False, teacher_width=16, num_unlabelled=4):
         is_labelled=np.arange(NUM_TRAIN) < NUM_TRAIN - num_unlabelled,
         text_ids=np.arange(NUM_TRAIN, dtype=np.int32),
         num_steps=10,
+        num_microbatches=num_microbatches,
     )
 
 
@@ -77,3 +86,32 @@ def batch(of, ids=None, length=8, num_padding=0, seed=1):
         "example_ids": np.where(real, rows, NUM_TRAIN).astype(np.int32),
         "text_ids": np.where(real, of.text_ids[rows], -1).astype(np.int32),
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """A train step on a mesh of `shape`, as a run makes it: step, abstract (state, frozen), where a batch goes."""
+
+    start: InitialState
+    step: object
+    abstract: tuple
+    split: jax.sharding.NamedSharding
+
+    @classmethod
+    def make(cls, objective: Objective, shape, example, num_steps=20):
+        options = optimizer.default_config()
+        # Some gradients are zero but for rounding (a key's bias); Adam would make steps of full size out of them.
+        options.update({"learning_rate": 1e-3, "eps": 1e-4})
+        tx = optimizer.make_optimizer(options, optimizer.make_schedule(options, num_steps, 2))
+        mesh = meshes.make_mesh(dict(zip(rules.MESH_AXES, shape, strict=True)), jax.devices()[: np.prod(shape)])
+        start = InitialState(objective, tx, example, mesh, rules.RULES, 0, "threefry2x32")
+        abstract, split = start.abstract(), rules.batch_sharding(mesh)
+        shardings = (*shardings_of(abstract), split)
+        layout = (mesh, rules.RULES)
+        step = make_train_step(objective, tx, prng_impl="threefry2x32", shardings=shardings, layout=layout)
+        return cls(start, step, abstract, split)
+
+    def compile(self, example, abstract=None):
+        """The compiled step for batches like `example`, not run."""
+        batch = {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=self.split) for k, v in example.items()}
+        return self.step.lower(*(abstract or self.abstract), batch).compile()

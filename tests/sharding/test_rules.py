@@ -53,10 +53,47 @@ def test_overrides_replace_rows_and_refuse_unknown_names(mesh):
     assert rules.partition_spec(("embed", "mlp"), (16, 24), mesh, table) == P("data")
     with pytest.raises(ValueError, match=r"unknown logical axis 'emebd'.*known: batch"):
         rules.with_overrides({"emebd": "data"})
-    with pytest.raises(ValueError, match="no such mesh axis; known: data, model"):
+    with pytest.raises(ValueError, match="no such mesh axis; known: data, fsdp, model"):
         rules.with_overrides({"embed": "modle"})
     with pytest.raises(ValueError, match="no row in the sharding rules"):
         rules.partition_spec(("width",), (16,), mesh)
+
+
+def test_weights_are_split_over_fsdp_and_model_and_computed_with_whole_over_fsdp():
+    mesh = meshes.make_mesh({"data": 2, "fsdp": 2, "model": 2})
+    boxed = abstract_params(build_model(CONFIG))
+    specs = rules.partition_specs(boxed, mesh)
+    layer = specs["encoder"]["layer_0"]
+    assert layer["attention"]["query"]["kernel"] == P("fsdp", "model")
+    assert layer["attention"]["output"]["kernel"] == P("model", "fsdp")
+    assert layer["mlp_norm"]["scale"] == layer["mlp_out"]["bias"] == P()
+    assert specs["encoder"]["embeddings"]["word"]["embedding"] == P("model", "fsdp")
+    assert rules.batch_sharding(mesh).spec == P(("data", "fsdp"))
+    places = rules.shardings(boxed, mesh)
+    params = jax.tree.map(lambda leaf, place: jax.device_put(np.ones(leaf.shape), place), rules.unbox(boxed), places)
+    whole = jax.jit(lambda tree: rules.gathered(tree, places))(params)
+    assert whole["encoder"]["layer_0"]["attention"]["output"]["kernel"].sharding.spec == P("model")
+
+
+def test_bank_rows_are_split_over_as_many_axes_as_divide_them():
+    mesh = meshes.make_mesh({"data": 2, "fsdp": 2, "model": 2})
+    spec = lambda rows: rules.partition_spec(("bank_rows", None), (rows, 4), mesh)  # noqa: E731
+    assert spec(1024) == P(("data", "fsdp", "model"))
+    assert spec(12) == P(("data", "fsdp"))
+    assert spec(7) == P()
+
+
+def test_constraints_hold_on_a_mesh_only():
+    mesh = meshes.make_mesh({"data": 8, "fsdp": 1, "model": 1})
+    x = np.ones((8, 3), np.float32)
+    assert rules.constrain(x, "batch") is x
+    with rules.on_mesh(mesh):
+        split = jax.jit(lambda y: rules.constrain(y, "batch"))(x)
+        whole = jax.jit(rules.constrain)(split)
+        gradient = jax.jit(jax.grad(lambda y: (rules.gather_batch(y) ** 2).sum()))(split)
+    assert split.sharding.spec == gradient.sharding.spec == P("data")
+    assert whole.sharding.is_fully_replicated
+    np.testing.assert_array_equal(gradient, 2 * x)
 
 
 def test_an_array_without_axes_is_replicated(mesh):

@@ -1,0 +1,100 @@
+"""What devices send each other in a step, read from the compiled program: features, ids and gradients of weights."""
+
+import collections
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from codir_jax.benchmark import collectives
+from codir_jax.objectives import codir, finetune
+from tests.objectives import tiny
+
+BATCH = 64
+DIM = 4  # of the projections
+
+
+def _objective(source, **of_setting):
+    setting = tiny.setting(**of_setting)
+    if source == "finetune":
+        return setting, finetune.make(finetune.default_config(), setting)
+    config = codir.default_config()
+    config.projection_dim = DIM
+    config.negatives.update({"source": source, "num_negatives": 6, "queue_size": 4096})
+    return setting, codir.make(config, setting)
+
+
+def _compiled(source, shape=(8, 1, 1), bank_rows=0, **of_setting):
+    """(compiled step, tiny.Placed)."""
+    setting, objective = _objective(source, **of_setting)
+    example = tiny.batch(setting, np.arange(BATCH) % tiny.NUM_TRAIN)
+    placed = tiny.Placed.make(objective, shape, example)
+    state, frozen = placed.abstract
+    if bank_rows:
+        longer = lambda x: jax.ShapeDtypeStruct((bank_rows, *x.shape[1:]), x.dtype, sharding=x.sharding)  # noqa: E731
+        banks = {name: jax.tree.map(longer, state.objective_state[name]) for name in ("bank", "bank_visited")}
+        state = state._replace(objective_state={**state.objective_state, **banks})
+    return placed.compile(example, (state, frozen)), placed
+
+
+def _sent(compiled, placed):
+    """Counter of (kind, shape) of what is sent, apart from scalars and what has the shape of a gradient."""
+    sizes = lambda shape: tuple(sorted(n for n in shape if n > 1))  # noqa: E731
+    parameters = {sizes(leaf.shape) for leaf in jax.tree.leaves(placed.abstract[0].params)}
+
+    def is_gradient(size):
+        """A gradient is summed in its parameter's shape, or that of a part of it or of its transpose."""
+        fits = (len(p) == len(size) and all(a <= b for a, b in zip(size, p, strict=True)) for p in parameters)
+        return BATCH not in size and any(fits)
+
+    found = collections.Counter()
+    for one in collectives.parse(compiled.as_text()):
+        for dtype, shape in one.shapes:
+            if sizes(shape) and not is_gradient(sizes(shape)):
+                found[one.kind, dtype, shape] += 1
+    return found
+
+
+def test_fine_tuning_sends_gradients_and_sums_only():
+    assert not _sent(*_compiled("finetune"))
+
+
+def test_codir_gathers_the_features_of_each_side_once():
+    sent = _sent(*_compiled("in_batch+bank"))
+    gathered = {shape: n for (kind, dtype, shape), n in sent.items() if kind == "all-gather" and dtype == "f32"}
+    assert gathered == {(BATCH, 1, DIM): 2}
+    # Besides, the ids, the rows that were drawn and those of the batch, and the features' gradient on its way back.
+    assert {shape for kind, dtype, shape in sent if kind == "all-gather" and dtype != "f32"} <= {(BATCH, 3), (BATCH,)}
+    largest = max(math.prod(shape) for _, _, shape in sent)
+    assert largest == (6 + BATCH) * DIM
+
+
+@pytest.mark.parametrize("source", ["in_batch", "in_batch+bank", "in_batch+queue", "in_batch+teacher_cache"])
+def test_no_collective_grows_with_hidden_size_times_batch(source):
+    compiled, placed = _compiled(source)
+    hidden = placed.abstract[0].params["student"]["encoder"]["embeddings"]["word"]["embedding"].shape[1]
+    assert max(math.prod(shape) for _, _, shape in _sent(compiled, placed)) < BATCH * hidden
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)])
+def test_no_device_ever_has_the_whole_bank(shape):
+    rows = 2**20
+    compiled, placed = _compiled("in_batch+bank", shape, bank_rows=rows)
+    share = 2 * rows // 8 * DIM * 4  # both sides
+    memory = compiled.memory_analysis()
+    assert memory.temp_size_in_bytes < share / 4
+    assert memory.argument_size_in_bytes < share + share / 4
+    assert not any(rows // 8 in shape or rows in shape for _, _, shape in _sent(compiled, placed))
+
+
+def test_no_device_ever_has_the_whole_queue():
+    sent = _sent(*_compiled("in_batch+queue"))
+    assert not any(4096 in shape or 4096 // 8 in shape for _, _, shape in sent)
+
+
+def test_microbatches_send_no_more_than_one_batch():
+    whole, parts = (_sent(*_compiled("in_batch+bank", num_microbatches=num)) for num in (1, 4))
+    assert parts.total() <= whole.total()
+    floats = lambda sent: sum(n * math.prod(shape) for (_, _, shape), n in sent.items())  # noqa: E731
+    assert floats(parts) <= floats(whole)
