@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import jax
 from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
@@ -75,6 +76,12 @@ def _advice(planned: Job, found, config, on: Devices, teacher: str, texts: Texts
         yield (
             f"note: {report.size(tables)} of tables with a row for each train example lie whole on every device, "
             "however many there are"
+        )
+    bank = jax.tree.leaves(planned.state.objective_state.get("bank", {}))
+    if bank and (parts := bank[0].shape[0] // bank[0].sharding.shard_shape(bank[0].shape)[0]) < on.count:
+        yield (
+            f"note: the bank's {bank[0].shape[0]:,} rows are split over {parts} of {on.count} devices only: "
+            "they are a multiple of 1024, and the devices do not divide them"
         )
     capacity = on.machine.memory_bytes
     if capacity is None or found.peak_bytes <= FILL * capacity:

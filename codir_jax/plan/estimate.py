@@ -34,7 +34,8 @@ class Estimate:
         batches' lengths.
       transfers: collectives of a step.
       host_bytes: of the data on every host. cache_bytes: of the teacher cache on disk.
-      seconds: "compute", "memory", "exchange", "step"; empty without published peaks.
+      seconds: "compute", "memory", "exchange", "step", "run", the last with the one pass of a cached teacher; empty
+        without published peaks.
     """
 
     parameters: dict[str, int]
@@ -76,6 +77,8 @@ def estimate(job: Job, mean_length: float, devices: Devices | None = None, utili
         moving = moved / devices.machine.memory_bandwidth
         exchange = sum(one.sent_bytes for one in found) / devices.bandwidth
         seconds = {"compute": compute, "memory": moving, "exchange": exchange, "step": max(compute, moving) + exchange}
+        once = _teacher_pass_flops(job) / (utilisation * peak["teacher"] * devices.count)
+        seconds["run"] = once + job.num_steps * seconds["step"]
     return Estimate(
         parameters={
             "student": _count(job.student, job.num_classes),
@@ -154,6 +157,15 @@ def step_flops(job: Job) -> dict[str, float]:
         total["contrastive"] *= job.mesh.shape[rules.MODEL]  # devices of the model axis all do the same
     weights = sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(job.state.params))
     return {**total, "optimizer": float(work.OPTIMIZER_FLOPS * weights * job.mesh.size)}
+
+
+def _teacher_pass_flops(job: Job) -> float:
+    """Operations of the one pass of a teacher whose outputs are kept."""
+    if not job.cache_bytes:
+        return 0.0
+    per_text = (cost.encoder_flops(job.teacher, length, job.num_classes) for length in job.batches.buckets)
+    mean = sum(share * flops for share, flops in zip(job.batches.shares, per_text, strict=True))
+    return job.num_train * mean
 
 
 def transfers(job: Job) -> list[Transfer]:

@@ -93,8 +93,8 @@ def transfers(
             found.append(Transfer(what, kind, num_bytes, times, group))
 
     add("gradients", "all-reduce", weight_bytes(params), 1, shards)
-    # Gathered for the forward pass and kept, or gathered again where a microbatch is encoded again.
-    add("student weights (fsdp)", "all-gather", weight_bytes(params, only_split=True) * (1 + again), 1, fsdp)
+    # Gathered before the forward pass and kept for the backward pass, microbatches or not.
+    add("student weights (fsdp)", "all-gather", weight_bytes(params, only_split=True), 1, fsdp)
     add("teacher weights (fsdp)", "all-gather", weight_bytes(teacher or {}, only_split=True), 1, fsdp)
     # A layer sums its two outputs over `model`; backward the inputs of mlp_in and of queries, keys and values.
     student_sums = student_sizes.num_layers * (2 + 4 + 2 * again)

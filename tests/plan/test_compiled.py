@@ -46,7 +46,6 @@ def _assert_agrees(case):
     if job.mesh.size == 1:
         assert told.pop("sent") == compiled["sent"] == 0
         del ratios["sent"]
-    print("RATIOS", ratios)
     assert all(abs(ratio - 1) < 0.2 for ratio in ratios.values()), ratios
     assert abs(ratios["arguments"] - 1) < 0.02
 
