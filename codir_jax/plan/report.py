@@ -84,7 +84,7 @@ def text(job: Job, devices: Devices, found: Estimate, told: str, advice: list[st
             f"  {of} {machine.flops[of] / 1e12:.0f} TFLOP/s, memory {size(machine.memory_bytes)} at "
             f"{machine.memory_bandwidth / 1e9:.0f} GB/s, exchange {devices.bandwidth / 1e9:.0f} GB/s one way",
             "a step: " + ", ".join(f"{seconds[part]:.3g} s {part}" for part in ("compute", "memory", "exchange")),
-            f"  in all {seconds['step']:.3g} s; the run {duration(seconds['run'])} beside compilation, evaluation, saving",
+            f"  in all {seconds['step']:.3g} s; the run {duration(seconds['run'])} beside compilation and evaluation",
             ASSUMPTIONS.format(utilisation=utilisation),
         ]
     else:
