@@ -9,8 +9,10 @@ from ml_collections import ConfigDict
 from codir_jax import build, preflight
 from codir_jax import config as config_lib
 from codir_jax.plan import estimate, job, machines, report
-from codir_jax.plan.job import Job, Texts
+from codir_jax.plan import texts as texts_lib
+from codir_jax.plan.job import Job
 from codir_jax.plan.machines import Devices
+from codir_jax.plan.texts import Texts
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
 
@@ -43,7 +45,7 @@ def run(
     build.check(checked)
     if length > config.data.max_length:
         raise ValueError(f"--length={length} is above data.max_length {config.data.max_length}")
-    texts = job.read_texts(config, num_examples, length, job.has_tokenizer(config))
+    texts = texts_lib.read(config, num_examples, length, texts_lib.has_tokenizer(config))
     planned = plan(config, on, teacher or config.teacher.path, texts)
     found = estimate.estimate(planned, float(texts.lengths.mean()), on, utilisation)
     advice = list(_advice(planned, found, config, on, teacher or config.teacher.path, texts))

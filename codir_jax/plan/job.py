@@ -1,8 +1,7 @@
-"""What is planned: models by their sizes, data by number and lengths, the state by its shapes. Nothing is allocated."""
+"""What is planned: models by their sizes, the state of the run by its shapes. Nothing is allocated."""
 
 import dataclasses
 import os
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ from ml_collections import ConfigDict
 from codir_jax import build
 from codir_jax import config as config_lib
 from codir_jax.convert import folder, huggingface
-from codir_jax.data import demo, glue, length_buckets, pipeline, teacher_cache, text_classification, tokenizer
+from codir_jax.data import pipeline, teacher_cache
 from codir_jax.data.batch import DatasetInfo
 from codir_jax.initial_state import InitialState
 from codir_jax.models import sizes as sizes_lib
@@ -22,97 +21,11 @@ from codir_jax.models.transformer import TransformerConfig
 from codir_jax.negatives import memory_bank
 from codir_jax.objectives import distill
 from codir_jax.objectives.contract import Objective, Setting
+from codir_jax.plan.texts import Batches, Texts, batches
 from codir_jax.train import optimizer
 
-# So many texts are tokenised; of more, an even sample. So many lengths make up the epoch that is looked at.
-NUM_TOKENISED, NUM_LENGTHS = 4096, 200_000
-# Without a tokenizer: word pieces of an English word, and specials.
-TOKENS_PER_WORD, NUM_SPECIAL = 1.3, 3
 # Above this number of examples the tables are laid out for fewer and their first axis is stretched.
 NUM_LAID_OUT = 1 << 14
-
-
-@dataclasses.dataclass(frozen=True)
-class Texts:
-    """The train set.
-
-    Attributes:
-      num_train: examples. lengths: int [some of them], tokens.
-      num_classes, is_regression: as in DatasetInfo.
-      told: where the figures come from.
-    """
-
-    num_train: int
-    lengths: np.ndarray
-    num_classes: int
-    is_regression: bool
-    told: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Batches:
-    """Shapes of the train batches.
-
-    Attributes:
-      buckets: padded lengths. shares: share of the batches that each has.
-    """
-
-    buckets: tuple[int, ...]
-    shares: tuple[float, ...]
-
-    @property
-    def longest(self) -> int:
-        return self.buckets[-1]
-
-
-def read_texts(config: ConfigDict, num_examples: int = 0, length: int = 0, has_tokenizer: bool = True) -> Texts:
-    """The train set of the config, read as a run reads it and tokenised in part; or as the arguments say.
-
-    Args:
-      num_examples, length: both given, no data is read; one given, it takes the place of what the data has.
-      has_tokenizer: False estimates lengths from words.
-    """
-    if num_examples and length:
-        told = f"{num_examples:,} examples of {length} tokens, as given"
-        return Texts(num_examples, np.asarray([length]), 2, False, told)
-    data = config.data
-    source = {"demo": demo, "text_classification": text_classification}.get(data.name, glue)
-    raw, label_names, is_regression, _ = source.read(data)
-    if "train" not in raw:
-        raise ValueError(f"data {data.name} has no train split; it has: {', '.join(raw)}")
-    unlabelled = raw.get("unlabelled")
-    if unlabelled is None and data.name == "demo":
-        unlabelled = text_classification.read_unlabelled(data, is_pair=False)
-    train = raw["train"]
-    found = min(len(train), data.num_train_examples or len(train)) + (len(unlabelled) if unlabelled else 0)
-    rows = range(0, len(train), -(-len(train) // NUM_TOKENISED))
-    firsts = [train.texts_a[i] for i in rows]
-    seconds = [train.texts_b[i] for i in rows] if train.texts_b is not None else None
-    if length:
-        lengths, how = np.asarray([length]), f"lengths as given: {length}"
-    elif has_tokenizer:
-        _, _, offsets, _ = tokenizer.encode(build.make_tokenizer(config), firsts, seconds, data.max_length)
-        lengths, how = np.diff(offsets), f"{len(rows):,} of them tokenised"
-    else:
-        words = [len(a.split()) + (len(b.split()) if b else 0) for a, b in zip(firsts, seconds or firsts, strict=True)]
-        words = np.asarray(words) if seconds else np.asarray([len(a.split()) for a in firsts])
-        lengths = np.minimum(np.ceil(words * TOKENS_PER_WORD).astype(int) + NUM_SPECIAL, data.max_length)
-        how = f"lengths estimated from words ({TOKENS_PER_WORD} tokens each: there is no tokenizer)"
-    num_train, num_classes = num_examples or found, 1 if is_regression else len(label_names)
-    told = f"{num_train:,} train examples{' as given' if num_examples else ''}; {data.name}: {found:,}, {how}"
-    return Texts(num_train, lengths, num_classes, is_regression, told)
-
-
-def batches(options: ConfigDict, texts: Texts) -> Batches:
-    """The padded lengths that a run would choose, from the lengths of an epoch of at most NUM_LENGTHS examples."""
-    lengths = np.resize(texts.lengths, min(texts.num_train, NUM_LENGTHS))
-    rows = pipeline.epoch_batches(lengths, options.batch_size, seed=0, epoch=0, window=options.bucket_window)
-    longest = np.where(rows >= 0, lengths[rows], 0).max(axis=1)
-    last = length_buckets.round_up(int(lengths.max()), options.max_length)
-    buckets = length_buckets.choose(longest, options.num_length_buckets, last)
-    places = np.searchsorted(buckets, longest)
-    shares = np.bincount(places, minlength=len(buckets)) / len(longest)
-    return Batches(buckets, tuple(shares.tolist()))
 
 
 def model_sizes(path: str) -> TransformerConfig:
@@ -135,12 +48,6 @@ def student_sizes(config: ConfigDict, teacher: TransformerConfig | None) -> Tran
     if options.dropout >= 0:
         sizes = dataclasses.replace(sizes, hidden_dropout=options.dropout, attention_dropout=options.dropout)
     return sizes
-
-
-def has_tokenizer(config: ConfigDict) -> bool:
-    """Whether the config names a tokenizer that is here."""
-    path = config.tokenizer_path or config.teacher.path or config.student.path
-    return (config.data.name == "demo" and not path) or Path(path).expanduser().is_dir()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

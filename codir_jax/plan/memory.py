@@ -84,16 +84,14 @@ def kept_of_a_layer(student: TransformerConfig, of: Encoding) -> float:
 def activations(student: TransformerConfig, teacher: TransformerConfig | None, of: Encoding, remat: str) -> float:
     """Bytes of activations at the peak of a step on one device; `teacher` is None where it does not run.
 
-    With "block" each layer keeps its input and one layer at a time all the rest; "dots" keeps the products with
-    weights too, 5 x hidden + inner.
+    With "block" each layer keeps its input, and one layer at a time all the rest; "dots" keeps the products with
+    weights too: queries, keys, values, two outputs, the inner product.
     """
     hidden, layer = of.hidden(student), kept_of_a_layer(student, of)
     kept = {
         "none": student.num_layers * layer,
         "block": student.num_layers * hidden + layer,
-        "dots": student.num_layers
-        * (hidden * (3 + HIDDEN_SPLIT - 1) - 3 * hidden * (1 - 1 / of.model_parts) + of.inner(student))
-        + layer,
+        "dots": student.num_layers * (hidden * (3 + 3 / of.model_parts) + of.inner(student)) + layer,
     }[remat]
     passing = HIDDEN_PASSING * hidden + ATTENTION_PASSING * of.attention(student)
     taught = TEACHER_HIDDEN * of.hidden(teacher) + TEACHER_INNER * of.inner(teacher) if teacher else 0.0

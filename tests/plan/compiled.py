@@ -12,7 +12,8 @@ from codir_jax.initial_state import InitialState, shardings_of
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.objectives import codir, distill, finetune
 from codir_jax.plan import job as job_lib
-from codir_jax.plan.job import Job, Texts
+from codir_jax.plan.job import Job
+from codir_jax.plan.texts import Texts
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
 from codir_jax.train import optimizer

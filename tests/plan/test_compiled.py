@@ -7,12 +7,12 @@ from tests.plan.compiled import compile_step, plan
 
 QUEUE = (("source", "in_batch+queue"), ("queue_size", 8192))
 CASES = {
-    "bank": {},
-    "queue, short, cached teacher": {"length": 32, "heads": 8, "batch_size": 512, "objective": QUEUE, "cache": "on"},
     "data x fsdp x model": {"mesh": (2, 2, 2)},
     "microbatches": {"batch_size": 512, "length": 32, "overrides": (("train.num_microbatches", 4),)},
 }
 SLOW = {
+    "bank": {},
+    "queue, short, cached teacher": {"length": 32, "heads": 8, "batch_size": 512, "objective": QUEUE, "cache": "on"},
     "fsdp": {"mesh": (1, 8, 1), "vocab": 4000, "length": 32},
     "model": {"mesh": (1, 1, 8), "heads": 8, "length": 32},
     "wide": {"hidden": 384, "heads": 12, "length": 32, "batch_size": 128},
@@ -46,8 +46,8 @@ def _assert_agrees(case):
     if job.mesh.size == 1:
         assert told.pop("sent") == compiled["sent"] == 0
         del ratios["sent"]
-    assert all(abs(ratio - 1) < 0.2 for ratio in ratios.values()), ratios
-    assert abs(ratios["arguments"] - 1) < 0.02
+    limits = {"arguments": 0.01, "sent": 0.05, "temporary": 0.2, "flops": 0.2}
+    assert all(abs(ratio - 1) < limits[name] for name, ratio in ratios.items()), ratios
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -16,15 +16,16 @@ from codir_jax.models import sizes as sizes_lib
 from codir_jax.models.heads import abstract_params, build_model
 from codir_jax.objectives import codir
 from codir_jax.plan import command, estimate, job, machines, memory, report, work
-from codir_jax.plan.job import Texts
+from codir_jax.plan import texts as texts_lib
+from codir_jax.plan.texts import Texts
 from codir_jax.plan.traffic import Transfer
 from tests.plan.compiled import plan
 
 DEMO = "configs/codir/finetune_distill.py:demo"
 
 
-def _numbers(*overrides, devices="v5e-8", **options):
-    told = command.run(DEMO, overrides, devices=devices, teacher="minilm", as_json=True, **options)
+def _numbers(*overrides, devices="v5e-8", teacher="tiny", **options):
+    told = command.run(DEMO, overrides, devices=devices, teacher=teacher, as_json=True, **options)
     return json.loads(told)
 
 
@@ -112,39 +113,40 @@ def test_operations_of_the_encoders_are_three_passes_and_one():
 
 def test_the_data_of_a_config_are_counted_and_sampled(monkeypatch):
     config = config_lib.load(f"{DEMO},tiny")
-    whole = job.read_texts(config)
+    whole = texts_lib.read(config)
     assert whole.num_train == len(whole.lengths) == 512
-    monkeypatch.setattr(job, "NUM_TOKENISED", 100)
-    part = job.read_texts(config)
+    monkeypatch.setattr(texts_lib, "NUM_TOKENISED", 100)
+    part = texts_lib.read(config)
     assert part.num_train == 512
     assert 80 <= len(part.lengths) <= 100
     assert part.lengths.mean() == pytest.approx(whole.lengths.mean(), rel=0.05)
-    words = job.read_texts(config, has_tokenizer=False)
+    words = texts_lib.read(config, has_tokenizer=False)
     assert "estimated" in words.told
-    assert job.read_texts(config, 10**9).num_train == 10**9
+    assert texts_lib.read(config, 10**9).num_train == 10**9
 
 
 def test_padded_lengths_are_those_that_a_run_chooses():
     config = build.default_config(codir.default_config())
     config.data.update({"num_length_buckets": 2, "batch_size": 4, "bucket_window": 1, "max_length": 32})
     lengths = np.asarray([4] * 4 + [20] * 4)
-    found = job.batches(config.data, Texts(8, lengths, 2, False, ""))
+    found = texts_lib.batches(config.data, Texts(8, lengths, 2, False, ""))
     assert found.longest == 20
     assert sum(found.shares) == pytest.approx(1.0)
 
 
 def test_a_batch_larger_than_memory_is_told_with_what_to_change():
-    large = [("data.batch_size", "65536"), ("data.eval_batch_size", "128")]
-    advice = _numbers(*large, num_examples=10**6, length=16)["advice"]
+    large = [("data.batch_size", "65536")]
+    options = {"teacher": "minilm", "num_examples": 10**6, "length": 16}
+    advice = _numbers(*large, **options)["advice"]
     assert "DOES NOT FIT" in advice[0]
     fitting = [line for line in advice if line.endswith("fits")]
     assert any("train.num_microbatches" in line for line in fitting)
     key, value = fitting[0].split(":")[0].strip().removeprefix("--config.").split("=")
-    assert not _numbers(*large, (key, value), num_examples=10**6, length=16)["advice"]
+    assert not _numbers(*large, (key, value), **options)["advice"]
 
 
 def test_tables_that_no_device_can_share_are_told():
-    numbers = _numbers(("objective.negatives.source", "in_batch+teacher_cache"), num_examples=10**7, length=16)
+    numbers = _numbers(("objective.negatives.source", "in_batch+teacher_cache"), num_examples=10**8, length=16)
     assert "lie whole on every device" in numbers["advice"][0]
 
 
@@ -174,7 +176,7 @@ def test_twice_the_utilisation_is_half_the_time_of_computing():
 def test_no_time_is_told_without_a_published_peak():
     numbers = _numbers(num_examples=6400, length=16, devices="cpu-8")
     assert numbers["seconds"] is None
-    text = command.run(DEMO, [], devices="cpu-8", teacher="minilm", num_examples=6400, length=16)
+    text = command.run(DEMO, [], devices="cpu-8", teacher="tiny", num_examples=6400, length=16)
     assert "no time is told" in text
 
 
