@@ -289,7 +289,7 @@ def make_student(config: ConfigDict, info: DatasetInfo, teacher: Model | None, t
             )
         sizes, params = source.config, source.params
     else:
-        sizes, params, source = _random_sizes(options, teacher, text_tokenizer), None, None
+        sizes, params, source = random_sizes(options, teacher.config if teacher else None, text_tokenizer), None, None
     if options.dropout >= 0:
         sizes = dataclasses.replace(sizes, hidden_dropout=options.dropout, attention_dropout=options.dropout)
     return Model(
@@ -300,17 +300,15 @@ def make_student(config: ConfigDict, info: DatasetInfo, teacher: Model | None, t
     )
 
 
-def _random_sizes(options: ConfigDict, teacher: Model | None, text_tokenizer) -> TransformerConfig:
+def random_sizes(options: ConfigDict, teacher: TransformerConfig | None, text_tokenizer) -> TransformerConfig:
     """Sizes of a randomly started student; what is 0 is as the teacher's."""
     given = {n: options[n] for n in ("num_layers", "hidden_size", "num_heads", "intermediate_size") if options[n]}
     if teacher is not None:
-        if options.family not in ("", teacher.config.family):
-            raise ValueError(
-                f"student.family={options.family!r}, but it shares the tokenizer of a {teacher.config.family}"
-            )
-        given.setdefault("num_layers", max(teacher.config.num_layers // 2, 1))
+        if options.family not in ("", teacher.family):
+            raise ValueError(f"student.family={options.family!r}, but it shares the tokenizer of a {teacher.family}")
+        given.setdefault("num_layers", max(teacher.num_layers // 2, 1))
         given["initializer_range"] = options.initializer_range
-        return dataclasses.replace(teacher.config, **given)
+        return dataclasses.replace(teacher, **given)
     missing = [n for n in ("num_layers", "hidden_size", "num_heads", "intermediate_size") if n not in given]
     if missing:
         raise ValueError(f"student.init='random' without a teacher needs {', '.join(f'student.{n}' for n in missing)}")

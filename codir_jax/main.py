@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import os
 import signal
 import sys
 import time
@@ -17,6 +18,7 @@ VERBS = {
     "predict": "labels and probabilities of texts, or GLUE submission files",
     "export": "a Hugging Face folder with a parity verdict",
     "bench": "speed, memory and utilisation of training and inference on this machine",
+    "plan": "memory, work, traffic and time of a run on a machine that need not be here",
 }
 EPILOGS = {
     "compress": """examples:
@@ -51,6 +53,15 @@ processes again: the same command goes on from the last checkpoint.""",
   codir predict --model=runs/student --glue_submission=submission --config=configs/codir/finetune_distill.py:cola""",
     "export": """example:
   codir export --model=runs/student --output=my-small-model""",
+    "plan": """examples:
+  codir plan --config=configs/codir/finetune_distill.py:mnli --teacher=roberta-base --devices=v5e-256 \\
+      --config.data.batch_size=4096
+  codir plan --config=configs/codir/finetune_distill.py:own --teacher=bert-base --examples=1000000 --length=64 \\
+      --devices=h100-8
+
+Nothing is allocated and no device is touched. Machines: v4, v5e, v5p, v6e, a100, h100, h200, cpu; the number counts
+devices, for v4 and v5p cores, as in the names of slices. The teacher: a folder, or the name of sizes (tiny, minilm,
+bert-base, bert-large, roberta-base, roberta-large), whose weights are not needed.""",
     "bench": """examples:
   codir bench --output=runs/bench
   codir bench --model=bert-base --fixed_length=128 --batch_size=32 --sections=finetune_live,inference
@@ -132,10 +143,20 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--model", required=True, help="workdir or Hugging Face folder")
     export.add_argument("--output", required=True, help="folder to write")
 
+    plan = add["plan"]
+    plan.add_argument("--config", required=True, help="PATH.py[:ARG,ARG] or a saved config.json")
+    plan.add_argument("--devices", required=True, help="MACHINE-NUMBER: v5e-256, v4-32, h100-8, cpu-8, ...")
+    plan.add_argument("--hosts", type=int, default=0, help="(default: as many as usual hosts hold)")
+    plan.add_argument("--teacher", default="", help="folder or name of sizes (default: teacher.path of the config)")
+    plan.add_argument("--examples", type=int, default=0, help="train examples (default: those of the config's data)")
+    plan.add_argument("--length", type=int, default=0, help="tokens of each (default: those of the config's data)")
+    plan.add_argument("--utilisation", type=float, default=0.4, help="assumed share of the peak (default: 0.4)")
+    plan.add_argument("--json", action="store_true", help="print one line of JSON instead of the table")
+
     bench = add["bench"]
     bench.add_argument("--sections", default="", help="comma separated (default: all four)")
     bench.add_argument("--config", default="", help="a distillation to measure instead of the demo")
-    bench.add_argument("--model", default="", help="teacher of random weights: tiny, minilm (default) or bert-base")
+    bench.add_argument("--model", default="", help="teacher of random weights: minilm (default), tiny, bert-base, ...")
     bench.add_argument("--steps", type=int, default=20, help="timed steps (default: %(default)s)")
     bench.add_argument("--epochs", type=int, default=0, help="time whole epochs, all but the first, instead of steps")
     bench.add_argument("--fixed_length", type=int, default=0, help="random texts of so many tokens, nothing padded")
@@ -196,7 +217,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     flags = parser().parse_args(rest)
     for name, given in overrides.items():
         allowed = {
-            "config": ("compress", "train", "evaluate", "predict", "bench"),
+            "config": ("compress", "train", "evaluate", "predict", "bench", "plan"),
             "teacher_config": ("compress",),
         }[name]
         if given and flags.verb not in allowed:
@@ -212,6 +233,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         "predict": _predict,
         "export": _export,
         "bench": _bench,
+        "plan": _plan,
     }[flags.verb](flags, overrides)
 
 
@@ -389,6 +411,27 @@ def _bench(flags, overrides) -> int:
         theirs=flags.compare,
         num_pairs=flags.pairs,
         sweeps=tuple(name for name in flags.sweep.split(",") if name),
+    )
+    return 0
+
+
+def _plan(flags, overrides) -> int:
+    # What is planned for need not be here, and what is here is left alone.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    from codir_jax.plan import command
+
+    print(
+        command.run(
+            flags.config,
+            overrides["config"],
+            devices=flags.devices,
+            hosts=flags.hosts,
+            teacher=flags.teacher,
+            num_examples=flags.examples,
+            length=flags.length,
+            utilisation=flags.utilisation,
+            as_json=flags.json,
+        )
     )
     return 0
 

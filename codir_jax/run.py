@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from codir_jax import build, distributed, outcome, preflight
@@ -14,6 +15,7 @@ from codir_jax.data import pipeline
 from codir_jax.evaluate import runner
 from codir_jax.feed import Feed
 from codir_jax.initial_state import InitialState, shardings_of
+from codir_jax.plan import job, report
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
 from codir_jax.teacher_outputs import Teacher
@@ -97,6 +99,7 @@ class _Stage:
             needs_cache = self.objective.tables is not None
             extra = self.frozen_teacher.train_outputs(self.steps_per_epoch, needs_cache)
         state, frozen, shardings = self._initial_state(extra)
+        loop.say(self._start_table(state, frozen))
         options = self.config.train
         kept = {name: options[name] for name in ("keep_last", "keep_every_steps", "keep_best")}
         checkpointer = checkpoint.Checkpointer(self.workdir / "checkpoints", **kept, tell=loop.say)
@@ -213,6 +216,11 @@ class _Stage:
         given |= start.tables(extra)
         state, frozen = start.fill(abstract, self.student.params, given)
         return state, frozen, (*shardings_of((state, frozen)), self.feed.sharding)
+
+    def _start_table(self, state, frozen) -> str:
+        places = self.feed.length_buckets, self.mesh, self.rules
+        planned = job.of_run(self.config, self.setting, *places, state, frozen, self.steps_per_epoch)
+        return report.at_start(planned, distributed.num_processes(), jax.default_backend())
 
     def _fingerprints(self) -> dict[str, str]:
         teacher = self.teacher.source.fingerprint if self.teacher else ""

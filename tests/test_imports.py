@@ -26,6 +26,10 @@ ARROWS = {
     "train": (["train", "objectives.contract", "data.batch", "sharding", "distributed"], {"flax", "transformers"}),
     "evaluate": (["evaluate", "objectives.contract", "data.batch", "sharding"], {"flax", "orbax"}),
     "convert": (["convert", "models", "sharding.rules"], {"optax", "orbax"}),
+    "plan": (
+        ["plan", "build", "config", "convert", "initial_state", "negatives", "preflight", *LAYERS],
+        {"flax", "orbax", "transformers"},
+    ),
     "benchmark": (
         ["benchmark", "build", "config", "feed", "initial_state", "preflight", "workdir", *LAYERS],
         {"flax", "orbax", "transformers"},
@@ -79,6 +83,12 @@ def test_only_the_command_line_imports_the_benchmark():
     for path in _files():
         if path.name != "main.py" and path.parent.name != "benchmark":
             assert not [name for name, _ in _imports(path) if name.startswith("codir_jax.benchmark")], path
+
+
+def test_only_a_run_and_the_command_line_import_the_plan():
+    for path in _files():
+        if path.name not in ("main.py", "run.py") and path.parent.name != "plan":
+            assert not [name for name, _ in _imports(path) if name.startswith("codir_jax.plan")], path
 
 
 def test_orbax_is_known_to_one_module():

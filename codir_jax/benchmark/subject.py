@@ -17,6 +17,7 @@ from codir_jax.data import pipeline
 from codir_jax.data.batch import Dataset
 from codir_jax.feed import Feed
 from codir_jax.initial_state import InitialState, shardings_of
+from codir_jax.models import sizes as sizes_lib
 from codir_jax.models.heads import build_model, init_params
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.objectives import distill
@@ -27,12 +28,6 @@ from codir_jax.train import optimizer
 from codir_jax.train.step import make_train_step
 
 DEFAULT_CONFIG = "configs/codir/finetune_distill.py:demo"
-# layers, hidden size, heads, inner size, vocabulary of randomly started teachers; a student gets half the layers.
-MODELS = {
-    "tiny": (2, 32, 2, 64, 2048),
-    "minilm": (6, 384, 12, 1536, 30522),
-    "bert-base": (12, 768, 12, 3072, 30522),
-}
 _NUM_RANDOM_TEXTS = 8192  # about CoLA's train set
 
 
@@ -59,7 +54,7 @@ class Subject:
     """The parts of a stage, before its first step.
 
     Attributes:
-      teacher_name: of `MODELS`, or the path the teacher came from.
+      teacher_name: of `models.sizes.NAMES`, or the path the teacher came from.
       num_steps: length of the run, for the schedules.
     """
 
@@ -160,7 +155,7 @@ def make(
 
     Args:
       config: as `load_config` returns it; without a teacher.path the teacher is randomly started.
-      model: of such a teacher, a name in `MODELS` ("" is minilm) or its sizes.
+      model: of such a teacher, a name in `models.sizes.NAMES` ("" is minilm) or its sizes.
       fixed_length: random texts of that many tokens instead of the config's data.
       epochs, num_steps: length of the run, for the schedules; epochs go first.
       bank_rows: pretended number of training examples, at least the real one; only banks and label tables grow.
@@ -174,15 +169,15 @@ def make(
             f"give a teacher of random weights by --model={model}, or a real one by teacher.path, not both"
         )
     model = model or "minilm"
-    if isinstance(model, str) and model not in MODELS:
-        raise ValueError(f"--model={model!r}; known: {', '.join(MODELS)}")
+    if isinstance(model, str) and model not in sizes_lib.NAMES:
+        raise ValueError(f"--model={model!r}; known: {', '.join(sizes_lib.NAMES)}")
     checked = config.copy_and_resolve_references()
     checked.teacher.path = given or "random weights"
     build.check(checked)
     tokenizer = None
     if given or not fixed_length:
         tokenizer = build.make_tokenizer(config)
-    sizes = model_sizes(model) if isinstance(model, str) else model
+    sizes = sizes_lib.named(model) if isinstance(model, str) else model
     if fixed_length:
         num_examples = config.data.num_train_examples or _NUM_RANDOM_TEXTS
         vocab, pad = (len(tokenizer), tokenizer.pad_token_id) if given else (sizes.vocab_size, sizes.pad_token_id)
@@ -216,24 +211,6 @@ def make(
 def default_objective(name: str) -> ConfigDict:
     """The objective's own default config."""
     return build.objective_module(name).default_config()
-
-
-def model_sizes(name: str) -> TransformerConfig:
-    """The sizes of a name in `MODELS`, a BERT."""
-    num_layers, hidden_size, num_heads, intermediate_size, vocab_size = MODELS[name]
-    return TransformerConfig(
-        family="bert",
-        vocab_size=vocab_size,
-        hidden_size=hidden_size,
-        num_layers=num_layers,
-        num_heads=num_heads,
-        intermediate_size=intermediate_size,
-        max_positions=512,
-        type_vocab_size=2,
-        layer_norm_eps=1e-12,
-        pad_token_id=0,
-        position_offset=0,
-    )
 
 
 def _random_teacher(config: ConfigDict, sizes: TransformerConfig, num_labels: int) -> build.Model:

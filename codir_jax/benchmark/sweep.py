@@ -18,6 +18,7 @@ from codir_jax.benchmark import subject as subject_lib
 from codir_jax.benchmark.bench import Request
 from codir_jax.benchmark.subject import Subject
 from codir_jax.benchmark.timing import spread_ms
+from codir_jax.models import sizes as sizes_lib
 from codir_jax.objectives import distill
 from codir_jax.sharding import placement
 
@@ -99,7 +100,7 @@ def run(request: Request, names: tuple[str, ...], folder: Path, say: Callable[[s
 
 def describe(request: Request, name: str) -> str:
     """What stays as it is while `name` varies."""
-    sizes = subject_lib.model_sizes(request.model or "minilm")
+    sizes = sizes_lib.named(request.model or "minilm")
     layers = "" if name == "layers" else f"{sizes.num_layers} x "
     parts = [f"teacher {layers}{sizes.hidden_size}"]
     if name != "length":
@@ -187,7 +188,7 @@ def make_subject(request: Request, point: Point) -> Subject:
             config.objective = subject_lib.default_objective(point.objective)
     if point.negatives:
         config.objective.negatives.num_negatives = point.negatives
-    sizes = subject_lib.model_sizes(request.model or "minilm")
+    sizes = sizes_lib.named(request.model or "minilm")
     if point.layers:
         sizes = dataclasses.replace(sizes, num_layers=point.layers)
     return subject_lib.make(

@@ -60,6 +60,19 @@ class Pretrained:
     new_weights: tuple[str, ...]
 
 
+def read_sizes(folder: Path) -> TransformerConfig:
+    """The sizes in a folder's config.json; its weights are not looked at.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_pretrained`.
+    """
+    hf_config = read_config(folder)
+    try:
+        return _family_of(hf_config, folder).config_from_hf(hf_config)
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'}: {error}") from error
+
+
 def load_pretrained(
     path_or_name: str | os.PathLike,
     *,

@@ -11,6 +11,7 @@ from codir_jax.benchmark import subject as subject_lib
 from codir_jax.benchmark.bench import Request
 from codir_jax.evaluate import cost
 from codir_jax.main import main
+from codir_jax.models import sizes as sizes_lib
 
 # The method with the fewest operations to compile.
 DISTILL = "configs/codir/finetune_distill.py:demo,distill"
@@ -44,7 +45,7 @@ def test_every_section_is_there_and_is_json(steps):
 
 
 def test_flops_are_those_of_the_shapes(steps):
-    sizes = subject_lib.model_sizes("tiny")
+    sizes = sizes_lib.named("tiny")
     half = types.SimpleNamespace(hidden_size=32, intermediate_size=64, num_layers=1)
     live = steps["sections"]["finetune_live"]["flops_per_step"]
     assert live["teacher"]["padded"] == live["teacher"]["real"] == 16 * cost.encoder_flops(sizes, 8, 2)
@@ -97,7 +98,7 @@ def test_whole_epochs_leave_the_first_one_out(tmp_path, capsys):
 
 def test_8_devices_exchange_nothing_that_grows_with_batch_times_width():
     config = subject_lib.load_config(DISTILL, SMALL, batch_size=16, fixed_length=8)
-    sizes = dataclasses.replace(subject_lib.model_sizes("tiny"), num_layers=1, vocab_size=64)
+    sizes = dataclasses.replace(sizes_lib.named("tiny"), num_layers=1, vocab_size=64)
     section = exchange.measure(subject_lib.make(config, model=sizes, fixed_length=8))
     assert section["num_devices"] == 8
     assert section["kinds"]["all-reduce"]["bytes"] > 4 * 8 * 32**2  # the gradient of a layer's kernels and more

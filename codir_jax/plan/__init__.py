@@ -1,0 +1,1 @@
+"""`codir plan`: what a run needs and takes on a machine, before any device is touched."""

@@ -1,0 +1,125 @@
+"""`codir plan`: reads a config and a machine, tells what the run needs, and what to change where it does not fit."""
+
+from collections.abc import Iterator, Sequence
+
+import jax
+from jax.sharding import AbstractMesh
+from ml_collections import ConfigDict
+
+from codir_jax import build, preflight
+from codir_jax import config as config_lib
+from codir_jax.plan import estimate, job, machines, report
+from codir_jax.plan import texts as texts_lib
+from codir_jax.plan.job import Job
+from codir_jax.plan.machines import Devices
+from codir_jax.plan.texts import Texts
+from codir_jax.sharding import mesh as mesh_lib
+from codir_jax.sharding import rules
+
+# Of a device's memory that a plan may fill.
+FILL = 0.8
+
+
+def run(
+    spec: str,
+    overrides: Sequence[tuple[str, str]],
+    *,
+    devices: str,
+    hosts: int = 0,
+    teacher: str = "",
+    num_examples: int = 0,
+    length: int = 0,
+    utilisation: float = 0.4,
+    as_json: bool = False,
+) -> str:
+    """What `codir plan` prints; arguments as its flags."""
+    if not 0 < utilisation <= 1:
+        raise ValueError(f"--utilisation must be in (0, 1], got {utilisation}")
+    for name, value in (("examples", num_examples), ("length", length)):
+        if value < 0:
+            raise ValueError(f"--{name} must be at least 1, got {value}")
+    on = machines.parse(devices, hosts)
+    config = config_lib.load(spec, overrides)
+    checked = config.copy_and_resolve_references()
+    checked.teacher.path = checked.teacher.path or teacher
+    build.check(checked)
+    if length > config.data.max_length:
+        raise ValueError(f"--length={length} is above data.max_length {config.data.max_length}")
+    texts = texts_lib.read(config, num_examples, length, texts_lib.has_tokenizer(config))
+    planned = plan(config, on, teacher or config.teacher.path, texts)
+    found = estimate.estimate(planned, float(texts.lengths.mean()), on, utilisation)
+    advice = list(_advice(planned, found, config, on, teacher or config.teacher.path, texts))
+    arguments = planned, on, found, texts.told, advice, utilisation
+    return report.to_json(report.as_dict(*arguments)) if as_json else report.text(*arguments)
+
+
+def plan(config: ConfigDict, on: Devices, teacher: str, texts: Texts) -> Job:
+    """The job of a config on devices that need not be here.
+
+    Raises:
+      ValueError: a mesh or a batch that the devices do not divide, a text longer than the model takes.
+    """
+    sizes = mesh_lib.sizes_of(config.mesh, on.count)
+    mesh, table = AbstractMesh(tuple(sizes.values()), tuple(sizes)), mesh_lib.rules_of(config.mesh)
+    preflight.check_batch_sizes(config, rules.num_batch_shards(mesh, table))
+    teacher_sizes = job.model_sizes(teacher) if teacher else None
+    student = job.student_sizes(config, teacher_sizes)
+    if config.data.max_length > student.max_length:
+        raise ValueError(
+            f"data.max_length {config.data.max_length} is above the model's {student.max_length} positions; lower it"
+        )
+    return job.lay_out(config, student, teacher_sizes, texts, mesh, table)
+
+
+def _advice(planned: Job, found, config, on: Devices, teacher: str, texts: Texts) -> Iterator[str]:
+    """Sentences on what does not fit and which single change would help."""
+    tables = found.held["tables"]
+    if tables > 2**30:
+        yield (
+            f"note: {report.size(tables)} of tables with a row for each train example lie whole on every device, "
+            "however many there are"
+        )
+    bank = jax.tree.leaves(planned.state.objective_state.get("bank", {}))
+    if bank and (parts := bank[0].shape[0] // bank[0].sharding.shard_shape(bank[0].shape)[0]) < on.count:
+        yield (
+            f"note: the bank's {bank[0].shape[0]:,} rows are split over {parts} of {on.count} devices only: "
+            "they are a multiple of 1024, and the devices do not divide them"
+        )
+    capacity = on.machine.memory_bytes
+    if capacity is None or found.peak_bytes <= FILL * capacity:
+        return
+    yield (
+        f"DOES NOT FIT: {report.size(found.peak_bytes)} on a device of {report.size(capacity)}, of which {FILL:.0%} "
+        "may be planned. One change at a time gives:"
+    )
+    for key, values in _changes(planned, config).items():
+        for value in values:
+            changed = config.copy_and_resolve_references()
+            config_lib.set_from_text(changed, key, value)
+            try:
+                other = estimate.estimate(plan(changed, on, teacher, texts), 1.0, on).peak_bytes
+            except ValueError:  # sizes that do not divide
+                continue
+            if other < 0.98 * found.peak_bytes:
+                fits = other <= FILL * capacity
+                yield f"  --config.{key}={value}: {report.size(other)}, {'fits' if fits else 'not enough alone'}"
+                if fits:
+                    break
+
+
+def _changes(planned: Job, config: ConfigDict) -> dict[str, list[str]]:
+    """Key -> values to try, the mildest first."""
+    rows = config.data.batch_size // rules.num_batch_shards(planned.mesh, planned.rules)
+    parts = (2**i for i in range(1, 8))
+    changes = {"train.num_microbatches": [str(n) for n in parts if config.train.num_microbatches < n <= rows]}
+    if config.student.remat == "none":
+        changes["student.remat"] = ["dots", "block"]
+    if config.student.dtype == "float32":
+        changes["student.dtype"] = ["bfloat16"]
+    if planned.is_live and config.teacher.dtype == "float32":
+        changes["teacher.dtype"] = ["bfloat16"]
+    if config.mesh.fsdp == 1 and config.mesh.data == -1:
+        changes["mesh.fsdp"] = [str(n) for n in (4, 16, 64) if planned.mesh.size % n == 0]
+    if config.objective.name == "codir" and "bank" in config.objective.negatives.source.split("+"):
+        changes["objective.negatives.source"] = [config.objective.negatives.source.replace("bank", "queue")]
+    return changes

@@ -1,0 +1,97 @@
+"""Published peaks of machines, and what `--devices=v5e-256` means."""
+
+import dataclasses
+import re
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """One device as its maker publishes it. Rates are per second; None where nothing is published.
+
+    Attributes:
+      flops: name of a dtype -> most floating-point operations of matrix products. "float32" is what jax does by default
+        with float32 operands: one bfloat16 pass on TPU, TensorFloat-32 on NVIDIA.
+      memory_bytes: of the device. memory_bandwidth: bytes.
+      link_bandwidth: bytes that a device sends to its neighbours in one direction, within a slice or host.
+      network_bandwidth: likewise between hosts; None where a slice is one network.
+      devices_per_host: of the usual host.
+      size_unit: what the number in --devices counts: devices, or cores of which a device has two.
+      source: page of the figures.
+    """
+
+    flops: dict[str, float] | None
+    memory_bytes: float | None
+    memory_bandwidth: float | None
+    link_bandwidth: float | None
+    network_bandwidth: float | None
+    devices_per_host: int
+    size_unit: str
+    source: str
+
+
+def _tpu(tflops, memory, bandwidth, link, hosts, unit, source) -> Machine:
+    flops = {"bfloat16": tflops * 1e12, "float32": tflops * 1e12}
+    return Machine(flops, memory, bandwidth * 1e9, link * 1e9, None, hosts, unit, source)
+
+
+def _gpu(bfloat16, tf32, memory, bandwidth, link, network, source) -> Machine:
+    flops = {"bfloat16": bfloat16 * 1e12, "float32": tf32 * 1e12}
+    return Machine(flops, memory * 1e9, bandwidth * 1e9, link * 1e9, network * 1e9, 8, "devices", source)
+
+
+# TPU: links are half of the "bidirectional inter-chip interconnect bandwidth (per chip)"; of v4, the all-reduce
+# bandwidth of a pod, 1.1 PB/s, over its 4096 chips. GPU: links are half of NVLink's total; dense figures, not those
+# with sparsity; networks are one 400 Gb/s (A100: 200 Gb/s) adapter a GPU, as in DGX systems.
+MACHINES = {
+    "v4": _tpu(275, 32 * 2**30, 1200, 268, 4, "cores", "https://cloud.google.com/tpu/docs/v4"),
+    "v5e": _tpu(197, 16e9, 819, 200, 8, "devices", "https://cloud.google.com/tpu/docs/v5e"),
+    "v5p": _tpu(459, 95e9, 2765, 600, 4, "cores", "https://cloud.google.com/tpu/docs/v5p"),
+    "v6e": _tpu(918, 32e9, 1638, 400, 8, "devices", "https://cloud.google.com/tpu/docs/v6e"),
+    "a100": _gpu(312, 156, 80, 2039, 300, 25, "https://www.nvidia.com/en-us/data-center/a100/"),
+    "h100": _gpu(989, 494, 80, 3350, 450, 50, "https://www.nvidia.com/en-us/data-center/h100/"),
+    "h200": _gpu(989, 494, 141, 4800, 450, 50, "https://www.nvidia.com/en-us/data-center/h200/"),
+    "cpu": Machine(None, None, None, None, None, 8, "devices", "nothing is published; see `codir bench`"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """`count` devices of a machine on `hosts` hosts."""
+
+    name: str
+    machine: Machine
+    count: int
+    hosts: int
+
+    @property
+    def bandwidth(self) -> float | None:
+        """Bytes per second in one direction over the slowest link that a collective of all devices uses."""
+        if self.hosts > 1 and self.machine.network_bandwidth:
+            return self.machine.network_bandwidth
+        return self.machine.link_bandwidth
+
+
+def parse(text: str, hosts: int = 0) -> Devices:
+    """The devices of a text such as "v5e-256", "v4-32" (16 chips: v4 and v5p count cores) or "h100-8".
+
+    Args:
+      text: MACHINE-NUMBER. hosts: 0 is as many as the usual host holds.
+
+    Raises:
+      ValueError: no such machine, no number, or hosts that do not share the devices evenly.
+    """
+    match = re.fullmatch(r"([a-z0-9]+)-(\d+)", text)
+    if not match or match.group(1) not in MACHINES or int(match.group(2)) < 1:
+        raise ValueError(
+            f"--devices={text!r}: expected MACHINE-NUMBER such as v5e-256 or h100-8, with MACHINE one of "
+            f"{', '.join(MACHINES)}"
+        )
+    name, number = match.group(1), int(match.group(2))
+    machine = MACHINES[name]
+    if machine.size_unit == "cores" and number % 2:
+        raise ValueError(f"--devices={text}: {name} counts cores, two a device; give an even number")
+    count = number // 2 if machine.size_unit == "cores" else number
+    hosts = hosts or max(-(-count // machine.devices_per_host), 1)
+    if hosts < 1 or count % hosts:
+        raise ValueError(f"{count} devices cannot be shared evenly by {hosts} hosts; give another --hosts")
+    return Devices(text, machine, count, hosts)

@@ -1,0 +1,49 @@
+"""Floating-point operations of a training step, by what they are for."""
+
+from codir_jax.evaluate import cost
+from codir_jax.models.transformer import TransformerConfig
+
+# Additions and multiplications a weight: two moments, decay, clipping and the update, as XLA counts them.
+OPTIMIZER_FLOPS = 20
+
+
+def student_passes(remat: str, num_microbatches: int) -> float:
+    """How many forward passes the student's forward and backward pass cost.
+
+    The backward pass is two. Microbatches encode everything twice (gradient caching); "block" computes each layer once
+    more in the backward pass. "dots" repeats the attention's products only, which is told as nothing.
+    """
+    return 3.0 + (num_microbatches > 1) + (remat == "block")
+
+
+def encoders(
+    student: TransformerConfig,
+    teacher: TransformerConfig | None,
+    num_classes: int,
+    length: int,
+    rows: int,
+    *,
+    remat: str,
+    num_microbatches: int,
+) -> dict[str, float]:
+    """{"student", "teacher"}: operations of a step on `rows` texts of `length` tokens; no teacher is 0."""
+    passes = student_passes(remat, num_microbatches)
+    return {
+        "student": rows * passes * cost.encoder_flops(student, length, num_classes),
+        "teacher": rows * cost.encoder_flops(teacher, length, num_classes) if teacher else 0.0,
+    }
+
+
+def contrastive(
+    *, rows: int, keys: int, features: int, widths: tuple[int, int], groups: int = 1, matches: int = 1
+) -> float:
+    """Operations of projections and cosines of both sides, forward and backward.
+
+    Args:
+      rows: anchors. keys: negatives of each anchor, all sources together.
+      features: projection_dim. widths: of a pooled layer, student and teacher. groups: features of an example and side.
+      matches: matched layers; those of a group are projected together.
+    """
+    projections = 2 * rows * matches * features * (3 * widths[0] + 2 * widths[1])  # no gradient reaches the teacher
+    cosines = 2 * rows * keys * groups * features
+    return float(projections + 2 * 3 * cosines)

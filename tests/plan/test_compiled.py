@@ -1,0 +1,61 @@
+"""What is planned is what XLA compiles: memory, operations and collectives of a step within 20 %."""
+
+import pytest
+
+from codir_jax.plan import estimate, memory
+from tests.plan.compiled import compile_step, plan
+
+QUEUE = (("source", "in_batch+queue"), ("queue_size", 8192))
+CASES = {
+    "data x fsdp x model": {"mesh": (2, 2, 2)},
+    "microbatches": {"batch_size": 512, "length": 32, "overrides": (("train.num_microbatches", 4),)},
+}
+SLOW = {
+    "bank": {},
+    "queue, short, cached teacher": {"length": 32, "heads": 8, "batch_size": 512, "objective": QUEUE, "cache": "on"},
+    "fsdp": {"mesh": (1, 8, 1), "vocab": 4000, "length": 32},
+    "model": {"mesh": (1, 1, 8), "heads": 8, "length": 32},
+    "wide": {"hidden": 384, "heads": 12, "length": 32, "batch_size": 128},
+    "deep, no dropout": {"layers": (5, 6), "overrides": (("student.dropout", 0.0),), "mesh": (4, 1, 2)},
+    "finetune, long": {"method": "finetune", "length": 128, "layers": (3, 3), "batch_size": 64},
+    "distill, data x fsdp": {"method": "distill", "mesh": (2, 4, 1), "layers": (3, 6), "hidden": 256},
+    "little work, many weights": {"batch_size": 8, "vocab": 8000, "length": 16, "method": "finetune"},
+    "one device": {"mesh": (1, 1, 1), "batch_size": 64},
+    "microbatches, fsdp": {"mesh": (2, 4, 1), "overrides": (("train.num_microbatches", 2),)},
+    "remat, on CPU without effect": {"overrides": (("student.remat", "block"),)},
+    "large contrastive batch": {"batch_size": 2048, "length": 16, "num_train": 16384},
+}
+
+
+def _assert_agrees(case):
+    job = plan(**case)
+    found, compiled = estimate.estimate(job, 1.0), compile_step(job)
+    held = sum(memory.held(job.state, job.frozen).values()) + estimate.batch_bytes(job, 1)
+    num = job.config.train.num_microbatches
+    # XLA counts the body of a loop once, whatever its turns.
+    parts = {"student": num, "teacher": num}
+    flops = sum(value / parts.get(name, 1) for name, value in found.flops.items())
+    told = {
+        "arguments": held,
+        "temporary": max(found.passing.values()),
+        "flops": flops / job.mesh.size,
+        "sent": sum(one.num_bytes for one in found.transfers),
+    }
+    compiled["sent"] = sum(one["bytes"] for one in compiled["sent"].values())
+    ratios = {name: told[name] / max(compiled[name], 1) for name in told}
+    if job.mesh.size == 1:
+        assert told.pop("sent") == compiled["sent"] == 0
+        del ratios["sent"]
+    limits = {"arguments": 0.01, "sent": 0.05, "temporary": 0.2, "flops": 0.2}
+    assert all(abs(ratio - 1) < limits[name] for name, ratio in ratios.items()), ratios
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_plan_is_what_is_compiled(name):
+    _assert_agrees(CASES[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_a_plan_is_what_is_compiled_elsewhere(name):
+    _assert_agrees(SLOW[name])
