@@ -96,7 +96,8 @@ def _of_cluster(env: Mapping[str, str]) -> Place | None:
 
         return _by_jax("k8s", share_host=False) if importlib.util.find_spec("kubernetes") else None
     if env.get("JAX_PLATFORMS", "tpu") in ("", "tpu", "tpu,cpu"):
-        return _by_jax("gketpu", share_host=False) or _by_jax("gcetpu", share_host=False)
+        is_gke = "TPU_WORKER_HOSTNAMES" in env or "TPU_PROCESS_ADDRESSES" in env
+        return _by_jax("gketpu" if is_gke else "gcetpu", share_host=False)
     return None
 
 

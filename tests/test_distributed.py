@@ -90,6 +90,20 @@ def test_slurm_is_recognised(monkeypatch, tasks, devices):
     assert distributed.place_of({}) == distributed.Place("node007:61440", 4, 3, devices)
 
 
+@pytest.mark.parametrize("hosts", ["a", "a,b"])
+def test_a_tpu_pod_is_recognised_and_a_single_tpu_host_is_alone(monkeypatch, hosts):
+    from jax._src.clusters import cloud_tpu_cluster
+
+    env = {"TPU_WORKER_HOSTNAMES": hosts, "TPU_WORKER_ID": "0", "JAX_PLATFORMS": "tpu"}
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", True)
+    monkeypatch.setattr(cloud_tpu_cluster.BaseTpuCluster, "wait_for_coordinator", lambda *_: None)
+    monkeypatch.setattr(cloud_tpu_cluster, "get_tpu_env_value", lambda key: None)
+    expected = distributed.Place("a:8482", 2, 0) if hosts == "a,b" else None
+    assert distributed.place_of({}, env) == expected
+
+
 def test_an_mpi_without_an_address_is_refused():
     with pytest.raises(ValueError, match="give --coordinator"):
         distributed.place_of({}, {"OMPI_COMM_WORLD_SIZE": "2"})

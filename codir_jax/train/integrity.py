@@ -1,6 +1,7 @@
 """Whether a checkpoint is whole: sizes and checksums of its files, written into it before it appears under its name.
 
-Orbax notices a missing or truncated file when it happens to need it, and a flipped byte in an array not at all.
+Orbax alone notices a missing or truncated file only where it comes to need it, on some process and not on others, and
+a flipped byte only where the decompression trips over it.
 """
 
 import json
