@@ -53,7 +53,7 @@ def text(job: Job, devices: Devices, found: Estimate, told: str, advice: list[st
         f"batches of {config.data.batch_size}, padded lengths {', '.join(map(str, job.batches.buckets))}; "
         f"{job.steps_per_epoch:,} steps an epoch, {job.num_steps:,} steps in all",
         "",
-        *_rows("parameters", {side: f"{n / 1e6:.1f} M" for side, n in found.parameters.items() if n}),
+        *_rows("parameters", {side: f"{n:,}" for side, n in found.parameters.items() if n}),
         "",
         *_rows("bytes on a device", {name: size(n) for name, n in found.held.items() if n}),
         *_rows("  in a step", {name: size(n) for name, n in found.passing.items()}),
