@@ -9,14 +9,17 @@ import math
 import jax
 import jax.numpy as jnp
 
-# Banks have a multiple of this many rows, whatever the mesh, so that devices share them evenly and a checkpoint of one
-# mesh is read on another.
-ROW_MULTIPLE = 1024
+# Banks have a multiple of so many rows that any usual number of devices shares them evenly. It depends on the rows only,
+# not on the mesh, so that a checkpoint of one mesh is read on another.
+LEAST_MULTIPLE, LARGEST_MULTIPLE = 2**10, 2**16
 
 
 def padded_rows(num_rows: int) -> int:
-    """The next multiple of ROW_MULTIPLE."""
-    return -(-num_rows // ROW_MULTIPLE) * ROW_MULTIPLE
+    """The next multiple of a power of two, the largest up to 2^16 that adds at most a sixteenth; at least of 1024."""
+    multiple = LEAST_MULTIPLE
+    while multiple < LARGEST_MULTIPLE and 2 * multiple <= num_rows // 16:
+        multiple *= 2
+    return -(-num_rows // multiple) * multiple
 
 
 def init_bank(rng: jax.Array, num_rows: int, *shape: int) -> jax.Array:

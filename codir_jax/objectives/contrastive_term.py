@@ -105,8 +105,8 @@ def contrastive_term(config, features, state, frozen, batch, bank_ids=None, pool
     """
     whole = _gather(features, frozen, batch)
     drawn, own = _read_bank(state["bank"], bank_ids, whole.bank_ids) if "bank" in state else (None, None)
-    live = jnp.einsum("bgd,bgd->bg", whole.features["student"], whole.features["teacher"])
-    positives = dict.fromkeys(SIDES, live) if config.positive == "live" else _stale_positives(whole.features, own)
+    live = jnp.einsum("bgd,bgd->bg", features["student"], features["teacher"])
+    positives = dict.fromkeys(SIDES, live) if config.positive == "live" else _stale_positives(features, own)
     sources = _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, pool)
     anchors = SIDES if config.anchors == "both" else (config.anchors,)
     new_state = dict(state)

@@ -61,7 +61,7 @@ def plan(config: ConfigDict, on: Devices, teacher: str, texts: Texts) -> Job:
     """
     sizes = mesh_lib.sizes_of(config.mesh, on.count)
     mesh, table = AbstractMesh(tuple(sizes.values()), tuple(sizes)), mesh_lib.rules_of(config.mesh)
-    preflight.check_batch_sizes(config, rules.num_batch_shards(mesh, table))
+    preflight.check_batch_sizes(config, rules.num_batch_shards(mesh, table), on.hosts)
     teacher_sizes = job.model_sizes(teacher) if teacher else None
     student = job.student_sizes(config, teacher_sizes)
     if config.data.max_length > student.max_length:
@@ -83,7 +83,7 @@ def _advice(planned: Job, found, config, on: Devices, teacher: str, texts: Texts
     if bank and (parts := bank[0].shape[0] // bank[0].sharding.shard_shape(bank[0].shape)[0]) < on.count:
         yield (
             f"note: the bank's {bank[0].shape[0]:,} rows are split over {parts} of {on.count} devices only: "
-            "they are a multiple of 1024, and the devices do not divide them"
+            "the devices do not divide them"
         )
     capacity = on.machine.memory_bytes
     if capacity is None or found.peak_bytes <= FILL * capacity:

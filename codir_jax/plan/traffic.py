@@ -106,7 +106,7 @@ def transfers(
     if features is not None:
         size = features.batch_size * features.num_bytes
         add("features", "all-gather", size, 1, shards)
-        add("usable pairs of the batch", "all-to-all", features.has_in_batch * features.batch_size**2, 1, shards)
+        add("gradients of the features", "all-reduce", features.has_in_batch * size, 1, shards)
         add("bank rows", "all-reduce", features.bank_rows * features.num_bytes, 1, devices)
         add("gradients from the queue", "all-reduce", features.has_queue * size, 1, devices)
     return found

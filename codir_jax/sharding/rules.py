@@ -210,11 +210,17 @@ def constrain(array: jax.Array, *names: str | None) -> jax.Array:
 
 @jax.custom_vjp
 def gather_batch(array: jax.Array) -> jax.Array:
-    """The array of a whole batch on every device; its gradient goes back to the devices that have the rows."""
+    """The array of a whole batch on every device; its gradient is summed and goes back to those that have the rows."""
     return constrain(array)
 
 
-gather_batch.defvjp(lambda array: (constrain(array), None), lambda _, gradient: (constrain(gradient, "batch"),))
+def _scatter_batch(_, gradient: jax.Array) -> tuple[jax.Array]:
+    # Summed over devices in the shape of the array. Without the inner constraint XLA would rather send the gradient of
+    # the scores, [batch, batch / devices], for the product that makes it.
+    return (constrain(constrain(gradient), "batch"),)
+
+
+gather_batch.defvjp(lambda array: (constrain(array), None), _scatter_batch)
 
 
 def describe(tree: Any, mesh: Mesh | AbstractMesh, rules: Rules = RULES) -> dict[str, str]:

@@ -20,6 +20,14 @@ def mixed(row, value, momentum):
     return row / np.linalg.norm(row)
 
 
+@pytest.mark.parametrize(
+    ("num_rows", "padded"),
+    [(10, 1024), (1024, 1024), (8551, 9216), (10**6, 31 * 2**15), (10**9, 15259 * 2**16)],
+)
+def test_rows_are_padded_by_a_sixteenth_at_most_to_what_devices_share_evenly(num_rows, padded):
+    assert memory_bank.padded_rows(num_rows) == padded
+
+
 def test_init_bank_is_uniform_with_unit_mean_square_length():
     bank = np.asarray(memory_bank.init_bank(jax.random.key(1), 4000, 128))
     bound = np.sqrt(3 / 128)
