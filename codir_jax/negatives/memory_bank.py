@@ -9,8 +9,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-# Banks have a multiple of so many rows that any usual number of devices shares them evenly. It depends on the rows only,
-# not on the mesh, so that a checkpoint of one mesh is read on another.
+# Banks have a multiple of so many rows that any usual number of devices shares them evenly. It depends on the rows
+# only, not on the mesh, so that a checkpoint of one mesh is read on another.
 LEAST_MULTIPLE, LARGEST_MULTIPLE = 2**10, 2**16
 
 

@@ -108,7 +108,8 @@ def test_finished_runs_are_not_run_again_and_open_cells_stay_open(tmp_path, caps
     assert "| a | | | 0 |" in text
 
 
-def test_a_failed_run_is_named_and_the_others_go_on(tmp_path, capsys):
+def test_a_failed_run_is_named_and_the_others_go_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # else it asks the hub for a model of that name, again and again
     good = [("teacher.path", "nowhere")]
     arm = sweep.parse_arm("a configs/codir/finetune_distill.py:demo")
     jobs = [sweep.make_job(arm, "demo", (), seed, good, tmp_path / f"seed_{seed}") for seed in (0, 1)]

@@ -28,6 +28,9 @@ def _config(name, **changes):
     return config
 
 
+# Variants whose parts are in others, too; their tests are slow.
+VARIANTS = ("distill cosine", "codir ema", "codir teacher cache of each, bank")
+
 METHODS = {
     "finetune": _config("finetune"),
     "distill": _config("distill"),
@@ -61,6 +64,12 @@ METHODS = {
 }
 
 
+def of_methods(but=""):
+    """Their names as parameters of a test."""
+    slow = lambda name: [pytest.mark.slow] if name in VARIANTS else []  # noqa: E731
+    return [pytest.param(name, marks=slow(name)) for name in METHODS if name != but]
+
+
 @functools.cache
 def _make(name, **of_setting):
     """(setting, objective, its initial parts, jitted value and gradient), compiled once for all tests."""
@@ -91,12 +100,17 @@ def _assert_close(ours, theirs, tolerance=2e-6):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-5, atol=tolerance * largest)
 
 
-@pytest.mark.parametrize(
-    ("name", "is_regression"),
-    [*((name, False) for name in METHODS), *((name, True) for name in ("finetune", "distill l2", "codir paper"))],
-)
-def test_a_step_is_finite_and_keeps_the_shape_of_the_state(name, is_regression):
-    kind = {"is_regression": True} if is_regression else {}
+@pytest.mark.parametrize("name", of_methods())
+def test_a_step_is_finite_and_keeps_the_shape_of_the_state(name):
+    _assert_is_finite_and_keeps_shape(name)
+
+
+@pytest.mark.parametrize("name", ["finetune", "distill l2", "codir paper"])
+def test_a_step_on_a_regression_is_finite_and_keeps_the_shape_of_the_state(name):
+    _assert_is_finite_and_keeps_shape(name, is_regression=True)
+
+
+def _assert_is_finite_and_keeps_shape(name, **kind):
     setting, _, parts, _ = _make(name, **kind)
     batch = tiny.batch(setting, ids=np.arange(14), num_padding=2)
     (loss, (state, metrics)), grads = _gradient(name, batch, jax.random.key(1), **kind)
@@ -106,7 +120,7 @@ def test_a_step_is_finite_and_keeps_the_shape_of_the_state(name, is_regression):
     assert all(np.isfinite(total) and count >= 0 for total, count in metrics.values())
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", of_methods())
 def test_eight_devices_give_the_loss_gradient_and_state_of_one(name):
     setting, _, parts, _ = _make(name)
     batch = tiny.batch(setting, ids=np.arange(14), num_padding=2)
@@ -135,7 +149,7 @@ def test_microbatches_give_the_loss_gradient_and_state_of_the_whole_batch(name):
     _assert_close(_gradient(name, batch, None, parts, num_microbatches=4), one)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", of_methods())
 def test_padding_rows_change_nothing(name):
     setting, *_ = _make(name)
     ids = [3, 9, 4, 20, 21, 1]
@@ -151,7 +165,7 @@ def test_padding_rows_change_nothing(name):
         _assert_close(padded, plain)
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if n != "finetune"])
+@pytest.mark.parametrize("name", of_methods(but="finetune"))
 def test_a_teacher_view_in_the_batch_equals_the_live_teacher(name):
     setting, _, parts, _ = _make(name)
     batch = tiny.batch(setting)
@@ -162,14 +176,14 @@ def test_a_teacher_view_in_the_batch_equals_the_live_teacher(name):
     _assert_close(cached, live)
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if n != "finetune"])
+@pytest.mark.parametrize("name", of_methods(but="finetune"))
 def test_no_gradient_reaches_the_teacher(name):
     setting, objective, (params, frozen, state), _ = _make(name)
     loss = lambda teacher: objective.loss(params, {**frozen, "teacher": teacher}, state, tiny.batch(setting), None)[0]  # noqa: E731
     assert all(not np.any(g) for g in jax.tree.leaves(jax.grad(loss)(frozen["teacher"])))
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if n != "finetune"])
+@pytest.mark.parametrize("name", of_methods(but="finetune"))
 def test_the_teacher_is_deterministic_and_the_student_has_dropout(name):
     setting, _, parts, _ = _make(name)
     batch = tiny.batch(setting)

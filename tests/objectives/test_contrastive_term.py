@@ -28,7 +28,7 @@ BATCH = {
     "text_ids": np.array([1, 4], np.int32),
     "example_mask": np.ones(2, np.float32),
 }
-FROZEN = {"classes": np.full(11, -1, np.int32), "text_ids": np.arange(10, dtype=np.int32)}
+FROZEN = {"classes": jnp.full(11, -1, jnp.int32), "text_ids": jnp.arange(10, dtype=jnp.int32)}
 
 
 def _config(preset, **changes):
@@ -40,7 +40,10 @@ def _config(preset, **changes):
 
 def _state(config):
     state = unbox(init_state(jax.random.key(0), config, 10, 1))
-    state["bank"] = {"student": lin(10, 4, a=0.5, b=0.5)[:, None], "teacher": lin(10, 4, a=0.5, b=0.6)[:, None]}
+    state["bank"] = {
+        "student": jnp.asarray(lin(10, 4, a=0.5, b=0.5)[:, None]),
+        "teacher": jnp.asarray(lin(10, 4, a=0.5, b=0.6)[:, None]),
+    }
     return state
 
 
@@ -73,7 +76,7 @@ def test_rows_that_are_not_in_the_batch_stay_bit_equal():
     config = _config("released")
     before = _state(config)
     _, (after, _) = _term(config, before, POOLED)
-    untouched = [i for i in range(10) if i not in (1, 4)]
+    untouched = np.array([i for i in range(10) if i not in (1, 4)])
     for side in ("student", "teacher"):
         np.testing.assert_array_equal(after["bank"][side][untouched], before["bank"][side][untouched])
 
@@ -162,7 +165,7 @@ def test_label_aware_negatives_need_two_classes():
 @pytest.mark.parametrize("preset", ["paper", "released"])
 def test_the_bank_is_written_in_place(preset):
     config, num_rows = _config(preset), 50_000
-    frozen = {"classes": np.full(num_rows + 1, -1, np.int32), "text_ids": np.arange(num_rows, dtype=np.int32)}
+    frozen = {"classes": jnp.full(num_rows + 1, -1, jnp.int32), "text_ids": jnp.arange(num_rows, dtype=jnp.int32)}
 
     def step(state, projections):
         def loss(projections):
@@ -172,7 +175,7 @@ def test_the_bank_is_written_in_place(preset):
 
         return jax.grad(loss, has_aux=True)(projections)
 
-    state = jax.eval_shape(lambda: init_state(jax.random.key(0), config, num_rows, 1))
+    state = jax.eval_shape(lambda: unbox(init_state(jax.random.key(0), config, num_rows, 1)))
     memory = jax.jit(step, donate_argnums=0).lower(state, PROJECTIONS).compile().memory_analysis()
     one_bank = num_rows * config.projection_dim * 4
     assert memory.alias_size_in_bytes >= 2 * one_bank

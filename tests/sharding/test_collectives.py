@@ -1,6 +1,7 @@
 """What devices send each other in a step, read from the compiled program: features, ids and gradients of weights."""
 
 import collections
+import functools
 import math
 
 import jax
@@ -25,6 +26,7 @@ def _objective(source, **of_setting):
     return setting, codir.make(config, setting)
 
 
+@functools.cache
 def _compiled(source, shape=(8, 1, 1), bank_rows=0, **of_setting):
     """(compiled step, tiny.Placed)."""
     setting, objective = _objective(source, **of_setting)
@@ -64,13 +66,16 @@ def test_codir_gathers_the_features_of_each_side_once():
     sent = _sent(*_compiled("in_batch+bank"))
     gathered = {shape: n for (kind, dtype, shape), n in sent.items() if kind == "all-gather" and dtype == "f32"}
     assert gathered == {(BATCH, 1, DIM): 2}
-    # Besides, the ids, the rows that were drawn and those of the batch, and the features' gradient on its way back.
+    # Besides: the ids; the features' gradient on its way back; the bank's rows, 6 drawn and those of the batch.
     assert {shape for kind, dtype, shape in sent if kind == "all-gather" and dtype != "f32"} <= {(BATCH, 3), (BATCH,)}
-    largest = max(math.prod(shape) for _, _, shape in sent)
-    assert largest == (6 + BATCH) * DIM
+    summed = {
+        math.prod(shape): n for (kind, dtype, shape), n in sent.items() if kind == "all-reduce" and dtype == "f32"
+    }
+    assert {size: n for size, n in summed.items() if size > BATCH} == {BATCH * DIM: 2, (6 + BATCH) * DIM: 2}
+    assert {kind for kind, _, _ in sent} == {"all-gather", "all-reduce"}
 
 
-@pytest.mark.parametrize("source", ["in_batch", "in_batch+bank", "in_batch+queue", "in_batch+teacher_cache"])
+@pytest.mark.parametrize("source", ["in_batch+bank", "in_batch+queue", "in_batch+teacher_cache"])
 def test_no_collective_grows_with_hidden_size_times_batch(source):
     compiled, placed = _compiled(source)
     hidden = placed.abstract[0].params["student"]["encoder"]["embeddings"]["word"]["embedding"].shape[1]
