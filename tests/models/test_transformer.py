@@ -155,3 +155,29 @@ def test_a_configuration_that_cannot_be_is_refused(change, message):
 def test_an_unknown_head_lists_the_known():
     with pytest.raises(ValueError, match="unknown head 'span'; known: classification, masked_lm"):
         build_model(TINY, "span")
+
+
+def test_remat_keeps_less_for_the_backward_pass_and_changes_no_gradient():
+    deep = dataclasses.replace(TINY, num_layers=3)
+    params = fresh(build_model(deep, "classification", 2))
+    kept, gradients = {}, {}
+    for remat in ("none", "dots", "block"):
+        model = build_model(deep, "classification", 2, remat=remat)
+
+        def loss(p, model=model):
+            rngs = {"dropout": jax.random.key(0)}
+            output = model.apply({"params": p}, *INPUTS, deterministic=False, rngs=rngs)
+            return (output.logits**2).sum() + (output.hidden_states[2] ** 2).sum()
+
+        residuals = jax.tree.leaves(jax.eval_shape(lambda p, loss=loss: jax.vjp(loss, p)[1], params))
+        kept[remat] = sum(leaf.size * leaf.dtype.itemsize for leaf in residuals)
+        gradients[remat] = jax.jit(jax.grad(loss))(params)
+    assert kept["block"] < 0.8 * kept["dots"] < 0.8 * kept["none"]
+    for remat in ("dots", "block"):
+        for ours, theirs in zip(*map(jax.tree.leaves, (gradients[remat], gradients["none"])), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_an_unknown_remat_lists_the_known_ones():
+    with pytest.raises(ValueError, match="known: none, block, dots"):
+        build_model(TINY, remat="some")

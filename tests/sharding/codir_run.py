@@ -29,9 +29,9 @@ def batches(setting):
 
 
 @functools.cache
-def trained(source, shape):
+def trained(source, shape, num_microbatches=1):
     """(losses, leaves of each part of the final state, as numpy) of a run on a mesh of that shape."""
-    setting = tiny.setting()
+    setting = tiny.setting(num_microbatches=num_microbatches)
     config = codir.default_config()
     config.projection_dim = 8
     config.negatives.update({"source": source, "num_negatives": 9, "queue_size": 32})

@@ -32,6 +32,12 @@ def test_a_mesh_gives_what_one_device_gives_with_one_source(source, shape):
     assert_equal_runs(trained(source, (1, 1, 1)), trained(source, shape))
 
 
+@pytest.mark.slow
+def test_a_mesh_gives_what_one_device_gives_in_microbatches():
+    """With dropout; without, microbatches equal the whole batch: see tests/objectives/test_battery.py."""
+    assert_equal_runs(trained(EVERY_SOURCE, (1, 1, 1), 4), trained(EVERY_SOURCE, (2, 2, 2), 4))
+
+
 def of_two_processes(source, shape, folder):
     """What `trained` returns, of two processes with four devices each."""
     arguments = [source, "x".join(map(str, shape)), str(folder / "run.npz")]
