@@ -52,10 +52,11 @@ class SequenceClassifier(nn.Module):
         attention_mask: jax.Array,
         token_type_ids: jax.Array,
         *,
+        words: jax.Array | None = None,
         deterministic: bool = True,
     ) -> ModelOutput:
         """Logits float32 [batch, num_labels] and all hidden states; arguments as in `Encoder`."""
-        encoded = self.encoder(input_ids, attention_mask, token_type_ids, deterministic=deterministic)
+        encoded = self.encoder(input_ids, attention_mask, token_type_ids, words=words, deterministic=deterministic)
         x = encoded.hidden_states[-1][:, 0].astype(jnp.float32)
         c = self.config
         rate = c.hidden_dropout if c.classifier_dropout is None else c.classifier_dropout
@@ -64,6 +65,10 @@ class SequenceClassifier(nn.Module):
             x = dropout(x, rate, seed, site=0)
         x = dropout(jnp.tanh(self.pooler(x)), rate, seed, site=1)
         return ModelOutput(logits=self.classifier(x), hidden_states=encoded.hidden_states)
+
+    def words(self, input_ids: jax.Array) -> jax.Array:
+        """As `Encoder.words`."""
+        return self.encoder.words(input_ids)
 
 
 class MaskedLM(nn.Module):

@@ -184,7 +184,9 @@ class Embeddings(nn.Module):
         self.token_type = embed(c, c.type_vocab_size, "token_type", None, self.dtype)
         self.norm = layer_norm(c, "norm", None)
 
-    def __call__(self, input_ids: jax.Array, token_type_ids: jax.Array, seed: jax.Array | None) -> jax.Array:
+    def __call__(
+        self, input_ids: jax.Array, token_type_ids: jax.Array, seed: jax.Array | None, words: jax.Array | None
+    ) -> jax.Array:
         length = input_ids.shape[1]
         if length > self.config.max_length:
             raise ValueError(
@@ -192,7 +194,8 @@ class Embeddings(nn.Module):
                 f"(max_positions {self.config.max_positions} - offset {self.config.position_offset}); "
                 f"set data.max_length to {self.config.max_length} or less"
             )
-        x = self.word(input_ids) + self.position(self._position_ids(input_ids)) + self.token_type(token_type_ids)
+        words = self.word(input_ids) if words is None else words
+        x = words + self.position(self._position_ids(input_ids)) + self.token_type(token_type_ids)
         return dropout(self.norm(x).astype(self.dtype), self.config.hidden_dropout, seed, site=0)
 
     def _position_ids(self, input_ids: jax.Array) -> jax.Array:
@@ -277,6 +280,7 @@ class Encoder(nn.Module):
         attention_mask: jax.Array,
         token_type_ids: jax.Array,
         *,
+        words: jax.Array | None = None,
         deterministic: bool = True,
     ) -> EncoderOutput:
         """All hidden states.
@@ -285,16 +289,21 @@ class Encoder(nn.Module):
             input_ids: int32 [batch, seq].
             attention_mask: int32 [batch, seq], 1 for a token, 0 for padding.
             token_type_ids: int32 [batch, seq], which text of a pair; ignored by a model with one token type.
+            words: float [batch, seq, hidden], of `words(input_ids)` where they were looked up before.
             deterministic: False applies dropout, rng stream "dropout".
         """
         c = self.config
         seed = dropout_seed(self, deterministic, c.hidden_dropout, c.attention_dropout)
-        x = self.embeddings(input_ids, token_type_ids, seed)
+        x = self.embeddings(input_ids, token_type_ids, seed, words)
         hidden_states = [x]
         for layer in self.layers:
             x = layer(x, attention_mask, seed)
             hidden_states.append(x)
         return EncoderOutput(hidden_states=tuple(hidden_states))
+
+    def words(self, input_ids: jax.Array) -> jax.Array:
+        """The word embeddings of int32 ids [...], [..., hidden] in the dtype of the computation."""
+        return self.embeddings.word(input_ids)
 
     def attend(self, x: jax.Array) -> jax.Array:
         """x float [..., hidden] times the word embedding, transposed: the tied masked-LM decoder, [..., vocab]."""

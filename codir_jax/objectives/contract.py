@@ -56,11 +56,14 @@ class Setting:
 
 
 def apply_model(model, params, batch, rng: jax.Array | None = None):
-    """The model's output on a batch; dropout is on exactly where an rng is given."""
+    """The model's output on a batch; dropout is on exactly where an rng is given.
+
+    Word embeddings that were looked up before are taken from `batch["words"]`.
+    """
     inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
-    if rng is None:
-        return model.apply({"params": params}, *inputs, deterministic=True)
-    return model.apply({"params": params}, *inputs, deterministic=False, rngs={"dropout": rng})
+    looked_up = {"words": batch["words"]} if "words" in batch else {}
+    rngs = {} if rng is None else {"dropout": rng}
+    return model.apply({"params": params}, *inputs, **looked_up, deterministic=rng is None, rngs=rngs)
 
 
 def init_model(model, rng: jax.Array, batch):

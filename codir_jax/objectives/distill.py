@@ -16,7 +16,7 @@ from codir_jax.losses import distillation
 from codir_jax.losses.task import task_loss
 from codir_jax.models.layer_selection import match_layers
 from codir_jax.objectives.contract import Metrics, Objective, Setting, apply_model, init_model, masked_sum, mean
-from codir_jax.objectives.microbatches import in_microbatches
+from codir_jax.objectives.microbatches import in_microbatches, run_student
 from codir_jax.objectives.schedules import check_schedule, scheduled
 
 HIDDEN_LOSSES = {"l2": distillation.normalized_l2, "cosine": distillation.cosine_distance}
@@ -102,16 +102,14 @@ def compute_views(config, setting: Setting, params, frozen, batch, rng) -> Views
     """Runs the student (with dropout where an rng is given) and takes the teacher's view, in microbatches."""
     layers = [student for student, _ in matches(config, setting)]
 
-    def encode(part, part_rng):
-        output = apply_model(setting.student, params["student"], part, part_rng)
+    def read(output, part):
         return output.logits, pool(output.hidden_states, layers, part["attention_mask"], config.pooling)
 
     def teach(part, _):
         return teacher_view(config, setting, frozen.get("teacher"), part)
 
-    num = setting.num_microbatches
-    student_logits, student_pooled = in_microbatches(encode, num, batch, rng)
-    teacher = in_microbatches(teach, num, batch, None)
+    student_logits, student_pooled = run_student(setting, params["student"], batch, rng, read)
+    teacher = in_microbatches(teach, setting.num_microbatches, batch, None)
     return Views(student_logits, teacher["teacher_logits"], student_pooled, teacher["teacher_pooled"])
 
 

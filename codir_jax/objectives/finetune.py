@@ -4,8 +4,8 @@ import jax
 from ml_collections import ConfigDict
 
 from codir_jax.losses.task import task_loss
-from codir_jax.objectives.contract import Objective, Setting, apply_model, init_model, masked_sum, mean
-from codir_jax.objectives.microbatches import in_microbatches
+from codir_jax.objectives.contract import Objective, Setting, init_model, masked_sum, mean
+from codir_jax.objectives.microbatches import run_student
 
 
 def default_config() -> ConfigDict:
@@ -22,11 +22,7 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
 
     def loss(params, frozen, objective_state, batch, rng: jax.Array | None):
         del frozen
-
-        def encode(part, part_rng):
-            return apply_model(setting.student, params["student"], part, part_rng).logits
-
-        logits = in_microbatches(encode, setting.num_microbatches, batch, rng)
+        logits = run_student(setting, params["student"], batch, rng, lambda output, _: output.logits)
         task = masked_sum(task_loss(logits, batch["labels"], setting.info.is_regression), batch["label_mask"])
         return mean(task), (objective_state, {"task_loss": task})
 

@@ -13,7 +13,29 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from codir_jax.objectives.contract import Setting, apply_model
 from codir_jax.sharding.rules import constrain
+
+
+def run_student(setting: Setting, params: Any, batch: dict[str, jax.Array], rng: jax.Array | None, read: Callable):
+    """`read(the student's output, batch)`, in the microbatches of the setting.
+
+    The words are looked up for the whole batch: the gradient of the embedding table is as large as the table, and would
+    be made and added once a microbatch. So one state a token, and its gradient, are kept for all of them.
+
+    Args:
+      params: of the student.
+      rng: of dropout, None for none.
+      read: (ModelOutput, batch) -> tree of arrays [rows, ...].
+    """
+    num = setting.num_microbatches
+    if num > 1:
+        batch = {**batch, "words": setting.student.apply({"params": params}, batch["input_ids"], method="words")}
+
+    def encode(part, part_rng):
+        return read(apply_model(setting.student, params, part, part_rng), part)
+
+    return in_microbatches(encode, num, batch, rng)
 
 
 def in_microbatches(function: Callable, num: int, batch: dict[str, jax.Array], rng: jax.Array | None) -> Any:

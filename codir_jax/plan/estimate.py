@@ -124,6 +124,8 @@ def passing_bytes(job: Job, *, is_cpu: bool) -> dict[str, float]:
     teacher = job.teacher if job.is_live else None
     of = encoding(job, "student", is_cpu=is_cpu)
     kept = memory.activations(job.student, teacher, of, "none" if is_cpu else job.config.student.remat)
+    if (num := job.config.train.num_microbatches) > 1:
+        kept += 2 * num * of.hidden(job.student)  # the word embeddings of the whole batch, and their gradient
     kept += traffic.weight_bytes(job.state.params, only_split=True) + memory.COSINE_BYTES * _cosines(job)
     gradients = memory.device_bytes(job.state.params)
     return {"activations": kept, "gradients": 2 * gradients}  # as computed, and as added up

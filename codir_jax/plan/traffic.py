@@ -98,7 +98,7 @@ def transfers(
     add("teacher weights (fsdp)", "all-gather", weight_bytes(teacher or {}, only_split=True), 1, fsdp)
     # A layer sums its two outputs over `model`; backward the inputs of mlp_in and of queries, keys and values.
     student_sums = student_sizes.num_layers * (2 + 4 + 2 * again)
-    student_sums += (1 + again) * (student_sizes.vocab_size % model == 0)
+    student_sums += student_sizes.vocab_size % model == 0  # words are looked up once, for all microbatches
     add("student layers (model)", "all-reduce", student_sums * of.hidden(student_sizes), num_microbatches, model)
     if teacher_sizes:
         teacher_sums = 2 * teacher_sizes.num_layers + (teacher_sizes.vocab_size % model == 0)
