@@ -72,7 +72,7 @@ def _stop_after(monkeypatch, steps):
     monkeypatch.setattr(loop.MetricBuffer, "append", append)
 
 
-@pytest.mark.parametrize("method", ["paper", "released"])
+@pytest.mark.parametrize("method", ["paper", pytest.param("released", marks=pytest.mark.slow)])
 def test_a_run_stopped_by_ctrl_c_and_resumed_ends_bit_equal_to_the_straight_run(teacher, tmp_path, monkeypatch, method):
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     changes = [("train.total_epochs", "2"), ("objective.negatives.num_negatives", "8")]

@@ -173,9 +173,10 @@ def test_remat_keeps_less_for_the_backward_pass_and_changes_no_gradient():
         kept[remat] = sum(leaf.size * leaf.dtype.itemsize for leaf in residuals)
         gradients[remat] = jax.jit(jax.grad(loss))(params)
     assert kept["block"] < 0.8 * kept["dots"] < 0.8 * kept["none"]
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradients["none"]))
     for remat in ("dots", "block"):
         for ours, theirs in zip(*map(jax.tree.leaves, (gradients[remat], gradients["none"])), strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6 * largest)
 
 
 def test_an_unknown_remat_lists_the_known_ones():

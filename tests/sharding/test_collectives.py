@@ -82,7 +82,7 @@ def test_no_collective_grows_with_hidden_size_times_batch(source):
     assert max(math.prod(shape) for _, _, shape in _sent(compiled, placed)) < BATCH * hidden
 
 
-@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)])
+@pytest.mark.parametrize("shape", [pytest.param((8, 1, 1), marks=pytest.mark.slow), (2, 2, 2)])
 def test_no_device_ever_has_the_whole_bank(shape):
     rows = 2**20
     compiled, placed = _compiled("in_batch+bank", shape, bank_rows=rows)
@@ -98,6 +98,7 @@ def test_no_device_ever_has_the_whole_queue():
     assert not any(4096 in shape or 4096 // 8 in shape for _, _, shape in sent)
 
 
+@pytest.mark.slow
 def test_microbatches_send_no_more_than_one_batch():
     whole, parts = (_sent(*_compiled("in_batch+bank", num_microbatches=num)) for num in (1, 4))
     assert parts.total() <= whole.total()
