@@ -87,6 +87,7 @@ def test_a_run_stopped_by_ctrl_c_and_resumed_ends_bit_equal_to_the_straight_run(
     _assert_same_end(straight, stopped)
 
 
+@pytest.mark.slow
 def test_negatives_from_the_teacher_cache_train_and_resume_bit_equal(teacher, tmp_path, monkeypatch):
     changes = {"source": "in_batch+teacher_cache", "shared": "True", "num_negatives": "24", "num_hard": "2"}
     config = _config(
