@@ -58,25 +58,36 @@ class Job:
       num_train: examples; the tables of `state` and `frozen` are laid out for as many.
       state, frozen: trees of jax.ShapeDtypeStruct with shardings.
       setting: of the objective, laid out for at most NUM_LAID_OUT examples.
-      is_live: the teacher runs in every step.
       cache_bytes: of the teacher's outputs on disk; 0 without a cache.
     """
 
     config: ConfigDict
-    student: TransformerConfig
     teacher: TransformerConfig | None
     num_train: int
-    num_classes: int
     batches: Batches
     mesh: Any
     rules: Any
     setting: Setting
     state: Any
     frozen: dict[str, Any]
-    is_live: bool
     cache_bytes: int
     num_steps: int
     steps_per_epoch: int
+
+    @property
+    def student(self) -> TransformerConfig:
+        """Sizes of the student."""
+        return self.setting.student.config
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the task; 1 for a regression."""
+        return self.setting.info.num_classes
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the teacher runs in every step."""
+        return "teacher" in self.frozen
 
 
 def lay_out(
@@ -126,17 +137,14 @@ def lay_out(
     state, frozen = start.abstract(without=() if is_live else ("teacher",))
     return Job(
         config=config,
-        student=student,
         teacher=teacher if distils else None,
         num_train=texts.num_train,
-        num_classes=texts.num_classes,
         batches=shapes,
         mesh=mesh,
         rules=table,
         setting=setting,
         state=state,
         frozen=frozen,
-        is_live=is_live,
         cache_bytes=cache_bytes,
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
@@ -155,21 +163,17 @@ def of_run(
 ) -> Job:
     """The job of a run that is about to take its first step; `state` and `frozen` may be arrays on the devices."""
     teacher = setting.teacher.config if setting.teacher and config.objective.name != "finetune" else None
-    is_live = "teacher" in frozen
-    is_cached = teacher is not None and not is_live
+    is_cached = teacher is not None and "teacher" not in frozen
     return Job(
         config=config,
-        student=setting.student.config,
         teacher=teacher,
         num_train=setting.info.num_train,
-        num_classes=setting.info.num_classes,
         batches=Batches(tuple(buckets), (0.0,) * (len(buckets) - 1) + (1.0,)),
         mesh=mesh,
         rules=table,
         setting=setting,
         state=state,
         frozen=frozen,
-        is_live=is_live,
         cache_bytes=_cache_bytes(config, setting, setting.info.num_train) if is_cached else 0,
         num_steps=setting.num_steps,
         steps_per_epoch=steps_per_epoch,
