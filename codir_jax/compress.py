@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from codir_jax import build, workdir
+from codir_jax import build, partners, stage_config, workdir
 from codir_jax import config as config_lib
 from codir_jax.train.loop import say
 
@@ -88,7 +88,7 @@ def compress(
         [*shared, *([] if demo else [("student.path", teacher)]), *teacher_overrides],
     )
     for config in (*configs.values(), teacher_config):
-        build.check(config)
+        stage_config.check(config)
 
     claim = {"teacher": teacher, "teacher_config": teacher_config.to_dict()}
     claim["configs"] = {method: config.to_dict() for method, config in configs.items()}
@@ -107,8 +107,8 @@ def _source(demo: bool, task: str, train: str, dev: str) -> str:
         raise ValueError(f"give one of --train (with --dev), --task or --demo, got {', '.join(given) or 'none'}")
     if train and not dev:
         raise ValueError("--dev is empty; the student is chosen and reported by a dev file")
-    if task and task not in build.GLUE_TASKS[:-1]:
-        raise ValueError(f"--task={task}; known: {', '.join(build.GLUE_TASKS[:-1])}")
+    if task and task not in stage_config.GLUE_TASKS[:-1]:
+        raise ValueError(f"--task={task}; known: {', '.join(stage_config.GLUE_TASKS[:-1])}")
     return "demo" if demo else task or "own"
 
 
@@ -125,7 +125,7 @@ def _claim(folder: Path, claim: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _run(folder: Path, teacher: str, teacher_config, configs) -> dict[str, Any]:
-    from codir_jax import report, run
+    from codir_jax import exporter, report, run
 
     if not (teacher and _fits(teacher, configs["paper"])):
         say(f"== fine-tuning the teacher -> {folder / 'teacher'}")
@@ -141,7 +141,7 @@ def _run(folder: Path, teacher: str, teacher_config, configs) -> dict[str, Any]:
     say("== measuring cost, exporting")
     models = {"teacher": build.model_folder(teacher, "teacher"), **{m: str(folder / m / "best") for m in configs}}
     rows = measure(models, configs["paper"])
-    verdict = export_model(str(folder / "paper"), str(folder / "export"))
+    verdict = exporter.export_model(str(folder / "paper"), str(folder / "export"))
     results = {
         "task": stages["paper"]["task"],
         "primary_metric": stages["paper"]["primary_metric"],
@@ -172,7 +172,7 @@ def _fits(teacher: str, config) -> bool:
     probe.teacher.path = teacher
     info = build.read_data(probe, build.make_tokenizer(probe)).info
     source = huggingface.load_pretrained(build.model_folder(teacher, "--teacher"), num_labels=info.num_classes)
-    return source.has_head and build.has_classes(source, info) and source.is_regression == info.is_regression
+    return source.has_head and partners.has_classes(source, info) and source.is_regression == info.is_regression
 
 
 def measure(models: dict[str, str], config) -> dict[str, dict[str, Any]]:
@@ -204,54 +204,6 @@ def measure(models: dict[str, str], config) -> dict[str, dict[str, Any]]:
             rows["teacher"]["latency"]["batch_32_p50_ms"] / rows[name]["latency"]["batch_32_p50_ms"]
         )
     return rows
-
-
-def export_model(model: str, output: str) -> str:
-    """Exports a workdir's best model, or a folder, as a Hugging Face folder; returns the parity verdict in words.
-
-    Raises:
-      convert.export.ParityError: logits differ by more than 1e-4 after re-reading.
-    """
-    from codir_jax import predictor
-    from codir_jax.convert import export
-
-    loaded = predictor.load(model)
-    folder = Path(model)
-    results, config = (
-        json.loads((folder / name).read_text(encoding="utf-8")) if (folder / name).exists() else None
-        for name in ("results.json", "config.json")
-    )
-    is_run = config is not None and "objective" in config  # else the config.json of a Hugging Face folder
-    config = _without_paths(config) if is_run else None
-    card_results = None
-    if results is not None:
-        card_results = {key: results[key] for key in ("dev", "seed", "parameters", "teacher_dev") if results.get(key)}
-    verdict = export.export(
-        output,
-        loaded.source.config,
-        loaded.source.params,
-        loaded.tokenizer,
-        label_names=loaded.source.label_names,
-        is_regression=loaded.source.is_regression,
-        sample_batch=loaded.sample_batch(),
-        results=card_results,
-        training_config=config,
-        teacher_name=(config or {}).get("teacher", {}).get("path", ""),
-        hf_config=loaded.source.hf_config,
-    )
-    return str(verdict)
-
-
-def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """The config for a model card: of a path of this machine only the last part is told."""
-    told: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            told[key] = _without_paths(value)
-        else:
-            is_path = isinstance(value, str) and key.endswith(("path", "_dir"))
-            told[key] = Path(value).name if is_path else value
-    return told
 
 
 def print_results(results: dict[str, Any], folder: Path) -> None:

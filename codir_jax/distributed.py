@@ -46,6 +46,7 @@ class Place:
 _place: Place | None = None
 _peers: Peers | None = None
 _decisions = itertools.count()
+_barriers = itertools.count()
 
 
 def place_of(flags: Mapping[str, Any], env: Mapping[str, str] = os.environ) -> Place | None:
@@ -221,17 +222,33 @@ def first_decides(compute: Callable[[], Any]) -> Any:
             raise
         _client().key_value_set(key, json.dumps({"value": value}))
         return value
-    while True:
-        try:
-            told = json.loads(_client().blocking_key_value_get(key, 10_000))
-            break
-        except Exception as error:
-            if "DEADLINE_EXCEEDED" not in str(error):
-                raise
+    told = json.loads(_told(key))
     if "error" in told:
         kinds = {k.__name__: k for k in (FileNotFoundError, OSError, ValueError)}
         raise kinds.get(told["kind"], RuntimeError)(told["error"])
     return told["value"]
+
+
+def barrier() -> None:
+    """Returns when every process has come here, however long that takes: a corpus is prepared for hours.
+
+    Every process calls it at the same place of the program; one that dies is noticed by the watch.
+    """
+    if _place is None:
+        return
+    place, number = _place, next(_barriers)
+    _client().key_value_set(f"codir/barrier/{number}/{place.process_id}", "here")
+    first_decides(lambda: [_told(f"codir/barrier/{number}/{i}") for i in range(place.num_processes)] and None)
+
+
+def _told(key: str) -> str:
+    """What another process sets under `key`, waited for."""
+    while True:
+        try:
+            return _client().blocking_key_value_get(key, 10_000)
+        except Exception as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
 
 
 def wait_for_verdict(error: BaseException) -> None:

@@ -54,6 +54,15 @@ class Feed:
             window=self.options.bucket_window,
         )
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch."""
+        return pipeline.num_batches_per_epoch(len(self.data.splits["train"]), self.options.batch_size)
+
+    def example(self) -> Batch:
+        """A host batch, for its shapes."""
+        return next(self.evaluation("train"))
+
     def train(self, start_step: int, num_steps: int, extra: Mapping[str, Any]) -> Iterator[dict[str, jax.Array]]:
         """Device batches of steps start_step .. num_steps - 1; `extra` as in `pipeline.train_batches`."""
         return placement.put_ahead(self.train_on_host(start_step, num_steps, extra), self.sharding)

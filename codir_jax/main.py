@@ -383,7 +383,7 @@ def _read_texts(flags):
 
 def _export(flags, overrides) -> int:
     del overrides
-    from codir_jax.compress import export_model
+    from codir_jax.exporter import export_model
 
     print(export_model(flags.model, flags.output))
     return 0

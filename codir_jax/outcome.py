@@ -1,22 +1,25 @@
 """What a stage leaves behind: `best/` and `results.json`. Every process calls, the first writes."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from codir_jax import build, distributed
+from codir_jax import distributed, partners
 from codir_jax import workdir as workdir_lib
 from codir_jax.convert import huggingface
-from codir_jax.data.batch import Dataset
 from codir_jax.data.tokenizer import save_tokenizer
 from codir_jax.evaluate import cost
 from codir_jax.models.heads import abstract_params
 from codir_jax.sharding import placement
 
 
-def save_best(workdir: Path, model: build.Model, params, text_tokenizer, data: Dataset) -> None:
+def save_best(workdir: Path, model: partners.Model, params, text_tokenizer, *, head: str, **labels) -> None:
     """Replaces `best/` in one rename; `params` are gathered from all devices.
+
+    Args:
+      head: of `models.heads.HEADS`. labels: of `huggingface.save_pretrained`, for a classifier.
 
     Raises:
       OSError: it cannot be written; `best/` is as it was.
@@ -26,31 +29,27 @@ def save_best(workdir: Path, model: build.Model, params, text_tokenizer, data: D
         return
     aside = workdir / "best.part"
     try:
-        _save_model(aside, model, whole, text_tokenizer, data)
+        hf_config = model.source.hf_config if model.source else None
+        huggingface.save_pretrained(aside, model.config, whole, head=head, hf_config=hf_config, **labels)
+        save_tokenizer(text_tokenizer, aside)
     except Exception as error:  # safetensors and tokenizers have errors of their own for a full disk
         raise OSError(f"the best model cannot be written to {aside} ({error})") from error
     workdir_lib.replace_folder(aside, workdir / "best")
 
 
-def write_results(workdir: Path, model: build.Model, data: Dataset, facts: dict[str, Any]) -> dict[str, Any]:
-    """Writes `results.json`: `facts` of the run, and what is known of the model, the data and the machine.
+def write_results(workdir: Path, model: partners.Model, facts: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Writes `results.json`: `facts()` of the run, and what is known of the model and the machine.
 
     Args:
       workdir: with `best/` in it.
-      model: the student. data: that it was trained on.
-      facts: what the run has to tell.
+      model: the student.
+      facts: what the run has to tell; called in the first process only.
     """
 
     def write() -> dict[str, Any]:
-        best = huggingface.load_pretrained(workdir / "best", num_labels=data.info.num_classes)
         results = {
-            **facts,
-            "task": data.info.name,
-            "primary_metric": data.info.metrics[0],
+            **facts(),
             "parameters": cost.count_parameters(abstract_params(model.module)),
-            "num_examples": {name: len(split) for name, split in data.splits.items()},
-            "num_truncated": data.info.num_truncated,
-            "best_fingerprint": best.fingerprint,
             "num_processes": distributed.num_processes(),
             **workdir_lib.environment(),
         }
@@ -58,18 +57,3 @@ def write_results(workdir: Path, model: build.Model, data: Dataset, facts: dict[
         return results
 
     return distributed.first_decides(write)
-
-
-def _save_model(folder: Path, model: build.Model, params, text_tokenizer, data: Dataset) -> None:
-    """Writes a Hugging Face folder: config.json, model.safetensors, tokenizer files."""
-    hf_config = model.source.hf_config if model.source else None
-    info = data.info
-    huggingface.save_pretrained(
-        folder,
-        model.config,
-        params,
-        label_names=info.label_names or None,
-        is_regression=info.is_regression,
-        hf_config=hf_config,
-    )
-    save_tokenizer(text_tokenizer, folder)

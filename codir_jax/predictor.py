@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from codir_jax import build, preflight
+from codir_jax import build, partners, preflight
 from codir_jax.convert import huggingface
 from codir_jax.data import dataset, pipeline
 from codir_jax.data import tokenizer as tokenizer_lib
@@ -37,7 +37,13 @@ def load(path: str, *, batch_size: int = 32) -> "Predictor":
     folder = build.model_folder(path, "model")
     source = huggingface.load_pretrained(folder)
     if not source.has_head:
-        raise ValueError(f"{path} has no trained classification head ({', '.join(source.new_weights)} are missing)")
+        what = f"{path} has no trained classification head ({', '.join(source.new_weights)} are missing)"
+        if huggingface.stored_head(folder) == "masked_lm":
+            what = (
+                f"{path} is a masked language model; fine-tune it for your labels: codir train "
+                f"--config=configs/codir/finetune_teacher.py:own --config.student.path={path} --workdir=DIR"
+            )
+        raise ValueError(what)
     return Predictor(source, tokenizer_lib.load_tokenizer(folder), batch_size)
 
 
@@ -109,19 +115,6 @@ class Predictor:
         module, params = self._module, self._compiled[1]
         return lambda params, *inputs: module.apply({"params": params}, *inputs).logits, params
 
-    def sample_batch(self) -> dict[str, np.ndarray]:
-        """A few texts of different lengths, padded, on which an export is compared with its source."""
-        texts = ["A small model.", "The keys to the cabinet are on the table that nobody uses any more.", "No."]
-        examples, _ = dataset.tokenize_split(RawSplit(texts), self.tokenizer, min(self.max_length, 64), False)
-        rows = np.arange(len(texts))
-        return pipeline.collate(
-            examples,
-            rows,
-            batch_size=len(texts),
-            length_buckets=LADDER,
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
-
     @functools.cached_property
     def _module(self):
         return build_model(self.source.config, "classification", self.source.num_labels)
@@ -146,7 +139,7 @@ class Predictor:
             raise ValueError(
                 f"the model has {self.source.num_labels} outputs, data {info.name} has {info.num_classes} classes"
             )
-        build.check_label_names(self.source, info, str(self.source.folder))
+        partners.check_label_names(self.source, info, str(self.source.folder))
         return data
 
     def evaluate(self, config, split: str) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax import build
+from codir_jax import partners
 from codir_jax.data.batch import Dataset
 from codir_jax.evaluate import glue_metrics
 from codir_jax.models.layer_selection import match_layers, select_layers
@@ -22,7 +22,7 @@ def describe(data: Dataset) -> str:
     return text + (f"; truncated to data.max_length: {cut}" if cut else "; no text truncated")
 
 
-def describe_models(config: ConfigDict, student: build.Model, teacher: build.Model | None) -> str:
+def describe_models(config: ConfigDict, student: partners.Model, teacher: partners.Model | None) -> str:
     """One line: what the student is, where its weights come from and which layers are matched."""
     text = f"student: {student.config.num_layers} layers x {student.config.hidden_size}"
     if config.student.init == "teacher":
@@ -60,7 +60,7 @@ def require_split(data: Dataset, name: str) -> None:
         raise ValueError(f"data {data.info.name} has no {name} split; it has: {', '.join(data.splits)}")
 
 
-def check_length(config: ConfigDict, student: build.Model) -> None:
+def check_length(config: ConfigDict, student: partners.Model) -> None:
     """Refuses texts longer than the student has positions for."""
     if config.data.max_length > student.config.max_length:
         raise ValueError(

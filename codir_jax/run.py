@@ -8,17 +8,15 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from codir_jax import build, distributed, outcome, preflight
+from codir_jax import build, distributed, outcome, preflight, stage_config
 from codir_jax import config as config_lib
 from codir_jax import workdir as workdir_lib
-from codir_jax.data import pipeline
-from codir_jax.evaluate import runner
-from codir_jax.feed import Feed
+from codir_jax.classification import Classification
 from codir_jax.initial_state import InitialState, shardings_of
 from codir_jax.plan import job, report
+from codir_jax.pretraining import Pretraining
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
-from codir_jax.teacher_outputs import Teacher
 from codir_jax.train import checkpoint, loop, optimizer
 from codir_jax.train.metrics import MetricBuffer, MetricWriter, SilentWriter, require_finite
 from codir_jax.train.step import make_train_step
@@ -39,7 +37,7 @@ def run(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
       loop.Interrupted: Ctrl-C or SIGTERM, after a checkpoint was written.
       metrics.NonFiniteError: NaN or infinity in a loss term.
     """
-    build.check(config)
+    stage_config.check(config)
     workdir = Path(workdir)
     with workdir_lib.held(workdir):
         finished = distributed.first_decides(lambda: workdir_lib.claim(config, workdir))
@@ -54,28 +52,21 @@ class _Stage:
 
     def __init__(self, config: ConfigDict, workdir: Path):
         self.config, self.workdir = config, workdir
-        self.tokenizer = build.make_tokenizer(config)
-        self.data = build.read_data(config, self.tokenizer)
-        info = self.data.info
-        preflight.require_split(self.data, "train")
-        loop.say(preflight.describe(self.data))
-        self.teacher = build.make_teacher(config, info) if config.teacher.path else None
-        self.student = build.make_student(config, info, self.teacher, self.tokenizer)
-        loop.say(preflight.describe_models(config, self.student, self.teacher))
-        preflight.check_length(config, self.student)
-
+        kind = Pretraining if stage_config.is_pretraining(config) else Classification
+        self.task = kind(config)
+        loop.say(preflight.describe_models(config, self.task.student, self.task.teacher))
+        preflight.check_length(config, self.task.student)
         self.mesh = mesh_lib.make_mesh(config.mesh)
         self.rules = mesh_lib.rules_of(config.mesh)
-        self.feed = Feed(self.data, config.data, config.seed, rules.batch_sharding(self.mesh, self.rules))
         preflight.check_batch_sizes(config, rules.num_batch_shards(self.mesh, self.rules), distributed.num_processes())
+        self.task.lay_out(self.mesh, self.rules)
+        self.feed = self.task.feed
         loop.say(
             f"padded lengths: {', '.join(map(str, self.feed.length_buckets))}; {self.feed.real_token_share:.1%} of the "
             "positions in a train batch are real tokens"
         )
 
-        train = self.data.splits["train"]
-        self.steps_per_epoch = pipeline.num_batches_per_epoch(len(train), config.data.batch_size)
-        epoch = {"steps_per_epoch": self.steps_per_epoch}
+        epoch = {"steps_per_epoch": self.feed.steps_per_epoch}
         self.num_steps = config_lib.duration_steps(config.train, "total", **epoch)
         whole = {**epoch, "num_steps": self.num_steps}
         warmup_steps = config_lib.duration_steps(config.optimizer, "warmup", **whole)
@@ -83,22 +74,13 @@ class _Stage:
         self.checkpoint_every = max(config_lib.duration_steps(config.train, "checkpoint_every", **whole), 1)
         self.schedule = optimizer.make_schedule(config.optimizer, self.num_steps, warmup_steps)
         self.tx = optimizer.make_optimizer(config.optimizer, self.schedule)
-        microbatches = config.train.num_microbatches
-        self.setting = build.make_setting(self.data, self.student, self.teacher, self.num_steps, microbatches)
+        self.setting = self.task.setting(self.num_steps)
         self.objective = build.make_objective(config.objective, self.setting)
-        self.forward = runner.make_forward(self.student.module)
-        self.frozen_teacher: Teacher | None = None  # on the devices; only methods that distil have one
-        if config.objective.name != "finetune":
-            self.frozen_teacher = Teacher(config, self.teacher, self.setting, self.feed, self.mesh, self.rules)
 
     def train(self) -> dict[str, Any]:
         """Runs the stage to its end."""
-        extra = {}
-        if self.frozen_teacher:
-            self.frozen_teacher.examine()
-            needs_cache = self.objective.tables is not None
-            extra = self.frozen_teacher.train_outputs(self.steps_per_epoch, needs_cache)
-        state, frozen, shardings = self._initial_state(extra)
+        given, extra = self.task.teach(self.setting, needs_cache=self.objective.tables is not None)
+        state, frozen, shardings = self._initial_state(given, extra)
         loop.say(self._start_table(state, frozen))
         options = self.config.train
         kept = {name: options[name] for name in ("keep_last", "keep_every_steps", "keep_best")}
@@ -128,13 +110,13 @@ class _Stage:
 
         def evaluate(step, current):
             nonlocal last
-            if "dev" not in self.data.splits:
+            if not self.task.has_dev:
                 if step == self.num_steps:
-                    self._save_best(current.params["student"])
+                    self.task.save_best(self.workdir, current.params["student"])
                 return
-            last = self._evaluate_dev(current.params["student"])
+            last = self.task.evaluate(current.params, frozen)
             writer.write(step, {f"dev_{k}": v for k, v in last.items()})
-            value = last[self.data.info.metrics[0]]
+            value = self.task.score(last)
             is_best = facts["best_score"] is None or value > facts["best_score"]
             loop.say(
                 f"step {step}/{self.num_steps}  dev: "
@@ -143,13 +125,13 @@ class _Stage:
             )
             if is_best:
                 facts.update(best_score=value, best_step=step, best=last)
-                self._save_best(current.params["student"])
+                self.task.save_best(self.workdir, current.params["student"])
 
         def save(step, current, wait=False):
             facts.update(seconds=clock.seconds(), pending=buffer.pending(), skipped=buffer.skipped, last=last)
             require_finite(current, step)
             is_evaluated = last and (step % self.eval_every == 0 or step == self.num_steps)
-            score = last[self.data.info.metrics[0]] if is_evaluated else None
+            score = self.task.score(last) if is_evaluated else None
             checkpointer.save(current, facts, score=score, wait=wait)
 
         step_fn = make_train_step(
@@ -185,53 +167,42 @@ class _Stage:
             writer.close()
         return self._write_results(facts, last, clock.seconds(), batches.wait_share())
 
-    def _evaluate_dev(self, params) -> dict[str, float]:
-        logits = self.feed.collect(self.forward, params, "dev")
-        info = self.data.info
-        scores = runner.score(logits, self.data.splits["dev"].labels, info.metrics, info.is_regression)
-        if self.frozen_teacher:
-            scores |= runner.distance_to_teacher(logits, self.frozen_teacher.dev_logits, info.is_regression)
-        return scores
-
-    def _initial_state(self, extra: Mapping[str, Any]):
+    def _initial_state(self, given: Mapping[str, Any], extra: Mapping[str, Any]):
         """(state, frozen, shardings of the step).
 
         Args:
+          given: the teacher's weights where it runs live.
           extra: the teacher's outputs on the train set where they are cached, else empty.
         """
         start = InitialState(
             objective=self.objective,
             tx=self.tx,
-            example=next(self.feed.evaluation("train")),
+            example=self.feed.example(),
             mesh=self.mesh,
             rules=self.rules,
             seed=self.config.seed,
             prng_impl=self.config.train.prng_impl,
         )
-        teacher_params = self.frozen_teacher.params if self.frozen_teacher else None
-        given = {} if teacher_params is None else {"teacher": teacher_params}
         abstract = start.abstract(without=() if given else ("teacher",))
         if self.objective.tables:
             loop.say(f"negatives from the teacher cache: {len(extra['teacher_pooled'])} rows on every device ...")
-        given |= start.tables(extra)
-        state, frozen = start.fill(abstract, self.student.params, given)
+        given = {**given, **start.tables(extra)}
+        state, frozen = start.fill(abstract, self.task.student.params, given)
         return state, frozen, (*shardings_of((state, frozen)), self.feed.sharding)
 
     def _start_table(self, state, frozen) -> str:
         places = self.feed.length_buckets, self.mesh, self.rules
-        planned = job.of_run(self.config, self.setting, *places, state, frozen, self.steps_per_epoch)
+        planned = job.of_run(self.config, self.setting, *places, state, frozen, self.feed.steps_per_epoch)
         return report.at_start(planned, distributed.num_processes(), jax.default_backend())
 
     def _fingerprints(self) -> dict[str, str]:
-        teacher = self.teacher.source.fingerprint if self.teacher else ""
-        return {"data_fingerprint": self.data.fingerprint, "teacher_fingerprint": teacher}
-
-    def _save_best(self, params) -> None:
-        outcome.save_best(self.workdir, self.student, params, self.tokenizer, self.data)
+        teacher = self.task.teacher.source.fingerprint if self.task.teacher else ""
+        return {"data_fingerprint": self.task.fingerprint, "teacher_fingerprint": teacher}
 
     def _write_results(self, facts, last, seconds: float, input_wait_share: float) -> dict[str, Any]:
         told = {
             "name": self.config.objective.name,
+            "primary_metric": self.task.metrics[0],
             "dev": facts["best"],
             "dev_last": last,
             "best_step": facts["best_step"],
@@ -242,7 +213,6 @@ class _Stage:
             "input_wait_share": round(input_wait_share, 4),
             "length_buckets": list(self.feed.length_buckets),
             "real_token_share": round(self.feed.real_token_share, 4),
-            "teacher_dev": self.frozen_teacher.dev_scores if self.frozen_teacher else {},
             **self._fingerprints(),
         }
-        return outcome.write_results(self.workdir, self.student, self.data, told)
+        return outcome.write_results(self.workdir, self.task.student, lambda: {**told, **self.task.facts(self.workdir)})

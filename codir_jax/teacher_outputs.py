@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax import build, preflight
+from codir_jax import partners, preflight
 from codir_jax.data import teacher_cache
 from codir_jax.data.cache_folder import user_cache
 from codir_jax.evaluate import runner
@@ -27,7 +27,7 @@ class Teacher:
       dev_scores: its task metrics on dev.
     """
 
-    def __init__(self, config: ConfigDict, model: build.Model, setting: Setting, feed: Feed, mesh, rules_table):
+    def __init__(self, config: ConfigDict, model: partners.Model, setting: Setting, feed: Feed, mesh, rules_table):
         self._config, self._model, self._setting, self._feed = config, model, setting, feed
         self.params = model.placed(mesh, rules_table)
         self.dev_logits: np.ndarray | None = None

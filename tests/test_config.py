@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from codir_jax import build
 from codir_jax import config as config_lib
+from codir_jax import stage_config
 
 TEACHER, DISTILL = "configs/codir/finetune_teacher.py", "configs/codir/finetune_distill.py"
 
@@ -121,7 +121,7 @@ METHODS = ("paper", "released", "distill", "l2", "finetune")
 )
 def test_every_shipped_config_passes_its_checks(spec):
     config = config_lib.load(spec, [("teacher.path", "t"), ("student.path", "s")])
-    build.check(config)
+    stage_config.check(config)
 
 
 @pytest.mark.parametrize(
@@ -145,4 +145,4 @@ def test_every_shipped_config_passes_its_checks(spec):
 def test_a_bad_value_is_refused_before_anything_runs(key, text, message):
     config = config_lib.load(DISTILL, [("teacher.path", "t"), (key, text)])
     with pytest.raises(ValueError, match=message):
-        build.check(config)
+        stage_config.check(config)

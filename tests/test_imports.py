@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "codir_jax"
 HEAVY = {"jax", "flax", "optax", "orbax", "transformers", "tensorflow_datasets", "grain", "matplotlib", "sklearn"}
 
+STAGE = ("config", "stage_config", "build", "partners")
 LAYERS = ("data", "models", "objectives", "sharding", "train", "evaluate")
 # folder -> what its files may import of this package (prefixes) and which libraries they must not.
 ARROWS = {
@@ -27,11 +28,11 @@ ARROWS = {
     "evaluate": (["evaluate", "objectives.contract", "data.batch", "sharding"], {"flax", "orbax"}),
     "convert": (["convert", "models", "sharding.rules"], {"optax", "orbax"}),
     "plan": (
-        ["plan", "build", "config", "convert", "initial_state", "negatives", "preflight", *LAYERS],
+        ["plan", *STAGE, "convert", "initial_state", "negatives", "preflight", *LAYERS],
         {"flax", "orbax", "transformers"},
     ),
     "benchmark": (
-        ["benchmark", "build", "config", "feed", "initial_state", "preflight", "workdir", *LAYERS],
+        ["benchmark", *STAGE, "feed", "initial_state", "preflight", "workdir", *LAYERS],
         {"flax", "orbax", "transformers"},
     ),
 }

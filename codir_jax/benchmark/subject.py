@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax import build, preflight
+from codir_jax import build, partners, preflight, stage_config
 from codir_jax import config as config_lib
 from codir_jax.benchmark import synthetic
 from codir_jax.data import pipeline
@@ -18,7 +17,7 @@ from codir_jax.data.batch import Dataset
 from codir_jax.feed import Feed
 from codir_jax.initial_state import InitialState, shardings_of
 from codir_jax.models import sizes as sizes_lib
-from codir_jax.models.heads import build_model, init_params
+from codir_jax.models.heads import init_params
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.objectives import distill
 from codir_jax.objectives.contract import Objective, Setting
@@ -61,8 +60,8 @@ class Subject:
     config: ConfigDict
     teacher_name: str
     data: Dataset
-    teacher: build.Model
-    student: build.Model
+    teacher: partners.Model
+    student: partners.Model
     mesh: Any
     rules: Any
     setting: Setting
@@ -173,7 +172,7 @@ def make(
         raise ValueError(f"--model={model!r}; known: {', '.join(sizes_lib.NAMES)}")
     checked = config.copy_and_resolve_references()
     checked.teacher.path = given or "random weights"
-    build.check(checked)
+    stage_config.check(checked)
     tokenizer = None
     if given or not fixed_length:
         tokenizer = build.make_tokenizer(config)
@@ -190,8 +189,9 @@ def make(
                 f"the tokenizer has {len(tokenizer)} tokens and --model={model} only {sizes.vocab_size}; "
                 "choose another model"
             )
-    teacher = build.make_teacher(config, data.info) if given else _random_teacher(config, sizes, data.info.num_classes)
-    student = build.make_student(config, data.info, teacher, tokenizer)
+    head = partners.Head("classification", data.info.num_classes)
+    teacher = partners.make_teacher(config, head) if given else _random_teacher(config, sizes, head)
+    student = partners.make_student(config, head, teacher, tokenizer)
     if student.params is None:
         student = dataclasses.replace(student, params=_random_params(student.module, config.seed))
     preflight.check_length(config, student)
@@ -213,9 +213,9 @@ def default_objective(name: str) -> ConfigDict:
     return build.objective_module(name).default_config()
 
 
-def _random_teacher(config: ConfigDict, sizes: TransformerConfig, num_labels: int) -> build.Model:
-    module = build_model(sizes, "classification", num_labels, jnp.dtype(config.teacher.dtype))
-    return build.Model(module, _random_params(module, config.seed), sizes, None)
+def _random_teacher(config: ConfigDict, sizes: TransformerConfig, head: partners.Head) -> partners.Model:
+    module = head.module(sizes, config.teacher.dtype)
+    return partners.Model(module, _random_params(module, config.seed), sizes, None)
 
 
 def _random_params(module, seed: int):

@@ -20,6 +20,17 @@ from codir_jax.models.transformer import TransformerConfig
 
 # Largest difference of a logit that float32 kernels of two libraries may leave on a model.
 TOLERANCE = 1e-4
+IN_JAX = [
+    "Without torch, in JAX:",
+    "",
+    "```python",
+    "import codir_jax",
+    "",
+    'model = codir_jax.load("path/to/this/folder")',
+    'print(model(["A text."]))',
+    "```",
+    "",
+]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -55,15 +66,16 @@ def export(
     params: Mapping[str, Any],
     tokenizer: Any,
     *,
-    label_names: Sequence[str] | None,
-    is_regression: bool,
+    head: str = "classification",
+    label_names: Sequence[str] | None = None,
+    is_regression: bool = False,
     sample_batch: Mapping[str, np.ndarray],
     results: Mapping[str, Any] | None = None,
     training_config: Mapping[str, Any] | None = None,
     teacher_name: str = "",
     hf_config: Mapping[str, Any] | None = None,
 ) -> ParityVerdict:
-    """Writes a classification or regression model and compares the folder with the model in memory.
+    """Writes a classifier, a regression or a masked LM and compares the folder with the model in memory.
 
     The folder has `config.json`, `model.safetensors`, the tokenizer's files and `README.md`, the model card.
 
@@ -71,6 +83,7 @@ def export(
         folder: made if it is not there.
         config, params: the model in memory, nested dict of arrays (unboxed).
         tokenizer: a transformers tokenizer.
+        head: of `models.heads.HEADS`.
         label_names: in the order of the logits; None: "LABEL_0", ...
         is_regression: one output, squared error.
         sample_batch: `input_ids`, `attention_mask`, `token_type_ids`, int32 [batch, seq]; a padded row belongs in it.
@@ -82,13 +95,12 @@ def export(
     Raises:
         ParityError: above `TOLERANCE`; the folder is left for inspection.
     """
-    folder = save_pretrained(
-        folder, config, params, label_names=label_names, is_regression=is_regression, hf_config=hf_config
-    )
+    labels = {"label_names": label_names, "is_regression": is_regression} if head == "classification" else {}
+    folder = save_pretrained(folder, config, params, head=head, hf_config=hf_config, **labels)
     tokenizer.save_pretrained(str(folder))
-    verdict = check_parity(folder, config, params, sample_batch)
+    verdict = check_parity(folder, config, params, sample_batch, head)
     card = model_card(
-        folder.resolve().name, config, label_names, is_regression, results, training_config, teacher_name, verdict
+        folder.resolve().name, config, head, label_names, is_regression, results, training_config, teacher_name, verdict
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
     if not verdict.passed:
@@ -104,23 +116,25 @@ def check_parity(
     config: TransformerConfig,
     params: Mapping[str, Any],
     sample_batch: Mapping[str, np.ndarray],
+    head: str = "classification",
 ) -> ParityVerdict:
     """Compares logits of `params` with those of the folder, re-read here and, where installed, by torch.
 
     Args:
         folder: as `export` wrote it.
         config, params: the model in memory.
-        sample_batch: as in `export`.
+        sample_batch, head: as in `export`.
     """
     inputs = [np.asarray(sample_batch[name], np.int32) for name in INPUTS]
-    expected = _logits(config, params, inputs)
-    again = load_pretrained(folder, num_labels=expected.shape[1])
-    jax_difference = _distance(expected, _logits(again.config, again.params, inputs))
+    num_labels = params["classifier"]["bias"].shape[0] if head == "classification" else None
+    expected = _logits(config, params, inputs, head, num_labels)
+    again = load_pretrained(folder, head=head, num_labels=num_labels)
+    jax_difference = _distance(expected, _logits(again.config, again.params, inputs, head, num_labels))
     if not again.has_head:  # else a head drawn at random could be judged instead of a stored one
         jax_difference = float("inf")
     torch_difference = None
     if importlib.util.find_spec("torch") is not None:
-        torch_difference = _distance(expected, _torch_logits(folder, inputs))
+        torch_difference = _distance(expected, _torch_logits(folder, inputs, head))
     differences = [d for d in (jax_difference, torch_difference) if d is not None]
     return ParityVerdict(
         max_abs_difference_jax=jax_difference,
@@ -133,6 +147,7 @@ def check_parity(
 def model_card(
     name: str,
     config: TransformerConfig,
+    head: str,
     label_names: Sequence[str] | None,
     is_regression: bool,
     results: Mapping[str, Any] | None,
@@ -145,16 +160,21 @@ def model_card(
     is_path = Path(teacher_name).is_dir() or teacher_name.startswith(("/", ".", "~")) or teacher_name.count("/") > 1
     teacher = Path(teacher_name).name if is_path else teacher_name
     kind = "a regression score" if is_regression else f"one of {len(label_names)} classes" if label_names else "classes"
+    does, tag = f"gives {kind} to a text or a pair of texts", "text-classification"
+    auto, usage = "AutoModelForSequenceClassification", 'tokenizer("A text.", return_tensors="pt")'
+    if head == "masked_lm":
+        does, tag = "fills in masked tokens; fine-tune it for a task of your own", "fill-mask"
+        auto, usage = "AutoModelForMaskedLM", 'tokenizer(f"A {tokenizer.mask_token} text.", return_tensors="pt")'
     front = {
         "library_name": "transformers",
-        "pipeline_tag": "text-classification",
-        "tags": [config.family, "text-classification", "knowledge-distillation", "codir"],
+        "pipeline_tag": tag,
+        "tags": [config.family, tag, "knowledge-distillation", "codir"],
     }
     lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in front.items()), "---", "", f"# {name}", ""]
     lines.append(
         f"A {config.family.upper() if config.family == 'bert' else 'RoBERTa'} encoder of {config.num_layers} layers, "
-        f"{config.hidden_size} hidden features and {config.num_heads} heads, that gives {kind} to a text or a pair of "
-        f"texts. Trained with codir_jax" + (f"; its teacher was `{teacher}`." if teacher else ".")
+        f"{config.hidden_size} hidden features and {config.num_heads} heads, that {does}. "
+        "Trained with codir_jax" + (f"; its teacher was `{teacher}`." if teacher else ".")
     )
     if label_names and not is_regression:
         lines += ["", "Labels: " + ", ".join(f"`{i}` {label}" for i, label in enumerate(label_names)) + "."]
@@ -166,22 +186,14 @@ def model_card(
         lines.append("None were given at export.")
     lines += ["", f"Export check: {verdict}.", "", "## How to load it", "", "```python"]
     lines += [
-        "from transformers import AutoModelForSequenceClassification, AutoTokenizer  # needs torch",
+        f"from transformers import {auto}, AutoTokenizer  # needs torch",
         "",
         'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
-        'model = AutoModelForSequenceClassification.from_pretrained("path/to/this/folder")',
-        'print(model(**tokenizer("A text.", return_tensors="pt")).logits)',
+        f'model = {auto}.from_pretrained("path/to/this/folder")',
+        f"print(model(**{usage}).logits)",
         "```",
         "",
-        "Without torch, in JAX:",
-        "",
-        "```python",
-        "import codir_jax",
-        "",
-        'model = codir_jax.load("path/to/this/folder")',
-        'print(model(["A text."]))',
-        "```",
-        "",
+        *(IN_JAX if head == "classification" else []),
         "## Limits",
         "",
         f"* At most {config.max_length} tokens; longer inputs must be cut.",
@@ -205,21 +217,22 @@ def _rows(results: Mapping[str, Any], prefix: str = ""):
             yield f"{prefix}{key}", str(value).replace("|", "\\|")
 
 
-def _logits(config: TransformerConfig, params: Mapping[str, Any], inputs: Sequence[np.ndarray]) -> np.ndarray:
-    return np.asarray(_forward(config, params["classifier"]["bias"].shape[0])(params, *inputs))
+def _logits(config: TransformerConfig, params: Mapping[str, Any], inputs, head: str, num_labels: int | None):
+    return np.asarray(_forward(config, head, num_labels or 1)(params, *inputs))
 
 
 @functools.cache  # what was trained and what was re-read are one model: one compilation
-def _forward(config: TransformerConfig, num_labels: int):
-    model = build_model(config, "classification", num_labels)
+def _forward(config: TransformerConfig, head: str, num_labels: int):
+    model = build_model(config, head, num_labels)
     return jax.jit(lambda params, *inputs: model.apply({"params": params}, *inputs).logits)
 
 
-def _torch_logits(folder: str | os.PathLike, inputs: Sequence[np.ndarray]) -> np.ndarray:
+def _torch_logits(folder: str | os.PathLike, inputs: Sequence[np.ndarray], head: str) -> np.ndarray:
     import torch
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-    model = AutoModelForSequenceClassification.from_pretrained(str(folder), dtype=torch.float32).eval()
+    auto = AutoModelForMaskedLM if head == "masked_lm" else AutoModelForSequenceClassification
+    model = auto.from_pretrained(str(folder), dtype=torch.float32).eval()
     named = {name: torch.from_numpy(x.astype(np.int64)) for name, x in zip(INPUTS, inputs, strict=True)}
     with torch.no_grad():
         return model(**named).logits.numpy()

@@ -73,6 +73,12 @@ def read_sizes(folder: Path) -> TransformerConfig:
         raise ValueError(f"{folder / 'config.json'}: {error}") from error
 
 
+def stored_head(path_or_name: str | os.PathLike) -> str:
+    """The head that a checkpoint's config.json says it has: "masked_lm", or else "classification"."""
+    architectures = read_config(find_folder(path_or_name)).get("architectures") or []
+    return "masked_lm" if any(name.endswith("ForMaskedLM") for name in architectures) else "classification"
+
+
 def load_pretrained(
     path_or_name: str | os.PathLike,
     *,

@@ -6,8 +6,8 @@ import jax
 from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
-from codir_jax import build, preflight
 from codir_jax import config as config_lib
+from codir_jax import preflight, stage_config
 from codir_jax.plan import estimate, job, machines, report
 from codir_jax.plan import texts as texts_lib
 from codir_jax.plan.job import Job
@@ -42,7 +42,7 @@ def run(
     config = config_lib.load(spec, overrides)
     checked = config.copy_and_resolve_references()
     checked.teacher.path = checked.teacher.path or teacher
-    build.check(checked)
+    stage_config.check(checked)
     if length > config.data.max_length:
         raise ValueError(f"--length={length} is above data.max_length {config.data.max_length}")
     texts = texts_lib.read(config, num_examples, length, texts_lib.has_tokenizer(config))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax import build
+from codir_jax import build, partners
 from codir_jax import config as config_lib
 from codir_jax.convert import folder, huggingface
 from codir_jax.data import pipeline, teacher_cache
@@ -36,7 +36,7 @@ def model_sizes(path: str) -> TransformerConfig:
 
 
 def student_sizes(config: ConfigDict, teacher: TransformerConfig | None) -> TransformerConfig:
-    """The student of the config, from its teacher's sizes; as `build.make_student`, without weights."""
+    """The student of the config, from its teacher's sizes; as `partners.make_student`, without weights."""
     options = config.student
     if options.init == "teacher":
         sizes = dataclasses.replace(teacher, num_layers=options.num_layers or max(teacher.num_layers // 2, 1))
@@ -44,7 +44,7 @@ def student_sizes(config: ConfigDict, teacher: TransformerConfig | None) -> Tran
         sizes = model_sizes(options.path)
     else:
         text_tokenizer = None if teacher else build.make_tokenizer(config)
-        sizes = build.random_sizes(options, teacher, text_tokenizer)
+        sizes = partners.random_sizes(options, teacher, text_tokenizer)
     if options.dropout >= 0:
         sizes = dataclasses.replace(sizes, hidden_dropout=options.dropout, attention_dropout=options.dropout)
     return sizes

@@ -11,11 +11,11 @@ from the same teacher layers.
 
 from ml_collections import ConfigDict
 
-from codir_jax import build
+from codir_jax import stage_config
 from codir_jax.config import parse_arguments
 from codir_jax.objectives import codir, distill, finetune
 
-TASKS = (*build.GLUE_TASKS[:-1], "own", "demo")
+TASKS = (*stage_config.GLUE_TASKS[:-1], "own", "demo")
 METHODS = ("paper", "released", "distill", "l2", "finetune")
 
 
@@ -24,7 +24,7 @@ def get_config(argument: str = "") -> ConfigDict:
     words = parse_arguments(argument, (*TASKS, *METHODS, "tiny"))
     task = next((word for word in words if word in TASKS), "demo" if "tiny" in words else "cola")
     method = next((word for word in words if word in METHODS), "paper")
-    config = build.default_config(objective_config(method))
+    config = stage_config.default_config(objective_config(method))
     config.data.name = "text_classification" if task == "own" else task
     # A cut-down student needs more epochs and a higher rate than its teacher did.
     config.optimizer.learning_rate = 1e-4

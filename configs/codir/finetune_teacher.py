@@ -10,18 +10,18 @@ Arguments, comma separated: a task (cola sst2 mrpc stsb qqp mnli qnli rte wnli, 
 
 from ml_collections import ConfigDict
 
-from codir_jax import build
+from codir_jax import stage_config
 from codir_jax.config import parse_arguments
 from codir_jax.objectives import finetune
 
-TASKS = (*build.GLUE_TASKS[:-1], "own", "demo")
+TASKS = (*stage_config.GLUE_TASKS[:-1], "own", "demo")
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """The config for `argument`, e.g. "sst2" or "demo,tiny"; without a task, cola."""
     words = parse_arguments(argument, (*TASKS, "tiny"))
     tasks = [word for word in words if word in TASKS] or ["demo" if "tiny" in words else "cola"]
-    config = build.default_config(finetune.default_config())
+    config = stage_config.default_config(finetune.default_config())
     config.data.name = "text_classification" if tasks[-1] == "own" else tasks[-1]
     config.student.init = "pretrained"  # student.path names the model
     config.optimizer.learning_rate = 3e-5

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import AbstractMesh
 
-from codir_jax import build
+from codir_jax import build, stage_config
 from codir_jax.benchmark import collectives
 from codir_jax.initial_state import InitialState, shardings_of
 from codir_jax.models.transformer import TransformerConfig
@@ -38,7 +38,7 @@ def plan(
     overrides=(),
 ) -> Job:
     """A job on an abstract mesh; layers of student and teacher."""
-    config = build.default_config(METHODS[method].default_config())
+    config = stage_config.default_config(METHODS[method].default_config())
     config.data.update({"batch_size": batch_size, "max_length": length, "num_length_buckets": 1})
     config.teacher.cache = cache
     config.mesh.update(dict(zip(rules.MESH_AXES, mesh, strict=True)))

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from codir_jax import build
 from codir_jax import config as config_lib
+from codir_jax import stage_config
 from codir_jax.main import main
 from codir_jax.models import sizes as sizes_lib
 from codir_jax.models.heads import abstract_params, build_model
@@ -126,7 +126,7 @@ def test_the_data_of_a_config_are_counted_and_sampled(monkeypatch):
 
 
 def test_padded_lengths_are_those_that_a_run_chooses():
-    config = build.default_config(codir.default_config())
+    config = stage_config.default_config(codir.default_config())
     config.data.update({"num_length_buckets": 2, "batch_size": 4, "bucket_window": 1, "max_length": 32})
     lengths = np.asarray([4] * 4 + [20] * 4)
     found = texts_lib.batches(config.data, Texts(8, lengths, 2, False, ""))
