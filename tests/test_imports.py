@@ -15,6 +15,22 @@ STAGE = ("config", "stage_config", "build", "partners")
 LAYERS = ("data", "models", "objectives", "sharding", "train", "evaluate")
 # folder -> what its files may import of this package (prefixes) and which libraries they must not.
 ARROWS = {
+    "verbs": (
+        [
+            "verbs",
+            "benchmark",
+            "compress",
+            "config",
+            "data",
+            "distributed",
+            "environment",
+            "evaluate",
+            "plan",
+            "predictor",
+            "run",
+        ],
+        HEAVY,
+    ),
     "losses": (["losses"], {"flax", "orbax", "transformers", "ml_collections"}),
     "negatives": (["negatives"], {"flax", "orbax", "transformers", "ml_collections"}),
     "models": (["models", "sharding.rules"], {"optax", "orbax", "transformers"}),
@@ -82,13 +98,13 @@ def test_nothing_imports_the_configs_or_the_tests():
 
 def test_only_the_command_line_imports_the_benchmark():
     for path in _files():
-        if path.name != "main.py" and path.parent.name != "benchmark":
+        if path.parent.name not in ("verbs", "benchmark"):
             assert not [name for name, _ in _imports(path) if name.startswith("codir_jax.benchmark")], path
 
 
 def test_only_a_run_and_the_command_line_import_the_plan():
     for path in _files():
-        if path.name not in ("main.py", "run.py") and path.parent.name != "plan":
+        if path.name != "run.py" and path.parent.name not in ("verbs", "plan"):
             assert not [name for name, _ in _imports(path) if name.startswith("codir_jax.plan")], path
 
 
@@ -98,9 +114,19 @@ def test_orbax_is_known_to_one_module():
 
 
 def test_help_imports_nothing_heavy():
-    for name in ("main.py", "__init__.py"):
-        for module, is_top in _imports(ROOT / name):
-            assert not is_top or module.split(".")[0] not in {*HEAVY, "codir_jax"}, f"{name}: {module}"
+    for path in (ROOT / "main.py", ROOT / "__init__.py", *(ROOT / "verbs").glob("*.py")):
+        for module, is_top in _imports(path):
+            is_light = module.startswith("codir_jax.verbs.") or module.split(".")[0] not in {*HEAVY, "codir_jax"}
+            assert not is_top or is_light, f"{path}: {module}"
+
+
+def test_every_verb_is_listed():
+    from codir_jax.main import VERBS
+
+    files = {p.stem for p in (ROOT / "verbs").glob("*.py")} - {"__init__", "flag_types"}
+    assert files == set(VERBS)
+    for verb in VERBS.values():
+        assert verb.HELP and verb.EXAMPLES and set(verb.OVERRIDES) <= {"config", "teacher_config"}
 
 
 def test_help_of_every_verb_loads_nothing_heavy():

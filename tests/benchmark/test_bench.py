@@ -139,9 +139,9 @@ def test_the_child_measures_the_same_request():
     words = command.child_command(request)
     rest, overrides = split_overrides(words[words.index("bench") :])
     flags = parser().parse_args(rest)
-    assert flags.json
+    assert flags.as_json
     again = Request(
-        tuple(flags.sections.split(",")),
+        flags.sections,
         flags.config,
         tuple(overrides["config"]),
         flags.model,

@@ -1,0 +1,44 @@
+"""`codir compress`: the whole job."""
+
+import argparse
+
+from codir_jax.verbs.flag_types import names
+
+HELP = "the whole job: fine-tune the teacher where needed, distil, evaluate, export, report"
+EXAMPLES = """examples:
+  codir compress --teacher=roberta-base --train=train.tsv --dev=dev.tsv --layers=6 --output=runs/mine
+  codir compress --teacher=roberta-base --task=sst2 --layers=6 --output=runs/sst2
+  codir compress --demo --compare=finetune,distill --output=runs/quickstart
+
+Stopped, the same command goes on where it was. --config.KEY=VALUE changes the distillation,
+--teacher_config.KEY=VALUE the fine-tuning of the teacher, e.g. --config.train.total_epochs=10."""
+OVERRIDES = ("config", "teacher_config")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", required=True, help="folder of the job: stages, report, export")
+    parser.add_argument("--teacher", default="", help="Hugging Face folder, workdir or hub name of the big model")
+    parser.add_argument("--layers", type=int, default=0, help="layers of the student (default: half)")
+    parser.add_argument("--train", default="", help="your .tsv, .csv or .jsonl with a header line")
+    parser.add_argument("--dev", default="", help="likewise, to choose and report by")
+    parser.add_argument("--test", default="", help="likewise, reported if it has labels")
+    parser.add_argument("--unlabelled", default="", help="texts of your domain without labels (.txt, .tsv, ...)")
+    parser.add_argument("--text_column", default="sentence", help="(default: %(default)s)")
+    parser.add_argument("--text_pair_column", default="", help="second text, for tasks on pairs")
+    parser.add_argument("--label_column", default="label", help="(default: %(default)s)")
+    parser.add_argument("--regression", action="store_true", help="labels are numbers, not class names")
+    parser.add_argument("--task", default="", help="a GLUE task instead of your files: cola, sst2, ...")
+    parser.add_argument("--glue_dir", default="", help="GLUE in the official layout; empty: download")
+    parser.add_argument("--demo", action="store_true", help="the embedded task and a small teacher from scratch")
+    parser.add_argument(
+        "--compare", type=names, default=(), help="methods to train as well: finetune, distill, l2, released"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+
+
+def run(overrides, **flags) -> int:
+    """The flags are the arguments of the function of the same name."""
+    from codir_jax.compress import compress
+
+    compress(**flags, overrides=overrides["config"], teacher_overrides=overrides["teacher_config"])
+    return 0

@@ -1,0 +1,6 @@
+"""Kinds of flag that argparse does not have."""
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The names in a comma-separated list; "" is none."""
+    return tuple(name for name in text.split(",") if name)
