@@ -1,2 +1,175 @@
+"""A stage on a corpus: its chunks of text, its masked language models, and how they are judged."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from codir_jax import build, distributed, outcome, partners
+from codir_jax.convert import huggingface
+from codir_jax.corpus_feed import CorpusFeed
+from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.data.corpus import corpus as corpus_lib
+from codir_jax.objectives import masked_lm
+from codir_jax.objectives.contract import Setting
+from codir_jax.objectives.masked_lm_evaluation import evaluate_batch
+from codir_jax.sharding import rules
+from codir_jax.train import loop
+
+METRICS = ("masked_lm_loss", "masked_accuracy")
+
+
 class Pretraining:
-    pass
+    """What a run needs of its stage; `classification.Classification` has the same attributes and methods.
+
+    Attributes:
+      tokenizer: of the corpus. student, teacher: the models, the latter None where none is given.
+      fingerprint: of the corpus. has_dev: whether there is something to judge by.
+      metrics: names, the primary one first.
+      feed: batches on the mesh, after `lay_out`.
+    """
+
+    metrics, has_dev = METRICS, True
+
+    def __init__(self, config: ConfigDict):
+        self.config = config
+        self.tokenizer = build.make_tokenizer(config)
+        head = partners.Head("masked_lm")
+        self.teacher = partners.make_teacher(config, head) if config.teacher.path else None
+        if self.teacher:
+            _check_vocabulary(self.tokenizer, config.teacher.path, self.teacher)
+        self.student = partners.make_student(config, head, self.teacher, self.tokenizer)
+        if config.student.init == "pretrained":
+            _check_vocabulary(self.tokenizer, config.student.path, self.student)
+        self.corpus = read_corpus(config, self.tokenizer)
+        self.fingerprint = self.corpus.fingerprint
+        self._teacher_params: Any = None
+        self._teacher_dev: dict[str, float] = {}
+
+    def lay_out(self, mesh, table) -> None:
+        """Makes the feed for a mesh."""
+        self._layout = mesh, table
+        self.feed = CorpusFeed(self.corpus, self.config.data, self.config.seed, rules.batch_sharding(mesh, table))
+
+    def setting(self, num_steps: int) -> Setting:
+        """What the method is made for."""
+        return Setting(
+            head="masked_lm",
+            student=self.student.module,
+            teacher=self.teacher.module if self.teacher else None,
+            num_steps=num_steps,
+            num_microbatches=self.config.train.num_microbatches,
+        )
+
+    def teach(self, setting: Setting, needs_cache: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(entries of frozen: the teacher's weights on the devices; nothing joins the batches).
+
+        A teacher that the method does not use is there for the evaluation: all arms of a comparison tell how near they
+        came to it.
+
+        Raises:
+          ValueError: it predicts held-out words no better than their frequencies do.
+        """
+        del needs_cache
+        if setting.teacher is None:
+            return {}, {}
+        self._teacher_params = self.teacher.placed(*self._layout)
+        self._teacher_dev = self._examine()
+        return {} if self.config.objective.name in build.WITHOUT_TEACHER else {"teacher": self._teacher_params}, {}
+
+    def evaluate(self, params: dict[str, Any], frozen: dict[str, Any]) -> dict[str, float]:
+        """The student on held-out documents, and its distance to the teacher."""
+        if self._teacher_params is not None:
+            frozen = {**frozen, "teacher": self._teacher_params}
+        return self.feed.means(self._evaluate, params, frozen)
+
+    def score(self, scores: dict[str, float]) -> float:
+        """Of the scores the one that the best model is chosen by; more is better."""
+        return -scores[METRICS[0]]
+
+    def save_best(self, workdir: Path, params) -> None:
+        """Replaces `best/` by the student with the weights `params`."""
+        outcome.save_best(workdir, self.student, params, self.tokenizer, head="masked_lm")
+
+    def facts(self, workdir: Path) -> dict[str, Any]:
+        """For `results.json`: what is known of corpus and best model."""
+        return {
+            "task": "corpus",
+            "num_examples": {name: len(split) for name, split in self.corpus.splits.items()},
+            "corpus": dataclasses.asdict(self.corpus.info),
+            "teacher_dev": self._teacher_dev,
+            "best_fingerprint": huggingface.load_pretrained(workdir / "best", head="masked_lm").fingerprint,
+        }
+
+    @functools.cached_property
+    def _evaluate(self):
+        return make_evaluation(self.config.objective, self.setting(1), self._layout)
+
+    def _examine(self) -> dict[str, float]:
+        """The teacher's own scores on held-out documents."""
+        alone = Setting(head="masked_lm", student=self.teacher.module, teacher=None, num_steps=1)
+        evaluate = make_evaluation(masked_lm.default_config(), alone, self._layout)
+        scores = self.feed.means(evaluate, {"student": self._teacher_params}, {})
+        loop.say("teacher, held-out: " + "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+        of_frequencies = self.feed.entropy_of_masked()
+        if scores["masked_lm_loss"] >= of_frequencies and not self.config.teacher.allow_weak:
+            raise ValueError(
+                f"the teacher {self.config.teacher.path} loses {scores['masked_lm_loss']:.2f} nats a masked token on "
+                f"held-out text, no better than the words' frequencies ({of_frequencies:.2f}), so there is nothing to "
+                "distil; pre-train it first (configs/codir/pretrain_teacher.py), check its tokenizer, or set "
+                "--config.teacher.allow_weak=true"
+            )
+        return scores
+
+
+def read_corpus(config: ConfigDict, tokenizer) -> corpus_lib.Corpus:
+    """The corpus of the config, tokenised where it was not yet; several processes share the work."""
+    corpus = corpus_lib.load(
+        config.data,
+        tokenizer,
+        process_index=distributed.process_id(),
+        process_count=distributed.num_processes(),
+        barrier=lambda _: distributed.barrier(),
+        tell=loop.say,
+        progress=loop.progress_bar,
+    )
+    info = corpus.info
+    sizes = ", ".join(f"{name} {len(split):,} chunks" for name, split in corpus.splits.items())
+    loop.say(f"corpus: {info.num_documents:,} documents, {info.num_tokens:,} tokens; {sizes}")
+    return corpus
+
+
+def make_evaluation(objective: ConfigDict, setting: Setting, layout):
+    """A jitted (params, frozen, batch) -> metrics as (sum, count), on the mesh and by the table of `layout`."""
+
+    def evaluate(params, frozen, batch):
+        with rules.on_mesh(*layout):
+            return evaluate_batch(objective, setting, params, frozen, batch)
+
+    return jax.jit(evaluate)
+
+
+def _check_vocabulary(tokenizer, path: str, model: partners.Model) -> None:
+    """Refuses a model that was trained with another vocabulary than the tokenizer's.
+
+    Raises:
+      ValueError: with both sizes, or the first token that differs.
+    """
+    if len(tokenizer) > model.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens and {path} only {model.config.vocab_size}; leave "
+            "tokenizer_path empty to take the model's own"
+        )
+    folder = Path(build.model_folder(path, "model"))
+    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
+        return
+    own, given = tokenizer_lib.load_tokenizer(str(folder)).get_vocab(), tokenizer.get_vocab()
+    if own != given:
+        word = min(own.keys() ^ given.keys() or (w for w in own if own[w] != given[w]))
+        raise ValueError(
+            f"the tokenizer is not the one of {path}: {word!r} is {given.get(word)} here and {own.get(word)} there; "
+            "leave tokenizer_path empty to take the model's own"
+        )

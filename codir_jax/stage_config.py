@@ -29,7 +29,7 @@ def pretraining_config(objective: ConfigDict) -> ConfigDict:
 
 def is_pretraining(config: ConfigDict) -> bool:
     """Whether a stage trains masked language models on a corpus, and not classifiers on a task."""
-    return config.data.name == corpus_settings.NAME
+    return config.data.name == "corpus"
 
 
 def _config(objective: ConfigDict, data: ConfigDict) -> ConfigDict:

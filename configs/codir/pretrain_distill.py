@@ -1,0 +1,70 @@
+"""CoDIR at pre-training: compress a masked language model into a student of half its depth, for any task.
+
+    codir train --config=configs/codir/pretrain_distill.py:small --config.data.sources='books/*.txt' \\
+        --config.teacher.path=runs/mlm_teacher --workdir=runs/mlm_student
+    codir train --config=configs/codir/finetune_teacher.py:sst2 --config.student.path=runs/mlm_student --workdir=runs/sst2
+
+Arguments, comma separated: a size and a method.
+Sizes: `small` (default; a corpus of some hundred novels, one accelerator), `roberta_base` (roberta-base, 12 -> 6 layers, on
+Wikipedia and books), `tiny` (a minute on a laptop, on embedded text; the teacher is that of `pretrain_teacher.py:tiny`).
+Methods: `codir` (default), and the baselines `masked_lm` (no teacher in the loss), `distill` (+ soft targets) and `l2` (+
+soft targets + L2 on hidden states). All start from the same teacher layers.
+"""
+
+from ml_collections import ConfigDict
+
+from codir_jax import stage_config
+from codir_jax.config import parse_arguments
+from codir_jax.objectives import codir, distill, masked_lm
+
+SIZES = ("small", "roberta_base", "tiny")
+METHODS = ("codir", "masked_lm", "distill", "l2")
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """The config for `argument`, e.g. "small", "roberta_base" or "tiny,l2"."""
+    words = parse_arguments(argument, (*SIZES, *METHODS))
+    size = next((word for word in words if word in SIZES), "small")
+    method = next((word for word in words if word in METHODS), "codir")
+    config = stage_config.pretraining_config(objective_config(method))
+    config.data.chunks_per_document = 4  # a chunk's neighbours are its hard negatives
+    config.optimizer.update({"learning_rate": 5e-4, "warmup_percent": 5.0})
+    config.train.update({"eval_every_epochs": -1.0, "eval_every_percent": 10.0})
+    config.train.update({"checkpoint_every_epochs": -1.0, "checkpoint_every_percent": 5.0})
+    if size == "small":
+        config.train.total_epochs = 10.0
+    elif size == "roberta_base":
+        roberta_base(config)
+    else:
+        tiny(config)
+    return config
+
+
+def roberta_base(config: ConfigDict) -> None:
+    """12 -> 6 layers on Wikipedia and PG-19."""
+    config.teacher.update({"path": "roberta-base", "dtype": "bfloat16"})
+    config.student.dtype = "bfloat16"
+    config.data.sources = "tfds:wikipedia/20230601.en:text,tfds:pg19:book_text"
+    config.data.update({"max_length": 512, "batch_size": 2048})
+    config.optimizer.learning_rate = 4e-4
+    config.train.update({"total_epochs": -1.0, "total_steps": 30_000})
+
+
+def tiny(config: ConfigDict) -> None:
+    """Sizes for a test of the machinery, not of the method."""
+    config.data.update({"sources": "demo:200", "dev_percent": 10.0, "max_length": 32})
+    config.data.update({"batch_size": 32, "eval_batch_size": 32})
+    config.teacher.allow_weak = True
+    config.optimizer.learning_rate = 2e-3
+    config.train.update({"total_epochs": 2.0, "log_every_steps": 10})
+
+
+def objective_config(method: str) -> ConfigDict:
+    """The objective of a method's name."""
+    if method == "codir":
+        return codir.default_config("pretrain")
+    if method == "masked_lm":
+        return masked_lm.default_config()
+    config = distill.default_config()
+    config.hidden_loss = "l2" if method == "l2" else "none"
+    return config
