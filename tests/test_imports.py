@@ -85,7 +85,7 @@ def test_a_folder_imports_downwards_only(folder):
 
 
 def test_every_folder_has_its_arrows():
-    folders = {p.parent.name for p in _files() if p.parent != ROOT}
+    folders = {p.relative_to(ROOT).parts[0] for p in _files() if p.parent != ROOT}
     assert folders == set(ARROWS)
 
 

@@ -15,6 +15,17 @@ and, where the teacher's outputs were computed beforehand,
 
     teacher_logits  float [B, C]                float32 or bfloat16, as they were kept
     teacher_pooled  float [B, M, H_teacher]     for M matched layers
+
+A batch of a masked language model (data/corpus; see `MASKED_LM_DTYPES`) holds chunks of running text instead, all of
+one length L, with P slots for masked positions. It has no labels and label_mask, and
+
+    input_ids         int32   [B, L]  after masking
+    token_type_ids    int32   [B, L]  zeros
+    masked_positions  int32   [B, P]  ascending; 0 in unused slots
+    masked_labels     int32   [B, P]  token that stood there; 0 in unused slots
+    masked_weights    float32 [B, P]  1 where the slot is used
+    text_ids          int32   [B]     smallest example id with the same tokens before masking; padded rows: -1
+    document_ids      int32   [B]     document of the chunk; its chunks have neighbouring example ids; padded rows: -1
 """
 
 from __future__ import annotations
@@ -35,6 +46,19 @@ BATCH_DTYPES: dict[str, type] = {
     "example_mask": np.float32,
     "example_ids": np.int32,
     "text_ids": np.int32,
+}
+
+MASKED_LM_DTYPES: dict[str, type] = {
+    "input_ids": np.int32,
+    "attention_mask": np.int32,
+    "token_type_ids": np.int32,
+    "masked_positions": np.int32,
+    "masked_labels": np.int32,
+    "masked_weights": np.float32,
+    "example_mask": np.float32,
+    "example_ids": np.int32,
+    "text_ids": np.int32,
+    "document_ids": np.int32,
 }
 
 MAX_PROBLEMS_TOLD = 10

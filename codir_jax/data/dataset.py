@@ -65,7 +65,7 @@ def tokenize_dataset(
             train = _draw(train, num_train_examples, seed, label_names)
         raw["train"] = _append_unlabelled(train, unlabelled) if unlabelled is not None else train
 
-    digest = hashlib.sha256(_tokenizer_state(tokenizer).encode())
+    digest = hashlib.sha256(tokenizer_state(tokenizer).encode())
     digest.update(json.dumps([name, list(label_names), is_regression, max_length]).encode())
     splits, num_truncated = {}, {}
     for split, rows in raw.items():
@@ -156,7 +156,8 @@ def _append_unlabelled(train: RawSplit, unlabelled: RawSplit) -> RawSplit:
     )
 
 
-def _tokenizer_state(tokenizer) -> str:
+def tokenizer_state(tokenizer) -> str:
+    """Returns the tokenizer's state as JSON: same state, same tokens."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     # Set anew at each call, so what is left of the last call is no property of the tokenizer.
     return json.dumps({key: value for key, value in state.items() if key not in ("truncation", "padding")})

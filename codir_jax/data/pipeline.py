@@ -8,7 +8,7 @@ step sees.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -186,9 +186,7 @@ def train_batches(
     Returns:
       Iterator of Batch with batch_size / process_count rows.
     """
-    import grain
-
-    local = _local_rows(batch_size, process_index, process_count)
+    local = local_rows(batch_size, process_index, process_count)
     lengths = examples.lengths
     per_epoch = num_batches_per_epoch(len(examples), batch_size)
     extra = dict(extra or {})
@@ -208,6 +206,15 @@ def train_batches(
         for name, values in extra.items():
             batch[name] = _gather(values, rows[local])
         return batch
+
+    return read_ahead(batch_of_step, start_step, num_steps, num_threads)
+
+
+def read_ahead(
+    batch_of_step: Callable[[int], Batch], start_step: int, num_steps: int, num_threads: int
+) -> Iterator[Batch]:
+    """Returns batch_of_step(start_step) .. batch_of_step(num_steps - 1), computed ahead by grain's threads."""
+    import grain
 
     steps = grain.MapDataset.range(min(start_step, num_steps), num_steps).map(batch_of_step)
     read_options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=8 if num_threads else 0)
@@ -235,7 +242,7 @@ def eval_batches(
       process_count: processes that share them.
       rows: examples to go through; None is all of them.
     """
-    local = _local_rows(batch_size, process_index, process_count)
+    local = local_rows(batch_size, process_index, process_count)
     lengths = examples.lengths
     chosen = np.arange(len(examples)) if rows is None else np.asarray(rows)
     order = np.full(num_batches_per_epoch(len(chosen), batch_size) * batch_size, -1, np.int64)
@@ -273,7 +280,12 @@ def _longest_of_batches(lengths: np.ndarray, batch_size: int, *, seed: int, wind
     return np.where(rows >= 0, lengths[rows], 0).max(axis=1)
 
 
-def _local_rows(batch_size: int, process_index: int, process_count: int) -> slice:
+def local_rows(batch_size: int, process_index: int, process_count: int) -> slice:
+    """Returns which rows of a global batch are this process's.
+
+    Raises:
+      ValueError: the batch is not divisible by the processes.
+    """
     if batch_size % process_count:
         lower = batch_size - batch_size % process_count
         raise ValueError(

@@ -1,0 +1,269 @@
+"""A corpus for masked language modelling: text of any size, tokenised once into shards, read at random afterwards."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from codir_jax.data.batch import DataError
+from codir_jax.data.cache_folder import user_cache
+from codir_jax.data.corpus import preparation, settings, shards, sources, splits
+from codir_jax.data.corpus.chunks import Chunks
+from codir_jax.data.corpus.masking import Masking, masking_of, num_masked
+from codir_jax.data.corpus.shards import TOKENS_FILE
+from codir_jax.data.dataset import tokenizer_state
+
+# Part of the cache key: count up when the reading, packing or layout of text changes.
+_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusInfo:
+    """Facts of a corpus that models and reports are built from.
+
+    Attributes:
+      name: "corpus".
+      num_train: chunks of the train split.
+      vocab_size: ids that the tokenizer knows.
+      num_documents: split -> documents.
+      num_tokens: split -> tokens, specials aside.
+      num_chunks: split -> chunks.
+      splits: "train" and "dev".
+      sources: entry of `data.sources` -> chunks of the train split.
+    """
+
+    name: str
+    num_train: int
+    vocab_size: int
+    num_documents: dict[str, int]
+    num_tokens: dict[str, int]
+    num_chunks: dict[str, int]
+    splits: tuple[str, ...]
+    sources: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Corpus:
+    """Tokenised splits with their facts.
+
+    Attributes:
+      info: CorpusInfo.
+      splits: "train" and "dev" -> Chunks.
+      fingerprint: sha256 hex of tokens, splits and tokenizer: same fingerprint, same rows. Not of paths or dates.
+      pad_token_id: fills padding.
+      max_length: tokens of a chunk at most, specials included, and the padded length of every batch.
+      masking: what of the vocabulary may be masked, and by what.
+    """
+
+    info: CorpusInfo
+    splits: dict[str, Chunks]
+    fingerprint: str
+    pad_token_id: int
+    max_length: int
+    masking: Masking
+
+
+def load(
+    config,
+    tokenizer,
+    *,
+    process_index: int = 0,
+    process_count: int = 1,
+    barrier: Callable[[str], None] = lambda name: None,
+    tell: Callable[[str], None] = print,
+    progress: Callable | None = None,
+) -> Corpus:
+    """Returns the corpus of `data.sources`, tokenised now or taken from `data.cache_dir`.
+
+    Every process calls it with the same config; each tokenises its share into the folder that they all see.
+
+    Args:
+      config: the data section of a config (data/corpus/settings.py).
+      tokenizer: fast transformers tokenizer with mask, cls, sep and pad tokens.
+      process_index: of this process.
+      process_count: of the run.
+      barrier: waits until every process has called it with this name.
+      tell: is told what is done, a line each.
+      progress: called with (name, done, total, unit), returns a tqdm-like bar; None: tqdm on a terminal, first process.
+
+    Raises:
+      ValueError: the config contradicts itself, the tokenizer lacks a special token, the processes share no folder.
+      DataError: with file and line of up to ten problems of the text.
+    """
+    settings.check(config)
+    packing = shards.packing_of(
+        tokenizer,
+        tokenizer_state(tokenizer),
+        max_length=config.max_length,
+        boundary=config.document_boundary,
+        text_field=config.text_field,
+    )
+    # One process first: a TFDS data set that is not there yet is fetched once.
+    if process_index != 0:
+        barrier("corpus sources")
+    try:
+        found = _find(config)
+    finally:
+        if process_index == 0:
+            barrier("corpus sources")
+    root = Path(config.cache_dir).expanduser() if config.cache_dir else user_cache("corpus")
+    prepare = functools.partial(
+        _prepare,
+        packing=packing,
+        root=root,
+        num_workers=config.num_workers,
+        process_index=process_index,
+        process_count=process_count,
+        barrier=barrier,
+        tell=tell,
+        progress=progress or functools.partial(_bar, is_first=process_index == 0),
+    )
+
+    parts = {}
+    num_masked_max = num_masked(config.max_length - shards.NUM_SPECIAL, config.mask_rate)
+    digest = hashlib.sha256(f"{tokenizer_state(tokenizer)} {config.max_length}".encode())
+    if "dev" in found:
+        for split, entries in found.items():
+            place, joined, units = prepare(entries, dev_percent=None)
+            parts[split] = place, "all", joined, units
+            digest.update(f"{split} {joined.digest}".encode())
+    else:
+        place, joined, units = prepare(found["train"], dev_percent=config.dev_percent)
+        parts = {split: (place, split, joined, units) for split in ("train", "dev")}
+        digest.update(f"{joined.digest} {splits.held_out(joined.num_documents, config.dev_percent)}".encode())
+
+    chunks, facts = {}, {}
+    for split, (place, name, joined, units) in parts.items():
+        facts[split] = json.loads((place / splits.FACTS_FILE).read_text(encoding="utf-8"))[name]
+        entries = found.get(split, found["train"])
+        columns = {column: np.load(place / name / f"{column}.npy", mmap_mode="r") for column in splits.COLUMNS}
+        chunks[split] = Chunks(
+            **columns,
+            shard_paths=tuple(str(place.parent / unit.name / TOKENS_FILE) for unit in units),
+            shard_offsets=joined.chunk_offsets,
+            dtype=packing.dtype,
+            num_masked_max=num_masked_max,
+            source_offsets=np.cumsum([0, *facts[split]["source_rows"]]),
+            source_weights=tuple(source.weight for source in entries),
+        )
+    masking = masking_of(tokenizer, rate=config.mask_rate, whole_word=config.whole_word_masking)
+    info = CorpusInfo(
+        name="corpus",
+        num_train=len(chunks["train"]),
+        vocab_size=len(masking.is_special),
+        num_documents={split: fact["num_documents"] for split, fact in facts.items()},
+        num_tokens={split: fact["num_tokens"] for split, fact in facts.items()},
+        num_chunks={split: len(rows) for split, rows in chunks.items()},
+        splits=tuple(chunks),
+        sources=dict(zip([s.entry for s in found["train"]], facts["train"]["source_rows"], strict=True)),
+    )
+    return Corpus(info, chunks, digest.hexdigest(), int(tokenizer.pad_token_id), config.max_length, masking)
+
+
+def _find(config) -> dict[str, tuple[sources.Source, ...]]:
+    found = {"train": sources.find(config.sources, config.tfds_data_dir)}
+    if config.dev_sources.strip():
+        found["dev"] = sources.find(config.dev_sources, config.tfds_data_dir)
+        _check_apart(found["train"], found["dev"])
+    return found
+
+
+def _prepare(
+    entries, *, dev_percent, packing, root, num_workers, process_index, process_count, barrier, tell, progress
+):
+    """Returns (folder of the splits, splits.Layout, units), with every shard and split in place."""
+    units = sources.units(entries)
+    key = hashlib.sha256(json.dumps([_VERSION, _identity(entries), dataclasses.astuple(packing)]).encode())
+    folder = root / f"tokens-{key.hexdigest()[:16]}"
+    place = folder / ("all" if dev_percent is None else f"dev-{dev_percent:g}")
+    is_ready = (place / splits.FACTS_FILE).is_file()
+    barrier(
+        f"corpus {key.hexdigest()[:16]} looked up"
+    )  # nobody may find it made in between, and miss the next barriers
+    if not is_ready:
+        folder.mkdir(parents=True, exist_ok=True)
+        _tokenize(units, folder, packing, num_workers, process_index, process_count, tell, progress)
+    joined = splits.layout(units, folder)
+    if joined.num_documents == 0:
+        raise DataError([f"{', '.join(entry.entry for entry in entries)}: no text at all"])
+    if dev_percent is not None and joined.num_documents == 1:
+        raise ValueError(
+            "the corpus is one document, so none can be held out; set data.dev_sources to text of its own, or "
+            "data.document_boundary to blank_line"
+        )
+    if not is_ready and process_index == 0:
+        dev = None if dev_percent is None else splits.held_out(joined.num_documents, dev_percent)
+        splits.write(place, units, folder, joined, dev)
+        _clean(folder)
+        tell(
+            f"corpus: {joined.num_documents:,} documents, {joined.num_tokens:,} tokens, "
+            f"{int(joined.chunk_offsets[-1]):,} chunks in {folder}"
+        )
+    barrier(f"{folder.name} joined")
+    return place, joined, units
+
+
+def _tokenize(units, folder, packing, num_workers, process_index, process_count, tell, progress) -> list[str]:
+    mine = units[process_index::process_count]
+    report = folder / f"problems-{process_index}-of-{process_count}.json"
+    report.unlink(missing_ok=True)
+    total = sum(unit.num_bytes for unit in mine)
+    if process_index == 0:
+        size = sum(unit.num_bytes for unit in units)
+        tell(f"tokenising {size / 1e6:,.1f} MB of text in {len(units)} parts into {folder}")
+    bar = progress("tokenise", 0, total, "B")
+    try:
+        problems = preparation.tokenize(mine, packing, folder, num_workers=num_workers, advance=bar.update, tell=tell)
+    finally:
+        bar.close()
+    if problems and process_count > 1:
+        report.write_text(json.dumps(problems), encoding="utf-8")
+    return problems
+
+
+def _problems_of_others(folder, process_index, process_count) -> list[str]:
+    """So that every process ends with the same sentence."""
+    problems: list[str] = []
+    for index in range(process_count):
+        report = folder / f"problems-{index}-of-{process_count}.json"
+        if index != process_index and report.is_file():
+            problems += json.loads(report.read_text(encoding="utf-8"))
+    return problems
+
+
+def _identity(entries) -> list:
+    """What tells one corpus from another: paths, sizes and dates, not weights."""
+    return [[dataclasses.astuple(source.tfds) if source.tfds else [dataclasses.astuple(f) for f in source.files]]
+            for source in entries]  # fmt: skip
+
+
+def _check_apart(train, dev) -> None:
+    paths = {file.path for source in train for file in source.files}
+    both = [file.path for source in dev for file in source.files if file.path in paths]
+    both += [s.entry for s in dev if s.tfds and any(s.tfds == other.tfds for other in train)]
+    if both:
+        raise DataError([f"{name}: in data.sources and in data.dev_sources" for name in both])
+
+
+def _clean(folder: Path) -> None:
+    """Removes locks and what stopped runs left; what another run still writes there, it makes again in vain."""
+    for path in folder.iterdir():
+        if path.name.endswith(".lock"):
+            path.unlink(missing_ok=True)
+        elif path.name.endswith(".tmp"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _bar(name: str, done: int, total: int, unit: str, *, is_first: bool):
+    from tqdm import tqdm
+
+    is_off = not (is_first and sys.stderr.isatty())
+    return tqdm(desc=name, initial=done, total=total, unit=unit, unit_scale=True, disable=is_off, dynamic_ncols=True)

@@ -1,0 +1,250 @@
+"""What `data.sources` names: files and TFDS data sets with weights, cut into units of work of some megabytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import itertools
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from codir_jax.data.batch import DataError
+from codir_jax.data.delimited import at
+
+SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
+TFDS_PREFIX = "tfds:"
+
+# A unit is the smallest thing that is lost when a preparation is stopped, and one shard: a small corpus still keeps
+# many cores busy, a huge one stays at some thousand open files.
+_MIN_UNIT_BYTES, _MAX_UNIT_BYTES = 1 << 20, 64 << 20
+_FEW_UNITS, _MANY_UNITS = 256, 4096
+# A line may be so long before a file is not cut there.
+_MAX_SEEK = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class TextFile:
+    """A file as it was found: path, bytes, nanoseconds of its last change."""
+
+    path: str
+    size: int
+    mtime: int
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsText:
+    """A text feature of one split of a prepared TFDS data set.
+
+    Attributes:
+      name: with config and version, as "wikipedia/20230601.en:1.0.0".
+      field: feature that holds the text.
+      split: TFDS split, slices included.
+      data_dir: folder of TFDS, "" for its default.
+      num_examples: of the split.
+      num_bytes: of the split, as TFDS tells it.
+    """
+
+    name: str
+    field: str
+    split: str
+    data_dir: str
+    num_examples: int
+    num_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One entry of `data.sources`: `weight` times its chunks are drawn in an epoch."""
+
+    entry: str
+    weight: float
+    files: tuple[TextFile, ...] = ()
+    tfds: TfdsText | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Bytes start .. end of a file (None: to its end, which closes the document); start > 0 is behind a line end."""
+
+    path: str
+    start: int = 0
+    end: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """Work of one process at a time: files, or one byte range of a large file, or examples start .. end of TFDS.
+
+    Attributes:
+      index: place in the corpus.
+      source: index of its source.
+      num_bytes: of text to read, for the progress bar.
+      parts: of files.
+      tfds: data set that `start` and `end` count in.
+    """
+
+    index: int
+    source: int
+    num_bytes: int
+    parts: tuple[Part, ...] = ()
+    tfds: TfdsText | None = None
+    start: int = 0
+    end: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"unit-{self.index:05d}"
+
+
+def find(entries: str, tfds_data_dir: str = "") -> tuple[Source, ...]:
+    """Returns the sources of a comma-separated list, files in sorted order.
+
+    Raises:
+      DataError: an entry finds nothing, a file has an unknown format or is named twice, a weight is no number.
+    """
+    problems: list[str] = []
+    sources = []
+    seen: dict[str, str] = {}
+    for entry in filter(None, (entry.strip() for entry in entries.split(","))):
+        place, weight = _weight(entry, problems)
+        if place.startswith(TFDS_PREFIX):
+            sources.append(Source(entry, weight, tfds=_tfds_text(place, tfds_data_dir, problems)))
+            continue
+        files = _files(place, problems)
+        for file in files:
+            if file.path in seen:
+                problems.append(at(file.path, None, f"is in both {seen[file.path]!r} and {entry!r}; use a weight"))
+            seen[file.path] = entry
+        sources.append(Source(entry, weight, files))
+    if problems:
+        raise DataError(problems)
+    return tuple(sources)
+
+
+def units(sources: Sequence[Source]) -> tuple[Unit, ...]:
+    """Returns the work, which follows from the files alone: the same for any number of processes and workers."""
+    total = sum(_num_bytes(source) for source in sources)
+    unit_bytes = min(max(total // _FEW_UNITS, _MIN_UNIT_BYTES), _MAX_UNIT_BYTES)
+    unit_bytes = max(unit_bytes, total // _MANY_UNITS)
+    found: list[Unit] = []
+    for number, source in enumerate(sources):
+        if source.tfds is not None:
+            text = source.tfds
+            share = max(1, math.ceil(text.num_bytes / unit_bytes))
+            bounds = [text.num_examples * i // share for i in range(share + 1)]
+            for start, end in itertools.pairwise(bounds):
+                if end > start:
+                    size = text.num_bytes * (end - start) // text.num_examples
+                    found.append(Unit(len(found), number, size, tfds=text, start=start, end=end))
+            continue
+        group: list[Part] = []
+        size = 0
+        for file in source.files:
+            cuts = _cuts(file, unit_bytes)
+            if group and (cuts or size + file.size > unit_bytes):
+                found.append(Unit(len(found), number, size, tuple(group)))
+                group, size = [], 0
+            if not cuts:
+                group.append(Part(file.path))
+                size += file.size
+                continue
+            for start, end in zip([0, *cuts], [*cuts, None], strict=True):
+                length = (file.size if end is None else end) - start
+                found.append(Unit(len(found), number, length, (Part(file.path, start, end),)))
+        if group:
+            found.append(Unit(len(found), number, size, tuple(group)))
+    return tuple(found)
+
+
+def _num_bytes(source: Source) -> int:
+    return source.tfds.num_bytes if source.tfds is not None else sum(file.size for file in source.files)
+
+
+def _weight(entry: str, problems: list[str]) -> tuple[str, float]:
+    place, separator, text = entry.rpartition("@")
+    if not separator or Path(entry).expanduser().exists():
+        return entry, 1.0
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not (weight > 0 and math.isfinite(weight)):
+        problems.append(f"{entry}: expected a weight above 0 behind @, got {text!r}")
+        return place, 1.0
+    return place, weight
+
+
+def _files(place: str, problems: list[str]) -> tuple[TextFile, ...]:
+    path = Path(place).expanduser()
+    if path.is_dir():
+        paths = [file for file in path.rglob("*") if file.name.lower().endswith(SUFFIXES) and file.is_file()]
+        if not paths:
+            problems.append(at(path, None, f"the folder holds no {', '.join(SUFFIXES)}"))
+    elif path.exists():
+        paths = [path]
+    else:
+        is_pattern = glob.has_magic(place)
+        paths = [file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file()]
+        if not paths:
+            problems.append(at(place, None, "no file matches" if is_pattern else "no such file or folder"))
+    for file in paths:
+        if not file.name.lower().endswith(SUFFIXES):
+            problems.append(at(file, None, f"unknown format {file.suffix!r}; expected {', '.join(SUFFIXES)}"))
+    found = []
+    for file in sorted(paths):
+        state = file.stat()
+        found.append(TextFile(os.path.realpath(file), state.st_size, state.st_mtime_ns))
+    return tuple(found)
+
+
+def _cuts(file: TextFile, unit_bytes: int) -> list[int]:
+    """Places behind line ends, about unit_bytes apart; none in a file that cannot be read from the middle."""
+    cuts: list[int] = []
+    if file.path.lower().endswith(".gz") or file.size <= 2 * unit_bytes:
+        return cuts
+    with open(file.path, "rb") as stream:
+        for target in range(unit_bytes, file.size - unit_bytes // 2, unit_bytes):
+            if cuts and target <= cuts[-1]:
+                continue
+            stream.seek(target)
+            if stream.readline(_MAX_SEEK).endswith(b"\n") and stream.tell() < file.size:
+                cuts.append(stream.tell())
+    return cuts
+
+
+def _tfds_text(place: str, data_dir: str, problems: list[str]) -> TfdsText | None:
+    name, _, rest = place.removeprefix(TFDS_PREFIX).partition(":")
+    # A version has colons of its own (wikipedia/20230601.en:1.0.0).
+    if rest[:1].isdigit():
+        version, _, rest = rest.partition(":")
+        name = f"{name}:{version}"
+    field, _, split = rest.partition(":")
+    field, split = field or "text", split or "train"
+    try:
+        builder = tfds_builder(name, data_dir)
+        known = list(builder.info.features or {})
+        if field not in known:
+            problems.append(f"{place}: no feature {field!r}; features are {', '.join(known)}")
+            return None
+        facts = builder.info.splits[split]
+        # A slice has no bytes of its own; the data set's share is near enough for a progress bar.
+        whole = builder.info.splits[split.partition("[")[0]] if "[" in split else facts
+        num_bytes = whole.num_bytes * facts.num_examples // max(1, whole.num_examples)
+        return TfdsText(builder.info.full_name, field, split, data_dir, facts.num_examples, max(1, num_bytes))
+    except Exception as error:  # TFDS, requests, OS and import errors have no common base
+        reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
+        problems.append(f"{place}: TFDS has no such data set ready ({reason}); see data.tfds_data_dir")
+        return None
+
+
+def tfds_builder(name: str, data_dir: str):
+    """Returns the builder of a prepared data set in array_record, prepared now where it can be downloaded."""
+    import tensorflow_datasets as tfds
+
+    tfds.display_progress_bar(False)
+    builder = tfds.builder(name, data_dir=os.path.expanduser(data_dir) or None, file_format="array_record")
+    if not builder.info.splits:
+        builder.download_and_prepare()
+    return builder
