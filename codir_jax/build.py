@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 import codir_jax.objectives
 from codir_jax.data import dataset, demo, glue, text_classification, tokenizer
 from codir_jax.data.batch import Dataset
+from codir_jax.data.corpus import demo_text
 from codir_jax.objectives.contract import Objective, Setting
 
 # Methods that have no teacher.
@@ -60,7 +61,13 @@ def make_tokenizer(config: ConfigDict):
     if config.data.name == "demo":
         raw, *_ = demo.read(config.data)
         return tokenizer.train_wordpiece(raw["train"].texts_a, vocab_size=2000)
-    raise ValueError("tokenizer_path is empty, and there is neither a teacher.path nor a student.path to take it from")
+    if config.data.name == "corpus" and config.data.sources.startswith(demo_text.PREFIX):
+        number = int(config.data.sources.removeprefix(demo_text.PREFIX))
+        return tokenizer.train_wordpiece(demo_text.documents(number), vocab_size=2000)
+    hint = "; train one on your text: codir tokenizer --help" if config.data.name == "corpus" else ""
+    raise ValueError(
+        f"tokenizer_path is empty, and there is neither a teacher.path nor a student.path to take it from{hint}"
+    )
 
 
 def read_data(config: ConfigDict, text_tokenizer) -> Dataset:

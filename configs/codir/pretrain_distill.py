@@ -2,13 +2,14 @@
 
     codir train --config=configs/codir/pretrain_distill.py:small --config.data.sources='books/*.txt' \\
         --config.teacher.path=runs/mlm_teacher --workdir=runs/mlm_student
-    codir train --config=configs/codir/finetune_teacher.py:sst2 --config.student.path=runs/mlm_student --workdir=runs/sst2
+    codir train --config=configs/codir/finetune_teacher.py:sst2 --config.student.path=runs/mlm_student \\
+        --workdir=runs/sst2
 
 Arguments, comma separated: a size and a method.
-Sizes: `small` (default; a corpus of some hundred novels, one accelerator), `roberta_base` (roberta-base, 12 -> 6 layers, on
-Wikipedia and books), `tiny` (a minute on a laptop, on embedded text; the teacher is that of `pretrain_teacher.py:tiny`).
-Methods: `codir` (default), and the baselines `masked_lm` (no teacher in the loss), `distill` (+ soft targets) and `l2` (+
-soft targets + L2 on hidden states). All start from the same teacher layers.
+Sizes: `small` (default; a corpus of some hundred novels, one accelerator), `roberta_base` (roberta-base, 12 -> 6 layers,
+on Wikipedia and books), `tiny` (a minute on a laptop, embedded text; its teacher is that of `pretrain_teacher.py:tiny`).
+Methods: `codir` (default), and the baselines `masked_lm` (no teacher in the loss), `distill` (+ soft targets) and `l2`
+(+ soft targets + L2 on hidden states). All start from the same teacher layers.
 """
 
 from ml_collections import ConfigDict

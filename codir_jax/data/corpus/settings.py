@@ -13,7 +13,8 @@ def default_config():
     # Running text for pre-training; other names are the data sets of data/pipeline.py.
     config.name = "corpus"
     # Comma-separated: PATH_OR_GLOB_OR_FOLDER[@WEIGHT] (.txt, .jsonl, either with .gz) or
-    # tfds:NAME[:FIELD[:SPLIT]][@WEIGHT], as "books/*.txt@2,tfds:wikipedia/20230601.en:text".
+    # tfds:NAME[:FIELD[:SPLIT]][@WEIGHT] or demo:NUMBER (embedded documents),
+    # as "books/*.txt@2,tfds:wikipedia/20230601.en:text".
     # A source of weight 2 is gone through twice an epoch, one of weight 0.5 half.
     config.sources = ""
     # Held-out sources, the same way; empty: dev_percent of the documents of `sources`.

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codir_jax.data.batch import DataError
+from codir_jax.data.corpus import demo_text
 from codir_jax.data.delimited import at
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
@@ -177,7 +178,7 @@ def _weight(entry: str, problems: list[str]) -> tuple[str, float]:
 
 
 def _files(place: str, problems: list[str]) -> tuple[TextFile, ...]:
-    path = Path(place).expanduser()
+    path = demo_text.file(place) if place.startswith(demo_text.PREFIX) else Path(place).expanduser()
     if path.is_dir():
         paths = [file for file in path.rglob("*") if file.name.lower().endswith(SUFFIXES) and file.is_file()]
         if not paths:

@@ -1,0 +1,43 @@
+"""An embedded corpus, `data.sources=demo:NUMBER`: documents of acceptable sentences of the demo grammar.
+
+For trying the machinery where there is no text at hand; the grammar is that of `data.demo`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from codir_jax.data import demo
+from codir_jax.data.cache_folder import user_cache
+
+PREFIX = "demo:"
+_SENTENCES_PER_DOCUMENT = 12
+
+
+def file(entry: str) -> Path:
+    """Returns the .jsonl of the entry "demo:NUMBER" in the user's cache, written now where it is not there.
+
+    Raises:
+      ValueError: no number, or more documents than the grammar has.
+    """
+    number = entry.removeprefix(PREFIX)
+    if not number.isdecimal() or int(number) < 2:
+        raise ValueError(f"data.sources: expected demo:NUMBER with a number of documents from 2 on, got {entry!r}")
+    path = user_cache("corpus") / f"demo-{int(number)}.jsonl"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(f".{os.getpid()}.part")
+        lines = (json.dumps({"text": text}) + "\n" for text in documents(int(number)))
+        aside.write_text("".join(lines), encoding="utf-8")
+        os.replace(aside, path)
+    return path
+
+
+def documents(number: int) -> list[str]:
+    """Returns that many documents, the same on every machine."""
+    size = _SENTENCES_PER_DOCUMENT
+    examples = demo.generate(2 * number * size, 2, seed=0)["train"]
+    sentences = [f"{example.text[:1].upper()}{example.text[1:]}." for example in examples if example.label == 1]
+    return [" ".join(sentences[start : start + size]) for start in range(0, number * size, size)]
