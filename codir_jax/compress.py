@@ -198,7 +198,7 @@ def measure(models: dict[str, str], config) -> dict[str, dict[str, Any]]:
     for name, times in timed.items():
         rows[name]["latency"] = times
     for name, model in loaded.items():
-        rows[name]["flops"] = cost.encoder_flops(model.source.config, length, info.num_classes)
+        rows[name]["flops"] = cost.model_flops(model.source.config, length, cost.Outputs(info.num_classes))
         rows[name]["num_layers"] = model.source.config.num_layers
         rows[name]["speed_up"] = (
             rows["teacher"]["latency"]["batch_32_p50_ms"] / rows[name]["latency"]["batch_32_p50_ms"]

@@ -46,6 +46,11 @@ class CorpusFeed:
         """Batches of an epoch, weights of the sources counted in."""
         return corpus_batches.steps_per_epoch(self.corpus, self.options)
 
+    @property
+    def num_train(self) -> int:
+        """Chunks of the train split."""
+        return len(self.corpus.splits["train"])
+
     def example(self) -> Batch:
         """A host batch, for its shapes."""
         return next(self.evaluation())

@@ -59,6 +59,11 @@ class Feed:
         """Batches of an epoch."""
         return pipeline.num_batches_per_epoch(len(self.data.splits["train"]), self.options.batch_size)
 
+    @property
+    def num_train(self) -> int:
+        """Examples of the train split."""
+        return len(self.data.splits["train"])
+
     def example(self) -> Batch:
         """A host batch, for its shapes."""
         return next(self.evaluation("train"))

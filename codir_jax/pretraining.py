@@ -137,8 +137,12 @@ def read_corpus(config: ConfigDict, tokenizer) -> corpus_lib.Corpus:
         progress=loop.progress_bar,
     )
     info = corpus.info
-    sizes = ", ".join(f"{name} {len(split):,} chunks" for name, split in corpus.splits.items())
-    loop.say(f"corpus: {info.num_documents:,} documents, {info.num_tokens:,} tokens; {sizes}")
+    sizes = (
+        f"{split} {info.num_documents[split]:,} documents, {info.num_tokens[split]:,} tokens in "
+        f"{info.num_chunks[split]:,} chunks"
+        for split in info.splits
+    )
+    loop.say(f"corpus: {'; '.join(sizes)}")
     return corpus
 
 

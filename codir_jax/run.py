@@ -192,7 +192,9 @@ class _Stage:
 
     def _start_table(self, state, frozen) -> str:
         places = self.feed.length_buckets, self.mesh, self.rules
-        planned = job.of_run(self.config, self.setting, *places, state, frozen, self.feed.steps_per_epoch)
+        planned = job.of_run(
+            self.config, self.setting, self.feed.num_train, *places, state, frozen, self.feed.steps_per_epoch
+        )
         return report.at_start(planned, distributed.num_processes(), jax.default_backend())
 
     def _fingerprints(self) -> dict[str, str]:

@@ -55,7 +55,7 @@ class Work:
 
 def forward_flops(model_config: Any, num_labels: int, work: Work) -> dict[str, float]:
     """Operations of one forward pass over the batches: {"padded": as computed, "real": without padding}."""
-    one = functools.cache(lambda length: cost.encoder_flops(model_config, length, num_labels))
+    one = functools.cache(lambda length: cost.model_flops(model_config, length, cost.Outputs(num_labels)))
     return {
         "padded": sum(rows * one(length) for length, rows, _ in work.rows),
         "real": sum(one(int(length)) for _, _, lengths in work.rows for length in lengths),

@@ -8,7 +8,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -28,28 +28,39 @@ def size_bytes(params: Params) -> int:
     return 4 * count_parameters(params)
 
 
-def encoder_flops(config: Any, seq_len: int, num_labels: int) -> float:
-    """Operations of one forward pass of one example through the encoder and its classification head.
+class Outputs(NamedTuple):
+    """What a head computes for a text: `num_labels` logits of its first token, or a masked LM's of so many tokens."""
+
+    num_labels: int = 0
+    num_predictions: int = 0
+
+
+def model_flops(config: Any, seq_len: int, outputs: Outputs) -> float:
+    """Operations of one forward pass of one example through the encoder and its head.
 
     A multiply-add counts 2. With H hidden_size, F intermediate_size and L tokens, each layer takes
 
         8 L H^2  (query, key, value, output)  +  4 L^2 H  (scores, weighted sum)  +  4 L H F  (feed-forward)
 
-    and the head 2 H^2 + 2 H num_labels on the first token. Embedding look-ups, biases, layer norms, softmax and GELU
-    are left out, as is usual, so that the number compares with published ones.
+    and the head 2 H^2 + 2 H num_labels on the first token, or 2 H^2 + 2 H vocabulary on each predicted one.
+    Embedding look-ups, biases, layer norms, softmax and GELU are left out, as is usual, so that the number compares
+    with published ones.
 
     Args:
       config: a models.transformer.TransformerConfig (hidden_size, intermediate_size, num_layers are read).
       seq_len: tokens, padding included: the padded part is computed too.
-      num_labels: outputs of the head.
+      outputs: of the head.
     """
-    if seq_len < 1 or num_labels < 1:
-        raise ValueError(f"seq_len and num_labels must be at least 1, got {seq_len} and {num_labels}")
+    if seq_len < 1 or max(outputs) < 1:
+        raise ValueError(f"seq_len and one of the outputs must be at least 1, got {seq_len} and {outputs}")
     hidden, inner = config.hidden_size, config.intermediate_size
     projections = 8 * seq_len * hidden**2
     attention = 4 * seq_len**2 * hidden
     feed_forward = 4 * seq_len * hidden * inner
-    head = 2 * hidden**2 + 2 * hidden * num_labels
+    if outputs.num_predictions:
+        head = outputs.num_predictions * (2 * hidden**2 + 2 * hidden * config.vocab_size)
+    else:
+        head = 2 * hidden**2 + 2 * hidden * outputs.num_labels
     return float(config.num_layers * (projections + attention + feed_forward) + head)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from codir_jax.evaluate import cost
-from codir_jax.models.heads import abstract_params, build_model
+from codir_jax.models.heads import abstract_params
 from codir_jax.objectives import distill
 from codir_jax.plan import memory, traffic, work
 from codir_jax.plan.job import Job
@@ -81,8 +81,8 @@ def estimate(job: Job, mean_length: float, devices: Devices | None = None, utili
         seconds["run"] = once + job.num_steps * seconds["step"]
     return Estimate(
         parameters={
-            "student": _count(job.student, job.num_classes),
-            "teacher": _count(job.teacher, job.num_classes) if job.teacher else 0,
+            "student": _count(job.setting.student),
+            "teacher": _count(job.setting.teacher) if job.teacher else 0,
         },
         held=held,
         passing=passing,
@@ -94,8 +94,8 @@ def estimate(job: Job, mean_length: float, devices: Devices | None = None, utili
     )
 
 
-def _count(sizes, num_classes: int) -> int:
-    return cost.count_parameters(rules.unbox(abstract_params(build_model(sizes, "classification", num_classes))))
+def _count(module) -> int:
+    return cost.count_parameters(rules.unbox(abstract_params(module)))
 
 
 def encoding(job: Job, side: str, *, is_cpu: bool = False) -> Encoding:
@@ -108,10 +108,10 @@ def encoding(job: Job, side: str, *, is_cpu: bool = False) -> Encoding:
 
 def batch_bytes(job: Job, count: int = BATCHES_ON_DEVICE) -> int:
     """Bytes of `count` batches of the longest texts on one device."""
-    numbers = 3 * job.batches.longest + 5
+    numbers = 3 * job.batches.longest + 3 * job.outputs.num_predictions + 5
     if job.cache_bytes:
         matches = len(distill.matches(job.config.objective, job.setting))
-        numbers += job.num_classes + matches * job.teacher.hidden_size
+        numbers += job.outputs.num_labels + matches * job.teacher.hidden_size
     return int(4 * count * numbers * job.config.data.batch_size / rules.num_batch_shards(job.mesh, job.rules))
 
 
@@ -139,7 +139,7 @@ def step_flops(job: Job) -> dict[str, float]:
         found = work.encoders(
             job.student,
             teacher,
-            job.num_classes,
+            job.outputs,
             length,
             config.data.batch_size,
             remat=config.student.remat,
@@ -165,7 +165,7 @@ def _teacher_pass_flops(job: Job) -> float:
     """Operations of the one pass of a teacher whose outputs are kept."""
     if not job.cache_bytes:
         return 0.0
-    per_text = (cost.encoder_flops(job.teacher, length, job.num_classes) for length in job.batches.buckets)
+    per_text = (cost.model_flops(job.teacher, length, job.outputs) for length in job.batches.buckets)
     mean = sum(share * flops for share, flops in zip(job.batches.shares, per_text, strict=True))
     return job.num_train * mean
 

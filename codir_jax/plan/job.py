@@ -14,6 +14,8 @@ from codir_jax import config as config_lib
 from codir_jax.convert import folder, huggingface
 from codir_jax.data import pipeline, teacher_cache
 from codir_jax.data.batch import DatasetInfo
+from codir_jax.data.corpus.masking import masked_slots
+from codir_jax.evaluate import cost
 from codir_jax.initial_state import InitialState
 from codir_jax.models import sizes as sizes_lib
 from codir_jax.models.heads import build_model
@@ -80,9 +82,11 @@ class Job:
         return self.setting.student.config
 
     @property
-    def num_classes(self) -> int:
-        """Classes of the task; 1 for a regression."""
-        return self.setting.info.num_classes
+    def outputs(self) -> cost.Outputs:
+        """What the heads compute for a text."""
+        if self.setting.head == "masked_lm":
+            return cost.Outputs(num_predictions=masked_slots(self.config.data))
+        return cost.Outputs(num_labels=self.setting.info.num_classes)
 
     @property
     def is_live(self) -> bool:
@@ -101,7 +105,7 @@ def lay_out(
     """The job of a config on a mesh, which may be a jax.sharding.AbstractMesh."""
     steps_per_epoch = pipeline.num_batches_per_epoch(texts.num_train, config.data.batch_size)
     num_steps = config_lib.duration_steps(config.train, "total", steps_per_epoch=steps_per_epoch)
-    distils = config.objective.name != "finetune"
+    distils = config.objective.name not in build.WITHOUT_TEACHER
     laid_out = min(texts.num_train, NUM_LAID_OUT)
     labels = np.arange(laid_out) % max(texts.num_classes, 2)
     student_module = build_model(
@@ -154,6 +158,7 @@ def lay_out(
 def of_run(
     config: ConfigDict,
     setting: Setting,
+    num_train: int,
     buckets: tuple[int, ...],
     mesh: Any,
     table: Any,
@@ -162,19 +167,19 @@ def of_run(
     steps_per_epoch: int,
 ) -> Job:
     """The job of a run that is about to take its first step; `state` and `frozen` may be arrays on the devices."""
-    teacher = setting.teacher.config if setting.teacher and config.objective.name != "finetune" else None
+    teacher = setting.teacher.config if setting.teacher and config.objective.name not in build.WITHOUT_TEACHER else None
     is_cached = teacher is not None and "teacher" not in frozen
     return Job(
         config=config,
         teacher=teacher,
-        num_train=setting.info.num_train,
+        num_train=num_train,
         batches=Batches(tuple(buckets), (0.0,) * (len(buckets) - 1) + (1.0,)),
         mesh=mesh,
         rules=table,
         setting=setting,
         state=state,
         frozen=frozen,
-        cache_bytes=_cache_bytes(config, setting, setting.info.num_train) if is_cached else 0,
+        cache_bytes=_cache_bytes(config, setting, num_train) if is_cached else 0,
         num_steps=setting.num_steps,
         steps_per_epoch=steps_per_epoch,
     )

@@ -19,7 +19,7 @@ def student_passes(remat: str, num_microbatches: int) -> float:
 def encoders(
     student: TransformerConfig,
     teacher: TransformerConfig | None,
-    num_classes: int,
+    outputs: cost.Outputs,
     length: int,
     rows: int,
     *,
@@ -29,8 +29,8 @@ def encoders(
     """{"student", "teacher"}: operations of a step on `rows` texts of `length` tokens; no teacher is 0."""
     passes = student_passes(remat, num_microbatches)
     return {
-        "student": rows * passes * cost.encoder_flops(student, length, num_classes),
-        "teacher": rows * cost.encoder_flops(teacher, length, num_classes) if teacher else 0.0,
+        "student": rows * passes * cost.model_flops(student, length, outputs),
+        "teacher": rows * cost.model_flops(teacher, length, outputs) if teacher else 0.0,
     }
 
 

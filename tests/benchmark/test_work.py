@@ -26,7 +26,7 @@ def test_padding_rows_are_no_sentences_but_are_computed():
 def test_operations_with_and_without_padding():
     work = Work()
     work.add(_batch())
-    two, four = (cost.encoder_flops(MODEL, n, 2) for n in (2, 4))
+    two, four = (cost.model_flops(MODEL, n, cost.Outputs(2)) for n in (2, 4))
     assert forward_flops(MODEL, 2, work) == {"padded": pytest.approx(3 * four), "real": pytest.approx(two + four)}
     flops = training_flops(MODEL, None, 2, work)
     assert flops["student"]["padded"] == pytest.approx(9 * four)

@@ -44,7 +44,7 @@ def test_parameters_and_bytes_are_counted_from_arrays_and_from_shapes():
 def test_base_encoder_takes_the_published_22_5_gflop_at_128_tokens():
     # Per layer and token 8 H^2 + 4 L H + 4 H F. MobileBERT (arXiv 2004.02984) gives 22.5B for BERT-base.
     by_hand = 12 * 128 * (8 * 768**2 + 4 * 128 * 768 + 4 * 768 * 3072) + 2 * 768**2 + 2 * 768 * 2
-    assert cost.encoder_flops(BASE, 128, 2) == by_hand
+    assert cost.model_flops(BASE, 128, cost.Outputs(2)) == by_hand
     assert by_hand == pytest.approx(22.5e9, rel=0.01)
 
 
@@ -52,14 +52,16 @@ def test_flops_agree_with_the_compiler_up_to_what_is_not_a_product():
     model, params = _init(SMALL)
     ids = jnp.ones((1, 32), jnp.int32)
     compiled = jax.jit(lambda p: model.apply(p, ids, ids, ids).logits).lower(params).compile()
-    counted = cost.encoder_flops(SMALL, 32, 3)
+    counted = cost.model_flops(SMALL, 32, cost.Outputs(3))
     # Biases, norms, softmax and GELU are a larger share at hidden 64 than at 768.
     assert counted < compiled.cost_analysis()["flops"] < 1.25 * counted
 
 
 def test_half_the_layers_take_half_the_flops():
     half = dataclasses.replace(SMALL, num_layers=1)
-    assert cost.encoder_flops(half, 16, 2) / cost.encoder_flops(SMALL, 16, 2) == pytest.approx(0.5, abs=0.01)
+    assert cost.model_flops(half, 16, cost.Outputs(2)) / cost.model_flops(SMALL, 16, cost.Outputs(2)) == pytest.approx(
+        0.5, abs=0.01
+    )
 
 
 def test_latency_reports_each_model_and_batch_size_and_alternates():
@@ -101,4 +103,4 @@ def test_impossible_requests_are_told():
     with pytest.raises(ValueError, match="num_warmup >= 1"):
         cost.latency({}, seq_len=4, num_warmup=0)
     with pytest.raises(ValueError, match="at least 1"):
-        cost.encoder_flops(BASE, 0, 2)
+        cost.model_flops(BASE, 0, cost.Outputs(2))

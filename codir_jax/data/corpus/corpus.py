@@ -17,7 +17,7 @@ from codir_jax.data.batch import DataError
 from codir_jax.data.cache_folder import user_cache
 from codir_jax.data.corpus import preparation, settings, shards, sources, splits
 from codir_jax.data.corpus.chunks import Chunks
-from codir_jax.data.corpus.masking import Masking, masking_of, num_masked
+from codir_jax.data.corpus.masking import Masking, masked_slots, masking_of
 from codir_jax.data.corpus.shards import TOKENS_FILE
 from codir_jax.data.dataset import tokenizer_state
 
@@ -128,7 +128,7 @@ def load(
     )
 
     parts = {}
-    num_masked_max = num_masked(config.max_length - shards.NUM_SPECIAL, config.mask_rate)
+    num_masked_max = masked_slots(config)
     digest = hashlib.sha256(f"{tokenizer_state(tokenizer)} {config.max_length}".encode())
     if "dev" in found:
         for split, entries in found.items():

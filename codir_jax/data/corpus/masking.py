@@ -15,6 +15,8 @@ import json
 
 import numpy as np
 
+from codir_jax.data.corpus.shards import NUM_SPECIAL
+
 _MASK_SHARE, _RANDOM_SHARE = 0.8, 0.1
 
 
@@ -62,6 +64,11 @@ def masking_of(tokenizer, *, rate: float, whole_word: bool) -> Masking:
         is_word_start=is_word_start,
         replacements=np.flatnonzero(is_known & ~is_special).astype(np.int32),
     )
+
+
+def masked_slots(config) -> int:
+    """Returns the masked positions that a row has room for; `config` is the data section."""
+    return num_masked(config.max_length - NUM_SPECIAL, config.mask_rate)
 
 
 def num_masked(num_maskable: int, rate: float) -> int:
