@@ -191,10 +191,9 @@ class _Stage:
         return state, frozen, (*shardings_of((state, frozen)), self.feed.sharding)
 
     def _start_table(self, state, frozen) -> str:
-        places = self.feed.length_buckets, self.mesh, self.rules
-        planned = job.of_run(
-            self.config, self.setting, self.feed.num_train, *places, state, frozen, self.feed.steps_per_epoch
-        )
+        feed, places = self.feed, (self.mesh, self.rules)
+        shapes = feed.num_train, feed.length_buckets, *places, state, frozen, feed.steps_per_epoch
+        planned = job.of_run(self.config, self.setting, *shapes)
         return report.at_start(planned, distributed.num_processes(), jax.default_backend())
 
     def _fingerprints(self) -> dict[str, str]:

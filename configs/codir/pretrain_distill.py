@@ -6,8 +6,9 @@
         --workdir=runs/sst2
 
 Arguments, comma separated: a size and a method.
-Sizes: `small` (default; a corpus of some hundred novels, one accelerator), `roberta_base` (roberta-base, 12 -> 6 layers,
-on Wikipedia and books), `tiny` (a minute on a laptop, embedded text; its teacher is that of `pretrain_teacher.py:tiny`).
+Sizes: `small` (default; a corpus of some hundred novels, one accelerator), `roberta_base` (roberta-base, 12 -> 6
+layers, on Wikipedia and books), `tiny` (a minute on a laptop, on embedded text; its teacher is made by
+`pretrain_teacher.py:tiny`).
 Methods: `codir` (default), and the baselines `masked_lm` (no teacher in the loss), `distill` (+ soft targets) and `l2`
 (+ soft targets + L2 on hidden states). All start from the same teacher layers.
 """
