@@ -90,9 +90,9 @@ def compress(
     for config in (*configs.values(), teacher_config):
         stage_config.check(config)
 
-    claim = {"teacher": teacher, "teacher_config": teacher_config.to_dict()}
-    claim["configs"] = {method: config.to_dict() for method, config in configs.items()}
-    done = _claim(folder, json.loads(json.dumps(claim)))
+    settings = {"teacher": teacher, "teacher_config": teacher_config.to_dict()}
+    settings["configs"] = {method: config.to_dict() for method, config in configs.items()}
+    done = claim(folder, json.loads(json.dumps(settings)))
     if done is not None:
         say(f"{folder}: already finished; remove the folder to run it again\n")
         print_results(done, folder)
@@ -112,14 +112,14 @@ def _source(demo: bool, task: str, train: str, dev: str) -> str:
     return "demo" if demo else task or "own"
 
 
-def _claim(folder: Path, claim: dict[str, Any]) -> dict[str, Any] | None:
+def claim(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     """Makes the job's folder; returns its results where the same job is finished."""
     saved = folder / "job.json"
     has_progress = any(workdir.has_progress(inner) for inner in (folder, *folder.glob("*")))
-    if has_progress and saved.exists() and json.loads(saved.read_text(encoding="utf-8")) != claim:
+    if has_progress and saved.exists() and json.loads(saved.read_text(encoding="utf-8")) != settings:
         raise ValueError(f"{folder} holds a job with other settings (see {saved}); choose another --output")
     folder.mkdir(parents=True, exist_ok=True)
-    saved.write_text(json.dumps(claim, indent=2) + "\n", encoding="utf-8")
+    saved.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     results = folder / "results.json"
     return json.loads(results.read_text(encoding="utf-8")) if results.exists() else None
 
@@ -145,6 +145,7 @@ def _run(folder: Path, teacher: str, teacher_config, configs) -> dict[str, Any]:
     results = {
         "task": stages["paper"]["task"],
         "primary_metric": stages["paper"]["primary_metric"],
+        "main": "paper",
         "models": {name: {"title": TITLES[name], "folder": models[name], **row} for name, row in rows.items()},
         "export": str(folder / "export"),
         "parity": verdict,

@@ -16,6 +16,7 @@ from codir_jax.data.corpus import corpus as corpus_lib
 from codir_jax.objectives import masked_lm
 from codir_jax.objectives.contract import Setting
 from codir_jax.objectives.masked_lm_evaluation import evaluate_batch
+from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
 from codir_jax.train import loop
 
@@ -144,6 +145,26 @@ def read_corpus(config: ConfigDict, tokenizer) -> corpus_lib.Corpus:
     )
     loop.say(f"corpus: {'; '.join(sizes)}")
     return corpus
+
+
+def evaluate(config: ConfigDict, model: str, split: str) -> dict[str, float]:
+    """The scores of a finished masked LM on the held-out documents of the config's corpus; with a teacher.path also its
+    distance to that teacher.
+
+    Raises:
+      ValueError: another split than "dev".
+    """
+    if split != "dev":
+        raise ValueError(f"--split={split}; a masked language model is judged on the held-out documents, --split=dev")
+    of_model = config.copy_and_resolve_references()
+    of_model.tokenizer_path = ""
+    of_model.objective = masked_lm.default_config()
+    of_model.student.update({"init": "pretrained", "path": model, "num_layers": 0})
+    stage = Pretraining(of_model)
+    layout = mesh_lib.make_mesh(config.mesh), mesh_lib.rules_of(config.mesh)
+    stage.lay_out(*layout)
+    stage.teach(stage.setting(1), needs_cache=False)
+    return stage.evaluate({"student": stage.student.placed(*layout)}, {})
 
 
 def make_evaluation(objective: ConfigDict, setting: Setting, layout):

@@ -67,8 +67,8 @@ def plot(folder: Path, results: dict[str, Any], path: Path) -> None:
     metric = results["primary_metric"]
     curves = {name: read_metrics(folder / name / "metrics.jsonl") for name in results["models"]}
     figure, (losses, scores, trade) = pyplot.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
-    for term in ("loss", "task_loss", "soft_target_loss", "contrastive_loss"):
-        points = [(line["step"], line[term]) for line in curves["paper"] if line.get(term) is not None]
+    for term in ("loss", "task_loss", "masked_lm_loss", "soft_target_loss", "contrastive_loss"):
+        points = [(line["step"], line[term]) for line in curves[results["main"]] if line.get(term) is not None]
         if points:
             losses.plot(*zip(*points, strict=True), label=term.replace("_", " "))
     losses.set(title="CoDIR student: loss terms", xlabel="step", ylabel="mean per example", yscale="log")

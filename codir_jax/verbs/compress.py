@@ -8,7 +8,11 @@ HELP = "the whole job: fine-tune the teacher where needed, distil, evaluate, exp
 EXAMPLES = """examples:
   codir compress --teacher=roberta-base --train=train.tsv --dev=dev.tsv --layers=6 --output=runs/mine
   codir compress --teacher=roberta-base --task=sst2 --layers=6 --output=runs/sst2
+  codir compress --teacher=roberta-base --text='books/*.txt' --layers=6 --output=runs/any_task
   codir compress --demo --compare=finetune,distill --output=runs/quickstart
+
+With --text a masked language model is compressed on running text, for any task later; without --teacher a tokenizer and
+a small teacher are trained on the text first.
 
 Stopped, the same command goes on where it was. --config.KEY=VALUE changes the distillation,
 --teacher_config.KEY=VALUE the fine-tuning of the teacher, e.g. --config.train.total_epochs=10."""
@@ -27,18 +31,31 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text_pair_column", default="", help="second text, for tasks on pairs")
     parser.add_argument("--label_column", default="label", help="(default: %(default)s)")
     parser.add_argument("--regression", action="store_true", help="labels are numbers, not class names")
+    parser.add_argument("--text", default="", help="running text instead: files, folders, globs, comma separated")
     parser.add_argument("--task", default="", help="a GLUE task instead of your files: cola, sst2, ...")
     parser.add_argument("--glue_dir", default="", help="GLUE in the official layout; empty: download")
     parser.add_argument("--demo", action="store_true", help="the embedded task and a small teacher from scratch")
     parser.add_argument(
-        "--compare", type=names, default=(), help="methods to train as well: finetune, distill, l2, released"
+        "--compare", type=names, default=(), help="methods to train as well: finetune, distill, l2, released; masked_lm"
     )
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
 
 
 def run(overrides, **flags) -> int:
     """The flags are the arguments of the function of the same name."""
-    from codir_jax.compress import compress
+    text, common = flags.pop("text"), ("output", "teacher", "layers", "compare", "seed")
+    changes = {"overrides": overrides["config"], "teacher_overrides": overrides["teacher_config"]}
+    if not text:
+        from codir_jax.compress import compress
 
-    compress(**flags, overrides=overrides["config"], teacher_overrides=overrides["teacher_config"])
+        compress(**flags, **changes)
+        return 0
+    from codir_jax.compress_corpus import compress_corpus
+
+    of_tasks = argparse.ArgumentParser()
+    add_flags(of_tasks)
+    others = {name: value for name, value in flags.items() if name not in common}
+    if unused := [f"--{name}" for name, value in others.items() if value != of_tasks.get_default(name)]:
+        raise ValueError(f"--text is of no task: leave out {', '.join(unused)}")
+    compress_corpus(text, **{name: flags[name] for name in common}, **changes)
     return 0

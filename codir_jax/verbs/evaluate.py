@@ -4,9 +4,10 @@ import argparse
 import json
 from pathlib import Path
 
-HELP = "task metrics of a model on a split"
+HELP = "task metrics of a model on a split, or of a masked language model on held-out text"
 EXAMPLES = """examples:
   codir evaluate --model=runs/student --split=dev
+  codir evaluate --model=runs/mlm_student --config.teacher.path=runs/mlm_teacher
   codir evaluate --model=FOLDER --config=configs/codir/finetune_distill.py:rte --config.data.glue_dir=glue"""
 OVERRIDES = ("config",)
 
@@ -19,10 +20,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(overrides, *, model: str, config: str, split: str) -> int:
     """Prints one line of JSON."""
-    from codir_jax import predictor
+    from codir_jax import predictor, pretraining, stage_config
 
     data = data_config(model, config, overrides["config"])
-    scores = predictor.load(model, batch_size=data.data.eval_batch_size).evaluate(data, split)
+    if stage_config.is_pretraining(data):
+        scores = pretraining.evaluate(data, model, split)
+    else:
+        scores = predictor.load(model, batch_size=data.data.eval_batch_size).evaluate(data, split)
     print(json.dumps({"model": model, "task": data.data.name, "split": split, **scores}))
     return 0
 
