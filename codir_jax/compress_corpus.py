@@ -38,8 +38,8 @@ def compress_corpus(
     Args:
       text: `data.sources`: files, folders, globs, comma separated.
       output: folder of the job: tokenizer/, teacher/, one folder a student, export/, report.md, results.json.
-      teacher: masked language model: Hugging Face folder, workdir or hub name; empty: a tokenizer and a small teacher are
-        trained on the text first.
+      teacher: masked language model: Hugging Face folder, workdir or hub name; empty: a tokenizer and a small teacher
+        are trained on the text first.
       layers: of the student; 0 is half of the teacher's.
       compare: baselines to train from the same start: masked_lm, distill, l2.
       seed: of every stage.
