@@ -7,13 +7,14 @@ in the dropout before it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from codir_jax.models.outputs import ModelOutput
+from codir_jax.models.outputs import MaskedLMOutput, ModelOutput
 from codir_jax.models.transformer import (
     ACTIVATIONS,
     REMAT,
@@ -92,28 +93,59 @@ class MaskedLM(nn.Module):
         attention_mask: jax.Array,
         token_type_ids: jax.Array,
         *,
+        words: jax.Array | None = None,
         positions: jax.Array | None = None,
         deterministic: bool = True,
     ) -> ModelOutput:
-        """Logits and all hidden states.
+        """Logits float32 [batch, p, vocab] and all hidden states; arguments as of `states`."""
+        output = self.states(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            words=words,
+            positions=positions,
+            deterministic=deterministic,
+        )
+        logits = self.encoder.attend(output.states).astype(jnp.float32) + self.decoder_bias
+        return ModelOutput(logits=logits, hidden_states=output.hidden_states)
+
+    def states(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        token_type_ids: jax.Array,
+        *,
+        words: jax.Array | None = None,
+        positions: jax.Array | None = None,
+        deterministic: bool = True,
+    ) -> MaskedLMOutput:
+        """What the decoder would be given, and all hidden states.
 
         Args:
-            input_ids, attention_mask, token_type_ids, deterministic: as in `Encoder`.
-            positions: int32 [batch, p], the columns to predict; None for all. With 15 % of the tokens masked,
-                gathering first saves most of the [batch, seq, vocab] product.
+            input_ids, attention_mask, token_type_ids, words, deterministic: as in `Encoder`.
+            positions: int32 [batch, p], the columns to predict; None for all seq. With 15 % of the tokens masked,
+                gathering first saves most of the head's work.
 
         Returns:
-            logits float32 [batch, p, vocab], or [batch, seq, vocab] without `positions`.
+            states float [batch, p, hidden] in the dtype of the computation.
         """
-        encoded = self.encoder(input_ids, attention_mask, token_type_ids, deterministic=deterministic)
+        encoded = self.encoder(input_ids, attention_mask, token_type_ids, words=words, deterministic=deterministic)
         x = encoded.hidden_states[-1]
         if positions is not None:
             x = jnp.take_along_axis(x, positions[..., None], axis=1)
         # RoBERTa's lm_head is "gelu" whatever hidden_act says; BERT's follows hidden_act (transformers).
         activation = ACTIVATIONS["gelu" if self.config.family == "roberta" else self.config.hidden_act]
         x = self.transform_norm(activation(self.transform(x))).astype(self.dtype)
-        logits = self.encoder.attend(x).astype(jnp.float32) + self.decoder_bias
-        return ModelOutput(logits=logits, hidden_states=encoded.hidden_states)
+        return MaskedLMOutput(states=x, hidden_states=encoded.hidden_states)
+
+    def words(self, input_ids: jax.Array) -> jax.Array:
+        """As `Encoder.words`."""
+        return self.encoder.words(input_ids)
+
+
+def decoder(params: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
+    """The decoder in a masked LM's weights: word embedding float32 [vocab, hidden] and bias float32 [vocab]."""
+    return params["encoder"]["embeddings"]["word"]["embedding"], params["decoder_bias"]
 
 
 def build_model(

@@ -24,3 +24,16 @@ class ModelOutput:
 
     logits: jax.Array
     hidden_states: tuple[jax.Array, ...]
+
+
+@flax.struct.dataclass
+class MaskedLMOutput:
+    """A masked LM up to its decoder, whose products with the vocabulary are the loss's to make.
+
+    Attributes:
+    states: float [batch, positions, hidden]; logits are states table^T + bias, see `heads.decoder`.
+    hidden_states: as in `EncoderOutput`.
+    """
+
+    states: jax.Array
+    hidden_states: tuple[jax.Array, ...]

@@ -8,9 +8,14 @@ teacher cache: the teacher never changes, so its kept pooled states under today'
 one draw of K rows serves the whole batch, with each example's false negatives masked: of two equal classes that halves
 the usable ones, so K is 512 where a draw of other classes for each example took 100.
 
-Two presets of one implementation: "paper" (InfoNCE with the live pair as positive) and "released" (NCE against stale
-bank rows, as in the published code, its defects repaired). Every term is a mean per example, so that no weight depends
-on the batch size or the number of devices.
+Presets of one implementation: "paper" (InfoNCE with the live pair as positive) and "released" (NCE against stale
+bank rows, as in the published code, its defects repaired) at fine-tuning, "pretrain" for a masked LM. Every term is a
+mean per example, or per masked token of a masked LM, so that no weight depends on the batch size or the number of
+devices.
+
+At pre-training both models see the same masked text. A corpus has no labels, and too many rows for a table of them on
+the devices, so negatives come from the global batch, where the neighbouring rows of a document are hard ones, and from
+the queue.
 """
 
 import jax
@@ -30,13 +35,15 @@ from codir_jax.objectives.contrastive_term import (
     project,
 )
 from codir_jax.objectives.distill import compute_views, matches, soft_terms, term_defaults
+from codir_jax.objectives.head_terms import require_one_vocabulary
 from codir_jax.objectives.schedules import check_schedule, scheduled
 
 SOURCES = ("in_batch", "bank", "queue", "teacher_cache")
+PRETRAINING_SOURCES = ("in_batch", "queue")
 
 
 def default_config(preset: str = "paper") -> ConfigDict:
-    """Fields of the method. `preset` is "paper" or "released"; the two differ only in values."""
+    """Fields of the method. `preset` is "paper", "released" or "pretrain"; they differ only in values."""
     config = ConfigDict(
         {
             "name": "codir",
@@ -65,6 +72,7 @@ def default_config(preset: str = "paper") -> ConfigDict:
                 "hard_similarity_ceiling": 0.98,
                 "mask_same_label": True,  # also in batch and queue, an example of the same class is no negative
                 "mask_same_text": True,  # an equal text is never a negative
+                "mask_same_document": False,  # at pre-training: nor is a row of the same document, which is a hard one
                 "mask_unvisited": True,  # bank rows still at their random start are no negatives; ours
                 "momentum": 0.5,  # m of the bank: row <- normalise(m * row + (1 - m) * v)
                 "queue_size": 4096,  # rows of the first-in-first-out queue
@@ -95,8 +103,13 @@ def default_config(preset: str = "paper") -> ConfigDict:
                 "mask_unvisited": False,
             }
         )
+    elif preset == "pretrain":
+        # Neither the paper's text nor the released pre-training code (masked LM and soft targets only) gives weights to
+        # the three terms there. These are the fine-tuning's: beta = 0.5 and T = 2 of the released GLUE runs, w_crd as
+        # above.
+        config.negatives.update({"source": "in_batch+queue", "label_aware": False, "mask_same_label": False})
     elif preset != "paper":
-        raise ValueError(f"unknown preset {preset!r} of codir; known: paper, released")
+        raise ValueError(f"unknown preset {preset!r} of codir; known: paper, released, pretrain")
     return config
 
 
@@ -165,6 +178,21 @@ def _check_negatives(config: ConfigDict, sources: list[str]) -> None:
         )
 
 
+def _check_head(config: ConfigDict, setting: Setting) -> None:
+    """Refuses negatives that the setting has no data for."""
+    if setting.head == "classification":
+        if config.negatives.mask_same_document:
+            raise ValueError("objective.negatives.mask_same_document is for pre-training: only a corpus has documents")
+        return
+    require_one_vocabulary(setting)
+    refused = [name for name in config.negatives.source.split("+") if name not in PRETRAINING_SOURCES]
+    if refused:
+        raise ValueError(
+            f"objective.negatives.source={config.negatives.source!r}: {' and '.join(refused)} would keep a row for "
+            "each row of the corpus; at pre-training use 'in_batch+queue', as codir.default_config('pretrain') does"
+        )
+
+
 def class_table(config: ConfigDict, setting: Setting) -> np.ndarray:
     """int32 [num_train + 1]: class (regression: quantile bin) of each train row, -1 for unlabelled and padded rows."""
     table = np.full(setting.info.num_train + 1, -1, np.int32)
@@ -180,10 +208,12 @@ def class_table(config: ConfigDict, setting: Setting) -> np.ndarray:
 def make(config: ConfigDict, setting: Setting) -> Objective:
     """The objective of the whole method; see the module's docstring."""
     check(config)
+    _check_head(config, setting)
     pairs = matches(config, setting)
     groups = 1 if config.layer_aggregation == "concat" else len(pairs)
-    classes = class_table(config, setting)
-    options, num_train = config.negatives, setting.info.num_train
+    is_pretraining = setting.head == "masked_lm"
+    classes = None if is_pretraining else class_table(config, setting)
+    options, num_train = config.negatives, 0 if is_pretraining else setting.info.num_train
     uses_bank, uses_cache = (name in options.source for name in ("bank", "teacher_cache"))
     draws = uses_bank or uses_cache
     index = sampling.class_index(classes[:-1]) if draws and options.label_aware else None
@@ -216,11 +246,9 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     def init(rng, batch):
         rngs = jax.random.split(rng, 5)
         params = {"student": init_model(setting.student, rngs[0], batch)}
-        frozen = {
-            "teacher": init_model(setting.teacher, rngs[1], batch),
-            "classes": jnp.asarray(classes),
-            "text_ids": jnp.asarray(setting.text_ids, jnp.int32),
-        }
+        frozen = {"teacher": init_model(setting.teacher, rngs[1], batch)}
+        if classes is not None:
+            frozen |= {"classes": jnp.asarray(classes), "text_ids": jnp.asarray(setting.text_ids, jnp.int32)}
         if index is not None and not options.shared:
             frozen["index"] = jax.tree.map(jnp.asarray, index)
         if uses_cache:  # stand-ins, like the random teacher: see `tables`

@@ -32,38 +32,45 @@ class Objective(NamedTuple):
     tables: Callable[[jax.Array, Callable], dict[str, jax.Array]] | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
     """What a method is made for: models, data and the length of the run.
 
     Attributes:
-      student: Linen classifier. teacher: likewise, or None where the method has none.
+      head: of both models, of `models.heads.HEADS`: "classification" (or a regression), or "masked_lm" at pre-training.
+      student: Linen model with that head. teacher: likewise, or None where the method has none.
+      num_steps: length of the run, for schedules of the loss weights.
+      num_microbatches: parts in which the models run over a batch.
+
+    And of a classification, as no method has a table of a corpus:
       info: sizes and classes of the data.
       labels: float32 or int32 [num_train], the unshuffled train set (labelled rows first, then unlabelled).
       is_labelled: bool [num_train]. text_ids: int32 [num_train], equal for equal texts.
-      num_steps: length of the run, for schedules of the loss weights.
-      num_microbatches: parts in which the models run over a batch.
     """
 
     student: Any
     teacher: Any | None
-    info: DatasetInfo
-    labels: np.ndarray
-    is_labelled: np.ndarray
-    text_ids: np.ndarray
     num_steps: int
     num_microbatches: int = 1
+    head: str = "classification"
+    info: DatasetInfo | None = None
+    labels: np.ndarray | None = None
+    is_labelled: np.ndarray | None = None
+    text_ids: np.ndarray | None = None
 
 
 def apply_model(model, params, batch, rng: jax.Array | None = None):
     """The model's output on a batch; dropout is on exactly where an rng is given.
 
-    Word embeddings that were looked up before are taken from `batch["words"]`.
+    Word embeddings that were looked up before are taken from `batch["words"]`. Where the batch has masked positions the
+    model is a masked LM and its output a `MaskedLMOutput` of those, without logits.
     """
     inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
-    looked_up = {"words": batch["words"]} if "words" in batch else {}
+    more = {"words": batch["words"]} if "words" in batch else {}
+    if "masked_positions" in batch:
+        more |= {"positions": batch["masked_positions"], "method": "states"}
     rngs = {} if rng is None else {"dropout": rng}
-    return model.apply({"params": params}, *inputs, **looked_up, deterministic=rng is None, rngs=rngs)
+    return model.apply({"params": params}, *inputs, **more, deterministic=rng is None, rngs=rngs)
 
 
 def init_model(model, rng: jax.Array, batch):

@@ -23,9 +23,12 @@ def layer_vectors(pooled: jax.Array, config) -> jax.Array:
     Returns:
       float32, same shape.
     """
+    return standardized(pooled) if config.standardize_layers else pooled.astype(jnp.float32)
+
+
+def standardized(pooled: jax.Array) -> jax.Array:
+    """Float [..., width] with zero mean and unit variance over its last axis, float32."""
     pooled = pooled.astype(jnp.float32)
-    if not config.standardize_layers:
-        return pooled
     centred = pooled - pooled.mean(-1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-6)
 
@@ -94,7 +97,7 @@ def contrastive_term(config, features, state, frozen, batch, bank_ids=None, pool
       config: of `objectives.codir.default_config()`.
       features: {"student", "teacher": unit float32 [batch, groups, dim]}.
       state: as from `init_state`; other entries pass through.
-      frozen: {"classes" int32 [num_train + 1], -1 = unlabelled; "text_ids" int32 [num_train]}.
+      frozen: {"classes" int32 [num_train + 1], -1 = unlabelled; "text_ids" int32 [num_train]}; neither at pre-training.
       batch: of `data.batch`.
       bank_ids: int32 [batch, K], or [K] for the whole batch: bank rows; None without a bank.
       pool: freshly projected teacher rows, {"ids" int32 [batch, P] or [P], -1 = no row;
@@ -103,7 +106,7 @@ def contrastive_term(config, features, state, frozen, batch, bank_ids=None, pool
     Returns:
       (loss float32 [batch], new state, metrics).
     """
-    whole = _gather(features, frozen, batch)
+    whole = _gather(config, features, frozen, batch)
     drawn, own = _read_bank(state["bank"], bank_ids, whole.bank_ids) if "bank" in state else (None, None)
     live = jnp.einsum("bgd,bgd->bg", features["student"], features["teacher"])
     positives = dict.fromkeys(SIDES, live) if config.positive == "live" else _stale_positives(features, own)
@@ -130,8 +133,10 @@ def contrastive_term(config, features, state, frozen, batch, bank_ids=None, pool
     losses = sum(per_side[side] for side in anchors) / len(anchors)
 
     _store(config, whole, new_state, own)
-    first = _per_group(contrastive.ranks_first, live, sources["student"]).mean(1)
-    return losses, new_state, _metrics(losses, first, sources["student"], features, whole, batch)
+    metrics = _metrics(losses, live, sources["student"], features, whole, batch)
+    if "document_ids" in batch and "in_batch" in config.negatives.source:
+        metrics |= _hard_metrics(live, sources["student"][0], whole, batch)
+    return losses, new_state, metrics
 
 
 def _per_group(function, positive, sources):
@@ -148,7 +153,8 @@ class _WholeBatch(NamedTuple):
     Attributes:
       features: {side: float32 [batch, groups, dim]}.
       bank_ids: int32 [batch], rows of the bank; of a padded row one outside it.
-      classes, text_ids: int32 [batch]. is_real: bool [batch].
+      classes: int32 [batch], -1 = unknown; at pre-training, where a row has no class, its document.
+      text_ids: int32 [batch]. is_real: bool [batch].
     """
 
     features: dict[str, jax.Array]
@@ -158,16 +164,22 @@ class _WholeBatch(NamedTuple):
     is_real: jax.Array
 
 
-def _gather(features, frozen, batch) -> _WholeBatch:
+def _gather(config, features, frozen, batch) -> _WholeBatch:
     """The batch's features and ids on every device: one all-gather of each."""
+    has_documents = "classes" not in frozen and "document_ids" in batch
+    if config.negatives.mask_same_document and not has_documents:
+        raise ValueError("objective.negatives.mask_same_document needs document_ids in the batch, as a corpus has them")
     is_real = (batch["example_mask"] > 0).astype(jnp.int32)
-    ids, text_ids, is_real = constrain(jnp.stack([batch["example_ids"], batch["text_ids"], is_real], axis=1)).T
+    columns = [batch["example_ids"], batch["text_ids"], is_real]
+    columns += [batch["document_ids"]] if has_documents else []
+    ids, text_ids, is_real, *documents = constrain(jnp.stack(columns, axis=1)).T
     outside = jnp.iinfo(jnp.int32).max
+    classes = frozen["classes"][ids] if "classes" in frozen else documents[0] if documents else jnp.full_like(ids, -1)
     return _WholeBatch(
         features={side: gather_batch(features[side]) for side in SIDES},
         # Constrained each for itself, lest XLA splits it again only to gather it again.
         bank_ids=constrain(jnp.where(is_real > 0, ids, outside)),
-        classes=constrain(frozen["classes"][ids]),
+        classes=constrain(classes),
         text_ids=constrain(text_ids),
         is_real=constrain(is_real > 0),
     )
@@ -180,10 +192,9 @@ def _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, poo
     anchor only. In-batch negatives span the global batch: each device has its anchors and everybody's keys. A queue
     stays where it is: each device has everybody's anchors and its rows.
     """
-    options = config.negatives
-    false_negatives = {"mask_same_label": options.mask_same_label, "mask_same_text": options.mask_same_text}
-    own_ids, text_ids = batch["example_ids"], batch["text_ids"]
-    anchor_classes = frozen["classes"][own_ids]
+    options, own_ids = config.negatives, batch["example_ids"]
+    mask_same_class = options.mask_same_label if "classes" in frozen else options.mask_same_document
+    false_negatives = {"mask_same_label": mask_same_class, "mask_same_text": options.mask_same_text}
     is_real = (batch["example_mask"] > 0)[:, None]
     found = {side: [] for side in SIDES}
 
@@ -199,7 +210,7 @@ def _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, poo
         is_valid = is_real & (bank_ids != own_ids[:, None])
         if options.mask_unvisited:
             is_valid &= state["bank_visited"][bank_ids]
-        add(features, drawn, _usable_rows(options, frozen, anchor_classes, text_ids, bank_ids, is_valid))
+        add(features, drawn, _usable_rows(options, frozen, batch, bank_ids, is_valid))
     if "queue" in options.source:
         queue = state["queue"]
         rows = queue["rows"].reshape(-1, 2, *features["student"].shape[1:])
@@ -215,16 +226,16 @@ def _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, poo
             in_this_batch = jnp.zeros((num_train + 1,), bool).at[whole.bank_ids].set(True, mode="drop")
             is_counted &= ~in_this_batch[ids]
         is_valid = is_real & is_counted & (ids != own_ids[:, None])
-        usable = _usable_rows(options, frozen, anchor_classes, text_ids, ids, is_valid)
+        usable = _usable_rows(options, frozen, batch, ids, is_valid)
         add(features, {"teacher": pool["features"]}, usable)
     return found
 
 
-def _usable_rows(options, frozen, anchor_classes, text_ids, ids, is_valid):
+def _usable_rows(options, frozen, batch, ids, is_valid):
     """Usable bool [batch, K] of train rows `ids`; a pool that all anchors share is made label-aware here."""
     return in_batch.usable_negatives(
-        anchor_classes,
-        text_ids,
+        frozen["classes"][batch["example_ids"]],
+        batch["text_ids"],
         frozen["classes"][ids],
         frozen["text_ids"][ids],
         is_valid,
@@ -279,24 +290,46 @@ def _store(config, whole, new_state, own) -> None:
         new_state["queue"] = memory_bank.push(new_state["queue"], rows, whole.classes, whole.text_ids, whole.is_real)
 
 
-def _metrics(losses, first, sources, features, whole, batch):
+def _metrics(losses, live, sources, features, whole, batch):
     """Loss, effective negatives, how often the own teacher view ranks first, alignment, uniformity.
 
     Args:
-      first: float32 [batch], share of groups in which it ranks first.
+      live: float32 [batch, groups], cosine with the own teacher view.
       sources: negatives of the student's anchor.
     """
     real = batch["example_mask"]
-    num_negatives = sum(mask.sum(1) for _, mask in sources)
     spread = jax.vmap(contrastive.uniformity, in_axes=(1, None, 1, None))
     uniformity = spread(features["student"], real, whole.features["student"], whole.is_real).mean()
     align = jax.vmap(contrastive.alignment, in_axes=1, out_axes=1)(features["student"], features["teacher"])
+    num_negatives, retrieval_rate = retrieval(live, sources, real)
     return jax.lax.stop_gradient(
         {
             "contrastive_loss": masked_sum(losses, real),
-            "num_negatives": masked_sum(num_negatives, real),
-            "retrieval_rate": masked_sum(first, real * (num_negatives > 0)),
+            "num_negatives": num_negatives,
+            "retrieval_rate": retrieval_rate,
             "alignment": masked_sum(align.mean(1), real),
             "uniformity": (uniformity, jnp.ones(())),
         }
     )
+
+
+def _hard_metrics(live, in_batch_source, whole, batch):
+    """Negatives of the batch from the anchor's own document, and how often the own teacher view beats them all."""
+    cosines, usable = in_batch_source
+    documents = batch["document_ids"]
+    is_hard = usable & (documents[:, None] == whole.classes) & (documents[:, None] >= 0)
+    num_hard, hard_rate = retrieval(live, [(cosines, is_hard)], batch["example_mask"])
+    return jax.lax.stop_gradient({"num_hard_negatives": num_hard, "hard_retrieval_rate": hard_rate})
+
+
+def retrieval(live, sources, real):
+    """(sum, count) of the negatives an example has, and of the examples with any whose own view beats them all.
+
+    Args:
+      live: float32 [batch, groups], cosine with the own view; a mean over the groups is taken.
+      sources: [(cosines float32 [batch, groups, K], usable bool [batch, K])].
+      real: float32 [batch], 1 where the row counts.
+    """
+    num_negatives = sum(mask.sum(1) for _, mask in sources)
+    first = _per_group(contrastive.ranks_first, live, sources).mean(1)
+    return masked_sum(num_negatives, real), masked_sum(first, real * (num_negatives > 0))

@@ -2,20 +2,28 @@
 
     L = w_task * L_task + w_kd * L_KD + w_hidden * L_hidden
 
-every term a mean per example, so that no weight depends on the batch size (Hinton et al. 2015; hidden terms: PKD, Sun
-et al. 2019, and the cosine of DistilBERT, Sanh et al. 2019, here on pooled states).
+every term a mean per example, or per masked token of a masked LM, so that no weight depends on the batch size (Hinton
+et al. 2015; hidden terms: PKD, Sun et al. 2019, and the cosine of DistilBERT, Sanh et al. 2019, here on pooled states).
+The same at fine-tuning and at pre-training, where it is what DistilBERT and TinyBERT do: see `head_terms`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from codir_jax.losses import distillation
-from codir_jax.losses.task import task_loss
 from codir_jax.models.layer_selection import match_layers
 from codir_jax.objectives.contract import Metrics, Objective, Setting, apply_model, init_model, masked_sum, mean
+from codir_jax.objectives.head_terms import (
+    OUTPUTS,
+    head_terms,
+    head_view,
+    read_head,
+    require_one_vocabulary,
+    vocabulary_defaults,
+)
 from codir_jax.objectives.microbatches import in_microbatches, run_student
 from codir_jax.objectives.schedules import check_schedule, scheduled
 
@@ -25,13 +33,14 @@ HIDDEN_LOSSES = {"l2": distillation.normalized_l2, "cosine": distillation.cosine
 def term_defaults() -> dict:
     """Fields of the terms that soft-target methods share."""
     return {
-        "task_weight": 0.5,  # w_task, on the mean over labelled examples
-        "soft_target_weight": 0.5,  # w_kd, on the mean over all examples, unlabelled ones too
+        "task_weight": 0.5,  # w_task, on the mean over labelled examples; of a masked LM over masked tokens
+        "soft_target_weight": 0.5,  # w_kd, on the mean over all examples, unlabelled ones too; likewise
         "soft_target_temperature": 2.0,  # T of T^2 KL(teacher || student); 2 in the released GLUE runs
         "task_schedule": "constant",  # multiplier over the run: "constant" or points such as "0%:0 10%:1"
         "soft_target_schedule": "constant",  # likewise
         "layer_matches": "uniform",  # "uniform", "skip_last", "last", or pairs student:teacher, "1:2,2:4,3:6"
         "pooling": "mean",  # of hidden states over tokens: "mean" over real tokens, or the "first" token
+        **vocabulary_defaults(),
     }
 
 
@@ -49,10 +58,11 @@ def default_config() -> ConfigDict:
 
 
 class Views(NamedTuple):
-    """Student and teacher on the same batch: logits [batch, classes], pooled states [batch, matches, width]."""
+    """Student and teacher on the same batch: what the terms of their heads need (`head_terms.head_view`), and pooled
+    states [batch, matches, width]."""
 
-    student_logits: jax.Array
-    teacher_logits: jax.Array
+    student: Any
+    teacher: Any
     student_pooled: jax.Array
     teacher_pooled: jax.Array
 
@@ -85,16 +95,18 @@ def matches(config: ConfigDict, setting: Setting) -> tuple[tuple[int, int], ...]
 def teacher_view(config: ConfigDict, setting: Setting, teacher_params, batch) -> dict[str, jax.Array]:
     """The teacher's side: {"teacher_logits" [batch, classes], "teacher_pooled" [batch, matches, width]}.
 
-    Taken from the batch where it was computed before, otherwise by running the teacher, deterministic (no dropout: the
-    released code left it on). No gradient passes: the teacher is a constant.
+    Of a masked LM "teacher_states" [batch, masked, width] in place of the logits. Taken from the batch where it was
+    computed before, otherwise by running the teacher, deterministic (no dropout: the released code left it on). No
+    gradient passes: the teacher is a constant.
     """
+    head = f"teacher_{OUTPUTS[setting.head]}"
     if "teacher_pooled" in batch:
-        view = {name: batch[name].astype(jnp.float32) for name in ("teacher_logits", "teacher_pooled")}
+        view = {name: batch[name].astype(jnp.float32) for name in (head, "teacher_pooled")}
     else:
         output = apply_model(setting.teacher, teacher_params, batch)
         layers = [teacher for _, teacher in matches(config, setting)]
         pooled = pool(output.hidden_states, layers, batch["attention_mask"], config.pooling)
-        view = {"teacher_logits": output.logits, "teacher_pooled": pooled}
+        view = {head: read_head(setting, output), "teacher_pooled": pooled}
     return jax.lax.stop_gradient(view)
 
 
@@ -103,14 +115,19 @@ def compute_views(config, setting: Setting, params, frozen, batch, rng) -> Views
     layers = [student for student, _ in matches(config, setting)]
 
     def read(output, part):
-        return output.logits, pool(output.hidden_states, layers, part["attention_mask"], config.pooling)
+        return read_head(setting, output), pool(output.hidden_states, layers, part["attention_mask"], config.pooling)
 
     def teach(part, _):
         return teacher_view(config, setting, frozen.get("teacher"), part)
 
-    student_logits, student_pooled = run_student(setting, params["student"], batch, rng, read)
+    student, student_pooled = run_student(setting, params["student"], batch, rng, read)
     teacher = in_microbatches(teach, setting.num_microbatches, batch, None)
-    return Views(student_logits, teacher["teacher_logits"], student_pooled, teacher["teacher_pooled"])
+    return Views(
+        head_view(setting, student, params["student"]),
+        head_view(setting, teacher[f"teacher_{OUTPUTS[setting.head]}"], frozen.get("teacher")),
+        student_pooled,
+        teacher["teacher_pooled"],
+    )
 
 
 def soft_terms(config, setting: Setting, views: Views, batch, progress) -> tuple[jax.Array, Metrics]:
@@ -119,21 +136,10 @@ def soft_terms(config, setting: Setting, views: Views, batch, progress) -> tuple
     Args:
       progress: float32 scalar, finished share of the run, for the schedules.
     """
-    info = setting.info
-    task = masked_sum(task_loss(views.student_logits, batch["labels"], info.is_regression), batch["label_mask"])
-    if info.is_regression:
-        soft_values = distillation.regression_loss(views.student_logits[:, 0], views.teacher_logits[:, 0])
-        agree = {}
-    else:
-        soft_values = distillation.soft_target_loss(
-            views.student_logits, views.teacher_logits, config.soft_target_temperature
-        )
-        same = views.student_logits.argmax(-1) == views.teacher_logits.argmax(-1)
-        agree = {"teacher_agreement": masked_sum(same, batch["example_mask"])}
-    soft = masked_sum(soft_values, batch["example_mask"])
-    total = config.task_weight * scheduled(config.task_schedule, progress) * mean(task)
-    total += config.soft_target_weight * scheduled(config.soft_target_schedule, progress) * mean(soft)
-    return total, {"task_loss": task, "soft_target_loss": soft, **agree}
+    terms = head_terms(config, setting, batch, views.student, views.teacher)
+    total = config.task_weight * scheduled(config.task_schedule, progress) * mean(terms.task)
+    total += config.soft_target_weight * scheduled(config.soft_target_schedule, progress) * mean(terms.soft)
+    return total, terms.metrics
 
 
 def make(config: ConfigDict, setting: Setting) -> Objective:
@@ -143,6 +149,7 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     if config.hidden_loss not in ("none", *HIDDEN_LOSSES):
         raise ValueError(f"objective.hidden_loss must be none, l2 or cosine, got {config.hidden_loss!r}")
     matches(config, setting)
+    require_one_vocabulary(setting)
     student_width, teacher_width = (m.config.hidden_size for m in (setting.student, setting.teacher))
     joined = config.hidden_loss != "none" and student_width != teacher_width
 

@@ -18,8 +18,8 @@ from tests.objectives import tiny
 
 def _config(name, **changes):
     config = objective_module(name.split(":")[0]).default_config()
-    if name == "codir:released":
-        config = codir.default_config("released")
+    if name.startswith("codir:"):
+        config = codir.default_config(name.removeprefix("codir:"))
     for key, value in changes.items():
         if isinstance(value, dict):
             config[key].update(value)
@@ -29,7 +29,7 @@ def _config(name, **changes):
 
 
 # Variants whose parts are in others, too; their tests are slow.
-VARIANTS = ("distill cosine", "codir ema", "codir teacher cache of each, bank")
+VARIANTS = ("distill cosine", "codir ema", "codir teacher cache of each, bank", "pre-training: distill cosine")
 
 METHODS = {
     "finetune": _config("finetune"),
@@ -61,19 +61,27 @@ METHODS = {
         negatives={"source": "in_batch+bank+teacher_cache", "num_negatives": 5, "shared": False, "num_hard": 2},
     ),
     "codir ema": _config("codir:released", projection_dim=8, normaliser="ema", negatives={"num_negatives": 5}),
+    # Of 40 words, in three parts.
+    "pre-training: masked_lm": _config("masked_lm", vocab_chunk_size=16),
+    "pre-training: distill cosine": _config("distill", hidden_loss="cosine"),
+    "pre-training: codir": _config(
+        "codir:pretrain", projection_dim=8, vocab_chunk_size=16, negatives={"queue_size": 10}
+    ),
 }
 
 
-def of_methods(but=""):
-    """Their names as parameters of a test."""
+def of_methods(with_teacher=False, at_pretraining=True):
+    """Their names as parameters of a test; `with_teacher`: of those that have one only."""
     slow = lambda name: [pytest.mark.slow] if name in VARIANTS else []  # noqa: E731
-    return [pytest.param(name, marks=slow(name)) for name in METHODS if name != but]
+    names = [name for name in METHODS if not with_teacher or METHODS[name].name not in ("finetune", "masked_lm")]
+    names = [name for name in names if at_pretraining or not name.startswith("pre-training")]
+    return [pytest.param(name, marks=slow(name)) for name in names]
 
 
 @functools.cache
 def _make(name, **of_setting):
     """(setting, objective, its initial parts, jitted value and gradient), compiled once for all tests."""
-    setting = tiny.setting(**of_setting)
+    setting = (tiny.pretraining_setting if name.startswith("pre-training") else tiny.setting)(**of_setting)
     objective = objective_module(METHODS[name].name).make(METHODS[name], setting)
     parts = jax.jit(lambda rng, batch: unbox(objective.init(rng, batch)))(jax.random.key(0), tiny.batch(setting))
     if objective.tables:
@@ -141,7 +149,9 @@ def test_negatives_of_each_device_alone_would_give_another_loss():
     assert whole > 1.5 * alone
 
 
-@pytest.mark.parametrize("name", ["finetune", "distill l2", "codir released", "codir per layer, queue"])
+@pytest.mark.parametrize(
+    "name", ["finetune", "distill l2", "codir released", "codir per layer, queue", "pre-training: codir"]
+)
 def test_microbatches_give_the_loss_gradient_and_state_of_the_whole_batch(name):
     setting, _, parts, _ = _make(name)
     batch = tiny.batch(setting, ids=np.arange(14), num_padding=2)
@@ -165,7 +175,7 @@ def test_padding_rows_change_nothing(name):
         _assert_close(padded, plain)
 
 
-@pytest.mark.parametrize("name", of_methods(but="finetune"))
+@pytest.mark.parametrize("name", of_methods(with_teacher=True, at_pretraining=False))
 def test_a_teacher_view_in_the_batch_equals_the_live_teacher(name):
     setting, _, parts, _ = _make(name)
     batch = tiny.batch(setting)
@@ -176,14 +186,14 @@ def test_a_teacher_view_in_the_batch_equals_the_live_teacher(name):
     _assert_close(cached, live)
 
 
-@pytest.mark.parametrize("name", of_methods(but="finetune"))
+@pytest.mark.parametrize("name", of_methods(with_teacher=True))
 def test_no_gradient_reaches_the_teacher(name):
     setting, objective, (params, frozen, state), _ = _make(name)
     loss = lambda teacher: objective.loss(params, {**frozen, "teacher": teacher}, state, tiny.batch(setting), None)[0]  # noqa: E731
     assert all(not np.any(g) for g in jax.tree.leaves(jax.grad(loss)(frozen["teacher"])))
 
 
-@pytest.mark.parametrize("name", of_methods(but="finetune"))
+@pytest.mark.parametrize("name", of_methods(with_teacher=True))
 def test_the_teacher_is_deterministic_and_the_student_has_dropout(name):
     setting, _, parts, _ = _make(name)
     batch = tiny.batch(setting)

@@ -67,23 +67,53 @@ def setting(*, is_regression=False, teacher_width=16, num_unlabelled=4, num_micr
     )
 
 
+def pretraining_setting(*, teacher_width=16, num_microbatches=1):
+    """The same models as masked LMs; a corpus has no labels."""
+    return Setting(
+        head="masked_lm",
+        student=build_model(sizes(1), "masked_lm"),
+        teacher=build_model(sizes(2, teacher_width), "masked_lm"),
+        num_steps=10,
+        num_microbatches=num_microbatches,
+    )
+
+
 def batch(of, ids=None, length=8, num_padding=0, seed=1):
-    """A batch of the setting's rows; the texts of a row are always the same. `num_padding` rows are added."""
+    """A batch of the setting's rows; the texts of a row are always the same. `num_padding` rows are added.
+
+    At pre-training rows 3 i to 3 i + 2 are of document i, and each has two masked positions and a slot to spare.
+    """
     ids = np.arange(8) if ids is None else np.asarray(ids)
     texts = np.random.default_rng(seed).integers(5, 40, (NUM_TRAIN, length))
     lengths = 3 + np.arange(NUM_TRAIN) % (length - 2)
     rows = np.concatenate([ids, np.zeros(num_padding, int)])
     real = np.arange(len(rows)) < len(ids)
     mask = (np.arange(length) < lengths[rows][:, None]) & real[:, None]
-    labelled = real & of.is_labelled[rows]
-    return {
+    whole = {
         "input_ids": np.where(mask, texts[rows], 0).astype(np.int32),
         "attention_mask": mask.astype(np.int32),
         "token_type_ids": np.zeros_like(mask, np.int32),
-        "labels": np.where(labelled, of.labels[rows], 0).astype(of.labels.dtype),
-        "label_mask": labelled.astype(np.float32),
         "example_mask": real.astype(np.float32),
         "example_ids": np.where(real, rows, NUM_TRAIN).astype(np.int32),
+        "text_ids": np.where(real, rows, -1).astype(np.int32),
+    }
+    if of.head == "masked_lm":
+        positions = np.stack([1 + 0 * rows, lengths[rows] - 1, 0 * rows], axis=1)
+        used = real[:, None] & np.array([True, True, False])
+        labels = np.where(used, np.take_along_axis(texts[rows], positions, 1), 0)
+        np.put_along_axis(whole["input_ids"], positions[:, :2], np.where(real[:, None], 4, 0), 1)  # [MASK]
+        return {
+            **whole,
+            "masked_positions": np.where(used, positions, 0).astype(np.int32),
+            "masked_labels": labels.astype(np.int32),
+            "masked_weights": used.astype(np.float32),
+            "document_ids": np.where(real, rows // 3, -1).astype(np.int32),
+        }
+    labelled = real & of.is_labelled[rows]
+    return {
+        **whole,
+        "labels": np.where(labelled, of.labels[rows], 0).astype(of.labels.dtype),
+        "label_mask": labelled.astype(np.float32),
         "text_ids": np.where(real, of.text_ids[rows], -1).astype(np.int32),
     }
 
