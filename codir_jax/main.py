@@ -5,13 +5,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from codir_jax.verbs import bench, compress, evaluate, export, plan, predict, train
+from codir_jax.verbs import bench, compress, evaluate, export, plan, predict, tokenizer, train
 
 # A verb's module holds HELP (a line), EXAMPLES (below its flags), OVERRIDES (which of --config.KEY=VALUE and
 # --teacher_config.KEY=VALUE it takes), add_flags(parser) and run(overrides, **flags) -> exit status. Nothing heavy is
 # imported before `run`.
 VERBS = {
     "compress": compress,
+    "tokenizer": tokenizer,
     "train": train,
     "evaluate": evaluate,
     "predict": predict,

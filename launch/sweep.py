@@ -77,6 +77,7 @@ def flags(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str
     parser.add_argument("--search_seeds", default="100", help="seeds of the search (default: %(default)s)")
     parser.add_argument("--arm", action="append", required=True, help="repeat for every arm")
     parser.add_argument("--baseline", default="", help="arm that the others are paired with (default: the first)")
+    parser.add_argument("--metric", default="", help="dev metric to report (default: the primary one)")
     parser.add_argument("--workers", type=int, default=0, help="runs at once (default: one a device, or per two cores)")
     parser.add_argument("--table_only", action="store_true", help="print the table of what is finished")
     return parser.parse_args(rest), overrides["config"]
@@ -185,13 +186,15 @@ def choose(arm: Arm, task: str, search) -> tuple[tuple[tuple[str, str], ...], di
         values = [score_of(job) for job in search[task, arm.name, number]]
         if None not in values:
             scores[number] = sum(values) / len(values)
-    best = max(scores, key=scores.get) if scores else 0
+    first = next((r for n in scores for job in search[task, arm.name, n] if (r := read_results(job))), {})
+    choice = min if first.get("primary_metric", "").endswith("_loss") else max  # of a masked LM less is better
+    best = choice(scores, key=scores.get) if scores else 0
     told = {" ".join(f"{k}={v}" for k, v in arm.trials[n]): round(s, 4) for n, s in scores.items()}
     return arm.trials[best], told
 
 
-def make_table(arms, tasks, final, chosen, searched, baseline) -> dict:
-    """Everything the printed table holds, for each task and arm."""
+def make_table(arms, tasks, final, chosen, searched, baseline, metric_name="") -> dict:
+    """Everything the printed table holds, for each task and arm; of the primary metric, or of `metric_name`."""
     from codir_jax.evaluate import statistics
 
     table = {}
@@ -207,7 +210,7 @@ def make_table(arms, tasks, final, chosen, searched, baseline) -> dict:
                 "seeds": [r["seed"] for r in runs],
             }
             if runs:
-                metric = runs[0]["primary_metric"]
+                metric = metric_name or runs[0]["primary_metric"]
                 row |= {"metric": metric, "scores": [r["dev"][metric] for r in runs]}
                 row["last_scores"] = [r["dev_last"][metric] for r in runs]
                 row |= {"summary": statistics.summary(row["scores"])._asdict(), "seconds": [r["seconds"] for r in runs]}
@@ -291,7 +294,7 @@ def main(arguments: list[str]) -> int:
         # Seed by seed over all arms, so that a stopped sweep has whole pairs.
         ordered = [final[task, arm.name][i] for i in range(len(seeds)) for task in tasks for arm in arms]
         failures += execute(ordered, options.workers)
-    table = make_table(arms, tasks, final, chosen, searched, baseline)
+    table = make_table(arms, tasks, final, chosen, searched, baseline, options.metric)
     text = markdown(table, baseline)
     output.mkdir(parents=True, exist_ok=True)
     (output / "table.md").write_text(text, encoding="utf-8")

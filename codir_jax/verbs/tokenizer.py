@@ -1,0 +1,44 @@
+"""`codir tokenizer`: a vocabulary of one's own text."""
+
+import argparse
+
+HELP = "a tokenizer learned from text, in the Hugging Face layout"
+EXAMPLES = """examples:
+  codir tokenizer --sources='books/*.txt' --vocab_size=8192 --output=runs/tokenizer
+  codir tokenizer --sources=reports.jsonl --text_field=body --kind=byte_level_bpe --output=runs/tokenizer
+
+Sources are files, folders or globs of .txt and .jsonl (also .gz), or tfds:NAME:FIELD, comma separated. The folder is
+what --config.tokenizer_path of `codir train` takes."""
+OVERRIDES = ()
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sources", required=True, help="text to learn from")
+    parser.add_argument("--output", required=True, help="folder to write")
+    parser.add_argument(
+        "--kind",
+        choices=("wordpiece", "byte_level_bpe"),
+        default="wordpiece",
+        help="wordpiece: lower-cased, for a BERT; byte_level_bpe: any text, for a RoBERTa (default: %(default)s)",
+    )
+    parser.add_argument("--vocab_size", type=int, default=30_000, help="entries at most (default: %(default)s)")
+    parser.add_argument("--text_field", default="text", help="of .jsonl lines (default: %(default)s)")
+
+
+def run(overrides, *, sources: str, output: str, kind: str, vocab_size: int, text_field: str) -> int:
+    """Prints where it is written."""
+    del overrides
+    from pathlib import Path
+
+    from codir_jax.data.corpus import settings, vocabulary
+    from codir_jax.data.tokenizer import save_tokenizer
+    from codir_jax.train.loop import progress_bar
+
+    if (folder := Path(output)).exists() and any(folder.iterdir()):
+        raise ValueError(f"--output={output} is not empty; models trained with a tokenizer need that very one")
+    config = settings.default_config()
+    config.update({"sources": sources, "text_field": text_field})
+    tokenizer = vocabulary.train(kind, config, vocab_size, progress=progress_bar)
+    save_tokenizer(tokenizer, folder)
+    print(f"written: {output}")
+    return 0

@@ -1,0 +1,148 @@
+"""A stage on a corpus as a user runs it: train, resume bit for bit, judge, fine-tune, export, refusals."""
+
+import json
+
+import numpy as np
+import pytest
+
+from codir_jax import compress_corpus, exporter, pretraining, run
+from codir_jax import config as config_lib
+from codir_jax.convert import huggingface
+from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.train import loop
+from tests.test_run import _assert_same_end, _stop_after
+
+TEACHER = "configs/codir/pretrain_teacher.py:tiny"
+STUDENT = "configs/codir/pretrain_distill.py:tiny"
+SMALL = [
+    ("data.sources", "demo:24"),
+    ("data.max_length", "16"),
+    ("data.batch_size", "32"),
+    ("train.total_steps", "8"),
+    ("train.log_every_steps", "4"),
+    ("train.eval_every_steps", "8"),
+    ("train.checkpoint_every_steps", "4"),
+]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mlm_teacher")
+    run.run(config_lib.load(TEACHER, SMALL), folder)
+    return folder
+
+
+def _config(teacher, *overrides, method="codir"):
+    return config_lib.load(f"{STUDENT},{method}", [*SMALL, ("teacher.path", str(teacher)), *overrides])
+
+
+@pytest.fixture(scope="module")
+def student(teacher, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mlm_student")
+    run.run(_config(teacher), folder)
+    return folder
+
+
+def test_a_run_stopped_in_an_epoch_and_resumed_ends_bit_equal_with_its_masks_and_queue(
+    teacher, student, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 3)
+        with pytest.raises(loop.Interrupted, match="SIGINT after step"):
+            run.run(_config(teacher), tmp_path)
+    run.run(_config(teacher), tmp_path)
+    _assert_same_end(student, tmp_path)
+
+
+def test_the_results_tell_held_out_loss_distance_to_the_teacher_and_retrieval(student):
+    results = json.loads((student / "results.json").read_text())
+    assert results["primary_metric"] == "masked_lm_loss"
+    assert {"masked_accuracy", "teacher_kl", "teacher_agreement", "retrieval_rate"} <= results["dev"].keys()
+    assert results["teacher_dev"]["masked_lm_loss"] == pytest.approx(results["dev"]["teacher_masked_lm_loss"])
+    assert results["corpus"]["num_chunks"] == results["num_examples"]
+
+
+def test_a_finished_model_is_judged_again_alike(student):
+    config = config_lib.load(str(student / "config.json"))
+    scores = pretraining.evaluate(config, str(student), "dev")
+    told = json.loads((student / "results.json").read_text())["dev"]
+    for name in ("masked_lm_loss", "teacher_kl", "retrieval_rate_unprojected"):
+        assert scores[name] == pytest.approx(told[name], rel=1e-5)
+    with pytest.raises(ValueError, match="held-out documents"):
+        pretraining.evaluate(config, str(student), "train")
+
+
+def test_the_export_is_a_masked_language_model_equal_to_what_was_trained(student, tmp_path):
+    assert "parity passed" in exporter.export_model(str(student), str(tmp_path))
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architectures"] == ["BertForMaskedLM"]
+    again = huggingface.load_pretrained(tmp_path, head="masked_lm")
+    assert again.has_head
+    assert again.fingerprint == huggingface.load_pretrained(student / "best", head="masked_lm").fingerprint
+    assert "AutoModelForMaskedLM" in (tmp_path / "README.md").read_text()
+
+
+def test_the_fine_tuning_stage_takes_the_workdir(student, tmp_path):
+    small = [("data.demo_num_train", "64"), ("data.demo_num_dev", "32"), ("train.total_steps", "2")]
+    path = [("student.init", "pretrained"), ("student.path", str(student)), ("student.num_layers", "0")]
+    run.run(config_lib.load("configs/codir/finetune_teacher.py:tiny", [*small, *path]), tmp_path)
+    trained, start = huggingface.load_pretrained(tmp_path / "best"), huggingface.load_pretrained(student / "best")
+    moved = (
+        trained.params["encoder"]["layer_0"]["mlp_in"]["kernel"]
+        - start.params["encoder"]["layer_0"]["mlp_in"]["kernel"]
+    )
+    assert 0 < np.abs(moved).max() < 0.05  # started from there, not anew
+
+
+def test_a_teacher_without_a_masked_lm_head_or_that_knows_nothing_is_refused(teacher, tmp_path):
+    source = huggingface.load_pretrained(teacher / "best", head="masked_lm")
+    classifier = tmp_path / "classifier"
+    params = {"encoder": source.params["encoder"], "pooler": source.params["transform"]}
+    params["classifier"] = {"kernel": np.zeros((32, 2)), "bias": np.zeros(2)}
+    huggingface.save_pretrained(classifier, source.config, params)
+    tokenizer_lib.save_tokenizer(tokenizer_lib.load_tokenizer(teacher / "best"), classifier)
+    with pytest.raises(ValueError, match=r"no masked-LM head; train it first.*pretrain_teacher"):
+        run.run(_config(classifier), tmp_path / "a")
+
+    noise = tmp_path / "noise"
+    embedding = source.params["encoder"]["embeddings"]["word"]["embedding"]
+    embedding += 5 * np.random.default_rng(0).normal(size=embedding.shape).astype(np.float32)
+    huggingface.save_pretrained(noise, source.config, source.params, head="masked_lm")
+    tokenizer_lib.save_tokenizer(tokenizer_lib.load_tokenizer(teacher / "best"), noise)
+    with pytest.raises(ValueError, match=r"no better than the words' frequencies"):
+        run.run(_config(noise, ("teacher.allow_weak", "False")), tmp_path / "b")
+
+
+def test_a_tokenizer_that_is_not_the_teachers_is_refused(teacher, tmp_path):
+    other = tokenizer_lib.train_wordpiece(["other words than those of the demo text"], 60)
+    tokenizer_lib.save_tokenizer(other, tmp_path / "other")
+    with pytest.raises(ValueError, match="the tokenizer is not the one of"):
+        run.run(_config(teacher, ("tokenizer_path", str(tmp_path / "other"))), tmp_path / "run")
+
+
+def test_contradictions_of_a_stage_on_a_corpus_are_refused(teacher, tmp_path):
+    for change, message in (
+        (("teacher.cache", "on"), "masks of a corpus change"),
+        (("objective.negatives.source", "in_batch+bank"), "bank"),
+        (("data.sources", ""), "no text"),
+        (("data.batch_size", "30"), "not divisible"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run.run(_config(teacher, change), tmp_path)
+
+
+def test_one_command_goes_from_text_to_an_exported_student(tmp_path):
+    text = tmp_path / "text"
+    text.mkdir()
+    for number in range(3):
+        lines = [f"the {word} of page {number} sees the {word} again and again" for word in ("cat", "dog", "bird") * 8]
+        (text / f"{number}.txt").write_text("\n".join(lines))
+    teacher = [("student.num_layers", "2"), ("student.hidden_size", "32"), ("student.num_heads", "2")]
+    teacher += [("student.intermediate_size", "64"), *SMALL[1:3], ("data.eval_batch_size", "32")]
+    small = [*SMALL[1:], ("data.eval_batch_size", "32"), ("teacher.allow_weak", "True")]
+    job = {"output": str(tmp_path / "job"), "overrides": small, "teacher_overrides": [*teacher, *SMALL[3:]]}
+    results = compress_corpus.compress_corpus(str(text), **job)
+    assert "parity passed" in results["parity"]
+    assert set(results["models"]) == {"teacher", "codir"}
+    assert (tmp_path / "job" / "report.png").stat().st_size > 0
+    assert compress_corpus.compress_corpus(str(text), **job) == json.loads(json.dumps(results))
