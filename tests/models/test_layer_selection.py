@@ -16,10 +16,10 @@ TEACHER = dataclasses.replace(
 )
 
 
-def fresh(config, seed, num_labels=2):
+def fresh(config, seed, num_labels=2, head="classification"):
     """Random weights by numpy: compiling an initialiser per configuration would take most of this file's time."""
     rng = np.random.default_rng(seed)
-    shapes = unbox(abstract_params(build_model(config, "classification", num_labels)))
+    shapes = unbox(abstract_params(build_model(config, head, num_labels)))
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
 
 
@@ -105,6 +105,17 @@ def test_the_student_starts_from_the_chosen_layers_embeddings_and_head():
     )
     np.testing.assert_array_equal(student["classifier"]["kernel"], teacher["classifier"]["kernel"])
     assert set(student["encoder"]) == {"embeddings", "layer_0", "layer_1"}
+
+
+def test_a_masked_lm_student_starts_from_the_embeddings_and_the_whole_head_too():
+    teacher = fresh(TEACHER, 0, head="masked_lm")
+    own = fresh(dataclasses.replace(TEACHER, num_layers=2), 1, head="masked_lm")
+    student = init_from_teacher(teacher, own, (2, 4))
+    for name, source in {"embeddings": "embeddings", "layer_0": "layer_1", "layer_1": "layer_3"}.items():
+        jax.tree.map(np.testing.assert_array_equal, student["encoder"][name], teacher["encoder"][source])
+    for name in ("transform", "transform_norm", "decoder_bias"):
+        jax.tree.map(np.testing.assert_array_equal, student[name], teacher[name])
+    assert jax.tree.structure(student) == jax.tree.structure(own)
 
 
 def test_a_student_of_all_layers_computes_what_its_teacher_does():

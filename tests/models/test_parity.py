@@ -11,7 +11,7 @@ import pytest
 from flax import traverse_util
 
 from codir_jax.convert.huggingface import FAMILIES, load_pretrained
-from codir_jax.models.heads import build_model
+from codir_jax.models.heads import build_model, decoder
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = ("bert_seqcls", "bert_mlm", "roberta_seqcls", "roberta_mlm")
@@ -102,6 +102,13 @@ def test_masked_lm_at_positions_equals_those_columns_of_all():
     every = golden.apply(golden.params)
     expected = np.take_along_axis(np.asarray(every.logits), positions[..., None], axis=1)
     np.testing.assert_allclose(some.logits, expected, atol=1e-6)
+    params = {"params": golden.params}
+    output = jax.jit(functools.partial(golden.model.apply, method="states"))(
+        params, *golden.inputs, positions=positions, words=golden.model.apply(params, golden.inputs[0], method="words")
+    )
+    table, bias = decoder(golden.params)
+    np.testing.assert_allclose(output.states @ table.T + bias, expected, atol=1e-6)
+    np.testing.assert_allclose(output.hidden_states[-1], every.hidden_states[-1], atol=1e-6)
 
 
 def test_padding_changes_nothing(classifier):

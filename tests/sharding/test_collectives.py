@@ -17,6 +17,10 @@ DIM = 4  # of the projections
 
 
 def _objective(source, **of_setting):
+    if source == "pre-training":
+        config = codir.default_config("pretrain")
+        config.update({"projection_dim": DIM, "vocab_chunk_size": 16})
+        return tiny.pretraining_setting(), codir.make(config, tiny.pretraining_setting())
     setting = tiny.setting(**of_setting)
     if source == "finetune":
         return setting, finetune.make(finetune.default_config(), setting)
@@ -75,7 +79,7 @@ def test_codir_gathers_the_features_of_each_side_once():
     assert {kind for kind, _, _ in sent} == {"all-gather", "all-reduce"}
 
 
-@pytest.mark.parametrize("source", ["in_batch+bank", "in_batch+queue", "in_batch+teacher_cache"])
+@pytest.mark.parametrize("source", ["in_batch+bank", "in_batch+queue", "in_batch+teacher_cache", "pre-training"])
 def test_no_collective_grows_with_hidden_size_times_batch(source):
     compiled, placed = _compiled(source)
     hidden = placed.abstract[0].params["student"]["encoder"]["embeddings"]["word"]["embedding"].shape[1]
