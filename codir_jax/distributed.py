@@ -89,16 +89,22 @@ def _of_cluster(env: Mapping[str, str]) -> Place | None:
     mpi = int(env.get("OMPI_COMM_WORLD_SIZE", "1"))
     if slurm > 1:
         tasks = max(int(n) for n in re.findall(r"(?<!x)\b\d+", env.get("SLURM_STEP_TASKS_PER_NODE", "1")))
-        return _by_jax("slurm", share_host=tasks > 1)
+        return _by_jax("SlurmCluster", share_host=tasks > 1)
     if mpi > 1:
-        return _by_jax("ompi", share_host=int(env.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1")) > 1)
+        return _by_jax("OmpiCluster", share_host=int(env.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1")) > 1)
     if "KUBERNETES_SERVICE_HOST" in env and "JOB_COMPLETION_INDEX" in env and "TPU_WORKER_HOSTNAMES" not in env:
         import importlib.util
 
-        return _by_jax("k8s", share_host=False) if importlib.util.find_spec("kubernetes") else None
+        if importlib.util.find_spec("kubernetes"):
+            return _by_jax("K8sCluster", share_host=False)
+        sys.stderr.write(
+            f"note: this pod of an indexed Kubernetes job (JOB_COMPLETION_INDEX={env['JOB_COMPLETION_INDEX']}) runs "
+            "alone; to join the others it needs jax[k8s], or --coordinator, --num_processes and --process_id\n"
+        )
+        return None
     if env.get("JAX_PLATFORMS", "tpu") in ("", "tpu", "tpu,cpu"):
         is_gke = "TPU_WORKER_HOSTNAMES" in env or "TPU_PROCESS_ADDRESSES" in env
-        return _by_jax("gketpu" if is_gke else "gcetpu", share_host=False)
+        return _by_jax("GkeTpuCluster" if is_gke else "GceTpuCluster", share_host=False)
     return None
 
 
@@ -106,12 +112,13 @@ def _by_jax(name: str, *, share_host: bool) -> Place | None:
     """What JAX's own detection says, None where it is not that cluster or has one process."""
     from jax._src import clusters
 
-    (cluster,) = (kind for kind in clusters.ClusterEnv._cluster_types if kind.name == name)
+    # By class: that of Kubernetes has no `name`.
+    (cluster,) = (kind for kind in clusters.ClusterEnv._cluster_types if kind.__name__ == name)
     if not cluster.is_env_present():
-        if name in ("slurm", "ompi"):
+        if name in ("SlurmCluster", "OmpiCluster"):
             raise ValueError(
-                f"this is one of several {name} processes, but its variables do not say where process 0 is; give "
-                "--coordinator=HOST:PORT --num_processes=N --process_id=I"
+                f"this is one of several {cluster.name} processes, but its variables do not say where process 0 is; "
+                "give --coordinator=HOST:PORT --num_processes=N --process_id=I"
             )
         return None
     count = cluster.get_process_count()

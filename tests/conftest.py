@@ -8,7 +8,12 @@ import tempfile
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Most of the suite's time is compilation of tiny programs; their speed does not matter, so XLA optimises little.
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
-# The user's caches are none of a test's business: what a run keeps by default goes here.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="codir-test-cache-")
-atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
+    # The user's caches are none of a test's business: what a run keeps by default goes to a folder of this session.
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="codir-test-cache-")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+    # The workers inherit it: what one has compiled, none compiles again.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(os.environ["XDG_CACHE_HOME"], "compiled")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"

@@ -1,9 +1,15 @@
 """Several processes share a run: found by flags or environment, refused with a sentence, ended alike."""
 
+import http.server
+import importlib.machinery
+import importlib.util
 import json
 import os
 import signal
+import sys
+import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -102,6 +108,89 @@ def test_a_tpu_pod_is_recognised_and_a_single_tpu_host_is_alone(monkeypatch, hos
     monkeypatch.setattr(cloud_tpu_cluster, "get_tpu_env_value", lambda key: None)
     expected = distributed.Place("a:8482", 2, 0) if hosts == "a,b" else None
     assert distributed.place_of({}, env) == expected
+
+
+@pytest.fixture
+def metadata_server(monkeypatch):
+    """What a Compute Engine machine is told about itself, served at a real port; set `.attributes`."""
+
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            text = self.server.attributes.get(self.path.removeprefix("/computeMetadata/v1/instance/attributes/"))
+            known = text is not None and self.headers["Metadata-Flavor"] == "Google"
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            self.wfile.write(text.encode() if known else b"")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("GCE_METADATA_IP", f"127.0.0.1:{server.server_port}")
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.parametrize("endpoints", ["unknown:unknown:10.0.0.5,unknown:unknown:10.0.0.6", "10.0.0.5,10.0.0.6"])
+def test_a_worker_of_a_compute_engine_slice_is_recognised_by_its_metadata(monkeypatch, metadata_server, endpoints):
+    """`gcloud compute tpus` sets no variables; in both formats that the service has used."""
+    from jax._src.clusters import cloud_tpu_cluster
+
+    monkeypatch.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", True)
+    for name in ("TPU_SKIP_MDS_QUERY", "TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES", "JAX_COORDINATOR_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    tpu_env = "ACCELERATOR_TYPE: 'v5litepod-16'\nWORKER_ID: '1'\n"
+    metadata_server.attributes = {
+        "agent-worker-number": "1",
+        "worker-network-endpoints": endpoints,
+        "tpu-env": tpu_env,
+    }
+    assert distributed.place_of({}, {}) == distributed.Place("10.0.0.5:8482", 2, 1)
+    metadata_server.attributes["worker-network-endpoints"] = "10.0.0.5"
+    assert distributed.place_of({}, {}) is None  # a slice of one host
+
+
+@pytest.fixture
+def indexed_job(monkeypatch):
+    """A pod of an indexed Kubernetes job of three, with the package's client answering for the API server."""
+    from jax._src.clusters import k8s_cluster
+
+    named = types.SimpleNamespace
+    metadata = named(
+        name="distil-2",
+        labels={"job-name": "distil"},
+        owner_references=[named(controller=True, kind="Job")],
+    )
+    pod = named(metadata=metadata, spec=named(subdomain="distil"))
+    job = named(metadata=named(name="distil", labels={}), spec=named(parallelism=3, completion_mode="Indexed"))
+    client = types.ModuleType("kubernetes")
+    client.__spec__ = importlib.machinery.ModuleSpec("kubernetes", None)
+    client.config = named(load_incluster_config=lambda: None)
+    client.client = named(
+        CoreV1Api=lambda: named(list_namespaced_pod=lambda **_: named(items=[pod])),
+        BatchV1Api=lambda: named(read_namespaced_job=lambda **_: job),
+        exceptions=named(ApiException=KeyError),
+    )
+    monkeypatch.setitem(sys.modules, "kubernetes", client)
+    monkeypatch.setattr(k8s_cluster.K8sCluster, "_namespace", classmethod(lambda cls: "default"))
+    monkeypatch.setattr(k8s_cluster.socket, "gethostbyname", lambda name: "10.8.0.4")
+    env = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "2", "HOSTNAME": "distil-2"}
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    yield env
+    for name in ("_pod", "_job", "_controller"):
+        getattr(k8s_cluster.K8sCluster, name).cache_clear()
+
+
+def test_a_pod_of_an_indexed_kubernetes_job_is_recognised(indexed_job):
+    assert distributed.place_of({}, indexed_job) == distributed.Place("distil-0.distil:55527", 3, 2)
+
+
+def test_an_indexed_pod_that_cannot_ask_who_the_others_are_says_so(indexed_job, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert distributed.place_of({}, indexed_job) is None
+    assert "JOB_COMPLETION_INDEX=2" in (told := capsys.readouterr().err) and "jax[k8s]" in told
 
 
 def test_an_mpi_without_an_address_is_refused():

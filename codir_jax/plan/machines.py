@@ -39,17 +39,18 @@ def _gpu(bfloat16, tf32, memory, bandwidth, link, network, source) -> Machine:
     return Machine(flops, memory * 1e9, bandwidth * 1e9, link * 1e9, network * 1e9, 8, "devices", source)
 
 
-# TPU: links are half of the "bidirectional inter-chip interconnect bandwidth (per chip)"; of v4, the all-reduce
-# bandwidth of a pod, 1.1 PB/s, over its 4096 chips. GPU: links are half of NVLink's total; dense figures, not those
-# with sparsity; networks are one 400 Gb/s (A100: 200 Gb/s) adapter a GPU, as in DGX systems.
+# TPU: the pages' "bidirectional inter-chip interconnect bandwidth (per chip)" is halved; for v4, the all-reduce
+# bandwidth of a pod, 1.1 PB/s, over its 4096 chips. GPU: SXM boards, dense figures, half of those "with sparsity";
+# 989.4 and 494.7 are of the white paper "H100 Tensor Core GPU Architecture", and H200 has the same chip. Links are half
+# of NVLink's total (600 and 900 GB/s); networks are one 400 Gb/s (A100: 200 Gb/s) adapter a GPU, as in DGX systems.
 MACHINES = {
     "v4": _tpu(275, 32 * 2**30, 1200, 268, 4, "cores", "https://cloud.google.com/tpu/docs/v4"),
     "v5e": _tpu(197, 16e9, 819, 200, 8, "devices", "https://cloud.google.com/tpu/docs/v5e"),
     "v5p": _tpu(459, 95e9, 2765, 600, 4, "cores", "https://cloud.google.com/tpu/docs/v5p"),
     "v6e": _tpu(918, 32e9, 1638, 400, 8, "devices", "https://cloud.google.com/tpu/docs/v6e"),
     "a100": _gpu(312, 156, 80, 2039, 300, 25, "https://www.nvidia.com/en-us/data-center/a100/"),
-    "h100": _gpu(989, 494, 80, 3350, 450, 50, "https://www.nvidia.com/en-us/data-center/h100/"),
-    "h200": _gpu(989, 494, 141, 4800, 450, 50, "https://www.nvidia.com/en-us/data-center/h200/"),
+    "h100": _gpu(989.4, 494.7, 80, 3350, 450, 50, "https://www.nvidia.com/en-us/data-center/h100/"),
+    "h200": _gpu(989.4, 494.7, 141, 4800, 450, 50, "https://www.nvidia.com/en-us/data-center/h200/"),
     "cpu": Machine(None, None, None, None, None, 8, "devices", "nothing is published; see `codir bench`"),
 }
 

@@ -138,6 +138,11 @@ class Checkpointer:
     def _manager(self) -> ocp.CheckpointManager:
         # Orbax logs the stack of an error in its writer; the run tells the error in a sentence.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
+        if not distributed.is_several():
+            # By default every replica writes a slice of each array, which one process has no use for: it would compile
+            # a program for each shape and device, a hundred of them before the first checkpoint on 8 devices.
+            whole = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
+            ocp.type_handlers.register_type_handler(jax.Array, whole, override=True)
         options = ocp.CheckpointManagerOptions(
             create=True,
             cleanup_tmp_directories=True,  # of a run that was killed while writing
