@@ -1,4 +1,4 @@
-"""One PNG a sweep: labelled axes, powers of two or ten, the spread of the steps as a band."""
+"""A PNG a sweep, and one of all: labelled axes, powers of two or ten, the spread of the steps as a band."""
 
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,30 @@ def draw(name: str, rows: list[dict[str, Any]], path: Path, constants: str = "")
     if skipped:
         figure.supxlabel("not measured: " + "; ".join(skipped), fontsize=8)
     figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def draw_together(rows: list[dict[str, Any]], path: Path) -> None:
+    """Writes one small plot of several sweeps: the first panel of each.
+
+    Args:
+      rows: of `sweep.run`.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = list(dict.fromkeys(row["sweep"] for row in rows))
+    columns = min(len(names), 3)
+    lines = -(-len(names) // columns)
+    figure, axes = pyplot.subplots(lines, columns, figsize=(4.6 * columns, 3.4 * lines), layout="constrained")
+    for axis, name in zip(axes.flat, names, strict=False):
+        _panel(axis, name, [row for row in rows if row["sweep"] == name], *PANELS[name][0])
+        axis.set_title(TITLES[name], fontsize=10)
+    for axis in axes.flat[len(names) :]:
+        axis.set_axis_off()
+    figure.savefig(path, dpi=80)
     pyplot.close(figure)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class Point:
 
 
 def run(request: Request, names: tuple[str, ...], folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measures the sweeps and writes sweep.csv and one PNG each; {"rows": [...], "files": [...]}.
+    """Measures the sweeps and writes sweep.csv, a PNG each and one of all; {"rows": [...], "files": [...]}.
 
     Steps are `request.steps`, on random full-length texts of `request.fixed_length` (64) tokens in batches of
     `request.batch_size` (16), where these are not what is varied. A point that does not fit into memory is skipped,
@@ -95,6 +95,9 @@ def run(request: Request, names: tuple[str, ...], folder: Path, say: Callable[[s
 
         files.append(folder / f"sweep_{name}.png")
         plots.draw(name, [row for row in rows if row["sweep"] == name], files[-1], describe(request, name))
+    if len(names) > 1:
+        files.append(folder / "sweep.png")
+        plots.draw_together(rows, files[-1])
     return {"rows": rows, "files": [str(path) for path in files]}
 
 
@@ -140,19 +143,40 @@ def points(name: str, value: int, length: int, batch: int) -> list[Point]:
 
 def _points(request: Request, name: str) -> Iterator[dict[str, Any]]:
     length, batch = request.fixed_length or DEFAULTS["length"], request.batch_size or DEFAULTS["batch"]
-    constants: dict[Point, dict[str, Any]] = {}  # the baselines do not change along the axis: measured once
+    baselines: dict[Point, Runner] = {}  # do not change along the axis: compiled once
     for value in SWEEPS[name]:
         if name == "batch" and value % jax.device_count():
             yield {"value": value, "series": "all", "skipped": f"not divisible by {jax.device_count()} devices"}
             continue
-        for point in points(name, value, length, batch):
-            if point not in constants:
-                constants[point] = measure(request, point)
-            yield {"value": value, "series": point.series, **constants[point]}
+        at_value = points(name, value, length, batch)
+        runners = [baselines.get(point) or prepare(request, point) for point in at_value]
+        baselines = {point: runner for point, runner in zip(at_value, runners, strict=True) if point.objective}
+        for point, row in zip(at_value, take_turns(runners, request.steps), strict=True):
+            yield {"value": value, "series": point.series, **row}
 
 
-def measure(request: Request, point: Point) -> dict[str, Any]:
-    """Step time, bytes of the compiled program and of its state; or {"skipped": why}."""
+class Runner:
+    """A compiled step with its state and batches.
+
+    Attributes:
+      row: bytes of the compiled program and of its state; or also "skipped": why it cannot run.
+      batch_size: sentences of a step.
+    """
+
+    def __init__(self, row, batch_size, step=None, state=None, frozen=None, batches=()):
+        self.row, self.batch_size = row, batch_size
+        self._step, self._state, self._frozen, self._batches = step, state, frozen, batches
+
+    def run(self, number: int) -> float:
+        """Seconds of the step `number`."""
+        batch = self._batches[number % len(self._batches)]
+        start = time.perf_counter()
+        self._state, _ = jax.block_until_ready(self._step(self._state, self._frozen, batch))
+        return time.perf_counter() - start
+
+
+def prepare(request: Request, point: Point) -> Runner:
+    """The step of a point, compiled; with its state on the devices, where that fits into memory."""
     subject = make_subject(request, point)
     extra = {} if point.live else teacher_shaped(subject)
     step, abstract_state, abstract_frozen = subject.train_step(live=point.live)
@@ -164,18 +188,30 @@ def measure(request: Request, point: Point) -> dict[str, Any]:
         "state_bytes": sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract_state)),
     }
     if free is not None and num_bytes > _MEMORY_SHARE * free:
-        return {**row, "skipped": f"needs {num_bytes / 2**30:.1f} GiB, allowed {_MEMORY_SHARE * free / 2**30:.1f} GiB"}
+        why = f"needs {num_bytes / 2**30:.1f} GiB, allowed {_MEMORY_SHARE * free / 2**30:.1f} GiB"
+        return Runner({**row, "skipped": why}, point.batch)
     state, frozen = subject.initial_state(abstract_state, abstract_frozen, extra)
-    seconds = []
-    for number, host in enumerate(subject.feed.train_on_host(0, request.steps + 1, extra)):
-        on_device = jax.block_until_ready(placement.put_batch(host, subject.feed.sharding))
-        start = time.perf_counter()
-        state, _ = jax.block_until_ready(compiled(state, frozen, on_device))
-        if number:  # the first one warms up
-            seconds.append(time.perf_counter() - start)
-    spread = spread_ms(seconds)
-    row |= {f"step_ms_{name}": value for name, value in spread.items()}
-    return {**row, "sentences_per_second": 1e3 * point.batch / spread["median"]}
+    hosts = subject.feed.train_on_host(0, request.steps + 1, extra)
+    batches = [placement.put_batch(host, subject.feed.sharding) for host in hosts]
+    return Runner(row, point.batch, compiled, state, frozen, jax.block_until_ready(batches))
+
+
+def take_turns(runners: Sequence[Runner], num_steps: int) -> list[dict[str, Any]]:
+    """The rows, with step times: one step of each in turn, so that what else the machine does slows all of them."""
+    seconds: list[list[float]] = [[] for _ in runners]
+    for number in range(num_steps + 1):
+        for runner, times in zip(runners, seconds, strict=True):
+            if "skipped" not in runner.row:
+                times.append(runner.run(number))
+    rows = []
+    for runner, times in zip(runners, seconds, strict=True):
+        row = dict(runner.row)
+        if times:
+            spread = spread_ms(times[1:])  # the first one warms up
+            row |= {f"step_ms_{name}": value for name, value in spread.items()}
+            row["sentences_per_second"] = 1e3 * runner.batch_size / spread["median"]
+        rows.append(row)
+    return rows
 
 
 def make_subject(request: Request, point: Point) -> Subject:

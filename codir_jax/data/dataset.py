@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from codir_jax.data import token_cache
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import Dataset, DatasetInfo, Examples, RawSplit
 
@@ -65,7 +66,7 @@ def tokenize_dataset(
             train = _draw(train, num_train_examples, seed, label_names)
         raw["train"] = _append_unlabelled(train, unlabelled) if unlabelled is not None else train
 
-    digest = hashlib.sha256(tokenizer_state(tokenizer).encode())
+    digest = hashlib.sha256(tokenizer_lib.state(tokenizer).encode())
     digest.update(json.dumps([name, list(label_names), is_regression, max_length]).encode())
     splits, num_truncated = {}, {}
     for split, rows in raw.items():
@@ -98,9 +99,7 @@ def same_text_ids(texts_a: Sequence[str], texts_b: Sequence[str] | None) -> np.n
 
 
 def tokenize_split(rows: RawSplit, tokenizer, max_length: int, is_regression: bool) -> tuple[Examples, int]:
-    tokens, token_types, offsets, num_truncated = tokenizer_lib.encode(
-        tokenizer, rows.texts_a, rows.texts_b, max_length
-    )
+    tokens, token_types, offsets, num_truncated = token_cache.encode(tokenizer, rows.texts_a, rows.texts_b, max_length)
     labels = rows.labels if rows.labels is not None else [None] * len(rows)
     examples = Examples(
         tokens=tokens,
@@ -154,10 +153,3 @@ def _append_unlabelled(train: RawSplit, unlabelled: RawSplit) -> RawSplit:
         texts_b=texts_b,
         labels=[*labels, *([None] * len(unlabelled))],
     )
-
-
-def tokenizer_state(tokenizer) -> str:
-    """Returns the tokenizer's state as JSON: same state, same tokens."""
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    # Set anew at each call, so what is left of the last call is no property of the tokenizer.
-    return json.dumps({key: value for key, value in state.items() if key not in ("truncation", "padding")})

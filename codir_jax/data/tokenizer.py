@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import heapq
 import itertools
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -97,6 +98,13 @@ def encode(
     tokens = np.concatenate(tokens) if tokens else np.zeros(0, np.int32)
     types = np.concatenate(types) if types else np.zeros(0, np.int8)
     return tokens, types, offsets, num_truncated
+
+
+def state(tokenizer) -> str:
+    """Returns the whole tokenizer as JSON, for fingerprints."""
+    whole = json.loads(tokenizer.backend_tokenizer.to_str())
+    # Set anew at each call, so what is left of the last call is no property of the tokenizer.
+    return json.dumps({key: value for key, value in whole.items() if key not in ("truncation", "padding")})
 
 
 def train_wordpiece(texts: Iterable[str], vocab_size: int):

@@ -42,13 +42,14 @@ def lookup(bank: jax.Array, ids: jax.Array) -> jax.Array:
 
     Args:
         bank: float32 [num_rows, ...].
-        ids: int32 of any shape; an id outside the bank reads zeros.
+        ids: int32 of any shape; an id outside the bank, which no one looks at and `update` drops, reads its last row.
 
     Returns:
         float32 [*ids.shape, ...].
     """
     ids = jnp.where(ids < 0, bank.shape[0], ids)  # a negative index would wrap around to the last rows
-    return jax.lax.stop_gradient(jnp.take(bank, ids, axis=0, mode="fill", fill_value=0.0))
+    # Not mode="fill": zeros for ids outside are a second pass over all that was read.
+    return jax.lax.stop_gradient(jnp.take(bank, ids, axis=0, mode="clip"))
 
 
 def row_scores(anchor: jax.Array, rows: jax.Array) -> jax.Array:

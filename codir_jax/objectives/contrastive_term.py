@@ -247,7 +247,8 @@ def _usable_rows(options, frozen, batch, ids, is_valid):
 def _cosines(anchors, rows):
     """Float32 [batch, groups, K]; rows of all anchors [K, groups, dim] or of each [batch, K, groups, dim]."""
     if rows.ndim == 3:
-        return jax.vmap(in_batch.score_matrix, in_axes=1, out_axes=1)(anchors, rows)
+        groups = range(rows.shape[1])
+        return jnp.stack([in_batch.score_matrix(anchors[:, g], rows[:, g]) for g in groups], axis=1)
     return jax.vmap(memory_bank.row_scores, in_axes=(1, 2), out_axes=1)(anchors, rows)
 
 

@@ -63,7 +63,7 @@ def test_a_point_is_measured_with_its_own_bank_and_negatives():
         "teacher_logits": (24, 2),
         "teacher_pooled": (24, 1, 32),
     }
-    row = sweep.measure(REQUEST, point)
+    (row,) = sweep.take_turns([sweep.prepare(REQUEST, point)], num_steps=2)
     assert set(row) <= set(sweep.COLUMNS)
     assert row["sentences_per_second"] == pytest.approx(8e3 / row["step_ms_median"])
     assert row["state_bytes"] > 2 * 1000 * 128 * 4
@@ -72,15 +72,39 @@ def test_a_point_is_measured_with_its_own_bank_and_negatives():
 def test_a_point_that_does_not_fit_is_skipped_before_it_is_allocated(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 1000)
     monkeypatch.setattr(sweep.Subject, "initial_state", None)
-    row = sweep.measure(REQUEST, sweep.Point("x", live=False, objective="distill", length=8, batch=8))
+    runner = sweep.prepare(REQUEST, sweep.Point("x", live=False, objective="distill", length=8, batch=8))
+    (row,) = sweep.take_turns([runner], num_steps=2)
     assert row["skipped"].startswith("needs 0.0 GiB")
     assert "step_ms_median" not in row
 
 
+def test_steps_are_taken_in_turns_and_the_first_ones_are_left_out(monkeypatch):
+    taken = []
+
+    def runner(name, row, batch_size, seconds):
+        made = sweep.Runner(row, batch_size)
+        monkeypatch.setattr(made, "run", lambda number: taken.append((name, number)) or seconds[number])
+        return made
+
+    runners = [runner("a", {}, 8, [9.0, 1.0, 3.0]), runner("b", {"skipped": "x"}, 8, []), runner("c", {}, 4, [9, 1, 1])]
+    a, b, c = sweep.take_turns(runners, num_steps=2)
+    assert taken == [("a", 0), ("c", 0), ("a", 1), ("c", 1), ("a", 2), ("c", 2)]
+    assert (a["step_ms_median"], a["sentences_per_second"], c["sentences_per_second"]) == (2000, 4, 4)
+    assert b == {"skipped": "x"}
+
+
+def test_several_sweeps_have_one_plot_together(tmp_path):
+    rows = [row for name in ("length", "batch", "negatives", "devices") for row in _rows(name)]
+    plots.draw_together(rows, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_rows_and_plots_are_written_after_each_sweep(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(sweep, "measure", lambda _, point: asked.append(point) or {"step_ms_median": 1.0})
+    monkeypatch.setattr(sweep, "prepare", lambda _, point: asked.append(point) or sweep.Runner({}, point.batch))
+    monkeypatch.setattr(sweep.Runner, "run", lambda *_: 1.0)
     monkeypatch.setattr(plots, "draw", lambda name, rows, path, constants: path.touch())
+    monkeypatch.setattr(plots, "draw_together", lambda rows, path: path.touch())
     result = sweep.run(REQUEST, ("negatives", "batch"), tmp_path, lambda _: None)
     num_negatives, num_batches = (len(sweep.SWEEPS[name]) for name in ("negatives", "batch"))
     num_indivisible = sum(value % 8 > 0 for value in sweep.SWEEPS["batch"])  # by the devices of the tests
@@ -88,13 +112,15 @@ def test_rows_and_plots_are_written_after_each_sweep(tmp_path, monkeypatch):
     assert [bool(row["skipped"]) for row in of_batch[: num_indivisible + 1]] == [True] * num_indivisible + [False]
     assert len(of_batch) == 2 * (num_batches - num_indivisible) + num_indivisible
     assert len(result["rows"]) == 4 * num_negatives + len(of_batch)
-    # The two baselines are measured once.
+    # The two baselines are compiled once.
     assert len(asked) == 2 * num_negatives + 2 + 2 * (num_batches - num_indivisible)
     with (tmp_path / "sweep.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == len(result["rows"])
     assert tuple(lines[0]) == sweep.COLUMNS
-    assert {path.name for path in tmp_path.iterdir()} == {"sweep.csv", "sweep_negatives.png", "sweep_batch.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep.csv", "sweep.png"} | {
+        f"sweep_{name}.png" for name in ("negatives", "batch")
+    }
 
 
 def test_a_sweep_refuses_what_it_cannot_vary(tmp_path):

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import DataError
 from codir_jax.data.cache_folder import user_cache
 from codir_jax.data.corpus import preparation, settings, shards, sources, splits
 from codir_jax.data.corpus.chunks import Chunks
 from codir_jax.data.corpus.masking import Masking, masked_slots, masking_of
 from codir_jax.data.corpus.shards import TOKENS_FILE
-from codir_jax.data.dataset import tokenizer_state
 
 # Part of the cache key: count up when the reading, packing or layout of text changes.
 _VERSION = 1
@@ -101,7 +101,7 @@ def load(
     settings.check(config)
     packing = shards.packing_of(
         tokenizer,
-        tokenizer_state(tokenizer),
+        tokenizer_lib.state(tokenizer),
         max_length=config.max_length,
         boundary=config.document_boundary,
         text_field=config.text_field,
@@ -129,7 +129,7 @@ def load(
 
     parts = {}
     num_masked_max = masked_slots(config)
-    digest = hashlib.sha256(f"{tokenizer_state(tokenizer)} {config.max_length}".encode())
+    digest = hashlib.sha256(f"{tokenizer_lib.state(tokenizer)} {config.max_length}".encode())
     if "dev" in found:
         for split, entries in found.items():
             place, joined, units = prepare(entries, dev_percent=None)
