@@ -30,11 +30,21 @@ def batches(setting):
 
 @functools.cache
 def trained(source, shape, num_microbatches=1):
-    """(losses, leaves of each part of the final state, as numpy) of a run on a mesh of that shape."""
-    setting = tiny.setting(num_microbatches=num_microbatches)
-    config = codir.default_config()
-    config.projection_dim = 8
-    config.negatives.update({"source": source, "num_negatives": 9, "queue_size": 32})
+    """(losses, leaves of each part of the final state, as numpy) of a run on a mesh of that shape.
+
+    Args:
+      source: of negatives at fine-tuning, or "pre-training".
+    """
+    if source == "pre-training":
+        setting = tiny.pretraining_setting(num_microbatches=num_microbatches)
+        config = codir.default_config("pretrain")
+        config.update({"projection_dim": 8, "vocab_chunk_size": 16})
+        config.negatives.queue_size = 32
+    else:
+        setting = tiny.setting(num_microbatches=num_microbatches)
+        config = codir.default_config()
+        config.projection_dim = 8
+        config.negatives.update({"source": source, "num_negatives": 9, "queue_size": 32})
     objective = codir.make(config, setting)
     placed = tiny.Placed.make(objective, shape, tiny.batch(setting, np.arange(BATCH)), NUM_STEPS)
     state, frozen = placed.start.fill(placed.abstract, None, {})

@@ -33,6 +33,14 @@ def test_a_mesh_gives_what_one_device_gives_with_one_source(source, shape):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("num_microbatches", [1, 4])
+@pytest.mark.parametrize("shape", [(4, 1, 2), (2, 2, 2)])
+def test_a_mesh_gives_what_one_device_gives_at_pretraining(shape, num_microbatches):
+    one, parts = (trained("pre-training", mesh, num_microbatches) for mesh in ((1, 1, 1), shape))
+    assert_equal_runs(one, parts)
+
+
+@pytest.mark.slow
 def test_a_mesh_gives_what_one_device_gives_in_microbatches():
     """With dropout; without, microbatches equal the whole batch: see tests/objectives/test_battery.py."""
     assert_equal_runs(trained(EVERY_SOURCE, (1, 1, 1), 4), trained(EVERY_SOURCE, (2, 2, 2), 4))
