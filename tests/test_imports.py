@@ -48,7 +48,7 @@ ARROWS = {
     "evaluate": (["evaluate", "objectives.contract", "data.batch", "sharding"], {"flax", "orbax"}),
     "convert": (["convert", "models", "sharding.rules"], {"optax", "orbax"}),
     "plan": (
-        ["plan", *STAGE, "convert", "initial_state", "negatives", "preflight", *LAYERS],
+        ["plan", *STAGE, "convert", "initial_state", "losses", "negatives", "preflight", *LAYERS],
         {"flax", "orbax", "transformers"},
     ),
     "benchmark": (

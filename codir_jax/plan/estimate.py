@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from codir_jax.evaluate import cost
+from codir_jax.losses import vocabulary
 from codir_jax.models.heads import abstract_params
 from codir_jax.objectives import distill
 from codir_jax.plan import memory, traffic, work
@@ -88,10 +89,17 @@ def estimate(job: Job, mean_length: float, devices: Devices | None = None, utili
         passing=passing,
         flops=flops,
         transfers=found,
-        host_bytes=job.num_train * (HOST_TOKEN_BYTES * mean_length + HOST_EXAMPLE_BYTES),
+        host_bytes=_host_bytes(job, mean_length),
         cache_bytes=job.cache_bytes,
         seconds=seconds,
     )
+
+
+def _host_bytes(job: Job, mean_length: float) -> float:
+    """Of the data on every host. The tokens of a corpus stay on disk; its index is mapped from there too."""
+    if job.setting.head == "masked_lm":
+        return 0.0
+    return job.num_train * (HOST_TOKEN_BYTES * mean_length + HOST_EXAMPLE_BYTES)
 
 
 def _count(module) -> int:
@@ -126,9 +134,28 @@ def passing_bytes(job: Job, *, is_cpu: bool) -> dict[str, float]:
     kept = memory.activations(job.student, teacher, of, "none" if is_cpu else job.config.student.remat)
     if (num := job.config.train.num_microbatches) > 1:
         kept += 2 * num * of.hidden(job.student)  # the word embeddings of the whole batch, and their gradient
+    kept += _vocabulary_bytes(job)
     kept += traffic.weight_bytes(job.state.params, only_split=True) + memory.COSINE_BYTES * _cosines(job)
     gradients = memory.device_bytes(job.state.params)
     return {"activations": kept, "gradients": 2 * gradients}  # as computed, and as added up
+
+
+def _tied_decoder(job: Job):
+    """The word embedding where it is a masked LM's decoder too."""
+    if job.setting.head != "masked_lm":
+        return {}
+    return job.state.params["student"]["encoder"]["embeddings"]["word"]
+
+
+def _vocabulary_bytes(job: Job) -> float:
+    """Logits of a masked LM on one device: a chunk of the vocabulary at a time, of student and teacher."""
+    slots = job.outputs.num_predictions
+    if not slots:
+        return 0.0
+    vocab, chunk = job.student.vocab_size, job.config.objective.vocab_chunk_size
+    columns = vocab / vocabulary.num_chunks(vocab, chunk)
+    rows = job.config.data.batch_size / rules.num_batch_shards(job.mesh, job.rules)
+    return memory.LOGIT_BYTES * rows * slots * columns
 
 
 def step_flops(job: Job) -> dict[str, float]:
@@ -187,6 +214,7 @@ def transfers(job: Job) -> list[Transfer]:
         )
     return traffic.transfers(
         params=job.state.params,
+        decoder=_tied_decoder(job),
         teacher=job.frozen.get("teacher"),
         student_sizes=job.student,
         teacher_sizes=job.teacher if job.is_live else None,

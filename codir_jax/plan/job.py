@@ -9,16 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax import build, partners
+from codir_jax import build, partners, stage_config
 from codir_jax import config as config_lib
 from codir_jax.convert import folder, huggingface
 from codir_jax.data import pipeline, teacher_cache
-from codir_jax.data.batch import DatasetInfo
+from codir_jax.data.batch import BATCH_DTYPES, MASKED_LM_DTYPES, DatasetInfo
 from codir_jax.data.corpus.masking import masked_slots
 from codir_jax.evaluate import cost
 from codir_jax.initial_state import InitialState
 from codir_jax.models import sizes as sizes_lib
-from codir_jax.models.heads import build_model
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.negatives import memory_bank
 from codir_jax.objectives import distill
@@ -28,6 +27,8 @@ from codir_jax.train import optimizer
 
 # Above this number of examples the tables are laid out for fewer and their first axis is stretched.
 NUM_LAID_OUT = 1 << 14
+# What a batch holds for every token, or every masked one.
+TOKENWISE = ("input_ids", "attention_mask", "token_type_ids", "masked_positions", "masked_labels", "masked_weights")
 
 
 def model_sizes(path: str) -> TransformerConfig:
@@ -107,24 +108,10 @@ def lay_out(
     num_steps = config_lib.duration_steps(config.train, "total", steps_per_epoch=steps_per_epoch)
     distils = config.objective.name not in build.WITHOUT_TEACHER
     laid_out = min(texts.num_train, NUM_LAID_OUT)
-    labels = np.arange(laid_out) % max(texts.num_classes, 2)
-    student_module = build_model(
-        student, "classification", texts.num_classes, jnp.dtype(config.student.dtype), config.student.remat
-    )
-    setting = Setting(
-        student=student_module,
-        teacher=build_model(teacher, "classification", texts.num_classes, jnp.dtype(config.teacher.dtype))
-        if distils
-        else None,
-        info=_info(texts, laid_out),
-        labels=labels.astype(np.float32 if texts.is_regression else np.int32),
-        is_labelled=np.ones(laid_out, bool),
-        text_ids=np.arange(laid_out, dtype=np.int32),
-        num_steps=max(num_steps, 1),
-        num_microbatches=config.train.num_microbatches,
-    )
+    setting = _setting(config, student, teacher if distils else None, texts, laid_out, max(num_steps, 1))
     objective = build.make_objective(config.objective, setting)
-    cache_bytes = _cache_bytes(config, setting, texts.num_train) if distils else 0
+    has_cache = distils and setting.head == "classification"
+    cache_bytes = _cache_bytes(config, setting, texts.num_train) if has_cache else 0
     if not _is_cached(config, cache_bytes, num_steps > steps_per_epoch):
         cache_bytes = 0
     is_live = distils and not cache_bytes
@@ -132,7 +119,7 @@ def lay_out(
     start = InitialState(
         objective=_stretched(objective, laid_out, texts.num_train),
         tx=optimizer.make_optimizer(config.optimizer, lambda step: 0.0),
-        example=example(texts),
+        example=example(texts, setting.head),
         mesh=mesh,
         rules=table,
         seed=0,
@@ -185,6 +172,29 @@ def of_run(
     )
 
 
+def _setting(config, student, teacher, texts: Texts, laid_out: int, num_steps: int) -> Setting:
+    """What the objective is made for: models by their sizes, and of a task the tables of `laid_out` examples."""
+    head = partners.Head("masked_lm") if stage_config.is_pretraining(config) else None
+    head = head or partners.Head("classification", texts.num_classes)
+    common = {
+        "head": head.kind,
+        "student": head.module(student, config.student.dtype, config.student.remat),
+        "teacher": head.module(teacher, config.teacher.dtype) if teacher else None,
+        "num_steps": num_steps,
+        "num_microbatches": config.train.num_microbatches,
+    }
+    if head.kind == "masked_lm":
+        return Setting(**common)
+    labels = np.arange(laid_out) % max(texts.num_classes, 2)
+    return Setting(
+        **common,
+        info=_info(texts, laid_out),
+        labels=labels.astype(np.float32 if texts.is_regression else np.int32),
+        is_labelled=np.ones(laid_out, bool),
+        text_ids=np.arange(laid_out, dtype=np.int32),
+    )
+
+
 def _info(texts: Texts, num_train: int) -> DatasetInfo:
     names = () if texts.is_regression else tuple(map(str, range(texts.num_classes)))
     return DatasetInfo(
@@ -201,19 +211,13 @@ def _info(texts: Texts, num_train: int) -> DatasetInfo:
     )
 
 
-def example(texts: Texts) -> dict[str, np.ndarray]:
+def example(texts: Texts, head: str = "classification") -> dict[str, np.ndarray]:
     """A batch of one row, for the shapes of `init` only."""
-    tokens, one = np.zeros((1, 1), np.int32), np.zeros(1, np.int32)
-    return {
-        "input_ids": tokens,
-        "attention_mask": tokens,
-        "token_type_ids": tokens,
-        "labels": one.astype(np.float32 if texts.is_regression else np.int32),
-        "label_mask": one.astype(np.float32),
-        "example_mask": one.astype(np.float32),
-        "example_ids": one,
-        "text_ids": one,
-    }
+    dtypes = MASKED_LM_DTYPES if head == "masked_lm" else BATCH_DTYPES
+    found = {name: np.zeros((1, 1) if name in TOKENWISE else 1, dtype) for name, dtype in dtypes.items()}
+    if texts.is_regression:
+        found["labels"] = found["labels"].astype(np.float32)
+    return found
 
 
 def _stretched(objective: Objective, laid_out: int, num_train: int) -> Objective:

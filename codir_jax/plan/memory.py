@@ -19,6 +19,8 @@ HIDDEN_PASSING, ATTENTION_PASSING = 8, 0.6
 TEACHER_HIDDEN, TEACHER_INNER = 2, 1
 # Bytes of a cosine of an anchor and a negative: both anchors, value and exponential in float32, a mask.
 COSINE_BYTES = 17
+# Of a masked LM's logit of the chunk at hand: of student and teacher, their exponentials, the gradient.
+LOGIT_BYTES = 20
 
 
 def device_bytes(tree: Any) -> int:

@@ -8,9 +8,12 @@ from ml_collections import ConfigDict
 
 from codir_jax import build
 from codir_jax.data import demo, glue, length_buckets, pipeline, text_classification, tokenizer
+from codir_jax.data.corpus import shards, sources
 
 # So many texts are tokenised; of more, an even sample. So many lengths make up the epoch that is looked at.
 NUM_TOKENISED, NUM_LENGTHS = 4096, 200_000
+# Of English text and a vocabulary of 8,000 to 50,000 pieces.
+BYTES_PER_TOKEN = 4.2
 # Without a tokenizer: word pieces of an English word, and specials.
 TOKENS_PER_WORD, NUM_SPECIAL = 1.3, 3
 
@@ -55,6 +58,8 @@ def read(config: ConfigDict, num_examples: int = 0, length: int = 0, has_tokeniz
       num_examples, length: both given, no data is read; one given, it takes the place of what the data has.
       has_tokenizer: False estimates lengths from words.
     """
+    if config.data.name == "corpus":
+        return _of_corpus(config.data, num_examples, length)
     if num_examples and length:
         told = f"{num_examples:,} examples of {length} tokens, as given"
         return Texts(num_examples, np.asarray([length]), 2, False, told)
@@ -86,8 +91,22 @@ def read(config: ConfigDict, num_examples: int = 0, length: int = 0, has_tokeniz
     return Texts(num_train, lengths, num_classes, is_regression, told)
 
 
+def _of_corpus(options: ConfigDict, num_chunks: int, length: int) -> Texts:
+    """The chunks of a corpus: as given, or from the bytes of its sources, of which no text is read."""
+    length = length or options.max_length
+    told = "as given"
+    if not num_chunks:
+        found = sources.units(sources.find(options.sources, options.tfds_data_dir))
+        num_bytes = sum(unit.num_bytes for unit in found)
+        num_chunks = max(round(num_bytes / BYTES_PER_TOKEN / (length - shards.NUM_SPECIAL)), 1)
+        told = f"from {num_bytes / 1e6:,.1f} MB of text at {BYTES_PER_TOKEN} bytes a token"
+    return Texts(num_chunks, np.asarray([length]), 0, False, f"{num_chunks:,} chunks of {length} tokens, {told}")
+
+
 def batches(options: ConfigDict, texts: Texts) -> Batches:
     """The padded lengths that a run would choose, from the lengths of an epoch of at most NUM_LENGTHS examples."""
+    if options.name == "corpus":
+        return Batches((int(texts.lengths.max()),), (1.0,))
     lengths = np.resize(texts.lengths, min(texts.num_train, NUM_LENGTHS))
     rows = pipeline.epoch_batches(lengths, options.batch_size, seed=0, epoch=0, window=options.bucket_window)
     longest = np.where(rows >= 0, lengths[rows], 0).max(axis=1)

@@ -66,6 +66,7 @@ def weight_bytes(weights: Any, *, only_split: bool = False) -> float:
 def transfers(
     *,
     params: Any,
+    decoder: Any,
     teacher: Any | None,
     student_sizes: TransformerConfig,
     teacher_sizes: TransformerConfig | None,
@@ -77,7 +78,8 @@ def transfers(
     """The collectives of a step.
 
     Args:
-      params: the trained parameters. teacher: those of a live teacher; shapes with shardings.
+      params: the trained parameters. decoder: those of them that a masked LM uses twice, else {}.
+      teacher: parameters of a live teacher; all are shapes with shardings.
       teacher_sizes: of a live teacher, else None.
       of: a microbatch on a device.
       mesh_sizes: mesh axis -> devices.
@@ -93,6 +95,8 @@ def transfers(
             found.append(Transfer(what, kind, num_bytes, times, group))
 
     add("gradients", "all-reduce", weight_bytes(params), 1, shards)
+    # The word embedding's gradient as the decoder is summed for itself, before it joins the one as look-up.
+    add("gradient of the tied decoder", "all-reduce", weight_bytes(decoder), 1, shards)
     # Gathered before the forward pass and kept for the backward pass, microbatches or not.
     add("student weights (fsdp)", "all-gather", weight_bytes(params, only_split=True), 1, fsdp)
     add("teacher weights (fsdp)", "all-gather", weight_bytes(teacher or {}, only_split=True), 1, fsdp)

@@ -10,7 +10,7 @@ from codir_jax import build, stage_config
 from codir_jax.benchmark import collectives
 from codir_jax.initial_state import InitialState, shardings_of
 from codir_jax.models.transformer import TransformerConfig
-from codir_jax.objectives import codir, distill, finetune
+from codir_jax.objectives import codir, distill, finetune, masked_lm
 from codir_jax.plan import job as job_lib
 from codir_jax.plan.job import Job
 from codir_jax.plan.texts import Texts
@@ -19,7 +19,7 @@ from codir_jax.sharding import rules
 from codir_jax.train import optimizer
 from codir_jax.train.step import make_train_step
 
-METHODS = {"codir": codir, "distill": distill, "finetune": finetune}
+METHODS = {"codir": codir, "distill": distill, "finetune": finetune, "masked_lm": masked_lm}
 
 
 def plan(
@@ -34,13 +34,19 @@ def plan(
     mesh=(8, 1, 1),
     num_train=4096,
     cache="off",
+    pretrains=False,
     objective=(),
     overrides=(),
 ) -> Job:
     """A job on an abstract mesh; layers of student and teacher."""
-    config = stage_config.default_config(METHODS[method].default_config())
-    config.data.update({"batch_size": batch_size, "max_length": length, "num_length_buckets": 1})
-    config.teacher.cache = cache
+    if pretrains:
+        preset = ("pretrain",) if method == "codir" else ()
+        config = stage_config.pretraining_config(METHODS[method].default_config(*preset))
+        config.data.update({"batch_size": batch_size, "max_length": length})
+    else:
+        config = stage_config.default_config(METHODS[method].default_config())
+        config.data.update({"batch_size": batch_size, "max_length": length, "num_length_buckets": 1})
+        config.teacher.cache = cache
     config.mesh.update(dict(zip(rules.MESH_AXES, mesh, strict=True)))
     config.train.total_epochs = 3.0
     for key, value in (*objective, *overrides):
@@ -72,9 +78,10 @@ def compile_step(job: Job):
     config = job.config
     mesh = mesh_lib.make_mesh(config.mesh, jax.devices()[: job.mesh.size])
     rows, length = config.data.batch_size, job.batches.longest
+    columns = {True: job.outputs.num_predictions, False: length}
     batch = {
-        name: np.zeros((rows, length) if value.ndim == 2 else rows, value.dtype)
-        for name, value in job_lib.example(Texts(1, np.ones(1), 2, False, "")).items()
+        name: np.zeros((rows, columns[name.startswith("masked")]) if value.ndim == 2 else rows, value.dtype)
+        for name, value in job_lib.example(Texts(1, np.ones(1), 2, False, ""), job.setting.head).items()
     }
     if job.cache_bytes:
         matches = len(distill.matches(config.objective, job.setting))
