@@ -96,7 +96,7 @@ def transfers(
 
     add("gradients", "all-reduce", weight_bytes(params), 1, shards)
     # The word embedding's gradient as the decoder is summed for itself, before it joins the one as look-up.
-    add("gradient of the tied decoder", "all-reduce", weight_bytes(decoder), 1, shards)
+    add("gradient of the decoder", "all-reduce", weight_bytes(decoder), 1, shards)
     # Gathered before the forward pass and kept for the backward pass, microbatches or not.
     add("student weights (fsdp)", "all-gather", weight_bytes(params, only_split=True), 1, fsdp)
     add("teacher weights (fsdp)", "all-gather", weight_bytes(teacher or {}, only_split=True), 1, fsdp)
