@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import heapq
 import itertools
 import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,6 +15,9 @@ import numpy as np
 # Texts of one call to the tokenizer: its working set is ~100 bytes a token, freed between calls.
 _TEXTS_PER_CALL = 16384
 _WORDPIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_ROBERTA_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+# Pieces are learned from the most frequent words: rarer ones of a huge corpus decide nothing, and cost the most.
+_MAX_WORDS = 500_000
 
 
 def load_tokenizer(path_or_name: str | os.PathLike):
@@ -97,7 +103,7 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int):
     """Returns a lower-casing WordPiece tokenizer in BERT's layout ([PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, [MASK] 4).
 
     Args:
-      texts: to learn the pieces from.
+      texts: to learn the pieces from, one at a time.
       vocab_size: pieces at most, specials included; fewer where the texts do not have them.
 
     Returns:
@@ -108,10 +114,17 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int):
 
     normalizer = normalizers.BertNormalizer(lowercase=True)
     pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    counts: dict[str, int] = {}
+    # The pre-tokenizer splits at white space and at punctuation: each word between spaces need be split only once.
+    spaced: collections.Counter[str] = collections.Counter()
     for text in texts:
-        for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text)):
-            counts[word] = counts.get(word, 0) + 1
+        spaced.update(normalizer.normalize_str(text).split())
+    counts: dict[str, int] = {}
+    for spaced_word, count in spaced.items():
+        for word, _ in pre_tokenizer.pre_tokenize_str(spaced_word):
+            counts[word] = counts.get(word, 0) + count
+    if len(counts) > _MAX_WORDS:
+        kept = heapq.nsmallest(_MAX_WORDS, counts, key=lambda word: (-counts[word], word))
+        counts = {word: counts[word] for word in kept}
     pieces = _learn_pieces(counts, vocab_size - len(_WORDPIECE_SPECIALS))
     vocab = {piece: i for i, piece in enumerate([*_WORDPIECE_SPECIALS, *pieces])}
     backend = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]", continuing_subword_prefix="##"))
@@ -134,6 +147,47 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int):
     )
 
 
+def train_byte_level_bpe(texts: Iterable[str], vocab_size: int):
+    """Returns a byte-level BPE tokenizer in RoBERTa's layout (<s> 0, <pad> 1, </s> 2, <unk> 3, <mask> 4, then bytes).
+
+    The trainer of `tokenizers` is deterministic here: its alphabet is the 256 bytes in order, and ids break ties.
+
+    Args:
+      texts: to learn the merges from, one at a time.
+      vocab_size: pieces at most, specials and bytes included; fewer where the texts do not have them.
+
+    Returns:
+      transformers RobertaTokenizerFast; the same texts give the same merges and ids, in any order of the texts.
+
+    Raises:
+      ValueError: vocab_size leaves no room for the bytes.
+    """
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
+    from transformers import RobertaTokenizerFast
+
+    smallest = len(_ROBERTA_SPECIALS) + 256
+    if vocab_size < smallest:
+        raise ValueError(
+            f"vocab_size {vocab_size} is too small for byte-level BPE: 256 bytes and {len(_ROBERTA_SPECIALS)} specials "
+            f"need {smallest}"
+        )
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(_ROBERTA_SPECIALS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    with tempfile.TemporaryDirectory() as folder:
+        # Read back from its files: that is how RobertaTokenizerFast puts the specials round a text.
+        backend.model.save(folder)
+        # The mask takes the space before it, as in roberta-base: it stands for a whole word.
+        mask_token = AddedToken("<mask>", lstrip=True, special=True)
+        return RobertaTokenizerFast.from_pretrained(folder, mask_token=mask_token)
+
+
 def save_tokenizer(tokenizer, folder: str | os.PathLike) -> None:
     """Writes tokenizer.json, tokenizer_config.json and what else the tokenizer has into `folder`."""
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -143,8 +197,9 @@ def save_tokenizer(tokenizer, folder: str | os.PathLike) -> None:
 def _learn_pieces(counts: dict[str, int], num_pieces: int) -> list[str]:
     """Returns the alphabet (most frequent first), then merged pieces in the order of merging.
 
-    Byte-pair merging as the `tokenizers` trainer does it, written out because that trainer goes through hash maps and
-    gives another vocabulary at every run (tokenizers 0.23.3). Ties are broken by the pieces' text.
+    Byte-pair merging as the `tokenizers` trainer does it, written out because that trainer numbers "##" pieces as it
+    meets them in a hash map and gives another vocabulary at every run (tokenizers 0.23.3). Ties are broken by the
+    pieces' text.
     """
     words = sorted(counts)
     splits = [[word[0], *("##" + character for character in word[1:])] for word in words]
@@ -161,16 +216,27 @@ def _learn_pieces(counts: dict[str, int], num_pieces: int) -> list[str]:
         for pair in itertools.pairwise(pieces):
             pair_counts[pair] = pair_counts.get(pair, 0) + counts[words[i]]
             where.setdefault(pair, set()).add(i)
-    while len(learned) < num_pieces and pair_counts:
-        best = min(pair_counts, key=lambda pair: (-pair_counts[pair], pair))
+    # Entries of counts that have changed since are skipped when they come up.
+    queue = [(-count, pair) for pair, count in pair_counts.items()]
+    heapq.heapify(queue)
+    while len(learned) < num_pieces and queue:
+        count, best = heapq.heappop(queue)
+        if pair_counts.get(best) != -count:
+            continue
         merged = best[0] + best[1].removeprefix("##")
         if merged not in known:  # two pairs can make the same piece
             known.add(merged)
             learned.append(merged)
+        changed: set[tuple[str, str]] = set()
         for i in where[best].copy():
+            changed.update(itertools.pairwise(splits[i]))
             _count_pairs(splits[i], i, -counts[words[i]], pair_counts, where)
             splits[i] = _merge(splits[i], best, merged)
             _count_pairs(splits[i], i, counts[words[i]], pair_counts, where)
+            changed.update(itertools.pairwise(splits[i]))
+        for pair in changed:
+            if pair in pair_counts:
+                heapq.heappush(queue, (-pair_counts[pair], pair))
     return learned
 
 
