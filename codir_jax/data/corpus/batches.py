@@ -49,8 +49,7 @@ def train_batches(
     order = train_order(corpus, config, seed)
 
     def batch_of_step(step: int) -> Batch:
-        rows, passes = order.rows(int(step))
-        return collate(corpus, chunks, rows[local], passes[local], seed=seed)
+        return collate(corpus, chunks, *order.rows(int(step), local), seed=seed)
 
     return read_ahead(batch_of_step, start_step, num_steps, num_threads)
 

@@ -185,12 +185,15 @@ def _prepare(
     folder = root / f"tokens-{key.hexdigest()[:16]}"
     place = folder / ("all" if dev_percent is None else f"dev-{dev_percent:g}")
     is_ready = (place / splits.FACTS_FILE).is_file()
-    barrier(
-        f"corpus {key.hexdigest()[:16]} looked up"
-    )  # nobody may find it made in between, and miss the next barriers
+    problems: list[str] = []
     if not is_ready:
         folder.mkdir(parents=True, exist_ok=True)
-        _tokenize(units, folder, packing, num_workers, process_index, process_count, tell, progress)
+        problems = _tokenize(units, folder, packing, num_workers, process_index, process_count, tell, progress)
+    # Every process meets every barrier, whatever it found: another run may end the work in between.
+    barrier(f"{folder.name} tokenised")
+    problems += _problems_of_others(folder, process_index, process_count)
+    if problems:
+        raise DataError(sorted(problems))
     joined = splits.layout(units, folder)
     if joined.num_documents == 0:
         raise DataError([f"{', '.join(entry.entry for entry in entries)}: no text at all"])

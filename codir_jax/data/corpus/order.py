@@ -12,6 +12,7 @@ is a hash of seed, source and pass.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ class Order:
         if self.batch_size % self.unit_size:
             raise ValueError(f"batch_size {self.batch_size} is not divisible by {self.unit_size} neighbouring chunks")
 
-    @property
+    @functools.cached_property
     def num_units(self) -> list[int]:
         """Units that an epoch takes from each source."""
         return [
@@ -55,24 +56,38 @@ class Order:
     def steps_per_epoch(self) -> int:
         return -(-sum(self.num_units) * self.unit_size // self.batch_size)
 
-    def rows(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (rows int64 [batch_size], pass of its source over each int64 [batch_size]); -1 and 0 fill up."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        per_batch = self.batch_size // self.unit_size
-        counts = self.num_units
-        ends = np.cumsum(counts)
-        rows = np.full((per_batch, self.unit_size), -1, np.int64)
-        passes = np.zeros((per_batch, self.unit_size), np.int64)
-        key = _key(self.seed, _MIXING, epoch)
-        for i, place in enumerate(range(position * per_batch, min((position + 1) * per_batch, int(ends[-1])))):
-            mixed = _shuffled(place, int(ends[-1]), key)
-            source = int(np.searchsorted(ends, mixed, side="right"))
-            taken = epoch * counts[source] + mixed - int(ends[source] - counts[source])
-            passes[i], unit = divmod(taken, self._units_of_pass[source])
-            rows[i] = self._rows_of_unit(source, int(passes[i, 0]), unit)
-        return rows.ravel(), np.where(rows >= 0, passes, 0).ravel()
+    def rows(self, step: int, part: slice | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the rows of a step's batch and the pass of its source over each; -1 and 0 fill up.
 
-    @property
+        Args:
+          step: counted from 0 over all epochs.
+          part: of the batch, for which alone is computed; None is the whole.
+
+        Returns:
+          (rows int64 [k], passes int64 [k]).
+        """
+        start, stop, _ = (part or slice(None)).indices(self.batch_size)
+        epoch, position = divmod(step, self.steps_per_epoch)
+        counts = self.num_units
+        ends = np.cumsum(counts).tolist()
+        key = _key(self.seed, _MIXING, epoch)
+        first, last = start // self.unit_size, -(-stop // self.unit_size)
+        rows = np.full((last - first, self.unit_size), -1, np.int64)
+        passes = np.zeros_like(rows)
+        for i in range(last - first):
+            place = position * (self.batch_size // self.unit_size) + first + i
+            if place >= ends[-1]:
+                break
+            mixed = _shuffled(place, ends[-1], key)
+            source = bisect.bisect_right(ends, mixed)
+            taken = epoch * counts[source] + mixed - (ends[source] - counts[source])
+            number_of_pass, unit = divmod(taken, self._units_of_pass[source])
+            rows[i] = self._rows_of_unit(source, number_of_pass, unit)
+            passes[i] = number_of_pass
+        inner = slice(start - first * self.unit_size, stop - first * self.unit_size)
+        return rows.ravel()[inner], np.where(rows >= 0, passes, 0).ravel()[inner]
+
+    @functools.cached_property
     def _units_of_pass(self) -> list[int]:
         return [-(-size // self.unit_size) for size in np.diff(self.source_offsets).tolist()]
 

@@ -75,7 +75,10 @@ def _tokenize(missing, packing, folder, pool, num_workers, advance, tell) -> lis
                     lock.close()
                     advance(unit.num_bytes)
                 else:
-                    running[pool.submit(shards.write, unit, packing, folder)] = unit, lock
+                    with contextlib.ExitStack() as until_running:
+                        until_running.enter_context(lock)
+                        running[pool.submit(shards.write, unit, packing, folder)] = unit, lock
+                        until_running.pop_all()
             if problems:
                 pending.clear()
             if running:

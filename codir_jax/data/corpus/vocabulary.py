@@ -1,0 +1,87 @@
+"""A tokenizer trained on the sources of a corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.data.batch import DataError
+from codir_jax.data.corpus import documents
+from codir_jax.data.corpus import sources as sources_lib
+
+KINDS = {"byte_level_bpe": tokenizer_lib.train_byte_level_bpe, "wordpiece": tokenizer_lib.train_wordpiece}
+
+# A billion characters hold every piece worth having; more only takes longer.
+_MAX_BYTES = 1 << 30
+
+
+def train(
+    kind: str,
+    config,
+    vocab_size: int,
+    *,
+    max_bytes: int = _MAX_BYTES,
+    tell: Callable[[str], None] = print,
+    progress: Callable | None = None,
+):
+    """Returns a transformers tokenizer learned from `data.sources`; data.dev_sources are not read.
+
+    Where the sources hold more than max_bytes, parts evenly spread over them are read. Weights do not count.
+
+    Args:
+      kind: "byte_level_bpe" (RoBERTa's) or "wordpiece" (BERT's, lower case).
+      config: the data section: sources, text_field, document_boundary, tfds_data_dir.
+      vocab_size: pieces at most, specials included.
+      max_bytes: of text to read, about.
+      tell: is told what is done, a line each.
+      progress: called with (name, done, total, unit), returns a tqdm-like bar; None: no bar.
+
+    Raises:
+      ValueError: unknown kind, or a vocabulary too small for it.
+      DataError: with file and line of up to ten problems of the text.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of tokenizer {kind!r}; known: {', '.join(KINDS)}")
+    if not config.sources.strip():
+        raise ValueError("no text: set data.sources to files, folders, globs or tfds:NAME:FIELD, comma separated")
+    units = sources_lib.units(sources_lib.find(config.sources, config.tfds_data_dir))
+    total = sum(unit.num_bytes for unit in units)
+    step = max(1, -(-total // max_bytes))
+    units = units[step // 2 :: step] or units[:1]
+    read = sum(unit.num_bytes for unit in units)
+    tell(f"learning a {kind} vocabulary from {read / 1e6:,.1f} of {total / 1e6:,.1f} MB of text")
+    bar = progress("learn", 0, read, "B") if progress else None
+    try:
+        found = _texts(units, config.document_boundary, config.text_field, bar)
+        tokenizer = KINDS[kind](found, vocab_size)
+    finally:
+        if bar is not None:
+            bar.close()
+    tell(f"{len(tokenizer):,} pieces")
+    return tokenizer
+
+
+def texts(config) -> Iterator[str]:
+    """Yields the text of all sources in pieces of some ten thousand characters, white-space runs as one space.
+
+    Raises:
+      DataError: at the end of a unit with problems, with file and line.
+    """
+    units = sources_lib.units(sources_lib.find(config.sources, config.tfds_data_dir))
+    return _texts(units, config.document_boundary, config.text_field, None)
+
+
+def _texts(units, boundary: str, text_field: str, bar) -> Iterator[str]:
+    is_empty = True
+    for unit in units:
+        problems: list[str] = []
+        for _, text in documents.events(unit, boundary, text_field, problems):
+            if text:
+                is_empty = False
+                yield text
+        if problems:
+            raise DataError(problems)
+        if bar is not None:
+            bar.update(unit.num_bytes)
+    if is_empty:
+        raise DataError(["data.sources hold no text at all"])
