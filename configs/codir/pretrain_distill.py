@@ -9,7 +9,7 @@ Arguments, comma separated: a size and a method.
 Sizes: `small` (default; a corpus of some hundred novels, one accelerator), `roberta_base` (roberta-base, 12 -> 6
 layers, on Wikipedia and books), `tiny` (a minute on a laptop, on embedded text; its teacher is made by
 `pretrain_teacher.py:tiny`).
-`roberta_base`: 30,000 steps of 2,048 x 512 tokens, about 1 hour on a v5e-64 and 1.5 on 8 H100, 8.9 and 61 GB a device, by
+`roberta_base`: 30,000 steps of 2,048 x 512 tokens, about 1 hour on a v5e-64 and 1.5 on 8 H100, 8.9 and 61 GB each, by
 `codir plan ...:roberta_base --examples=12000000 --teacher=roberta-base --devices=v5e-64` (40 % of the published peaks,
 evaluation aside: an estimate, not a run).
 Methods: `codir` (default), and the baselines `masked_lm` (no teacher in the loss), `distill` (+ soft targets) and `l2`
