@@ -90,12 +90,7 @@ def compress(
     for config in (*configs.values(), teacher_config):
         stage_config.check(config)
 
-    settings = {"teacher": teacher, "teacher_config": teacher_config.to_dict()}
-    settings["configs"] = {method: config.to_dict() for method, config in configs.items()}
-    done = claim(folder, json.loads(json.dumps(settings)))
-    if done is not None:
-        say(f"{folder}: already finished; remove the folder to run it again\n")
-        print_results(done, folder)
+    if (done := claim(folder, teacher, teacher_config, configs)) is not None:
         return done
     return _run(folder, teacher, teacher_config, configs)
 
@@ -112,8 +107,15 @@ def _source(demo: bool, task: str, train: str, dev: str) -> str:
     return "demo" if demo else task or "own"
 
 
-def claim(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """Makes the job's folder; returns its results where the same job is finished."""
+def claim(folder: Path, teacher: str, teacher_config, configs) -> dict[str, Any] | None:
+    """Makes the job's folder; where the same job is finished, its results, printed again.
+
+    Raises:
+      ValueError: the folder holds a job with other settings.
+    """
+    settings = {"teacher": teacher, "teacher_config": teacher_config.to_dict()}
+    settings["configs"] = {method: config.to_dict() for method, config in configs.items()}
+    settings = json.loads(json.dumps(settings))
     saved = folder / "job.json"
     has_progress = any(workdir.has_progress(inner) for inner in (folder, *folder.glob("*")))
     if has_progress and saved.exists() and json.loads(saved.read_text(encoding="utf-8")) != settings:
@@ -121,7 +123,12 @@ def claim(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     folder.mkdir(parents=True, exist_ok=True)
     saved.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     results = folder / "results.json"
-    return json.loads(results.read_text(encoding="utf-8")) if results.exists() else None
+    if not results.exists():
+        return None
+    say(f"{folder}: already finished; remove the folder to run it again\n")
+    done = json.loads(results.read_text(encoding="utf-8"))
+    print_results(done, folder)
+    return done
 
 
 def _run(folder: Path, teacher: str, teacher_config, configs) -> dict[str, Any]:

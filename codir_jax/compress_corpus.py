@@ -1,6 +1,5 @@
 """The whole job on running text: a masked language model that is too big becomes a small one, for any task later."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,12 +66,7 @@ def compress_corpus(
     for config in (*configs.values(), teacher_config):
         stage_config.check(config)
 
-    settings = {"teacher": teacher, "teacher_config": teacher_config.to_dict()}
-    settings["configs"] = {method: config.to_dict() for method, config in configs.items()}
-    done = claim(folder, json.loads(json.dumps(settings)))
-    if done is not None:
-        say(f"{folder}: already finished; remove the folder to run it again\n")
-        print_results(done, folder)
+    if (done := claim(folder, teacher, teacher_config, configs)) is not None:
         return done
     if not teacher:
         _make_teacher(teacher_config, tokenizer, pretrained)
