@@ -87,8 +87,9 @@ def check(config: ConfigDict) -> None:
         raise ValueError(f"student.init={config.student.init!r}; known: teacher, pretrained, random")
     if (distils or config.student.init == "teacher") and not config.teacher.path:
         raise ValueError(
-            "teacher.path is empty; give a fine-tuned model: a Hugging Face folder, or the workdir of "
-            "`codir train --config=configs/codir/finetune_teacher.py`"
+            f"teacher.path is empty; give a {'pre-trained masked' if is_pretraining(config) else 'fine-tuned'} model: a "
+            "Hugging Face folder, or the workdir of `codir train --config=configs/codir/"
+            f"{'pretrain' if is_pretraining(config) else 'finetune'}_teacher.py`"
         )
     if config.student.init == "pretrained" and not config.student.path:
         raise ValueError("student.init='pretrained' needs student.path: a Hugging Face folder or a hub name")
