@@ -87,7 +87,7 @@ def check(config: ConfigDict) -> None:
         raise ValueError(f"student.init={config.student.init!r}; known: teacher, pretrained, random")
     if (distils or config.student.init == "teacher") and not config.teacher.path:
         raise ValueError(
-            f"teacher.path is empty; give a {'pre-trained masked' if is_pretraining(config) else 'fine-tuned'} model: a "
+            f"teacher.path is empty; give a {'masked' if is_pretraining(config) else 'fine-tuned'} model: a "
             "Hugging Face folder, or the workdir of `codir train --config=configs/codir/"
             f"{'pretrain' if is_pretraining(config) else 'finetune'}_teacher.py`"
         )
