@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import glob
 import itertools
 import math
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -233,11 +235,17 @@ def _tfds_text(place: str, data_dir: str, problems: list[str]) -> TfdsText | Non
         # A slice has no bytes of its own; the data set's share is near enough for a progress bar.
         whole = builder.info.splits[split.partition("[")[0]] if "[" in split else facts
         num_bytes = whole.num_bytes * facts.num_examples // max(1, whole.num_examples)
-        return TfdsText(builder.info.full_name, field, split, data_dir, facts.num_examples, max(1, num_bytes))
+        return TfdsText(_pinned_name(builder), field, split, data_dir, facts.num_examples, max(1, num_bytes))
     except Exception as error:  # TFDS, requests, OS and import errors have no common base
         reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
         problems.append(f"{place}: TFDS has no such data set ready ({reason}); see data.tfds_data_dir")
         return None
+
+
+def _pinned_name(builder) -> str:
+    """The name that tfds.builder gives this very version for; info.full_name is none."""
+    config = f"/{builder.builder_config.name}" if builder.builder_config else ""
+    return f"{builder.name}{config}:{builder.version}"
 
 
 def tfds_builder(name: str, data_dir: str):
@@ -247,5 +255,7 @@ def tfds_builder(name: str, data_dir: str):
     tfds.display_progress_bar(False)
     builder = tfds.builder(name, data_dir=os.path.expanduser(data_dir) or None, file_format="array_record")
     if not builder.info.splits:
-        builder.download_and_prepare()
+        # TFDS prints to standard output, where something else may be going.
+        with contextlib.redirect_stdout(sys.stderr):
+            builder.download_and_prepare()
     return builder

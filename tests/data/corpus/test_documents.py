@@ -46,9 +46,7 @@ def test_ten_problems_are_told_together_and_a_mended_corpus_goes_through(write, 
     write({"good.txt": prose(20), "also.txt": prose(20, seed=1), "bad.txt": b"fine\n" + b"\xe9\n" * 30})
     with pytest.raises(DataError) as caught:
         load(wordpiece)
-    assert [problem.split(":")[1] for problem in caught.value.problems] == [str(line) for line in range(2, 12)] or len(
-        caught.value.problems
-    ) == 10
+    assert sorted(int(problem.split(":")[1]) for problem in caught.value.problems) == list(range(2, 12))
     write({"bad.txt": prose(20, seed=2)})
     assert sum(load(wordpiece)[0].info.num_documents.values()) == 3
 
@@ -124,10 +122,11 @@ def tfds_folder(tmp_path_factory):
 
     class SmallTexts(tfds.core.GeneratorBasedBuilder):
         VERSION = tfds.core.Version("1.0.0")
+        code_path = None
 
         def _info(self):
             features = tfds.features.FeaturesDict({"text": tfds.features.Text(), "year": np.int64})
-            return self.dataset_info_from_configs(features=features)
+            return tfds.core.DatasetInfo(builder=self, features=features)
 
         def _split_generators(self, dl_manager):
             return {"train": self._generate_examples(8)}
@@ -143,11 +142,9 @@ def tfds_folder(tmp_path_factory):
 
 def test_a_tfds_set_is_a_source_by_name_and_field(tfds_folder, config, load, wordpiece, monkeypatch):
     monkeypatch.setattr(sources, "_MIN_UNIT_BYTES", 100)
-    config.sources, config.tfds_data_dir = "tfds:small_texts/1.0.0:text@2".replace("/1.0.0", ""), str(tfds_folder)
+    config.sources, config.tfds_data_dir = "tfds:small_texts:text@2", str(tfds_folder)
     (source,) = sources.find(config.sources, config.tfds_data_dir)
-    assert (source.weight, source.tfds.num_examples, source.tfds.name) == (2.0, 8, "small_texts/1.0.0") or (
-        source.tfds.name == "small_texts:1.0.0"
-    )
+    assert (source.weight, source.tfds.num_examples, source.tfds.name) == (2.0, 8, "small_texts:1.0.0")
     assert len(sources.units([source])) > 2
     corpus, _ = load(wordpiece)
     assert sum(corpus.info.num_documents.values()) == 7
