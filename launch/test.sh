@@ -5,4 +5,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" test
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-.venv/bin/python -m pytest -n "${CODIR_TEST_WORKERS:-2}" -m "not slow" "$@"
+.venv/bin/python -m pytest -n "${CODIR_TEST_WORKERS:-2}" --dist worksteal -m "not slow" "$@"

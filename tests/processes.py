@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.conftest import QUICK_TO_COMPILE
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -67,7 +69,7 @@ def started(
       env: variables on top.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    flags = f"--xla_force_host_platform_device_count={num_devices} --xla_backend_optimization_level=0"
+    flags = f"--xla_force_host_platform_device_count={num_devices} {QUICK_TO_COMPILE}"
     shared = {
         **os.environ,
         "PYTHONPATH": str(ROOT),

@@ -183,6 +183,8 @@ class Checkpointer:
         whole = next((s for s in self._steps() if (self._folder(s) / integrity.MANIFEST).exists() and s != step), None)
         left = "no earlier one exists" if whole is None else f"that of step {whole} is intact"
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "No space left on device" in told:  # tensorstore tells the path of every file as well
+            told = "no space left on device"
         return WriteError(f"checkpoint of step {step} could not be written to {self._directory} ({told}); {left}")
 
 
