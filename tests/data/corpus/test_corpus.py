@@ -175,6 +175,25 @@ def test_processes_share_the_units_and_see_the_same_corpus(write, config, wordpi
     assert found[0].fingerprint == found[1].fingerprint and both(found[0]) == both(found[1])
 
 
+def test_processes_end_with_the_same_sentence(write, config, wordpiece, small_units):
+    write({**BOOKS, "zz.txt": b"caf\xe9"})
+    meeting, told = threading.Barrier(2, timeout=10), {}
+
+    def process(index):
+        try:
+            corpus_lib.load(
+                config, wordpiece, process_index=index, process_count=2,
+                barrier=lambda name: meeting.wait(), tell=lambda line: None,
+            )  # fmt: skip
+        except DataError as error:
+            told[index] = str(error)
+
+    threads = [threading.Thread(target=process, args=(index,)) for index in range(2)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert told[0] == told[1] and "zz.txt:1: broken UTF-8" in told[0]
+
+
 def test_two_runs_on_one_machine_never_do_the_same_unit(write, config, wordpiece, small_units, monkeypatch):
     write(BOOKS)
     real, written = shards.write, []
