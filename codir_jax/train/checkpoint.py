@@ -184,7 +184,7 @@ class Checkpointer:
         left = "no earlier one exists" if whole is None else f"that of step {whole} is intact"
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "No space left on device" in told:  # tensorstore tells the path of every file as well
-            told = "no space left on device"
+            told = "No space left on device"
         return WriteError(f"checkpoint of step {step} could not be written to {self._directory} ({told}); {left}")
 
 
