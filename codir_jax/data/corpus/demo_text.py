@@ -9,7 +9,6 @@ import json
 import os
 from pathlib import Path
 
-from codir_jax.data import demo
 from codir_jax.data.cache_folder import user_cache
 
 PREFIX = "demo:"
@@ -37,6 +36,8 @@ def file(entry: str) -> Path:
 
 def documents(number: int) -> list[str]:
     """Returns that many documents, the same on every machine."""
+    from codir_jax.data import demo  # the processes that tokenise do without
+
     size = _SENTENCES_PER_DOCUMENT
     examples = demo.generate(2 * number * size, 2, seed=0)["train"]
     sentences = [f"{example.text[:1].upper()}{example.text[1:]}." for example in examples if example.label == 1]
