@@ -57,11 +57,14 @@ class CorpusFeed:
 
     def train(self, start_step: int, num_steps: int, extra: Mapping[str, Any]) -> Iterator[dict[str, jax.Array]]:
         """Device batches of steps start_step .. num_steps - 1."""
+        return placement.put_ahead(self.train_on_host(start_step, num_steps, extra), self.sharding)
+
+    def train_on_host(self, start_step: int, num_steps: int, extra: Mapping[str, Any]) -> Iterator[Batch]:
+        """The same batches before they are put on the devices."""
         del extra  # nothing is kept of a teacher whose texts are masked anew in every epoch
-        on_host = corpus_batches.train_batches(
+        return corpus_batches.train_batches(
             self.corpus, self.options, seed=self.seed, start_step=start_step, num_steps=num_steps, **_processes()
         )
-        return placement.put_ahead(on_host, self.sharding)
 
     def evaluation(self) -> Iterator[Batch]:
         """Host batches of the held-out chunks, with the same masks in every run."""

@@ -52,7 +52,7 @@ ARROWS = {
         {"flax", "orbax", "transformers"},
     ),
     "benchmark": (
-        ["benchmark", *STAGE, "feed", "initial_state", "preflight", "workdir", *LAYERS],
+        ["benchmark", *STAGE, "corpus_feed", "feed", "initial_state", "preflight", "workdir", *LAYERS],
         {"flax", "orbax", "transformers"},
     ),
 }

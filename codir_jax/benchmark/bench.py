@@ -10,7 +10,7 @@ from codir_jax.benchmark import subject as subject_lib
 from codir_jax.evaluate import cost
 from codir_jax.models.heads import abstract_params
 
-SECTIONS = ("finetune_live", "finetune_cached", "evaluation", "inference")
+SECTIONS = ("finetune_live", "finetune_cached", "pretraining", "evaluation", "inference")
 OTHER_SECTIONS = ("collectives",)  # only on request
 
 
@@ -83,10 +83,13 @@ def run(request: Request, started: float, say=lambda text: None) -> dict[str, An
     sections: dict[str, dict[str, Any]] = {}
     for name in request.sections:
         say(f"{name} ...")
-        if name.startswith("finetune"):
+        if name.startswith("finetune") or name == "pretraining":
             since = time.perf_counter() - setup_seconds  # each section as if it were the only one
-            live = name == "finetune_live"
-            measured = training.measure(subject, live=live, steps=request.steps, epochs=request.epochs, started=since)
+            of_section = subject_lib.pretraining(subject) if name == "pretraining" else subject
+            live = name != "finetune_cached"
+            measured = training.measure(
+                of_section, live=live, steps=request.steps, epochs=request.epochs, started=since
+            )
         elif name == "evaluation":
             measured = inference.evaluation(subject)
         elif name == "inference":

@@ -30,7 +30,7 @@ def evaluation(subject: Subject, *, num_passes: int = 3) -> dict[str, Any]:
             runner.collect(forward, subject.student_params, batches, size, subject.feed.sharding)
             seconds.append(time.perf_counter() - start)
     best = min(seconds[1:])
-    flops = forward_flops(subject.student.config, subject.data.info.num_classes, work)
+    flops = forward_flops(subject.student.config, subject.outputs, work)
     return {
         "split": split,
         "num_examples": size,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,14 +13,17 @@ from ml_collections import ConfigDict
 from codir_jax import build, partners, preflight, stage_config
 from codir_jax import config as config_lib
 from codir_jax.benchmark import synthetic
-from codir_jax.data import pipeline
+from codir_jax.corpus_feed import CorpusFeed
 from codir_jax.data.batch import Dataset
+from codir_jax.data.corpus import masking
+from codir_jax.data.corpus.corpus import Corpus
+from codir_jax.evaluate import cost
 from codir_jax.feed import Feed
 from codir_jax.initial_state import InitialState, shardings_of
 from codir_jax.models import sizes as sizes_lib
 from codir_jax.models.heads import init_params
 from codir_jax.models.transformer import TransformerConfig
-from codir_jax.objectives import distill
+from codir_jax.objectives import codir, distill
 from codir_jax.objectives.contract import Objective, Setting
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
@@ -54,12 +58,15 @@ class Subject:
 
     Attributes:
       teacher_name: of `models.sizes.NAMES`, or the path the teacher came from.
+      data: tokenised splits. feed: its batches. outputs: what the heads compute for a text.
       num_steps: length of the run, for the schedules.
     """
 
     config: ConfigDict
     teacher_name: str
-    data: Dataset
+    data: Dataset | Corpus
+    feed: Feed | CorpusFeed
+    outputs: cost.Outputs
     teacher: partners.Model
     student: partners.Model
     mesh: Any
@@ -74,7 +81,7 @@ class Subject:
 
     @property
     def steps_per_epoch(self) -> int:
-        return pipeline.num_batches_per_epoch(len(self.data.splits["train"]), self.config.data.batch_size)
+        return self.feed.steps_per_epoch
 
     @functools.cached_property
     def teacher_params(self):
@@ -85,11 +92,6 @@ class Subject:
     def student_params(self):
         """The student's starting weights on the devices."""
         return self.student.placed(self.mesh, self.rules)
-
-    @functools.cached_property
-    def feed(self) -> Feed:
-        """Its batches."""
-        return Feed(self.data, self.config.data, self.config.seed, rules.batch_sharding(self.mesh, self.rules))
 
     def teacher_outputs(self) -> dict[str, np.ndarray]:
         """name -> [num_train, ...]: what a cached teacher puts into the batch, computed now over the train set."""
@@ -125,7 +127,7 @@ class Subject:
         return InitialState(
             objective=self.objective,
             tx=self._tx,
-            example=next(self.feed.evaluation("train")),
+            example=self.feed.example(),
             mesh=self.mesh,
             rules=self.rules,
             seed=self.config.seed,
@@ -197,15 +199,59 @@ def make(
     preflight.check_length(config, student)
     mesh, table = mesh_lib.make_mesh(config.mesh), mesh_lib.rules_of(config.mesh)
     preflight.check_batch_sizes(config, rules.num_batch_shards(mesh, table), 1)
-    train = data.splits["train"]
-    length = epochs * pipeline.num_batches_per_epoch(len(train), config.data.batch_size) if epochs else num_steps
+    feed = Feed(data, config.data, config.seed, rules.batch_sharding(mesh, table))
+    length = epochs * feed.steps_per_epoch if epochs else num_steps
     microbatches = config.train.num_microbatches
     setting = build.make_setting(data, student, teacher, max(length, 1), microbatches)
     if bank_rows:
         setting = _with_bank_rows(setting, bank_rows)
     objective = build.make_objective(config.objective, setting)
     name = given or (model if isinstance(model, str) else f"{sizes.num_layers} x {sizes.hidden_size}")
-    return Subject(config, name, data, teacher, student, mesh, table, setting, objective, max(length, 1))
+    outputs = cost.Outputs(data.info.num_classes)
+    return Subject(config, name, data, feed, outputs, teacher, student, mesh, table, setting, objective, max(length, 1))
+
+
+def pretraining(like: Subject) -> Subject:
+    """CoDIR at pre-training (preset "pretrain") with models, lengths, batches and devices of another subject.
+
+    Masked language models of random weights on random chunks, masked as a corpus is. All else of its config stays.
+    """
+    config = stage_config.pretraining_config(codir.default_config("pretrain"))
+    for section in ("seed", "student", "optimizer", "train", "mesh"):
+        config[section] = like.config[section]
+    config.teacher.dtype = like.config.teacher.dtype
+    sizes = {name: like.config.data[name] for name in ("max_length", "batch_size", "eval_batch_size")}
+    config.data.update({**sizes, "chunks_per_document": math.gcd(4, sizes["batch_size"])})
+    head = partners.Head("masked_lm")
+    teacher = _random_model(head.module(like.teacher.config, config.teacher.dtype), like.teacher.config, config.seed)
+    module = head.module(like.student.config, config.student.dtype, config.student.remat)
+    student = _random_model(module, like.student.config, config.seed)
+    corpus = synthetic.corpus(
+        like.feed.num_train,
+        sizes["max_length"],
+        like.student.config.vocab_size,
+        like.data.pad_token_id,
+        mask_rate=config.data.mask_rate,
+        seed=config.seed,
+    )
+    setting = Setting(
+        head=head.kind,
+        student=student.module,
+        teacher=teacher.module,
+        num_steps=like.num_steps,
+        num_microbatches=config.train.num_microbatches,
+    )
+    return dataclasses.replace(
+        like,
+        config=config,
+        data=corpus,
+        feed=CorpusFeed(corpus, config.data, config.seed, like.feed.sharding),
+        outputs=cost.Outputs(num_predictions=masking.masked_slots(config.data)),
+        teacher=teacher,
+        student=student,
+        setting=setting,
+        objective=build.make_objective(config.objective, setting),
+    )
 
 
 def default_objective(name: str) -> ConfigDict:
@@ -214,8 +260,11 @@ def default_objective(name: str) -> ConfigDict:
 
 
 def _random_teacher(config: ConfigDict, sizes: TransformerConfig, head: partners.Head) -> partners.Model:
-    module = head.module(sizes, config.teacher.dtype)
-    return partners.Model(module, _random_params(module, config.seed), sizes, None)
+    return _random_model(head.module(sizes, config.teacher.dtype), sizes, config.seed)
+
+
+def _random_model(module, sizes: TransformerConfig, seed: int) -> partners.Model:
+    return partners.Model(module, _random_params(module, seed), sizes, None)
 
 
 def _random_params(module, seed: int):

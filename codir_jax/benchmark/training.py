@@ -1,4 +1,4 @@
-"""Fine-tuning, measured: single steps, or whole epochs through the loop that trains."""
+"""Training, measured: single steps, or whole epochs through the loop that trains."""
 
 import itertools
 import time
@@ -16,7 +16,7 @@ from codir_jax.train.metrics import MetricBuffer
 
 
 def measure(subject: Subject, *, live: bool, steps: int, epochs: int, started: float) -> dict[str, Any]:
-    """What fine-tuning costs.
+    """What fine-tuning, or pre-training, costs.
 
     With `epochs` whole epochs run as a training run does (no evaluation, no checkpoint), and the first one, which
     compiles, is left out. Otherwise one step of each shape warms up and then `steps` steps are timed one by one.
@@ -45,7 +45,7 @@ def measure(subject: Subject, *, live: bool, steps: int, epochs: int, started: f
     facts |= rates(work, timed)
     facts["input_waiting_share"] = waiting / timed
     teacher_config = subject.teacher.config if live else None
-    flops = training_flops(subject.student.config, teacher_config, subject.data.info.num_classes, work)
+    flops = training_flops(subject.student.config, teacher_config, subject.outputs, work)
     facts["flops_per_step"] = {
         side: {name: value / len(work.rows) for name, value in of_side.items()} for side, of_side in flops.items()
     }

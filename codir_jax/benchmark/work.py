@@ -53,23 +53,23 @@ class Work:
         return {(rows, length) for length, rows, _ in self.rows}
 
 
-def forward_flops(model_config: Any, num_labels: int, work: Work) -> dict[str, float]:
+def forward_flops(model_config: Any, outputs: cost.Outputs, work: Work) -> dict[str, float]:
     """Operations of one forward pass over the batches: {"padded": as computed, "real": without padding}."""
-    one = functools.cache(lambda length: cost.model_flops(model_config, length, cost.Outputs(num_labels)))
+    one = functools.cache(lambda length: cost.model_flops(model_config, length, outputs))
     return {
         "padded": sum(rows * one(length) for length, rows, _ in work.rows),
         "real": sum(one(int(length)) for _, _, lengths in work.rows for length in lengths),
     }
 
 
-def training_flops(student: Any, teacher: Any | None, num_labels: int, work: Work) -> dict[str, dict[str, float]]:
+def training_flops(student: Any, teacher: Any | None, outputs: cost.Outputs, work: Work) -> dict[str, dict[str, float]]:
     """{"student": {"padded", "real"}, "teacher": likewise} of training steps on the batches.
 
     The student's forward and backward pass count as three forward passes, a live teacher as one; no teacher as none.
     """
-    student_flops = {name: 3 * value for name, value in forward_flops(student, num_labels, work).items()}
+    student_flops = {name: 3 * value for name, value in forward_flops(student, outputs, work).items()}
     none = {"padded": 0.0, "real": 0.0}
     return {
         "student": student_flops,
-        "teacher": forward_flops(teacher, num_labels, work) if teacher is not None else none,
+        "teacher": forward_flops(teacher, outputs, work) if teacher is not None else none,
     }

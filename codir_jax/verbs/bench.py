@@ -15,13 +15,14 @@ EXAMPLES = """examples:
   codir bench --sweep=length,negatives,devices --steps=5 --output=runs/sweep
 
 Without --config: the embedded demo texts and a teacher of random weights, which run as fast as trained ones.
-Sections: finetune_live, finetune_cached, evaluation, inference; on request collectives, what the devices send each
-other in a step (on one machine with XLA_FLAGS=--xla_force_host_platform_device_count=8)."""
+Sections: finetune_live, finetune_cached, pretraining (CoDIR of masked language models of these sizes, live teacher, on
+random chunks), evaluation, inference; on request collectives, what the devices send each other in a step (on one
+machine with XLA_FLAGS=--xla_force_host_platform_device_count=8)."""
 OVERRIDES = ("config",)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--sections", type=names, default=argparse.SUPPRESS, help="comma separated (default: all four)")
+    parser.add_argument("--sections", type=names, default=argparse.SUPPRESS, help="comma separated (default: all five)")
     parser.add_argument("--config", default="", help="a distillation to measure instead of the demo")
     parser.add_argument("--model", default="", help="teacher of random weights: minilm (default), tiny, bert-base, ...")
     parser.add_argument("--steps", type=int, default=20, help="timed steps (default: %(default)s)")

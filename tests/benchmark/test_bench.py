@@ -33,13 +33,13 @@ def small_products():
 
 @pytest.fixture(scope="module")
 def steps(small_products):
-    """Steps, evaluation and inference on random texts of 8 tokens, batch 16."""
-    sections = ("finetune_live", "evaluation", "inference")
+    """Steps of both stages, evaluation and inference on random texts of 8 tokens, batch 16."""
+    sections = ("finetune_live", "pretraining", "evaluation", "inference")
     return bench.run(Request(sections, DISTILL, SMALL, "tiny", steps=2, fixed_length=8, batch_size=16), started=0.0)
 
 
 def test_every_section_is_there_and_is_json(steps):
-    assert tuple(steps["sections"]) == ("finetune_live", "evaluation", "inference")
+    assert tuple(steps["sections"]) == ("finetune_live", "pretraining", "evaluation", "inference")
     assert json.loads(json.dumps(steps)) == steps
     assert steps["sentences_per_second"] == steps["sections"]["finetune_live"]["sentences_per_second"]
 
@@ -52,8 +52,31 @@ def test_flops_are_those_of_the_shapes(steps):
     assert live["student"]["padded"] == 3 * 16 * cost.model_flops(half, 8, cost.Outputs(2))
 
 
+def test_pretraining_counts_the_vocabulary_at_its_masked_positions(steps):
+    found = steps["sections"]["pretraining"]["flops_per_step"]["teacher"]
+    sizes = sizes_lib.named("tiny")  # 32 wide; 15 % of 6 words are one
+    head = 16 * (2 * 32**2 + 2 * 32 * sizes.vocab_size)
+    without = 16 * (cost.model_flops(sizes, 8, cost.Outputs(2)) - 2 * 32**2 - 2 * 32 * 2)
+    assert found["padded"] == found["real"] == without + head
+    assert steps["sections"]["pretraining"]["num_programs_while_timed"] == 0
+
+
+def test_pretraining_batches_are_masked_chunks_of_the_same_sizes():
+    like = subject_lib.make(
+        subject_lib.load_config(DISTILL, SMALL, batch_size=16, fixed_length=20), model="tiny", fixed_length=20
+    )
+    subject = subject_lib.pretraining(like)
+    batch = next(subject.feed.train_on_host(0, 1, {}))
+    assert batch["input_ids"].shape == (16, 20)
+    assert batch["masked_positions"].shape == (16, 3)  # 15 % of 18 words
+    assert batch["masked_weights"].sum() == 48
+    assert len(set(batch["document_ids"])) <= 8  # fours of neighbours, each of one document or two
+    assert (subject.config.objective.name, subject.setting.head) == ("codir", "masked_lm")
+    assert subject.steps_per_epoch == like.steps_per_epoch == 4
+
+
 def test_rates_belong_together(steps):
-    for name in ("finetune_live", "evaluation"):
+    for name in ("finetune_live", "pretraining", "evaluation"):
         section = steps["sections"][name]
         assert section["real_token_share"] == 1.0
         assert section["padded_tokens_per_second"] == pytest.approx(8 * section["sentences_per_second"])
@@ -66,7 +89,15 @@ def test_rates_belong_together(steps):
 
 def test_the_table_shows_every_section(steps):
     text = table.render(steps)
-    for word in ("finetune_live", "evaluation", "inference, 8 tokens", "utilisation, real", "step, median", "batch 32"):
+    for word in (
+        "finetune_live",
+        "pretraining",
+        "evaluation",
+        "inference, 8 tokens",
+        "utilisation, real",
+        "step, median",
+        "batch 32",
+    ):
         assert word in text
     assert "step, mean" not in text  # a row that no section has
 

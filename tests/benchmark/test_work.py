@@ -27,7 +27,11 @@ def test_operations_with_and_without_padding():
     work = Work()
     work.add(_batch())
     two, four = (cost.model_flops(MODEL, n, cost.Outputs(2)) for n in (2, 4))
-    assert forward_flops(MODEL, 2, work) == {"padded": pytest.approx(3 * four), "real": pytest.approx(two + four)}
-    flops = training_flops(MODEL, None, 2, work)
+    outputs = cost.Outputs(2)
+    assert forward_flops(MODEL, outputs, work) == {
+        "padded": pytest.approx(3 * four),
+        "real": pytest.approx(two + four),
+    }
+    flops = training_flops(MODEL, None, outputs, work)
     assert flops["student"]["padded"] == pytest.approx(9 * four)
     assert flops["teacher"]["real"] == 0
