@@ -10,7 +10,8 @@ import optax
 import pytest
 
 from codir_jax import config as config_lib
-from codir_jax import outcome, run, workdir
+from codir_jax import outcome, partners, run, workdir
+from codir_jax.convert import huggingface
 from codir_jax.objectives.contract import Objective
 from codir_jax.train import checkpoint, metrics
 from codir_jax.train import state as state_lib
@@ -62,12 +63,13 @@ def test_a_best_model_that_cannot_be_written_leaves_the_old_one(tmp_path, monkey
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "model").write_text("old")
 
-    def fail(folder, *_):
+    def fail(*_, **__):
         raise RuntimeError("I/O error: No space left on device")
 
-    monkeypatch.setattr(outcome, "_save_model", fail)
+    monkeypatch.setattr(huggingface, "save_pretrained", fail)
+    model = partners.Model(None, None, None, None)
     with pytest.raises(OSError, match=r"best model cannot be written to .*best\.part .*No space left"):
-        outcome.save_best(tmp_path, None, {"w": jnp.ones(2)}, None, None)
+        outcome.save_best(tmp_path, model, {"w": jnp.ones(2)}, None, head="classification")
     assert (tmp_path / "best" / "model").read_text() == "old"
 
 

@@ -200,9 +200,12 @@ def test_the_teacher_pass_is_cut_into_shards_and_equals_the_live_teacher(teacher
     monkeypatch.setattr(teacher_cache, "Layout", functools.partial(teacher_cache.Layout, shard_rows=40))
     config = _config(teacher, ("teacher.cache", "on"), ("teacher.cache_dir", str(tmp_path / "cache")))
     stage = run._Stage(config, tmp_path / "student")
-    params = stage.frozen_teacher.params
-    rows = stage.frozen_teacher.train_outputs(stage.steps_per_epoch)
-    assert stage.frozen_teacher.params is None
+    frozen_teacher = teacher_outputs.Teacher(
+        config, stage.task.teacher, stage.setting, stage.feed, stage.mesh, stage.rules
+    )
+    params = frozen_teacher.params
+    rows = frozen_teacher.train_outputs(stage.feed.steps_per_epoch)
+    assert frozen_teacher.params is None
     (folder,) = (tmp_path / "cache").iterdir()
     assert len(list(folder.glob("shard-*.bin"))) == 5
     for batch in stage.feed.evaluation("train"):

@@ -11,6 +11,7 @@ import pytest
 
 from codir_jax import config as config_lib
 from codir_jax import stage_config
+from codir_jax.evaluate import cost
 from codir_jax.main import main
 from codir_jax.models import sizes as sizes_lib
 from codir_jax.models.heads import abstract_params, build_model
@@ -104,11 +105,14 @@ def test_microbatches_and_remat_save_memory_and_cost_operations():
     assert numbers(**{"student.remat": "block"})[0] < numbers(**{"student.remat": "dots"})[0] < plain[0]
 
 
+TWO_CLASSES = cost.Outputs(2)
+
+
 def test_operations_of_the_encoders_are_three_passes_and_one():
     sizes = sizes_lib.named("tiny")
-    found = work.encoders(sizes, sizes, 2, 16, 8, remat="none", num_microbatches=1)
+    found = work.encoders(sizes, sizes, TWO_CLASSES, 16, 8, remat="none", num_microbatches=1)
     assert found["student"] == 3 * found["teacher"] > 0
-    assert work.encoders(sizes, None, 2, 16, 8, remat="none", num_microbatches=1)["teacher"] == 0
+    assert work.encoders(sizes, None, TWO_CLASSES, 16, 8, remat="none", num_microbatches=1)["teacher"] == 0
 
 
 def test_the_data_of_a_config_are_counted_and_sampled(monkeypatch):

@@ -5,7 +5,8 @@ import functools
 import os
 import sys
 
-from codir_jax import main, run
+from codir_jax import main
+from codir_jax.classification import Classification
 from codir_jax.train import checkpoint, integrity
 from codir_jax.train.metrics import MetricBuffer
 
@@ -33,8 +34,8 @@ def _in_phase(owner, method: str, name: str) -> None:
 
 
 def _watch() -> None:
-    _in_phase(run._Stage, "_evaluate_dev", "evaluation")
-    _in_phase(run._Stage, "_save_best", "best")
+    _in_phase(Classification, "evaluate", "evaluation")
+    _in_phase(Classification, "save_best", "best")
     _in_phase(checkpoint.Checkpointer, "restore", "restore")
     # A write begins in the loop's thread and ends, old checkpoints deleted, in the writer's.
     _in_phase(checkpoint._Manager, "_finalize", "finalize")
