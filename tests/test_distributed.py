@@ -280,3 +280,25 @@ def test_ctrl_c_in_one_of_two_stops_both(tmp_path):
         pair[0].wait_for("step 20/")
         pair[0].popen.send_signal(signal.SIGINT)
         assert [p.wait() for p in pair] == [130, distributed.PREEMPTED], pair[0].text() + pair[1].text()
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_goes_on_in_one_and_ends_like_one(tmp_path):
+    def command(name):
+        return _train(tmp_path / name, train__total_steps="60", train__checkpoint_every_steps="10")
+
+    with processes.started(command("run"), tmp_path, **PAIR) as pair:
+        pair[0].wait_for("step 20/")
+        pair[0].popen.send_signal(signal.SIGTERM)
+        assert [p.wait() for p in pair] == [distributed.PREEMPTED] * 2, pair[0].text() + pair[1].text()
+    ((status, told),) = processes.run(command("run"), tmp_path, num_devices=2)
+    assert status == 0 and "resumed from" in told, told
+    ((status, told),) = processes.run(command("straight"), tmp_path, num_devices=2)
+    assert status == 0, told
+    ours, theirs = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("run", "straight")
+    )
+    assert [line["step"] for line in ours] == [line["step"] for line in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
