@@ -57,7 +57,7 @@ class Feed:
     @property
     def steps_per_epoch(self) -> int:
         """Batches of an epoch."""
-        return pipeline.num_batches_per_epoch(len(self.data.splits["train"]), self.options.batch_size)
+        return pipeline.num_batches_per_epoch(self.num_train, self.options.batch_size)
 
     @property
     def num_train(self) -> int:

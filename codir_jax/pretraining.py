@@ -118,8 +118,10 @@ class Pretraining:
         evaluate = make_evaluation(masked_lm.default_config(), alone, self._layout)
         scores = self.feed.means(evaluate, {"student": self._teacher_params}, {})
         loop.say("teacher, held-out: " + "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+        if self.config.teacher.allow_weak:
+            return scores
         of_frequencies = self.feed.entropy_of_masked()
-        if scores["masked_lm_loss"] >= of_frequencies and not self.config.teacher.allow_weak:
+        if scores["masked_lm_loss"] >= of_frequencies:
             raise ValueError(
                 f"the teacher {self.config.teacher.path} loses {scores['masked_lm_loss']:.2f} nats a masked token on "
                 f"held-out text, no better than the words' frequencies ({of_frequencies:.2f}), so there is nothing to "
