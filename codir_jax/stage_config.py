@@ -131,6 +131,11 @@ def check(config: ConfigDict) -> None:
 
 def _check_task(config: ConfigDict) -> None:
     data = config.data
+    if config.objective.get("pooling") == "none" and config.teacher.cache != "off":
+        raise ValueError(
+            f"objective.pooling='none' with teacher.cache={config.teacher.cache!r}: the states of every token are not kept; "
+            "set teacher.cache=off, or pool them (mean, first)"
+        )
     if config.objective.name == "masked_lm":
         raise ValueError("objective.name='masked_lm' trains on a corpus: start from configs/codir/pretrain_teacher.py")
     if data.name not in (*GLUE_TASKS, "text_classification", "demo"):

@@ -1,6 +1,6 @@
 """Losses of a student against a teacher's outputs: soft targets, regression, hidden states.
 
-Every function returns one value per example in float32, whatever the input dtype; the caller takes the
+Every function returns one value per example (or token) in float32, whatever the input dtype; the caller takes the
 mask-weighted mean. Teacher values are targets: no gradient flows into them.
 """
 
@@ -60,11 +60,11 @@ def normalized_l2(student: jax.Array, teacher: jax.Array) -> jax.Array:
     keeps the weight independent of how many layers are matched).
 
     Args:
-        student: float [B, M, H], pooled hidden states of the M matched layers.
-        teacher: float [B, M, H].
+        student: float [..., M, H], hidden states of the M matched layers, of texts or of tokens.
+        teacher: float [..., M, H].
 
     Returns:
-        float32 [B], in [0, 4]. A zero vector stays zero and gets no gradient.
+        float32 [...], in [0, 4]. A zero vector stays zero and gets no gradient.
 
     Raises:
         ValueError: the two shapes differ.
@@ -78,11 +78,11 @@ def cosine_distance(student: jax.Array, teacher: jax.Array) -> jax.Array:
     """1 - cosine of hidden states, mean over matched layers.
 
     Args:
-        student: float [B, M, H], pooled hidden states of the M matched layers.
-        teacher: float [B, M, H].
+        student: float [..., M, H], hidden states of the M matched layers, of texts or of tokens.
+        teacher: float [..., M, H].
 
     Returns:
-        float32 [B], in [0, 2]. A zero vector counts as orthogonal (1) and gets no gradient.
+        float32 [...], in [0, 2]. A zero vector counts as orthogonal (1) and gets no gradient.
 
     Raises:
         ValueError: the two shapes differ.

@@ -131,6 +131,8 @@ def check(config: ConfigDict) -> None:
     ):
         if config[name] not in known:
             raise ValueError(f"objective.{name}={config[name]!r}; known: {', '.join(known)}")
+    if config.pooling == "none":
+        raise ValueError("objective.pooling='none': the contrastive term compares one vector a text; use mean or first")
     sources = config.negatives.source.split("+")
     unknown = [name for name in sources if name not in SOURCES]
     if unknown:

@@ -3,8 +3,9 @@
     L = w_task * L_task + w_kd * L_KD + w_hidden * L_hidden
 
 every term a mean per example, or per masked token of a masked LM, so that no weight depends on the batch size (Hinton
-et al. 2015; hidden terms: PKD, Sun et al. 2019, and the cosine of DistilBERT, Sanh et al. 2019, here on pooled states).
-The same at fine-tuning and at pre-training, where it is what DistilBERT and TinyBERT do: see `head_terms`.
+et al. 2015; hidden terms: L2 of PKD, Sun et al. 2019, cosine of DistilBERT, Sanh et al. 2019). The same at fine-tuning
+and at pre-training: see `head_terms`. Hidden states are compared one vector a text (PKD), or token by token
+(`pooling="none"`: DistilBERT, TinyBERT), which needs a live teacher.
 """
 
 from typing import Any, NamedTuple
@@ -39,7 +40,8 @@ def term_defaults() -> dict:
         "task_schedule": "constant",  # multiplier over the run: "constant" or points such as "0%:0 10%:1"
         "soft_target_schedule": "constant",  # likewise
         "layer_matches": "uniform",  # "uniform", "skip_last", "last", or pairs student:teacher, "1:2,2:4,3:6"
-        "pooling": "mean",  # of hidden states over tokens: "mean" over real tokens, or the "first" token
+        # Of hidden states over tokens: "mean" over real tokens, or the "first"; "none" compares token by token.
+        "pooling": "mean",
         **vocabulary_defaults(),
     }
 
@@ -59,7 +61,7 @@ def default_config() -> ConfigDict:
 
 class Views(NamedTuple):
     """Student and teacher on the same batch: what the terms of their heads need (`head_terms.head_view`), and pooled
-    states [batch, matches, width]."""
+    states [batch, matches, width], or [batch, tokens, matches, width] where nothing is pooled."""
 
     student: Any
     teacher: Any
@@ -68,14 +70,16 @@ class Views(NamedTuple):
 
 
 def pool(hidden_states, layers, attention_mask, pooling: str) -> jax.Array:
-    """Pooled states of the chosen layers, float32 [batch, layers, width].
+    """Pooled states of the chosen layers, float32 [batch, layers, width]; unpooled [batch, tokens, layers, width].
 
     Args:
       hidden_states: tuple of float [batch, tokens, width], embeddings first.
       layers: indices into it.
       attention_mask: int32 [batch, tokens].
-      pooling: "mean" over real tokens, or "first".
+      pooling: "mean" over real tokens, "first" or "none".
     """
+    if pooling == "none":
+        return jnp.stack([hidden_states[layer].astype(jnp.float32) for layer in layers], axis=2)
     if pooling == "first":
         pooled = [hidden_states[layer][:, 0].astype(jnp.float32) for layer in layers]
     else:
@@ -87,8 +91,8 @@ def pool(hidden_states, layers, attention_mask, pooling: str) -> jax.Array:
 
 def matches(config: ConfigDict, setting: Setting) -> tuple[tuple[int, int], ...]:
     """(student layer, teacher layer) pairs, 1-based."""
-    if config.pooling not in ("mean", "first"):
-        raise ValueError(f"objective.pooling must be 'mean' or 'first', got {config.pooling!r}")
+    if config.pooling not in ("mean", "first", "none"):
+        raise ValueError(f"objective.pooling must be 'mean', 'first' or 'none', got {config.pooling!r}")
     return match_layers(config.layer_matches, setting.teacher.config.num_layers, setting.student.config.num_layers)
 
 
@@ -169,6 +173,9 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         if config.hidden_loss != "none":
             student_pooled = views.student_pooled @ params["hidden_map"] if joined else views.student_pooled
             values = HIDDEN_LOSSES[config.hidden_loss](student_pooled, views.teacher_pooled)
+            if config.pooling == "none":
+                is_real = batch["attention_mask"].astype(jnp.float32)
+                values = (values * is_real).sum(-1) / jnp.maximum(is_real.sum(-1), 1.0)
             hidden = masked_sum(values, batch["example_mask"])
             total += config.hidden_weight * scheduled(config.hidden_schedule, progress) * mean(hidden)
             metrics["hidden_loss"] = hidden

@@ -13,7 +13,7 @@ layers, on Wikipedia and books), `tiny` (a minute on a laptop, on embedded text;
 `codir plan ...:roberta_base --examples=12000000 --teacher=roberta-base --devices=v5e-64` (40 % of the published peaks,
 evaluation aside: an estimate, not a run).
 Methods: `codir` (default), and the baselines `masked_lm` (no teacher in the loss), `distill` (+ soft targets) and `l2`
-(+ soft targets + L2 on hidden states). All start from the same teacher layers.
+(+ soft targets + L2 on the hidden states of every token). All start from the same teacher layers.
 """
 
 from ml_collections import ConfigDict
@@ -71,5 +71,6 @@ def objective_config(method: str) -> ConfigDict:
     if method == "masked_lm":
         return masked_lm.default_config()
     config = distill.default_config()
-    config.hidden_loss = "l2" if method == "l2" else "none"
+    if method == "l2":
+        config.update({"hidden_loss": "l2", "pooling": "none"})
     return config

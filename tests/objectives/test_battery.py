@@ -9,7 +9,8 @@ import pytest
 
 from codir_jax.build import objective_module
 from codir_jax.objectives import codir
-from codir_jax.objectives.distill import teacher_view
+from codir_jax.objectives.contract import apply_model
+from codir_jax.objectives.distill import matches, teacher_view
 from codir_jax.sharding import rules
 from codir_jax.sharding.mesh import make_mesh
 from codir_jax.sharding.rules import unbox
@@ -64,6 +65,7 @@ METHODS = {
     # Of 40 words, in three parts.
     "pre-training: masked_lm": _config("masked_lm", vocab_chunk_size=16),
     "pre-training: distill cosine": _config("distill", hidden_loss="cosine"),
+    "pre-training: distill l2 of tokens": _config("distill", hidden_loss="l2", pooling="none"),
     "pre-training: codir": _config(
         "codir:pretrain", projection_dim=8, vocab_chunk_size=16, negatives={"queue_size": 10}
     ),
@@ -220,6 +222,29 @@ def test_a_narrower_student_is_joined_by_the_projections():
         (loss, _), grads = _gradient(name, tiny.batch(setting), None, teacher_width=32)
         assert np.isfinite(loss)
         assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+
+
+def test_the_hidden_term_of_tokens_by_hand():
+    """Every real token of a text counts alike, padding not at all."""
+    name = "pre-training: distill l2 of tokens"
+    setting, objective, parts, _ = _make(name)
+    batch = tiny.batch(setting, ids=np.arange(6), num_padding=2)
+    batch["attention_mask"] = np.array(batch["attention_mask"])
+    batch["attention_mask"][:3, -2:] = 0
+    metrics = objective.loss(*parts, batch, None)[1][1]
+    student = apply_model(setting.student, parts[0]["student"], batch).hidden_states
+    teacher = apply_model(setting.teacher, parts[1]["teacher"], batch).hidden_states
+    pairs = matches(METHODS[name], setting)
+    unit = lambda x: np.asarray(x, np.float64) / np.linalg.norm(np.asarray(x, np.float64))  # noqa: E731
+    texts = []
+    for row in range(6):
+        of_tokens = [
+            np.mean([np.sum((unit(student[own][row, t]) - unit(teacher[its][row, t])) ** 2) for own, its in pairs])
+            for t in np.flatnonzero(batch["attention_mask"][row])
+        ]
+        texts.append(np.mean(of_tokens))
+    np.testing.assert_allclose(metrics["hidden_loss"][0], sum(texts), rtol=1e-5)
+    assert metrics["hidden_loss"][1] == 6
 
 
 def test_schedules_turn_a_term_on_over_the_run():
