@@ -118,7 +118,8 @@ def claim(folder: Path, teacher: str, teacher_config, configs) -> dict[str, Any]
     settings = json.loads(json.dumps(settings))
     saved = folder / "job.json"
     has_progress = any(workdir.has_progress(inner) for inner in (folder, *folder.glob("*")))
-    if has_progress and saved.exists() and json.loads(saved.read_text(encoding="utf-8")) != settings:
+    before = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else settings
+    if has_progress and _what_counts(before) != _what_counts(settings):
         raise ValueError(f"{folder} holds a job with other settings (see {saved}); choose another --output")
     folder.mkdir(parents=True, exist_ok=True)
     saved.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
@@ -129,6 +130,14 @@ def claim(folder: Path, teacher: str, teacher_config, configs) -> dict[str, Any]
     done = json.loads(results.read_text(encoding="utf-8"))
     print_results(done, folder)
     return done
+
+
+def _what_counts(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without teacher.allow_weak: who sets it because the teacher was refused goes on with the same job."""
+    counted = json.loads(json.dumps(settings))
+    for config in counted["configs"].values():
+        del config["teacher"]["allow_weak"]
+    return counted
 
 
 def _run(folder: Path, teacher: str, teacher_config, configs) -> dict[str, Any]:

@@ -42,7 +42,8 @@ def compress_corpus(
       layers: of the student; 0 is half of the teacher's.
       compare: baselines to train from the same start: masked_lm, distill, l2.
       seed: of every stage.
-      overrides, teacher_overrides: (dotted config key, text) of the distillation and of the teacher's pre-training.
+      overrides, teacher_overrides: (dotted config key, text) of the distillation and of the teacher's pre-training; those
+        of `data` hold for both, lest the teacher be trained on what the student is judged by.
 
     Raises:
       ValueError, FileNotFoundError: before anything is trained.
@@ -53,11 +54,15 @@ def compress_corpus(
     folder = Path(output)
     tokenizer, pretrained = folder / "tokenizer", folder / "teacher"
     shared = [("seed", str(seed)), ("data.sources", text)]
+    of_corpus = [(key, value) for key, value in overrides if key.startswith("data.")]
     teacher_config = config_lib.load(
         "configs/codir/pretrain_teacher.py:small",
-        [*shared, ("tokenizer_path", str(tokenizer)), *teacher_overrides],
+        [*shared, ("tokenizer_path", str(tokenizer)), *of_corpus, *teacher_overrides],
     )
-    student = [*shared, ("teacher.path", teacher or str(pretrained)), ("student.num_layers", str(layers)), *overrides]
+    student = [*shared, ("teacher.path", teacher or str(pretrained)), ("student.num_layers", str(layers))]
+    if not teacher:  # who gave none is told that theirs is weak, and gets a student all the same
+        student.append(("teacher.allow_weak", "True"))
+    student += overrides
     configs = {
         method: config_lib.load(f"configs/codir/pretrain_distill.py:small,{method}", student)
         for method in METHODS

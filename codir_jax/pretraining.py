@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from codir_jax import build, distributed, outcome, partners
+from codir_jax import build, distributed, outcome, partners, preflight
 from codir_jax.convert import huggingface
 from codir_jax.corpus_feed import CorpusFeed
 from codir_jax.data import tokenizer as tokenizer_lib
@@ -45,6 +45,9 @@ class Pretraining:
         self.student = partners.make_student(config, head, self.teacher, self.tokenizer)
         if config.student.init == "pretrained":
             _check_vocabulary(self.tokenizer, config.student.path, self.student)
+        # Tokenising may take hours: what can be refused without it is refused before.
+        preflight.check_length(config, self.student)
+        build.make_objective(config.objective, self.setting(1))
         self.corpus = read_corpus(config, self.tokenizer)
         self.fingerprint = self.corpus.fingerprint
         self._teacher_params: Any = None
@@ -118,16 +121,19 @@ class Pretraining:
         evaluate = make_evaluation(masked_lm.default_config(), alone, self._layout)
         scores = self.feed.means(evaluate, {"student": self._teacher_params}, {})
         loop.say("teacher, held-out: " + "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-        if self.config.teacher.allow_weak:
-            return scores
-        of_frequencies = self.feed.entropy_of_masked()
+        of_frequencies = self.feed.loss_of_frequencies()
         if scores["masked_lm_loss"] >= of_frequencies:
-            raise ValueError(
+            told = (
                 f"the teacher {self.config.teacher.path} loses {scores['masked_lm_loss']:.2f} nats a masked token on "
                 f"held-out text, no better than the words' frequencies ({of_frequencies:.2f}), so there is nothing to "
-                "distil; pre-train it first (configs/codir/pretrain_teacher.py), check its tokenizer, or set "
-                "--config.teacher.allow_weak=true"
+                "distil"
             )
+            if not self.config.teacher.allow_weak:
+                raise ValueError(
+                    f"{told}; pre-train it first (configs/codir/pretrain_teacher.py), check its tokenizer, or set "
+                    "--config.teacher.allow_weak=true"
+                )
+            loop.say(f"warning: {told} (teacher.allow_weak=true)")
         return scores
 
 
@@ -193,7 +199,7 @@ def _check_vocabulary(tokenizer, path: str, model: partners.Model) -> None:
             f"the tokenizer has {len(tokenizer)} tokens and {path} only {model.config.vocab_size}; leave "
             "tokenizer_path empty to take the model's own"
         )
-    folder = Path(build.model_folder(path, "model"))
+    folder = model.source.folder
     if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
         return
     own, given = tokenizer_lib.load_tokenizer(str(folder)).get_vocab(), tokenizer.get_vocab()

@@ -52,13 +52,13 @@ class _Stage:
 
     def __init__(self, config: ConfigDict, workdir: Path):
         self.config, self.workdir = config, workdir
+        self.mesh = mesh_lib.make_mesh(config.mesh)
+        self.rules = mesh_lib.rules_of(config.mesh)
+        preflight.check_batch_sizes(config, rules.num_batch_shards(self.mesh, self.rules), distributed.num_processes())
         kind = Pretraining if stage_config.is_pretraining(config) else Classification
         self.task = kind(config)
         loop.say(preflight.describe_models(config, self.task.student, self.task.teacher))
         preflight.check_length(config, self.task.student)
-        self.mesh = mesh_lib.make_mesh(config.mesh)
-        self.rules = mesh_lib.rules_of(config.mesh)
-        preflight.check_batch_sizes(config, rules.num_batch_shards(self.mesh, self.rules), distributed.num_processes())
         self.task.lay_out(self.mesh, self.rules)
         self.feed = self.task.feed
         loop.say(

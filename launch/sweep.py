@@ -20,7 +20,10 @@ import json
 import multiprocessing
 import os
 import shlex
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 
@@ -119,12 +122,21 @@ def run_job(job: Job) -> str:
 
 
 def start_worker(queue) -> None:
-    """Takes a device (or cores) of its own before JAX is imported."""
+    """Takes a device (or cores) of its own before JAX is imported, and ends with the process that started it."""
+    threading.Thread(target=stop_with_parent, daemon=True).start()
     name, values = queue.get()
     if name == "cores":
         os.sched_setaffinity(0, values)
     else:
         os.environ[name] = str(values)
+
+
+def stop_with_parent() -> None:
+    """A parent that was killed cannot stop its workers: they save and stop, as on any SIGTERM."""
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+    os._exit(1)
 
 
 def execute(jobs: list[Job], workers: int) -> list[str]:

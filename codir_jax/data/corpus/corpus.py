@@ -251,14 +251,15 @@ def _identity(entries) -> list:
 def _check_apart(train, dev) -> None:
     paths = {file.path for source in train for file in source.files}
     both = [file.path for source in dev for file in source.files if file.path in paths]
-    both += [s.entry for s in dev if s.tfds and any(s.tfds == other.tfds for other in train)]
+    both += [s.entry for s in dev if s.tfds and any(sources.may_overlap(s.tfds, t.tfds) for t in train if t.tfds)]
     if both:
         raise DataError([f"{name}: in data.sources and in data.dev_sources" for name in both])
 
 
 def _clean(folder: Path) -> None:
-    """Removes locks and what stopped runs left; what another run still writes there, it makes again in vain."""
-    for path in folder.iterdir():
+    """Removes locks and units that stopped runs left; all units are whole by now, so that no run writes one in earnest.
+    Splits that another run writes at this moment stay."""
+    for path in folder.glob("unit-*"):
         if path.name.endswith(".lock"):
             path.unlink(missing_ok=True)
         elif path.name.endswith(".tmp"):

@@ -52,7 +52,7 @@ def tokenize(
     advance(sum(unit.num_bytes for unit in units) - sum(unit.num_bytes for unit in missing))
     if not missing:
         return []
-    num_workers = min(num_workers or len(os.sched_getaffinity(0)), len(missing))
+    num_workers = min(num_workers or _num_cores(), len(missing))
     with _workers(num_workers) as pool:
         return _tokenize(missing, packing, folder, pool, num_workers, advance, tell)
 
@@ -97,6 +97,11 @@ def _tokenize(missing, packing, folder, pool, num_workers, advance, tell) -> lis
         for _, lock in running.values():
             lock.close()
     return sorted(problems)[: MAX_PROBLEMS_TOLD * 10]
+
+
+def _num_cores() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _try_lock(path: Path) -> contextlib.ExitStack | None:

@@ -238,8 +238,24 @@ def _tfds_text(place: str, data_dir: str, problems: list[str]) -> TfdsText | Non
         return TfdsText(_pinned_name(builder), field, split, data_dir, facts.num_examples, max(1, num_bytes))
     except Exception as error:  # TFDS, requests, OS and import errors have no common base
         reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
-        problems.append(f"{place}: TFDS has no such data set ready ({reason}); see data.tfds_data_dir")
+        problems.append(
+            f"{place}: TFDS has no such data set ready ({reason}); prepare it once: tfds build {name} "
+            "--file_format=array_record --data_dir=DIR (wikipedia and c4 also want apache-beam), and set "
+            "data.tfds_data_dir=DIR"
+        )
         return None
+
+
+def may_overlap(one: TfdsText, other: TfdsText) -> bool:
+    """Whether two texts of TFDS share examples of a split."""
+    if (one.name, one.data_dir) != (other.name, other.data_dir):
+        return False
+    splits = tfds_builder(one.name, one.data_dir).info.splits
+    parts = [
+        [(part.filename, part.skip, part.skip + part.take) for part in splits[text.split].file_instructions]
+        for text in (one, other)
+    ]
+    return any(a[0] == b[0] and a[1] < b[2] and b[1] < a[2] for a in parts[0] for b in parts[1])
 
 
 def _pinned_name(builder) -> str:

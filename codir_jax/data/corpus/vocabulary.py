@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 from codir_jax.data import tokenizer as tokenizer_lib
@@ -26,7 +27,8 @@ def train(
 ):
     """Returns a transformers tokenizer learned from `data.sources`; data.dev_sources are not read.
 
-    Where the sources hold more than max_bytes, parts evenly spread over them are read. Weights do not count.
+    Where the sources hold more than max_bytes, parts evenly spread over them are read, and of each its share. Weights
+    do not count.
 
     Args:
       kind: "byte_level_bpe" (RoBERTa's) or "wordpiece" (BERT's, lower case).
@@ -52,7 +54,7 @@ def train(
     tell(f"learning a {kind} vocabulary from {read / 1e6:,.1f} of {total / 1e6:,.1f} MB of text")
     bar = progress("learn", 0, read, "B") if progress else None
     try:
-        found = _texts(units, config.document_boundary, config.text_field, bar)
+        found = _texts(units, config.document_boundary, config.text_field, bar, max_bytes / max(read, 1))
         tokenizer = KINDS[kind](found, vocab_size)
     finally:
         if bar is not None:
@@ -68,17 +70,22 @@ def texts(config) -> Iterator[str]:
       DataError: at the end of a unit with problems, with file and line.
     """
     units = sources_lib.units(sources_lib.find(config.sources, config.tfds_data_dir))
-    return _texts(units, config.document_boundary, config.text_field, None)
+    return _texts(units, config.document_boundary, config.text_field, None, math.inf)
 
 
-def _texts(units, boundary: str, text_field: str, bar) -> Iterator[str]:
+def _texts(units, boundary: str, text_field: str, bar, most_for_a_byte: float) -> Iterator[str]:
+    """At most so many characters of a unit for each of its bytes: one that is packed, or huge, does not take all."""
     is_empty = True
     for unit in units:
         problems: list[str] = []
+        left = most_for_a_byte * unit.num_bytes
         for _, text in documents.events(unit, boundary, text_field, problems):
             if text:
                 is_empty = False
                 yield text
+                left -= len(text)
+                if left <= 0:
+                    break
         if problems:
             raise DataError(problems)
         if bar is not None:

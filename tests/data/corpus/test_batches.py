@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from codir_jax.data.batch import MASKED_LM_DTYPES
-from codir_jax.data.corpus import batches, vocabulary
+from codir_jax.data.corpus import batches, sources, vocabulary
 from tests.data.corpus.conftest import prose, rows_of
 
 
@@ -112,6 +112,8 @@ def test_a_vocabulary_is_learned_from_the_sources(kind, write, config):
     assert None not in (trained.mask_token_id, trained.cls_token_id, trained.sep_token_id, trained.pad_token_id)
     by_hand = vocabulary.KINDS[kind](list(vocabulary.texts(config)), 290)
     assert trained.get_vocab() == by_hand.get_vocab() and "of 0.0 MB" in told[0]
+    first = next(vocabulary.texts(config))
+    assert list(vocabulary._texts(sources.units(sources.find(config.sources)), "file", "text", None, 1e-3)) == [first]
     with pytest.raises(ValueError, match="unknown kind of tokenizer 'bpe'; known: byte_level_bpe, wordpiece"):
         vocabulary.train("bpe", config, 290)
     write({"c.txt": b"caf\xe9"})

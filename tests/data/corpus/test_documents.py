@@ -151,6 +151,13 @@ def test_a_tfds_set_is_a_source_by_name_and_field(tfds_folder, config, load, wor
     found = sorted(row for chunks in corpus.splits.values() for row in rows_of(chunks))
     texts = [prose(20 + i, seed=i) for i in range(8) if i != 3]
     assert found == sorted(row for _, row in packed(wordpiece, texts, 16))
+    config.sources, config.dev_sources = "tfds:small_texts:text:train[:75%]", "tfds:small_texts:text:train[75%:]"
+    apart, _ = load(wordpiece)
+    assert apart.info.num_documents == {"train": 5, "dev": 2}
+    config.sources = "tfds:small_texts:text"
+    with pytest.raises(DataError, match="in data.sources and in data.dev_sources"):
+        load(wordpiece)
+    config.dev_sources = ""
     config.sources = "tfds:small_texts:body"
     with pytest.raises(DataError, match="no feature 'body'; features are text, year"):
         load(wordpiece)
