@@ -42,8 +42,8 @@ def compress_corpus(
       layers: of the student; 0 is half of the teacher's.
       compare: baselines to train from the same start: masked_lm, distill, l2.
       seed: of every stage.
-      overrides, teacher_overrides: (dotted config key, text) of the distillation and of the teacher's pre-training; those
-        of `data` hold for both, lest the teacher be trained on what the student is judged by.
+      overrides, teacher_overrides: (dotted config key, text) of the distillation and of the teacher's pre-training;
+        those of `data` hold for both, lest the teacher be trained on what the student is judged by.
 
     Raises:
       ValueError, FileNotFoundError: before anything is trained.

@@ -133,8 +133,8 @@ def _check_task(config: ConfigDict) -> None:
     data = config.data
     if config.objective.get("pooling") == "none" and config.teacher.cache != "off":
         raise ValueError(
-            f"objective.pooling='none' with teacher.cache={config.teacher.cache!r}: the states of every token are not kept; "
-            "set teacher.cache=off, or pool them (mean, first)"
+            f"objective.pooling='none' with teacher.cache={config.teacher.cache!r}: the states of every token are not "
+            "kept; set teacher.cache=off, or pool them (mean, first)"
         )
     if config.objective.name == "masked_lm":
         raise ValueError("objective.name='masked_lm' trains on a corpus: start from configs/codir/pretrain_teacher.py")

@@ -5,11 +5,11 @@
         --arm='distill configs/codir/finetune_distill.py:{task},distill --search optimizer.learning_rate=1e-4,2e-4' \\
         --arm='codir configs/codir/finetune_distill.py:{task},paper --search objective.contrastive_weight=0.02,0.1'
 
-An arm is `NAME CONFIG [KEY=VALUE ...] [--search KEY=V1,V2 ...]`; {task} is filled in. `--search` lists the trials of an
-arm (the product of its lists); every arm must have the same number of trials, which are compared on the search seeds
-(not among the reported ones) by the mean dev score, separately for every task. Each run is a workdir under --output:
-what is finished is not run again, what was stopped goes on. One worker per device, or per two cores on a CPU; a
-failed run is named and leaves its cell open.
+An arm is `NAME CONFIG [KEY=VALUE ...] [--search KEY=V1,V2 ...]`; {task} is filled in, in values also {seed}.
+`--search` lists the trials of an arm (the product of its lists); every arm must have the same number of trials, which
+are compared on the search seeds (not among the reported ones) by the mean dev score, separately for every task. Each
+run is a workdir under --output: what is finished is not run again, what was stopped goes on. One worker per device, or
+per two cores on a CPU; a failed run is named and leaves its cell open.
 """
 
 import argparse
@@ -100,7 +100,8 @@ def plan_search(arms, tasks, seeds, shared, output) -> dict[tuple[str, str, int]
 
 def make_job(arm, task, trial, seed, shared, workdir) -> Job:
     """The run of one arm, task, trial and seed. The arm's own overrides come after the shared ones."""
-    filled = [(key, value.replace("{task}", task)) for key, value in (*shared, *arm.fixed, *trial)]
+    values = (*shared, *arm.fixed, *trial)
+    filled = [(key, value.replace("{task}", task).replace("{seed}", str(seed))) for key, value in values]
     return Job(arm.config.replace("{task}", task), (*filled, ("seed", str(seed))), str(workdir))
 
 
@@ -244,14 +245,15 @@ def make_table(arms, tasks, final, chosen, searched, baseline, metric_name="") -
 
 
 def markdown(table: dict, baseline: str) -> str:
-    """The table as Markdown, scores times 100."""
+    """The table as Markdown: losses in nats, other scores times 100."""
     lines = []
     for task, rows in table.items():
         metric = next((row["metric"] for row in rows.values() if "metric" in row), "")
         teacher = next((row["teacher"] for row in rows.values() if row.get("teacher") is not None), None)
-        told = f", teacher {100 * teacher:.1f}" if teacher is not None else ""
+        scale, digits = (1, 3) if metric.endswith(("_loss", "_kl")) else (100, 1)
+        told = f", teacher {scale * teacher:.{digits}f}" if teacher is not None else ""
         lines += [
-            f"### {task}: {metric} x 100 on dev{told}",
+            f"### {task}: {metric}{' x 100' if scale == 100 else ''} on dev{told}",
             "",
             f"| arm | mean | sd | seeds | minus {baseline} (95 % interval) | KL to teacher | settings |",
             "|---|---|---|---|---|---|---|",
@@ -262,14 +264,14 @@ def markdown(table: dict, baseline: str) -> str:
                 lines.append(f"| {name} | | | 0 | | | {chosen} |")
                 continue
             mean, sd, n = (row["summary"][key] for key in ("mean", "sd", "n"))
-            spread = f"{100 * sd:.1f}" if sd is not None else ""
+            spread = f"{scale * sd:.{digits}f}" if sd is not None else ""
             gap = ""
             if "difference" in row:
-                gap = "{:+.1f} ({:+.1f} to {:+.1f})".format(
-                    *(100 * row["difference"][k] for k in ("mean", "low", "high"))
+                gap = "{} ({} to {})".format(
+                    *(f"{scale * row['difference'][k]:+.{digits}f}" for k in ("mean", "low", "high"))
                 )
             kl = f"{row['teacher_kl']:.3f}" if "teacher_kl" in row else ""
-            lines.append(f"| {name} | {100 * mean:.1f} | {spread} | {n} | {gap} | {kl} | {chosen} |")
+            lines.append(f"| {name} | {scale * mean:.{digits}f} | {spread} | {n} | {gap} | {kl} | {chosen} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -139,6 +139,7 @@ def test_every_shipped_config_passes_its_checks(spec):
         ("data.batch_size", "0", "batch_size must be >= 1"),
         ("student.dtype", "float16", "float32, bfloat16"),
         ("teacher.cache", "yes", "known: auto, on, off"),
+        ("objective.pooling", "none", "set teacher.cache=off"),
         ("teacher.cache_dtype", "float16", "known: float32, bfloat16"),
         ("train.log_every_steps", "0", "log_every_steps"),
         ("teacher.path", "", "teacher.path is empty"),

@@ -1,15 +1,18 @@
 """A stage on a corpus as a user runs it: train, resume bit for bit, judge, fine-tune, export, refusals."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
 
-from codir_jax import compress_corpus, exporter, pretraining, run
+from codir_jax import compress_corpus, distributed, exporter, pretraining, run
 from codir_jax import config as config_lib
 from codir_jax.convert import huggingface
 from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.data.corpus import demo_text
 from codir_jax.train import loop
+from tests import processes
 from tests.test_run import _assert_same_end, _stop_after
 
 TEACHER = "configs/codir/pretrain_teacher.py:tiny"
@@ -82,6 +85,20 @@ def test_the_export_is_a_masked_language_model_equal_to_what_was_trained(student
     assert "AutoModelForMaskedLM" in (tmp_path / "README.md").read_text()
 
 
+def test_a_roberta_of_a_byte_level_vocabulary_goes_the_same_way(tmp_path):
+    tokenizer = tokenizer_lib.train_byte_level_bpe(demo_text.documents(24), 400)
+    tokenizer_lib.save_tokenizer(tokenizer, tmp_path / "tokenizer")
+    own = [("tokenizer_path", str(tmp_path / "tokenizer")), ("student.family", "roberta")]
+    run.run(config_lib.load(TEACHER, [*SMALL, *own]), tmp_path / "teacher")
+    run.run(_config(tmp_path / "teacher"), tmp_path / "student")
+    assert "parity passed" in exporter.export_model(str(tmp_path / "student"), str(tmp_path / "export"))
+    config = json.loads((tmp_path / "export" / "config.json").read_text())
+    assert config["architectures"] == ["RobertaForMaskedLM"] and config["num_hidden_layers"] == 1
+    assert config["pad_token_id"] == tokenizer.pad_token_id == 1
+    scores = json.loads((tmp_path / "student" / "results.json").read_text())["dev"]
+    assert scores["teacher_agreement"] > scores["masked_accuracy"]  # its own teacher is what it is nearest to
+
+
 def test_the_fine_tuning_stage_takes_the_workdir(student, tmp_path):
     small = [("data.demo_num_train", "64"), ("data.demo_num_dev", "32"), ("train.total_steps", "2")]
     path = [("student.init", "pretrained"), ("student.path", str(student)), ("student.num_layers", "0")]
@@ -152,3 +169,33 @@ def test_one_command_goes_from_text_to_an_exported_student(tmp_path, capsys):
     assert "warning: the teacher" in told and "no better than the words' frequencies" in told  # after 8 steps
     refused = {**job, "overrides": [*small, ("teacher.allow_weak", "False")]}
     assert compress_corpus.compress_corpus(str(text), **refused) == json.loads(json.dumps(results))  # the same job
+
+
+@pytest.mark.slow
+def test_two_processes_tokenise_train_stop_and_go_on_like_one(teacher, tmp_path):
+    """Two of four devices, stopped in an epoch, ended by one of eight, against this one; each has its own corpus."""
+
+    def overrides(name):
+        own = {"teacher.path": str(teacher), "data.cache_dir": str(tmp_path / name), "train.total_steps": "40"}
+        return list({**dict(SMALL), **own}.items())
+
+    def command(name):
+        changes = (f"--config.{key}={value}" for key, value in overrides(name))
+        return ["train", f"--config={STUDENT},codir", f"--workdir={tmp_path / 'runs' / name}", *changes]
+
+    run.run(config_lib.load(f"{STUDENT},codir", overrides("one")), tmp_path / "runs" / "one")
+    with processes.started(command("two"), tmp_path, num_processes=2) as pair:
+        pair[0].wait_for("step 4/")
+        pair[0].popen.send_signal(signal.SIGTERM)
+        assert [p.wait() for p in pair] == [distributed.PREEMPTED] * 2, pair[0].text() + pair[1].text()
+    ((status, told),) = processes.run(command("two"), tmp_path, num_devices=8)
+    assert status == 0 and "resumed from" in told, told
+    one, two = (
+        [json.loads(line) for line in (tmp_path / "runs" / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    assert [line["step"] for line in one] == [line["step"] for line in two]
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+    fingerprints = [json.loads((tmp_path / "runs" / name / "results.json").read_text()) for name in ("one", "two")]
+    assert fingerprints[0]["data_fingerprint"] == fingerprints[1]["data_fingerprint"]

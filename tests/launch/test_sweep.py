@@ -1,7 +1,10 @@
 """The sweep: arms, equal search budgets, resumption, and the table from finished runs."""
 
 import json
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -49,11 +52,11 @@ def test_an_arm_that_cannot_be_read_is_refused(text):
         sweep.parse_arm(text)
 
 
-def test_the_task_is_filled_in_everywhere(tmp_path):
-    arm = sweep.parse_arm(f"a {DISTILL},paper")
+def test_task_and_seed_are_filled_in(tmp_path):
+    arm = sweep.parse_arm(f"a {DISTILL},paper student.path=runs/student_{{seed}}")
     job = sweep.make_job(arm, "rte", (), 4, [("teacher.path", "runs/teacher_{task}")], tmp_path)
     assert job.config == "configs/codir/finetune_distill.py:rte,paper"
-    assert dict(job.overrides) == {"teacher.path": "runs/teacher_rte", "seed": "4"}
+    assert dict(job.overrides) == {"teacher.path": "runs/teacher_rte", "student.path": "runs/student_4", "seed": "4"}
 
 
 def test_unequal_budgets_and_shared_seeds_are_refused(tmp_path):
@@ -116,6 +119,33 @@ def test_a_failed_run_is_named_and_the_others_go_on(tmp_path, capsys, monkeypatc
     failures = sweep.execute(jobs, workers=1)
     assert len(failures) == 2
     assert all("nowhere" in failure for failure in failures)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux tells of its processes in /proc")
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+    """One that is killed while its workers are at work."""
+    code = (
+        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
+        "import sweep\n"
+        "def slow(job): open(sys.argv[2] + '/' + str(sweep.os.getpid()), 'w').close(); time.sleep(600)\n"
+        "if __name__ == '__main__':\n"
+        "    sweep.run_job = slow\n"
+        "    sweep.execute([sweep.Job('c', (), sys.argv[2] + '/run')], 1)\n"
+    )
+    script = tmp_path / "killed.py"
+    script.write_text(code)
+    places = tmp_path / "places"
+    places.mkdir()
+    parent = subprocess.Popen([sys.executable, str(script), str(Path(sweep.__file__).parent), str(places)])
+    deadline = time.monotonic() + 60
+    while not list(places.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    (worker,) = (int(path.name) for path in places.iterdir())
+    parent.kill()
+    parent.wait()
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{worker}").exists()
 
 
 def test_workers_share_the_cores():

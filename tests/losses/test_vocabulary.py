@@ -116,6 +116,17 @@ def test_logits_of_thousands_give_finite_losses_and_gradients():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((terms, gradients)))
 
 
+def test_logits_of_bfloat16_states_are_not_rounded_to_bfloat16():
+    """Near 16 it tells numbers apart by 0.125 only."""
+    states, table, bias = decoder(4, 16, scale=2.0)
+    rounded = jnp.asarray(states, jnp.bfloat16)
+    halves = jnp.asarray(table, jnp.bfloat16).astype(jnp.float32)  # the table is read in the dtype of the states
+    found = vocabulary_terms(Decoder(rounded, table, bias), LABELS, chunk_size=16).cross_entropy
+    exact = vocabulary_terms(Decoder(rounded.astype(jnp.float32), halves, bias), LABELS).cross_entropy
+    assert float(exact.max()) > 8
+    np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-5)
+
+
 def test_of_equal_words_in_different_chunks_the_first_is_the_choice():
     bias = np.array([0, 2, 1, 3, 0, 3, 3, 1, 3, 0], np.float32)
     words = Decoder(np.zeros((10, 1), np.float32), np.zeros((10, 1), np.float32), bias)

@@ -155,7 +155,7 @@ def test_a_tfds_set_is_a_source_by_name_and_field(tfds_folder, config, load, wor
     apart, _ = load(wordpiece)
     assert apart.info.num_documents == {"train": 5, "dev": 2}
     config.sources = "tfds:small_texts:text"
-    with pytest.raises(DataError, match="in data.sources and in data.dev_sources"):
+    with pytest.raises(DataError, match=r"in data\.sources and in data\.dev_sources"):
         load(wordpiece)
     config.dev_sources = ""
     config.sources = "tfds:small_texts:body"
