@@ -56,6 +56,9 @@ def default_config(preset: str = "paper") -> ConfigDict:
             "layer_aggregation": "concat",  # "concat": one vector of all matched layers; "per_layer": one term a layer
             "standardize_layers": True,  # zero mean, unit variance per layer, so that no layer dominates; ours
             "teacher_projection": "trained",  # "trained", or "frozen" at its random start
+            # Both projections start from one draw, where the two models have one width; ours. From two draws (released)
+            # the term first turns the student towards a random map of its teacher.
+            "equal_start": False,
             "anchors": "both",  # "student", "teacher" or "both"
             "positive": "live",  # "live" teacher view, or the example's stale "bank" row (released)
             "negatives": {
@@ -107,6 +110,7 @@ def default_config(preset: str = "paper") -> ConfigDict:
         # Neither the paper's text nor the released pre-training code (masked LM and soft targets only) gives weights to
         # the three terms there. These are the fine-tuning's: beta = 0.5 and T = 2 of the released GLUE runs, w_crd as
         # above.
+        config.equal_start = True
         config.negatives.update({"source": "in_batch+queue", "label_aware": False, "mask_same_label": False})
     elif preset != "paper":
         raise ValueError(f"unknown preset {preset!r} of codir; known: paper, released, pretrain")
@@ -258,7 +262,8 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         if options.num_hard:
             frozen["neighbours"] = jnp.full((num_train, options.num_neighbours), -1, jnp.int32)
         widths = {"student": setting.student.config.hidden_size, "teacher": setting.teacher.config.hidden_size}
-        for side, side_rng in zip(SIDES, rngs[2:4], strict=True):
+        is_equal = config.equal_start and widths["student"] == widths["teacher"]
+        for side, side_rng in zip(SIDES, (rngs[2], rngs[2] if is_equal else rngs[3]), strict=True):
             owner = frozen if side == "teacher" and config.teacher_projection == "frozen" else params
             owner[f"projection_{side}"] = init_projection(side_rng, config, len(pairs), widths[side])
         return (

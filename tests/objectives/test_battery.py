@@ -1,5 +1,6 @@
 """What every objective must do; a new one joins by being listed in `METHODS`."""
 
+import dataclasses
 import functools
 
 import jax
@@ -245,6 +246,22 @@ def test_the_hidden_term_of_tokens_by_hand():
         texts.append(np.mean(of_tokens))
     np.testing.assert_allclose(metrics["hidden_loss"][0], sum(texts), rtol=1e-5)
     assert metrics["hidden_loss"][1] == 6
+
+
+@pytest.mark.parametrize("equal_start", [True, False])
+def test_projections_that_start_equal_see_a_student_that_is_its_teacher_as_one(equal_start):
+    setting = tiny.pretraining_setting()
+    setting = dataclasses.replace(setting, teacher=setting.student)
+    config = _config("codir:pretrain", projection_dim=8, layer_matches="1:1", equal_start=equal_start)
+    objective = codir.make(config, setting)
+    params, frozen, state = unbox(objective.init(jax.random.key(0), tiny.batch(setting)))
+    frozen["teacher"] = params["student"]
+    total, count = objective.loss(params, frozen, state, tiny.batch(setting), None)[1][1]["alignment"]
+    assert (total / count < 1e-6) == equal_start
+
+    narrower = tiny.pretraining_setting(teacher_width=32)
+    params = unbox(codir.make(config, narrower).init(jax.random.key(0), tiny.batch(narrower)))[0]
+    assert params["projection_teacher"]["kernel"].shape[1] == 2 * params["projection_student"]["kernel"].shape[1]
 
 
 def test_schedules_turn_a_term_on_over_the_run():
