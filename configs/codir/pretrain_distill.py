@@ -6,12 +6,18 @@
         --workdir=runs/sst2
 
 Arguments, comma separated: a size and a method.
-Sizes: `small` (default; a corpus of some hundred novels, one accelerator), `roberta_base` (roberta-base, 12 -> 6
-layers, on Wikipedia and books), `tiny` (a minute on a laptop, on embedded text; its teacher is made by
-`pretrain_teacher.py:tiny`).
+Sizes: `small` (default; a corpus of some hundred novels, one accelerator: ten epochs of 6 -> 3 layers x 384 are about
+a minute on an H100 by `codir plan --examples=128000 --teacher=minilm --config.data.sources=...`, an estimate),
+`roberta_base` (roberta-base, 12 -> 6 layers, on Wikipedia and books), `tiny` (under a minute on a laptop, on embedded
+text; its teacher is made by `pretrain_teacher.py:tiny`).
 `roberta_base`: 30,000 steps of 2,048 x 512 tokens, about 1 hour on a v5e-64 and 1.5 on 8 H100, 8.9 and 61 GB each, by
 `codir plan ...:roberta_base --examples=12000000 --teacher=roberta-base --devices=v5e-64` (40 % of the published peaks,
-evaluation aside: an estimate, not a run).
+evaluation aside: an estimate, not a run). On every host (launch/README.md):
+
+    codir train --config=configs/codir/pretrain_distill.py:roberta_base --workdir=/shared/runs/mlm_student
+
+Wikipedia is prepared once, by Apache Beam: `pip install apache-beam mwxml mwparserfromhell`, `tfds build
+wikipedia/20230601.en --file_format=array_record --data_dir=DIR`, then `--config.data.tfds_data_dir=DIR`.
 Methods: `codir` (default), and the baselines `masked_lm` (no teacher in the loss), `distill` (+ soft targets) and `l2`
 (+ soft targets + L2 on the hidden states of every token). All start from the same teacher layers.
 """

@@ -5,11 +5,18 @@
         --config.tokenizer_path=runs/tokenizer --workdir=runs/mlm_teacher
 
 Arguments, one of:
-`small` (default): a BERT of 6 layers x 384 from scratch, for a corpus of some hundred novels on one accelerator;
+`small` (default): a BERT of 6 layers x 384 from scratch, for a corpus of some hundred novels on one accelerator: 20
+epochs, about two minutes on an H100 by `codir plan` (128,000 chunks; 40 % of the published peak, evaluation aside: an
+estimate). On two CPU cores rather go on with a small model that is there: MiniLM, 2,000 steps of 32 x 64 tokens, took
+25 minutes (`--config.student.init=pretrained --config.student.path=...`, measured);
 `roberta_base`: roberta-base goes on pre-training on a field of your own (domain adaptation), one GPU host or TPU slice:
 12,500 steps of 1,024 x 512 tokens, about 14 minutes on a v5e-64 and 21 on 8 H100 by `codir plan ...:roberta_base
---examples=12000000 --teacher=roberta-base` (40 % of the published peaks, evaluation aside: an estimate, not a run);
-`tiny`: a minute on a laptop, on embedded text.
+--examples=12000000 --teacher=roberta-base` (likewise an estimate, not a run);
+
+    codir train --config=configs/codir/pretrain_teacher.py:roberta_base --config.data.sources='field/*.jsonl.gz' \\
+        --workdir=/shared/runs/mlm_teacher   # on every host: see launch/README.md
+
+`tiny`: under a minute on a laptop (two CPU cores: 20 s), on embedded text.
 """
 
 from ml_collections import ConfigDict
