@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import glob
+import importlib
 import itertools
 import math
 import os
@@ -239,9 +240,9 @@ def _tfds_text(place: str, data_dir: str, problems: list[str]) -> TfdsText | Non
     except Exception as error:  # TFDS, requests, OS and import errors have no common base
         reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
         problems.append(
-            f"{place}: TFDS has no such data set ready ({reason}); prepare it once: tfds build {name} "
-            "--file_format=array_record --data_dir=DIR (wikipedia and c4 also want apache-beam), and set "
-            "data.tfds_data_dir=DIR"
+            f"{place}: TFDS has no such data set ready ({reason}); prepare it once where TensorFlow is installed "
+            f"(wikipedia and c4 also want apache-beam): tfds build {name} --file_format=array_record --data_dir=DIR, "
+            "and set data.tfds_data_dir=DIR"
         )
         return None
 
@@ -269,6 +270,9 @@ def tfds_builder(name: str, data_dir: str):
     import tensorflow_datasets as tfds
 
     tfds.display_progress_bar(False)
+    # Without TensorFlow TFDS does not register what lies in this package (wikipedia, c4).
+    with contextlib.suppress(ImportError):
+        importlib.import_module(f"tensorflow_datasets.text.{name.partition('/')[0].partition(':')[0]}")
     builder = tfds.builder(name, data_dir=os.path.expanduser(data_dir) or None, file_format="array_record")
     if not builder.info.splits:
         # TFDS prints to standard output, where something else may be going.
