@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -138,6 +140,20 @@ def tfds_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
     SmallTexts(data_dir=str(folder), file_format="array_record").download_and_prepare()
     return folder
+
+
+def test_a_prepared_tfds_set_is_found_where_nothing_defines_it_and_a_registered_one_without_tensorflow(tfds_folder):
+    """As on another day, in a process that knows the folder only."""
+    code = (
+        "import sys; from codir_jax.data.corpus import sources\n"
+        "(found,) = sources.find('tfds:small_texts:text', sys.argv[1])\n"
+        "print(found.tfds.num_examples, 'tensorflow' in sys.modules)\n"
+        "import tensorflow_datasets as tfds\n"
+        "tfds.core.DatasetBuilder.download_and_prepare = lambda self: print(self.builder_config.name)\n"
+        "sources.tfds_builder('c4/en', sys.argv[1])\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code, str(tfds_folder)], capture_output=True, text=True, check=False)
+    assert told.stdout.split() == ["8", "False"] and told.stderr.split()[-1] == "en", told.stderr
 
 
 def test_a_tfds_set_is_a_source_by_name_and_field(tfds_folder, config, load, wordpiece, monkeypatch):
