@@ -9,6 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from codir_jax import build, distributed, outcome, partners, preflight
+from codir_jax import workdir as workdir_lib
 from codir_jax.convert import huggingface
 from codir_jax.corpus_feed import CorpusFeed
 from codir_jax.data import tokenizer as tokenizer_lib
@@ -139,6 +140,7 @@ class Pretraining:
 
 def read_corpus(config: ConfigDict, tokenizer) -> corpus_lib.Corpus:
     """The corpus of the config, tokenised where it was not yet; several processes share the work."""
+    workdir_lib.require_shared(corpus_lib.cache_root(config.data), "data.cache_dir")
     corpus = corpus_lib.load(
         config.data,
         tokenizer,

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,33 @@ def held(workdir: Path) -> Iterator[None]:
     finally:
         if file is not None:
             file.close()
+
+
+def require_shared(folder: Path, flag: str) -> None:
+    """Makes the folder, and refuses one that not all processes of the run see, before they put work into it.
+
+    Raises:
+      ValueError: naming the process and `flag`, which sets the folder.
+    """
+    if not distributed.is_several():
+        return
+
+    def leave_mark() -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        mark = folder / f"{uuid.uuid4().hex}.seen"
+        mark.write_text(mark.name, encoding="utf-8")
+        return mark.name
+
+    name = distributed.first_decides(leave_mark)
+    is_seen = _reads(folder / name, name)
+    distributed.barrier()
+    if distributed.process_id() == 0:
+        (folder / name).unlink(missing_ok=True)
+    if not is_seen:
+        raise ValueError(
+            f"process {distributed.process_id()} on {socket.gethostname()} does not see the {folder} that process 0 "
+            f"writes; {flag} must be a folder on a disk that all hosts share"
+        )
 
 
 def _reads(path: Path, text: str, seconds: float = 60) -> bool:

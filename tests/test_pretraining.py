@@ -199,3 +199,14 @@ def test_two_processes_tokenise_train_stop_and_go_on_like_one(teacher, tmp_path)
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
     fingerprints = [json.loads((tmp_path / "runs" / name / "results.json").read_text()) for name in ("one", "two")]
     assert fingerprints[0]["data_fingerprint"] == fingerprints[1]["data_fingerprint"]
+
+
+@pytest.mark.slow
+def test_processes_that_do_not_share_the_corpus_are_told_before_they_tokenise(teacher, tmp_path):
+    changes = {**dict(SMALL), "teacher.path": str(teacher), "data.cache_dir": f"{tmp_path}/cache_of_{{process_id}}"}
+    arguments = [f"--config.{key}={value}" for key, value in changes.items()]
+    command = ["train", f"--config={STUDENT},codir", f"--workdir={tmp_path / 'run'}", *arguments]
+    statuses, told = zip(*processes.run(command, tmp_path, num_processes=2), strict=True)
+    assert statuses[1] == 2 and "data.cache_dir must be a folder on a disk that all hosts share" in told[1], told
+    assert statuses[0] != 0 and "tokenising" not in told[0], told
+    assert not list(tmp_path.glob("cache_of_*/*"))

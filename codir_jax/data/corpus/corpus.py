@@ -114,11 +114,10 @@ def load(
     finally:
         if process_index == 0:
             barrier("corpus sources")
-    root = Path(config.cache_dir).expanduser() if config.cache_dir else user_cache("corpus")
     prepare = functools.partial(
         _prepare,
         packing=packing,
-        root=root,
+        root=cache_root(config),
         num_workers=config.num_workers,
         process_index=process_index,
         process_count=process_count,
@@ -166,6 +165,11 @@ def load(
         sources=dict(zip([s.entry for s in found["train"]], facts["train"]["source_rows"], strict=True)),
     )
     return Corpus(info, chunks, digest.hexdigest(), int(tokenizer.pad_token_id), config.max_length, masking)
+
+
+def cache_root(config) -> Path:
+    """The folder that tokenised corpora are kept in; all processes of a run must see it."""
+    return Path(config.cache_dir).expanduser() if config.cache_dir else user_cache("corpus")
 
 
 def _find(config) -> dict[str, tuple[sources.Source, ...]]:
