@@ -37,8 +37,8 @@ def compress_corpus(
     Args:
       text: `data.sources`: files, folders, globs, comma separated.
       output: folder of the job: tokenizer/, teacher/, one folder a student, export/, report.md, results.json.
-      teacher: masked language model: Hugging Face folder, workdir or hub name; empty: a tokenizer and a small teacher
-        are trained on the text first.
+      teacher: masked language model: Hugging Face folder, workdir or hub name. Without a masked-LM head it first goes
+        on pre-training on the text; empty: a tokenizer and a small teacher are trained on the text first.
       layers: of the student; 0 is half of the teacher's.
       compare: baselines to train from the same start: masked_lm, distill, l2.
       seed: of every stage.
@@ -53,14 +53,18 @@ def compress_corpus(
         raise ValueError(f"--compare has {unknown}; known with --text: {', '.join(METHODS[:-1])}")
     folder = Path(output)
     tokenizer, pretrained = folder / "tokenizer", folder / "teacher"
+    is_ready = bool(teacher) and _has_head(teacher)
+    start = [("student.init", "pretrained"), ("student.path", teacher), ("student.num_layers", "0")]
+    if not teacher:
+        start = [("tokenizer_path", str(tokenizer))]
     shared = [("seed", str(seed)), ("data.sources", text)]
     of_corpus = [(key, value) for key, value in overrides if key.startswith("data.")]
     teacher_config = config_lib.load(
         "configs/codir/pretrain_teacher.py:small",
-        [*shared, ("tokenizer_path", str(tokenizer)), *of_corpus, *teacher_overrides],
+        [*shared, *start, *of_corpus, *teacher_overrides],
     )
-    student = [*shared, ("teacher.path", teacher or str(pretrained)), ("student.num_layers", str(layers))]
-    if not teacher:  # who gave none is told that theirs is weak, and gets a student all the same
+    student = [*shared, ("teacher.path", teacher if is_ready else str(pretrained)), ("student.num_layers", str(layers))]
+    if not is_ready:  # that ours is weak is told, and there is a student all the same
         student.append(("teacher.allow_weak", "True"))
     student += overrides
     configs = {
@@ -74,12 +78,23 @@ def compress_corpus(
     if (done := claim(folder, teacher, teacher_config, configs)) is not None:
         return done
     if not teacher:
-        _make_teacher(teacher_config, tokenizer, pretrained)
-    return _run(folder, teacher or str(pretrained), configs)
+        _make_tokenizer(teacher_config, tokenizer)
+    if not is_ready:
+        from codir_jax import run
+
+        say(f"== pre-training the teacher -> {pretrained}")
+        run.run(teacher_config, pretrained)
+    return _run(folder, teacher if is_ready else str(pretrained), configs)
 
 
-def _make_teacher(config, tokenizer: Path, folder: Path) -> None:
-    from codir_jax import run
+def _has_head(teacher: str) -> bool:
+    """Whether it is a masked language model."""
+    from codir_jax.convert import huggingface
+
+    return huggingface.load_pretrained(build.model_folder(teacher, "--teacher"), head="masked_lm").has_head
+
+
+def _make_tokenizer(config, tokenizer: Path) -> None:
     from codir_jax.data.corpus import vocabulary
     from codir_jax.data.tokenizer import save_tokenizer
 
@@ -88,8 +103,6 @@ def _make_teacher(config, tokenizer: Path, folder: Path) -> None:
         aside = tokenizer.with_name("tokenizer.part")
         save_tokenizer(vocabulary.train("wordpiece", config.data, VOCAB_SIZE), aside)
         workdir.replace_folder(aside, tokenizer)
-    say(f"== pre-training a teacher -> {folder}")
-    run.run(config, folder)
 
 
 def _run(folder: Path, teacher: str, configs) -> dict[str, Any]:

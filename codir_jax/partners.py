@@ -68,7 +68,10 @@ def make_teacher(config: ConfigDict, head: Head) -> Model:
     source = head.load(path, "teacher.path")
     if not source.has_head:
         if head.kind == "masked_lm":
-            lacks, stage = "masked-LM head", "pretrain_teacher.py --config.student.init=pretrained"
+            lacks, stage = (
+                "masked-LM head",
+                "pretrain_teacher.py --config.student.init=pretrained --config.student.num_layers=0",
+            )
         else:
             task = "own" if config.data.name == "text_classification" else config.data.name
             lacks, stage = f"head for the {head.num_labels} classes of {task}", f"finetune_teacher.py:{task}"

@@ -111,16 +111,22 @@ def test_the_fine_tuning_stage_takes_the_workdir(student, tmp_path):
     assert 0 < np.abs(moved).max() < 0.05  # started from there, not anew
 
 
-def test_a_teacher_without_a_masked_lm_head_or_that_knows_nothing_is_refused(teacher, tmp_path):
+def _classifier(teacher, folder):
+    """The teacher with a classifier in the place of its masked-LM head."""
     source = huggingface.load_pretrained(teacher / "best", head="masked_lm")
-    classifier = tmp_path / "classifier"
     params = {"encoder": source.params["encoder"], "pooler": source.params["transform"]}
     params["classifier"] = {"kernel": np.zeros((32, 2)), "bias": np.zeros(2)}
-    huggingface.save_pretrained(classifier, source.config, params)
-    tokenizer_lib.save_tokenizer(tokenizer_lib.load_tokenizer(teacher / "best"), classifier)
+    huggingface.save_pretrained(folder, source.config, params)
+    tokenizer_lib.save_tokenizer(tokenizer_lib.load_tokenizer(teacher / "best"), folder)
+    return folder
+
+
+def test_a_teacher_without_a_masked_lm_head_or_that_knows_nothing_is_refused(teacher, tmp_path):
+    classifier = _classifier(teacher, tmp_path / "classifier")
     with pytest.raises(ValueError, match=r"no masked-LM head; train it first.*pretrain_teacher"):
         run.run(_config(classifier), tmp_path / "a")
 
+    source = huggingface.load_pretrained(teacher / "best", head="masked_lm")
     noise = tmp_path / "noise"
     embedding = source.params["encoder"]["embeddings"]["word"]["embedding"]
     embedding += 5 * np.random.default_rng(0).normal(size=embedding.shape).astype(np.float32)
@@ -169,6 +175,20 @@ def test_one_command_goes_from_text_to_an_exported_student(tmp_path, capsys):
     assert "warning: the teacher" in told and "no better than the words' frequencies" in told  # after 8 steps
     refused = {**job, "overrides": [*small, ("teacher.allow_weak", "False")]}
     assert compress_corpus.compress_corpus(str(text), **refused) == json.loads(json.dumps(results))  # the same job
+
+
+def test_one_command_first_goes_on_pre_training_a_teacher_without_a_masked_lm_head(teacher, tmp_path, capsys):
+    given = _classifier(teacher, tmp_path / "classifier")
+    job = {
+        "output": str(tmp_path / "job"),
+        "teacher": str(given),
+        "overrides": SMALL[1:],
+        "teacher_overrides": SMALL[3:],
+    }
+    results = compress_corpus.compress_corpus("demo:24", **job)
+    assert results["models"]["teacher"]["folder"] == str(tmp_path / "job" / "teacher" / "best")
+    assert f"started from {given} (new: transform/kernel" in capsys.readouterr().out
+    assert results["models"]["codir"]["num_layers"] == 1 and "parity passed" in results["parity"]
 
 
 @pytest.mark.slow

@@ -11,8 +11,8 @@ EXAMPLES = """examples:
   codir compress --teacher=roberta-base --text='books/*.txt' --layers=6 --output=runs/any_task
   codir compress --demo --compare=finetune,distill --output=runs/quickstart
 
-With --text a masked language model is compressed on running text, for any task later; without --teacher a tokenizer and
-a small teacher are trained on the text first.
+With --text a masked language model is compressed on running text, for any task later. A teacher without a masked-LM
+head first goes on pre-training; without --teacher a tokenizer and a small teacher are trained on the text first.
 
 Stopped, the same command goes on where it was. --config.KEY=VALUE changes the distillation,
 --teacher_config.KEY=VALUE the fine-tuning of the teacher, e.g. --config.train.total_epochs=10."""

@@ -8,7 +8,7 @@ Arguments, one of:
 `small` (default): a BERT of 6 layers x 384 from scratch, for a corpus of some hundred novels on one accelerator: 20
 epochs, about two minutes on an H100 by `codir plan` (128,000 chunks; 40 % of the published peak, evaluation aside: an
 estimate). On two CPU cores rather go on with a small model that is there: MiniLM, 2,000 steps of 32 x 64 tokens, took
-25 minutes (`--config.student.init=pretrained --config.student.path=...`, measured);
+25 minutes (`--config.student.init=pretrained --config.student.path=... --config.student.num_layers=0`, measured);
 `roberta_base`: roberta-base goes on pre-training on a field of your own (domain adaptation), one GPU host or TPU slice:
 12,500 steps of 1,024 x 512 tokens, about 14 minutes on a v5e-64 and 21 on 8 H100 by `codir plan ...:roberta_base
 --examples=12000000 --teacher=roberta-base` (likewise an estimate, not a run);
