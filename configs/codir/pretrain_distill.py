@@ -17,8 +17,8 @@ evaluation aside: an estimate, not a run). On every host (launch/README.md):
     codir train --config=configs/codir/pretrain_distill.py:roberta_base --workdir=/shared/runs/mlm_student
 
 TFDS prepares both sets once, in an environment of its own: `pip install tensorflow tensorflow-datasets apache-beam
-mwxml mwparserfromhell`, `tfds build wikipedia/20230601.en pg19 --file_format=array_record --data_dir=DIR`. The run finds
-them by `--config.data.tfds_data_dir=DIR`.
+mwxml mwparserfromhell`, `tfds build wikipedia/20230601.en pg19 --file_format=array_record --data_dir=DIR`. The run
+finds them by `--config.data.tfds_data_dir=DIR`.
 Methods: `codir` (default), and the baselines `masked_lm` (no teacher in the loss), `distill` (+ soft targets) and `l2`
 (+ soft targets + L2 on the hidden states of every token). All start from the same teacher layers.
 """
