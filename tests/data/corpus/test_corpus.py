@@ -226,6 +226,14 @@ def test_a_unit_that_another_run_holds_is_waited_for(write, load, wordpiece, sma
     assert whole(both(corpus)) == whole(packed(wordpiece, BOOKS.values(), 16))
 
 
+def test_cleaning_leaves_the_splits_that_another_run_writes(tmp_path):
+    for name in ("unit-00001.ab.tmp", "dev-5.cd.tmp", "unit-00001"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "unit-00001.lock").touch()
+    corpus_lib._clean(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dev-5.cd.tmp", "unit-00001"]
+
+
 def test_worker_processes_give_the_same_corpus(write, load, config, wordpiece, small_units, tmp_path):
     write(BOOKS)
     alone, _ = load(wordpiece)
