@@ -16,7 +16,7 @@ estimate). On two CPU cores rather go on with a small model that is there: MiniL
     codir train --config=configs/codir/pretrain_teacher.py:roberta_base --config.data.sources='field/*.jsonl.gz' \\
         --workdir=/shared/runs/mlm_teacher   # on every host: see launch/README.md
 
-`tiny`: under a minute on a laptop (two CPU cores: 20 s), on embedded text.
+`tiny`: under a minute on a laptop (17 CPU seconds, measured), on embedded text.
 """
 
 from ml_collections import ConfigDict
