@@ -15,7 +15,8 @@ With --text a masked language model is compressed on running text, for any task 
 head first goes on pre-training; without --teacher a tokenizer and a small teacher are trained on the text first.
 
 Stopped, the same command goes on where it was. --config.KEY=VALUE changes the distillation,
---teacher_config.KEY=VALUE the fine-tuning of the teacher, e.g. --config.train.total_epochs=10."""
+--teacher_config.KEY=VALUE the training of the teacher, e.g. --config.train.total_epochs=10; with --text --config.data.*
+holds for both."""
 OVERRIDES = ("config", "teacher_config")
 
 
