@@ -37,6 +37,7 @@ class Classification:
         if self.teacher:
             partners.check_label_names(self.teacher.source, info, config.teacher.path)
         self.student = partners.make_student(config, head, self.teacher, self.tokenizer)
+        preflight.check_length(config, self.student)
         self.fingerprint, self.metrics, self.has_dev = self.data.fingerprint, info.metrics, "dev" in self.data.splits
         self._taught: Teacher | None = None
         self._forward = runner.make_forward(self.student.module)

@@ -54,6 +54,7 @@ def compress_corpus(
     folder = Path(output)
     tokenizer, pretrained = folder / "tokenizer", folder / "teacher"
     is_ready = bool(teacher) and _has_head(teacher)
+    masked_lm = teacher if is_ready else str(pretrained)
     start = [("student.init", "pretrained"), ("student.path", teacher), ("student.num_layers", "0")]
     if not teacher:
         start = [("tokenizer_path", str(tokenizer))]
@@ -63,7 +64,7 @@ def compress_corpus(
         "configs/codir/pretrain_teacher.py:small",
         [*shared, *start, *of_corpus, *teacher_overrides],
     )
-    student = [*shared, ("teacher.path", teacher if is_ready else str(pretrained)), ("student.num_layers", str(layers))]
+    student = [*shared, ("teacher.path", masked_lm), ("student.num_layers", str(layers))]
     if not is_ready:  # that ours is weak is told, and there is a student all the same
         student.append(("teacher.allow_weak", "True"))
     student += overrides
@@ -84,7 +85,7 @@ def compress_corpus(
 
         say(f"== pre-training the teacher -> {pretrained}")
         run.run(teacher_config, pretrained)
-    return _run(folder, teacher if is_ready else str(pretrained), configs)
+    return _run(folder, masked_lm, configs)
 
 
 def _has_head(teacher: str) -> bool:

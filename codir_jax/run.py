@@ -58,7 +58,6 @@ class _Stage:
         kind = Pretraining if stage_config.is_pretraining(config) else Classification
         self.task = kind(config)
         loop.say(preflight.describe_models(config, self.task.student, self.task.teacher))
-        preflight.check_length(config, self.task.student)
         self.task.lay_out(self.mesh, self.rules)
         self.feed = self.task.feed
         loop.say(

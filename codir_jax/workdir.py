@@ -61,10 +61,7 @@ def held(workdir: Path) -> Iterator[None]:
     try:
         holder = distributed.first_decides(lock)
         if not _reads(path, holder):
-            raise ValueError(
-                f"process {distributed.process_id()} on {socket.gethostname()} does not see the {workdir} that process "
-                "0 writes; --workdir must be a folder on a disk that all hosts share"
-            )
+            raise _not_shared(workdir, "--workdir")
         yield
     finally:
         if file is not None:
@@ -92,10 +89,14 @@ def require_shared(folder: Path, flag: str) -> None:
     if distributed.process_id() == 0:
         (folder / name).unlink(missing_ok=True)
     if not is_seen:
-        raise ValueError(
-            f"process {distributed.process_id()} on {socket.gethostname()} does not see the {folder} that process 0 "
-            f"writes; {flag} must be a folder on a disk that all hosts share"
-        )
+        raise _not_shared(folder, flag)
+
+
+def _not_shared(folder: Path, flag: str) -> ValueError:
+    return ValueError(
+        f"process {distributed.process_id()} on {socket.gethostname()} does not see the {folder} that process 0 "
+        f"writes; {flag} must be a folder on a disk that all hosts share"
+    )
 
 
 def _reads(path: Path, text: str, seconds: float = 60) -> bool:
