@@ -7,11 +7,11 @@ __all__ = ["compress", "load"]
 def __getattr__(name: str):
     # Late, so that `import codir_jax` costs nothing and `codir --help` is quick.
     if name == "compress":
-        from codir_jax.compress import compress
+        from codir_jax.jobs.compress import compress
 
         return compress
     if name == "load":
-        from codir_jax.predictor import load
+        from codir_jax.predict.classifier import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,6 +16,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from codir_jax.processes.user_error import MissingFileError, UserError
+
 DURATION_UNITS = ("steps", "epochs", "percent")
 
 
@@ -28,7 +30,7 @@ def load(spec: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
       overrides: (dotted key, text) pairs, in order.
 
     Raises:
-      FileNotFoundError: no such file. ValueError: not a config, unknown argument, misspelt key or value of wrong type.
+      MissingFileError: no such file. ValueError: not a config, unknown argument, misspelt key or value of wrong type.
     """
     path_text, _, argument = spec.partition(":")
     path = find(path_text)
@@ -36,9 +38,9 @@ def load(spec: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
         try:
             config = ConfigDict(json.loads(path.read_text(encoding="utf-8")))
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}") from error
+            raise UserError(f"{path} is not valid JSON: {error}") from error
         if argument:
-            raise ValueError(f"a saved config takes no argument, got {argument!r}; use --config.KEY=VALUE")
+            raise UserError(f"a saved config takes no argument, got {argument!r}; use --config.KEY=VALUE")
     else:
         config = _get_config(path)(argument)
     config = ConfigDict(config.to_dict())
@@ -56,17 +58,17 @@ def find(path_text: str) -> Path:
     for candidate in (path, package / "configs" / relative, package.parent / "configs" / relative):
         if candidate.is_file():
             return candidate
-    raise FileNotFoundError(f"config {path_text!r} does not exist; expected a .py or .json file, see configs/README.md")
+    raise MissingFileError(f"config {path_text!r} does not exist; expected a .py or .json file, see configs/README.md")
 
 
 def _get_config(path: Path):
     module_spec = importlib.util.spec_from_file_location(path.stem, path)
     if module_spec is None or path.suffix != ".py":
-        raise ValueError(f"config {path} must be a .py file with get_config(arg) or a saved config.json")
+        raise UserError(f"config {path} must be a .py file with get_config(arg) or a saved config.json")
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
-        raise ValueError(f"{path} defines no get_config(arg)")
+        raise UserError(f"{path} defines no get_config(arg)")
     return module.get_config
 
 
@@ -75,7 +77,7 @@ def parse_arguments(argument: str, known: Mapping[str, Any] | Sequence[str]) -> 
     words = [word for word in argument.split(",") if word]
     for word in words:
         if word not in known:
-            raise ValueError(f"unknown config argument {word!r}; known: {', '.join(sorted(known))}")
+            raise UserError(f"unknown config argument {word!r}; known: {', '.join(sorted(known))}")
     return words
 
 
@@ -87,13 +89,13 @@ def set_from_text(config: ConfigDict, key: str, text: str) -> None:
     node, parts = config, key.split(".")
     for depth, part in enumerate(parts):
         if not isinstance(node, ConfigDict) or part not in node:
-            raise ValueError(_unknown_key(config, key, node, part))
+            raise UserError(_unknown_key(config, key, node, part))
         if depth < len(parts) - 1:
             node = node[part]
     name = parts[-1]
     old = node[name]
     if isinstance(old, ConfigDict):
-        raise ValueError(f"--config.{key} is a group; set one of its fields: {', '.join(sorted(old))}")
+        raise UserError(f"--config.{key} is a group; set one of its fields: {', '.join(sorted(old))}")
     with node.ignore_type():
         node[name] = parse_value(key, text, old)
     for unit in DURATION_UNITS:
@@ -136,7 +138,7 @@ def parse_value(key: str, text: str, old: Any) -> Any:
             return tuple(value) if isinstance(value, (tuple, list)) else (value,)
         return text
     except (KeyError, ValueError, SyntaxError) as error:
-        raise ValueError(f"--config.{key} expects a {expected} such as {old!r}, got {text!r}") from error
+        raise UserError(f"--config.{key} expects a {expected} such as {old!r}, got {text!r}") from error
 
 
 def duration_steps(config: ConfigDict, name: str, *, steps_per_epoch: int, num_steps: int | None = None) -> int:
@@ -145,20 +147,20 @@ def duration_steps(config: ConfigDict, name: str, *, steps_per_epoch: int, num_s
     A negative value means "not given". Percent is of `num_steps`, the whole run.
 
     Raises:
-      ValueError: none or several units are given, or percent is used where no run length is known.
+      UserError: none or several units are given, or percent is used where no run length is known.
     """
     fields = {unit: config[f"{name}_{unit}"] for unit in DURATION_UNITS if f"{name}_{unit}" in config}
     given = {unit: value for unit, value in fields.items() if value >= 0}
     if len(given) != 1:
         names = ", ".join(f"{name}_{unit}={value}" for unit, value in fields.items())
-        raise ValueError(f"exactly one unit must be non-negative, got {names}; set the others to -1")
+        raise UserError(f"exactly one unit must be non-negative, got {names}; set the others to -1")
     ((unit, value),) = given.items()
     if unit == "steps":
         return int(value)
     if unit == "epochs":
         return math.ceil(value * steps_per_epoch)
     if num_steps is None:
-        raise ValueError(f"{name}_percent needs a run length")
+        raise UserError(f"{name}_percent needs a run length")
     return round(value / 100 * num_steps)
 
 

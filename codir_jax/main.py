@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from codir_jax.processes.user_error import UserError
 from codir_jax.verbs import bench, compress, evaluate, export, plan, predict, tokenizer, train
 
 # A verb's module holds HELP (a line), EXAMPLES (below its flags), OVERRIDES (which of --config.KEY=VALUE and
@@ -52,7 +53,7 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, list
         key, equals, text = key.partition("=")
         if not equals:
             if not arguments:
-                raise ValueError(f"{argument} has no value; write {argument}=VALUE")
+                raise UserError(f"{argument} has no value; write {argument}=VALUE")
             text = arguments.pop(0)
         overrides[name].append((key, text))
     return rest, overrides
@@ -60,7 +61,7 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, list
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a verb; returns the exit status, see `codir train --help`."""
-    from codir_jax import distributed, environment, exit_status
+    from codir_jax.processes import distributed, environment, exit_status
 
     environment.set_defaults()
     try:
@@ -85,9 +86,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     name = flags.pop("verb")
     for kind, given in overrides.items():
         if given and kind not in VERBS[name].OVERRIDES:
-            raise ValueError(f"--{kind}.{given[0][0]}: `codir {name}` takes no --{kind}")
+            raise UserError(f"--{kind}.{given[0][0]}: `codir {name}` takes no --{kind}")
     if arguments is None:
-        from codir_jax import environment
+        from codir_jax.processes import environment
 
         environment.use_huge_pages()
     return VERBS[name].run(overrides, **flags)

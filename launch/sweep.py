@@ -107,7 +107,9 @@ def make_job(arm, task, trial, seed, shared, workdir) -> Job:
 
 def run_job(job: Job) -> str:
     """Runs one workdir to its end in this process; returns what went wrong, or nothing."""
-    from codir_jax import config, environment, run
+    from codir_jax import config
+    from codir_jax.processes import environment
+    from codir_jax.stage import run
 
     environment.set_defaults()
     Path(job.workdir).mkdir(parents=True, exist_ok=True)
@@ -208,7 +210,7 @@ def choose(arm: Arm, task: str, search) -> tuple[tuple[tuple[str, str], ...], di
 
 def make_table(arms, tasks, final, chosen, searched, baseline, metric_name="") -> dict:
     """Everything the printed table holds, for each task and arm; of the primary metric, or of `metric_name`."""
-    from codir_jax.evaluate import statistics
+    from codir_jax.evaluation import statistics
 
     table = {}
     for task in tasks:
@@ -320,7 +322,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    from codir_jax import environment
+    from codir_jax.processes import environment
 
     environment.use_huge_pages()
     try:

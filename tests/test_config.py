@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from codir_jax import config as config_lib
-from codir_jax import stage_config
+from codir_jax.stage import config as stage_config
 
 TEACHER, DISTILL = "configs/codir/finetune_teacher.py", "configs/codir/finetune_distill.py"
 

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 import codir_jax
-from codir_jax import distributed, environment
 from codir_jax import main as main_lib
 from codir_jax.main import main
-from codir_jax.train import stop
+from codir_jax.processes import distributed, environment, stop
 
 DISTILL = "configs/codir/finetune_distill.py"
 TINY_JOB = [
@@ -91,7 +90,7 @@ def test_an_unknown_flag_is_status_2(capsys):
     ],
 )
 def test_how_a_run_ended_is_in_its_exit_status(error, status, told, monkeypatch, tmp_path, capsys):
-    from codir_jax import run
+    from codir_jax.stage import run
 
     def stopped(config, workdir):
         raise error
@@ -102,7 +101,7 @@ def test_how_a_run_ended_is_in_its_exit_status(error, status, told, monkeypatch,
 
 
 def test_sigterm_before_the_first_step_ends_like_one_after_it(monkeypatch, tmp_path):
-    from codir_jax import run
+    from codir_jax.stage import run
 
     monkeypatch.setattr(run, "run", lambda config, workdir: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SystemExit) as ended:
@@ -180,8 +179,8 @@ def test_a_teacher_with_a_fitting_head_is_taken_as_it_is(job, tmp_path, capsys):
     """The job's own teacher, given by name, is not fine-tuned again."""
     folder = tmp_path / "again"
     config_only = [word for word in TINY_JOB if word.startswith("--config.")]
-    from codir_jax import compress as compress_lib
     from codir_jax import config as config_lib
+    from codir_jax.jobs import compress as compress_lib
 
     config = config_lib.load("configs/codir/finetune_distill.py:demo", [("teacher.path", str(job / "teacher"))])
     assert compress_lib._fits(str(job / "teacher"), config)

@@ -4,11 +4,12 @@ import dataclasses
 import time
 from typing import Any
 
-from codir_jax import workdir
 from codir_jax.benchmark import exchange, inference, peak, training
 from codir_jax.benchmark import subject as subject_lib
-from codir_jax.evaluate import cost
+from codir_jax.evaluation import cost
 from codir_jax.models.heads import abstract_params
+from codir_jax.processes.user_error import UserError
+from codir_jax.stage import workdir
 
 SECTIONS = ("finetune_live", "finetune_cached", "pretraining", "evaluation", "inference")
 OTHER_SECTIONS = ("collectives",)  # only on request
@@ -40,12 +41,12 @@ class Request:
         known = (*SECTIONS, *OTHER_SECTIONS)
         unknown = [name for name in self.sections if name not in known]
         if unknown or not self.sections:
-            raise ValueError(f"--sections has {unknown}; known: {', '.join(known)}")
+            raise UserError(f"--sections has {unknown}; known: {', '.join(known)}")
         if self.epochs and self.epochs < 2:
-            raise ValueError(f"--epochs={self.epochs}; the first one compiles and is left out: give at least 2")
+            raise UserError(f"--epochs={self.epochs}; the first one compiles and is left out: give at least 2")
         for name, least in (("steps", 2), ("fixed_length", 0), ("batch_size", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"--{name} must be >= {least}, got {getattr(self, name)}")
+                raise UserError(f"--{name} must be >= {least}, got {getattr(self, name)}")
 
 
 def run(request: Request, started: float, say=lambda text: None) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def run(request: Request, started: float, say=lambda text: None) -> dict[str, An
       say: is told what is being measured.
 
     Raises:
-      ValueError, FileNotFoundError: before anything is measured.
+      UserError: before anything is measured.
     """
     config = subject_lib.load_config(
         request.config, request.overrides, batch_size=request.batch_size, fixed_length=request.fixed_length

@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from codir_jax import workdir
 from codir_jax.benchmark import bench, compare, table
 from codir_jax.benchmark.bench import Request
+from codir_jax.processes.user_error import UserError
+from codir_jax.stage import workdir
 
 
 def run(
@@ -31,12 +32,12 @@ def run(
       sweeps: of `sweep.SWEEPS`; in place of the sections.
 
     Raises:
-      ValueError: --compare and --sweep at once, a sweep without a folder, or what the parts refuse.
+      UserError: --compare and --sweep at once, a sweep without a folder, or what the parts refuse.
     """
     if sweeps and not output:
-        raise ValueError("a sweep writes a CSV and plots: name their folder by --output")
+        raise UserError("a sweep writes a CSV and plots: name their folder by --output")
     if theirs and sweeps:
-        raise ValueError("--compare and --sweep are two measurements; give one of them")
+        raise UserError("--compare and --sweep are two measurements; give one of them")
     if sweeps:
         from codir_jax.benchmark import sweep
 

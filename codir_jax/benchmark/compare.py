@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from codir_jax.processes.user_error import UserError
+
 # In the order in which they are looked for: a median step is disturbed less than a mean.
 FIELDS = ("sentences_per_second_median", "sent_per_s_median", "sentences_per_second")
 
@@ -26,10 +28,10 @@ def compare(
       {"pairs": [{"ours", "theirs", "ratio"}], "ratio": {"median", "min", "max"}}, in sentences per second.
 
     Raises:
-      ValueError: a command failed or printed no rate; the end of its output is told.
+      UserError: a command failed or printed no rate; the end of its output is told.
     """
     if num_pairs < 1:
-        raise ValueError(f"--pairs must be >= 1, got {num_pairs}")
+        raise UserError(f"--pairs must be >= 1, got {num_pairs}")
     run = run or _child
     pairs: list[dict[str, float]] = []
     for number in range(num_pairs):
@@ -61,7 +63,7 @@ def read_rate(output: str, side: str) -> float:
                 return float(found[0])
             break
     tail = "\n".join(output.splitlines()[-3:])
-    raise ValueError(f"{side} must print a last line of JSON with one of {', '.join(FIELDS)}; it printed:\n{tail}")
+    raise UserError(f"{side} must print a last line of JSON with one of {', '.join(FIELDS)}; it printed:\n{tail}")
 
 
 def _child(command: Sequence[str] | str) -> str:
@@ -72,5 +74,5 @@ def _child(command: Sequence[str] | str) -> str:
     if done.returncode:
         told = command if isinstance(command, str) else " ".join(command)
         tail = "\n".join(done.stderr.splitlines()[-5:])
-        raise ValueError(f"{told!r} ended with status {done.returncode}:\n{tail}")
+        raise UserError(f"{told!r} ended with status {done.returncode}:\n{tail}")
     return done.stdout

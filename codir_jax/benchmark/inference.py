@@ -8,7 +8,7 @@ from codir_jax.benchmark.subject import Subject
 from codir_jax.benchmark.timing import CompileClock
 from codir_jax.benchmark.training import rates
 from codir_jax.benchmark.work import Work, forward_flops
-from codir_jax.evaluate import cost, runner
+from codir_jax.evaluation import cost, runner
 
 BATCH_SIZES = (1, 32)
 

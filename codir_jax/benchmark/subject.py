@@ -10,25 +10,29 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax import build, partners, preflight, stage_config
 from codir_jax import config as config_lib
 from codir_jax.benchmark import synthetic
-from codir_jax.corpus_feed import CorpusFeed
 from codir_jax.data.batch import Dataset
 from codir_jax.data.corpus import masking
 from codir_jax.data.corpus.corpus import Corpus
-from codir_jax.evaluate import cost
-from codir_jax.feed import Feed
-from codir_jax.initial_state import InitialState, shardings_of
+from codir_jax.evaluation import cost
 from codir_jax.models import sizes as sizes_lib
 from codir_jax.models.heads import init_params
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.objectives import codir, distill
 from codir_jax.objectives.contract import Objective, Setting
+from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
-from codir_jax.train import optimizer
-from codir_jax.train.step import make_train_step
+from codir_jax.stage import build
+from codir_jax.stage import checks as preflight
+from codir_jax.stage import config as stage_config
+from codir_jax.stage import models as partners
+from codir_jax.stage.initial_state import InitialState, shardings_of
+from codir_jax.tasks.corpus_feed import CorpusFeed
+from codir_jax.tasks.labelled_feed import Feed
+from codir_jax.training import optimizer
+from codir_jax.training.step import make_train_step
 
 DEFAULT_CONFIG = "configs/codir/finetune_distill.py:demo"
 _NUM_RANDOM_TEXTS = 8192  # about CoLA's train set
@@ -48,7 +52,7 @@ def load_config(
         wanted += [("data.max_length", str(fixed_length))]
     config = config_lib.load(spec or DEFAULT_CONFIG, wanted)
     if config.objective.name == "finetune":
-        raise ValueError("the benchmark measures distillation, and objective.name is 'finetune'; choose another method")
+        raise UserError("the benchmark measures distillation, and objective.name is 'finetune'; choose another method")
     return config
 
 
@@ -162,16 +166,14 @@ def make(
       bank_rows: pretended number of training examples, at least the real one; only banks and label tables grow.
 
     Raises:
-      ValueError, FileNotFoundError: before any device is used.
+      UserError: before any device is used.
     """
     given = config.teacher.path
     if given and model:
-        raise ValueError(
-            f"give a teacher of random weights by --model={model}, or a real one by teacher.path, not both"
-        )
+        raise UserError(f"give a teacher of random weights by --model={model}, or a real one by teacher.path, not both")
     model = model or "minilm"
     if isinstance(model, str) and model not in sizes_lib.NAMES:
-        raise ValueError(f"--model={model!r}; known: {', '.join(sizes_lib.NAMES)}")
+        raise UserError(f"--model={model!r}; known: {', '.join(sizes_lib.NAMES)}")
     checked = config.copy_and_resolve_references()
     checked.teacher.path = given or "random weights"
     stage_config.check(checked)
@@ -187,7 +189,7 @@ def make(
         data = build.read_data(config, tokenizer)
         preflight.require_split(data, "train")
         if not given and len(tokenizer) > sizes.vocab_size:
-            raise ValueError(
+            raise UserError(
                 f"the tokenizer has {len(tokenizer)} tokens and --model={model} only {sizes.vocab_size}; "
                 "choose another model"
             )
@@ -274,7 +276,7 @@ def _random_params(module, seed: int):
 
 def _with_bank_rows(setting: Setting, bank_rows: int) -> Setting:
     if bank_rows < setting.info.num_train:
-        raise ValueError(f"a bank of {bank_rows} rows is smaller than the {setting.info.num_train} train examples")
+        raise UserError(f"a bank of {bank_rows} rows is smaller than the {setting.info.num_train} train examples")
     return dataclasses.replace(
         setting,
         info=synthetic.info("random", bank_rows),

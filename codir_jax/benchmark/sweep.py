@@ -20,6 +20,7 @@ from codir_jax.benchmark.subject import Subject
 from codir_jax.benchmark.timing import spread_ms
 from codir_jax.models import sizes as sizes_lib
 from codir_jax.objectives import distill
+from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import placement
 
 # name -> values of the axis.
@@ -74,13 +75,13 @@ def run(request: Request, names: tuple[str, ...], folder: Path, say: Callable[[s
     with its reason in the row.
 
     Raises:
-      ValueError: an unknown name.
+      UserError: an unknown name.
     """
     unknown = [name for name in names if name not in SWEEPS]
     if unknown:
-        raise ValueError(f"--sweep has {unknown}; known: {', '.join(SWEEPS)}")
+        raise UserError(f"--sweep has {unknown}; known: {', '.join(SWEEPS)}")
     if any(key == "teacher.path" for key, _ in request.overrides):
-        raise ValueError("a sweep varies the sizes of random weights: give --model, not teacher.path")
+        raise UserError("a sweep varies the sizes of random weights: give --model, not teacher.path")
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     files = [folder / "sweep.csv"]
@@ -256,7 +257,7 @@ def _devices(request: Request) -> Iterator[dict[str, Any]]:
         environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
         child = subprocess.run(child_command(asked), env=environment, capture_output=True, text=True, check=False)
         if child.returncode:
-            raise ValueError(f"the measurement on {num_devices} devices failed:\n{child.stderr[-1000:]}")
+            raise UserError(f"the measurement on {num_devices} devices failed:\n{child.stderr[-1000:]}")
         section = json.loads(child.stdout.splitlines()[-1])["sections"]["collectives"]
         for kind, total in section["kinds"].items():
             yield {

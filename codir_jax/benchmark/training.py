@@ -11,8 +11,8 @@ from codir_jax.benchmark.subject import Subject
 from codir_jax.benchmark.timing import CompileClock, InputClock, spread_ms
 from codir_jax.benchmark.work import Work, training_flops
 from codir_jax.sharding import placement
-from codir_jax.train import loop
-from codir_jax.train.metrics import MetricBuffer
+from codir_jax.training import loop
+from codir_jax.training.metrics import MetricBuffer
 
 
 def measure(subject: Subject, *, live: bool, steps: int, epochs: int, started: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from codir_jax.evaluate import cost
+from codir_jax.evaluation import cost
 
 
 @dataclasses.dataclass

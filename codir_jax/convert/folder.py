@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from codir_jax.processes.user_error import MissingFileError, UserError
+
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
@@ -21,10 +23,10 @@ def find_folder(path_or_name: str | os.PathLike) -> Path:
         return path
     name = str(path_or_name)
     if path.exists():
-        raise ValueError(f"{name} is a file; expected a folder with config.json and {WEIGHTS}, or a hub name")
+        raise UserError(f"{name} is a file; expected a folder with config.json and {WEIGHTS}, or a hub name")
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or not name.strip()
     if looks_local:
-        raise FileNotFoundError(f"no folder {name!r}; expected a Hugging Face folder, or a hub name like roberta-base")
+        raise MissingFileError(f"no folder {name!r}; expected a Hugging Face folder, or a hub name like roberta-base")
     from huggingface_hub import snapshot_download  # late: a local folder does not need it
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -32,9 +34,9 @@ def find_folder(path_or_name: str | os.PathLike) -> Path:
         # "*/*" is left out: sub-folders hold other frameworks' copies.
         local = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors"], ignore_patterns=["*/*"])
     except HFValidationError as error:
-        raise ValueError(f"{name!r} is neither a folder nor a valid hub name: {error}") from error
+        raise UserError(f"{name!r} is neither a folder nor a valid hub name: {error}") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{name!r} is no local folder, and was not found on the Hugging Face hub nor in its local cache "
             f"({type(error).__name__}). Check the name and the network, or give the path of a downloaded folder"
         ) from error
@@ -45,13 +47,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     """`config.json` of a folder as a dict."""
     path = folder / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"no config.json in {folder}; expected a Hugging Face model folder")
+        raise MissingFileError(f"no config.json in {folder}; expected a Hugging Face model folder")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}; fetch it again") from error
+        raise UserError(f"{path} is not valid JSON: {error}; fetch it again") from error
     if not isinstance(config, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(config).__name__}")
+        raise UserError(f"{path}: expected a JSON object, got {type(config).__name__}")
     return config
 
 
@@ -67,7 +69,7 @@ class Tensors:
                 handle.__enter__()
             except (SafetensorError, OSError) as error:
                 self.__exit__()
-                raise ValueError(f"{path} is damaged or incomplete ({error}); fetch or write it again") from error
+                raise UserError(f"{path} is damaged or incomplete ({error}); fetch or write it again") from error
             self._open.append((handle, path))
             for stored in handle.keys():  # noqa: SIM118 - a safetensors handle is no dict
                 self._where[_modern_name(stored, prefix)] = (handle, stored)
@@ -103,14 +105,14 @@ def _weight_files(folder: Path) -> list[Path]:
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{index} is not a safetensors index ({error!r}); fetch it again") from error
+            raise UserError(f"{index} is not a safetensors index ({error!r}); fetch it again") from error
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
-            raise FileNotFoundError(f"{index} names {missing}, not in {folder}; fetch the missing shards")
+            raise MissingFileError(f"{index} names {missing}, not in {folder}; fetch the missing shards")
         return [folder / name for name in names]
     pickles = sorted(path.name for path in folder.glob("*.bin"))
     found = f"only {', '.join(pickles)}, a pickle, which is not read" if pickles else "no weights"
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"no {WEIGHTS} in {folder}: {found}. Where torch and transformers are installed, convert with\n"
         f'  python -c "from transformers import AutoModelForSequenceClassification as M; '
         f"M.from_pretrained('{folder}').save_pretrained('{folder}-safetensors')\"\n"

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from codir_jax.convert.folder import WEIGHTS, Tensors, find_folder, read_config
 from codir_jax.models import bert, heads, roberta
 from codir_jax.models.transformer import TransformerConfig
+from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import unbox
 
 FAMILIES = {"bert": bert, "roberta": roberta}
@@ -64,13 +65,13 @@ def read_sizes(folder: Path) -> TransformerConfig:
     """The sizes in a folder's config.json; its weights are not looked at.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_pretrained`.
+        UserError: as `load_pretrained`.
     """
     hf_config = read_config(folder)
     try:
         return _family_of(hf_config, folder).config_from_hf(hf_config)
     except ValueError as error:
-        raise ValueError(f"{folder / 'config.json'}: {error}") from error
+        raise UserError(f"{folder / 'config.json'}: {error}") from error
 
 
 def stored_head(path_or_name: str | os.PathLike) -> str:
@@ -98,8 +99,8 @@ def load_pretrained(
         rng_seed: of the fresh head weights.
 
     Raises:
-        FileNotFoundError: no such folder, no config.json, no safetensors (with how to convert a `.bin`).
-        ValueError: another architecture, a damaged file, a missing weight, a weight of another shape.
+        MissingFileError: no such folder, no config.json, no safetensors (with how to convert a `.bin`).
+        UserError: another architecture, a damaged file, a missing weight, a weight of another shape.
     """
     folder = find_folder(path_or_name)
     hf_config = read_config(folder)
@@ -107,7 +108,7 @@ def load_pretrained(
     try:
         config = family.config_from_hf(hf_config)
     except ValueError as error:
-        raise ValueError(f"{folder / 'config.json'}: {error}") from error
+        raise UserError(f"{folder / 'config.json'}: {error}") from error
     with Tensors(folder, family.PREFIX) as tensors:
         keys = family.hf_keys(config, head)
         stored = _stored_num_labels(tensors, keys) if head == "classification" else None
@@ -167,7 +168,7 @@ def save_pretrained(
     keys = family.hf_keys(config, head)
     if set(flat) != set(keys):
         different = sorted("/".join(path) for path in set(flat) ^ set(keys))
-        raise ValueError(f"params are not those of a {config.family} {head} model; first differences: {different[:5]}")
+        raise UserError(f"params are not those of a {config.family} {head} model; first differences: {different[:5]}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {}
@@ -208,7 +209,7 @@ def _family_of(hf_config: Mapping[str, Any], folder: Path) -> Any:
     model_type = hf_config.get("model_type")
     if model_type in FAMILIES:
         return FAMILIES[model_type]
-    raise ValueError(
+    raise UserError(
         f"{folder / 'config.json'}: model_type {model_type!r} is not supported; known: {', '.join(FAMILIES)}"
     )
 
@@ -227,7 +228,7 @@ def _check_weights(folder: Path, tensors: Tensors, keys: Mapping, shapes: Mappin
     encoder = [key.name for path, key in keys.items() if path[0] == "encoder"]
     missing = [name for name in encoder if name not in tensors]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{folder}: {len(missing)} of {len(encoder)} encoder weights are missing, first {missing[:3]}; "
             f"the file has {sorted(tensors)[:3]}, ... Does config.json belong to these weights?"
         )
@@ -238,7 +239,7 @@ def _check_weights(folder: Path, tensors: Tensors, keys: Mapping, shapes: Mappin
         if path[0] == "classifier":
             got, expected = got[1:], expected[1:]  # another number of classes is a head to draw anew
         if got != expected:
-            raise ValueError(
+            raise UserError(
                 f"{folder}: {key.name} has shape {tensors.shape(key.name)}, config.json asks for "
                 f"{_hf_shape(shapes[path], key)}; they are not of one model"
             )
@@ -253,7 +254,7 @@ def _check_tied(tensors: Tensors, family: Any) -> None:
     )
     for decoder, tied in pairs:
         if decoder in tensors and tied in tensors and not np.array_equal(tensors.read(decoder), tensors.read(tied)):
-            raise ValueError(f"{decoder} differs from {tied}: an untied masked-LM decoder is not supported")
+            raise UserError(f"{decoder} differs from {tied}: an untied masked-LM decoder is not supported")
 
 
 def _stored_num_labels(tensors: Tensors, keys: Mapping) -> int | None:
@@ -279,11 +280,11 @@ def _label_names(hf_config: Mapping[str, Any], num_labels: int) -> tuple[str, ..
 def _label_fields(label_names: Sequence[str] | None, num_labels: int, is_regression: bool) -> dict[str, Any]:
     names = [f"LABEL_{i}" for i in range(num_labels)] if not label_names else [str(name) for name in label_names]
     if len(names) != num_labels:
-        raise ValueError(f"{len(names)} label names {names[:5]} for a head of {num_labels} outputs")
+        raise UserError(f"{len(names)} label names {names[:5]} for a head of {num_labels} outputs")
     if len(set(names)) != len(names):
-        raise ValueError(f"label names are not distinct: {names}")
+        raise UserError(f"label names are not distinct: {names}")
     if is_regression and num_labels != 1:
-        raise ValueError(f"a regression head has 1 output, this one {num_labels}")
+        raise UserError(f"a regression head has 1 output, this one {num_labels}")
     return {
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},

@@ -35,6 +35,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from codir_jax.processes.user_error import UserError
+
 Batch = dict[str, np.ndarray]
 
 BATCH_DTYPES: dict[str, type] = {
@@ -64,7 +66,7 @@ MASKED_LM_DTYPES: dict[str, type] = {
 MAX_PROBLEMS_TOLD = 10
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Bad input data, told with file and line. `problems` holds every line that was found, not only those told."""
 
     def __init__(self, problems: Sequence[str]):
@@ -95,7 +97,7 @@ class RawSplit:
     def __post_init__(self):
         for name, column in (("texts_b", self.texts_b), ("labels", self.labels)):
             if column is not None and len(column) != len(self.texts_a):
-                raise ValueError(
+                raise UserError(
                     f"RawSplit needs one entry of {name} a text: expected {len(self.texts_a)}, got {len(column)}"
                 )
 

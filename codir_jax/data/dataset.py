@@ -12,6 +12,7 @@ import numpy as np
 from codir_jax.data import token_cache
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import Dataset, DatasetInfo, Examples, RawSplit
+from codir_jax.processes.user_error import UserError
 
 
 def tokenize_dataset(
@@ -42,7 +43,7 @@ def tokenize_dataset(
       seed: of that draw only.
 
     Raises:
-      ValueError: pairs and single texts are mixed, or the draw leaves a class without an example.
+      UserError: pairs and single texts are mixed, or the draw leaves a class without an example.
     """
     raw = dict(raw)
     from_raw = raw.pop("unlabelled", None)
@@ -50,12 +51,12 @@ def tokenize_dataset(
     kinds = {split: rows.texts_b is not None for split, rows in raw.items()}
     if unlabelled is not None:
         if "train" not in raw:
-            raise ValueError(f"unlabelled texts join the train split, and {name} has only {', '.join(raw)}")
+            raise UserError(f"unlabelled texts join the train split, and {name} has only {', '.join(raw)}")
         kinds["unlabelled"] = unlabelled.texts_b is not None
     if len(set(kinds.values())) > 1:
         single = ", ".join(split for split, is_pair in kinds.items() if not is_pair)
         pairs = ", ".join(split for split, is_pair in kinds.items() if is_pair)
-        raise ValueError(
+        raise UserError(
             f"one dataset holds either pairs or single texts; {name} has pairs in {pairs} and single texts in {single}"
         )
     is_pair = any(kinds.values())
@@ -138,7 +139,7 @@ def _draw(rows: RawSplit, num_examples: int, seed: int, label_names: Sequence[st
     present = set(drawn.labels or [])
     missing = [label_name for i, label_name in enumerate(label_names) if rows.labels and i not in present]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"num_train_examples={num_examples} of {num_labelled} leaves no example of {', '.join(missing)}; use more"
         )
     return drawn

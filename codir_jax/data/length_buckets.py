@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from codir_jax.processes.user_error import UserError
+
 # For texts that are not known beforehand (prediction): at most 12 shapes, a third of padding at worst above 16 tokens.
 LADDER = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 # Candidates are its multiples: finer ones gained under 2 points of real tokens on CoLA, RTE and SST-2, 8 lost up to 10.
@@ -26,7 +28,7 @@ def choose(longest: np.ndarray, num_buckets: int, last: int) -> tuple[int, ...]:
       last: tokens of the longest example of all; it is the last bucket.
     """
     if num_buckets < 1:
-        raise ValueError(f"data.num_length_buckets must be >= 1, got {num_buckets}")
+        raise UserError(f"data.num_length_buckets must be >= 1, got {num_buckets}")
     candidates = np.append(np.arange(STEP, last, STEP), last)
     # num_within[j]: batches that candidate j holds.
     num_within = np.searchsorted(np.sort(longest), candidates, side="right")
@@ -56,5 +58,5 @@ def bucket_length(longest: int, length_buckets: Sequence[int]) -> int:
     """Returns the smallest bucket that holds `longest` tokens."""
     fitting = [bucket for bucket in length_buckets if bucket >= longest]
     if not fitting:
-        raise ValueError(f"an example has {longest} tokens and the largest bucket is {max(length_buckets, default=0)}")
+        raise UserError(f"an example has {longest} tokens and the largest bucket is {max(length_buckets, default=0)}")
     return int(min(fitting))

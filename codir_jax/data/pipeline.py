@@ -14,6 +14,7 @@ import numpy as np
 
 from codir_jax.data import length_buckets as length_buckets_lib
 from codir_jax.data.batch import Batch, Examples
+from codir_jax.processes.user_error import UserError
 
 
 def default_config():
@@ -59,7 +60,7 @@ def default_config():
 def num_batches_per_epoch(num_examples: int, batch_size: int) -> int:
     """Returns ceil(num_examples / batch_size): the last batch of an epoch may be uneven and is padded."""
     if num_examples < 1 or batch_size < 1:
-        raise ValueError(f"expected at least one example and batch_size >= 1, got {num_examples} and {batch_size}")
+        raise UserError(f"expected at least one example and batch_size >= 1, got {num_examples} and {batch_size}")
     return -(-num_examples // batch_size)
 
 
@@ -80,7 +81,7 @@ def epoch_batches(lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int
       int64 [ceil(n / batch_size), batch_size]; -1 fills the one uneven batch.
     """
     if window < 1:
-        raise ValueError(f"bucket_window is at least 1 (no sorting), got {window}")
+        raise UserError(f"bucket_window is at least 1 (no sorting), got {window}")
     num_examples = len(lengths)
     num_batches = num_batches_per_epoch(num_examples, batch_size)
     rng = np.random.default_rng([seed, epoch])
@@ -121,7 +122,7 @@ def collate(
     """
     num_examples = len(examples) if num_examples is None else num_examples
     if len(indices) > batch_size:
-        raise ValueError(f"expected at most batch_size {batch_size} rows, got {len(indices)}")
+        raise UserError(f"expected at most batch_size {batch_size} rows, got {len(indices)}")
     rows = np.full(batch_size, -1, np.int64)
     rows[: len(indices)] = indices
     is_real = rows >= 0
@@ -192,7 +193,7 @@ def train_batches(
     extra = dict(extra or {})
     for name, values in extra.items():
         if len(values) != len(examples):
-            raise ValueError(f"extra {name!r} needs one row an example: expected {len(examples)}, got {len(values)}")
+            raise UserError(f"extra {name!r} needs one row an example: expected {len(examples)}, got {len(values)}")
 
     # Threads work on neighbouring steps: two epochs are enough at any time.
     @functools.lru_cache(maxsize=2)
@@ -284,16 +285,16 @@ def local_rows(batch_size: int, process_index: int, process_count: int) -> slice
     """Returns which rows of a global batch are this process's.
 
     Raises:
-      ValueError: the batch is not divisible by the processes.
+      UserError: the batch is not divisible by the processes.
     """
     if batch_size % process_count:
         lower = batch_size - batch_size % process_count
-        raise ValueError(
+        raise UserError(
             f"batch_size {batch_size} is not divisible by {process_count} processes; "
             f"use {lower or process_count} or {lower + process_count}"
         )
     if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index is in 0..{process_count - 1}, got {process_index}")
+        raise UserError(f"process_index is in 0..{process_count - 1}, got {process_index}")
     share = batch_size // process_count
     return slice(process_index * share, (process_index + 1) * share)
 

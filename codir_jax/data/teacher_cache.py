@@ -26,6 +26,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from codir_jax.processes.user_error import UserError
+
 # Counts up when files or the meaning of their numbers change, so that older ones are never read.
 FORMAT = 1
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
@@ -118,13 +120,13 @@ class TeacherCache:
           arrays: name -> float [rows of the shard, ...].
 
         Raises:
-          ValueError: an array has another shape than the layout says, or the folder cannot be written.
+          UserError: an array has another shape than the layout says, or the folder cannot be written.
         """
         content = []
         for name, shape in sorted(self.layout.shapes.items()):
             expected = (len(self.layout.rows(shard)), *shape)
             if arrays[name].shape != expected:
-                raise ValueError(f"teacher cache: expected {name} {expected}, got {arrays[name].shape}")
+                raise UserError(f"teacher cache: expected {name} {expected}, got {arrays[name].shape}")
             content.append(np.ascontiguousarray(arrays[name], DTYPES[self.layout.dtype]).view(np.uint8).reshape(-1))
         path, crc = self._path(shard), 0
         if path.exists():
@@ -194,8 +196,8 @@ class TeacherCache:
     def _path(self, shard: int) -> Path:
         return self.folder / f"shard-{shard:05d}.bin"
 
-    def _unwritable(self, error: OSError) -> ValueError:
-        return ValueError(
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError(
             f"cannot write the teacher cache {self.folder}: {error}; free some space, give another teacher.cache_dir, "
             "or set teacher.cache=off"
         )

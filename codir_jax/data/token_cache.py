@@ -22,7 +22,7 @@ import numpy as np
 import tokenizers
 
 from codir_jax.data import tokenizer as tokenizer_lib
-from codir_jax.data.cache_folder import user_cache
+from codir_jax.processes.cache_folder import user_cache
 
 # Counts up when the meaning of the arrays changes, so that older ones are never read.
 FORMAT = 1

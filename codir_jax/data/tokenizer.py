@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from codir_jax.processes.user_error import MissingFileError, UserError
+
 # Texts of one call to the tokenizer: its working set is ~100 bytes a token, freed between calls.
 _TEXTS_PER_CALL = 16384
 _WORDPIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -25,8 +27,8 @@ def load_tokenizer(path_or_name: str | os.PathLike):
     """Returns the fast transformers tokenizer of a local folder or of a hub name. Code of the repository is never run.
 
     Raises:
-      FileNotFoundError: the folder or its tokenizer files are missing, or the hub has no such model (or no network).
-      ValueError: the tokenizer has no fast implementation or no pad token.
+      MissingFileError: the folder or its tokenizer files are missing, or the hub has no such model (or no network).
+      UserError: the tokenizer has no fast implementation or no pad token.
     """
     from transformers import AutoTokenizer
 
@@ -35,21 +37,21 @@ def load_tokenizer(path_or_name: str | os.PathLike):
     if folder.is_dir():
         _check_folder(folder)
     elif folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or folder.exists():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"no tokenizer folder {name}: expected a folder with tokenizer.json (and tokenizer_config.json), "
             "or a hub name such as roberta-base"
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
     except OSError as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"no tokenizer {name!r}: it is no local folder and could not be had from the hub ({_first_line(error)}); "
             "give a local folder, or a hub name where there is a network"
         ) from error
     if not tokenizer.is_fast:
-        raise ValueError(f"tokenizer {name!r} has no fast implementation; save it as tokenizer.json with `tokenizers`")
+        raise UserError(f"tokenizer {name!r} has no fast implementation; save it as tokenizer.json with `tokenizers`")
     if tokenizer.pad_token_id is None:
-        raise ValueError(f"tokenizer {name!r} has no pad token; set pad_token in its tokenizer_config.json")
+        raise UserError(f"tokenizer {name!r} has no pad token; set pad_token in its tokenizer_config.json")
     return tokenizer
 
 
@@ -70,7 +72,7 @@ def encode(
     """
     num_special = tokenizer.num_special_tokens_to_add(pair=texts_b is not None)
     if max_length <= num_special:
-        raise ValueError(f"max_length {max_length} leaves no room for text beside {num_special} special tokens")
+        raise UserError(f"max_length {max_length} leaves no room for text beside {num_special} special tokens")
     has_types = "token_type_ids" in tokenizer.model_input_names
     tokens, types, lengths, num_truncated = [], [], [], 0
     # The tokenizer's own call, which does the same, spends a third of the time on lists that are not needed here.
@@ -168,14 +170,14 @@ def train_byte_level_bpe(texts: Iterable[str], vocab_size: int):
       transformers RobertaTokenizerFast; the same texts give the same merges and ids, in any order of the texts.
 
     Raises:
-      ValueError: vocab_size leaves no room for the bytes.
+      UserError: vocab_size leaves no room for the bytes.
     """
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
     from transformers import RobertaTokenizerFast
 
     smallest = len(_ROBERTA_SPECIALS) + 256
     if vocab_size < smallest:
-        raise ValueError(
+        raise UserError(
             f"vocab_size {vocab_size} is too small for byte-level BPE: 256 bytes and {len(_ROBERTA_SPECIALS)} specials "
             f"need {smallest}"
         )
@@ -276,7 +278,7 @@ def _check_folder(folder: Path) -> None:
     needed = ("tokenizer.json", "vocab.txt", "vocab.json")
     if not any((folder / name).is_file() for name in needed):
         present = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"no tokenizer in {folder}: expected tokenizer.json (or vocab.txt, or vocab.json with merges.txt), found "
             f"{present}; copy the model's tokenizer files there"
         )

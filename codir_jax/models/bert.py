@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from codir_jax.models.transformer import TransformerConfig
+from codir_jax.processes.user_error import UserError
 
 Path = tuple[str, ...]
 
@@ -78,7 +79,7 @@ def config_from_hf(hf_config: Mapping[str, Any]) -> TransformerConfig:
     """The configuration in a `config.json` of model_type "bert".
 
     Raises:
-        ValueError: for a variant that this encoder is not: relative positions, a decoder, an unknown activation.
+        UserError: for a variant that this encoder is not: relative positions, a decoder, an unknown activation.
     """
     return read_hf_fields(hf_config, family="bert", fields=HF_FIELDS)
 
@@ -96,18 +97,18 @@ def hf_keys(config: TransformerConfig, head: str) -> dict[Path, HfKey]:
 def read_hf_fields(hf_config: Mapping[str, Any], family: str, fields: Mapping) -> TransformerConfig:
     """`TransformerConfig` from a config.json, refusing what would be read wrongly; shared with roberta.py."""
     if hf_config.get("is_decoder") or hf_config.get("add_cross_attention"):
-        raise ValueError("config.json describes a decoder (is_decoder or add_cross_attention); expected an encoder")
+        raise UserError("config.json describes a decoder (is_decoder or add_cross_attention); expected an encoder")
     positions = hf_config.get("position_embedding_type", "absolute")
     if positions != "absolute":
-        raise ValueError(f"position_embedding_type {positions!r} is not supported; expected 'absolute'")
+        raise UserError(f"position_embedding_type {positions!r} is not supported; expected 'absolute'")
     values = {ours: hf_config.get(theirs, default) for ours, (theirs, default) in fields.items()}
     for name, (theirs, default) in fields.items():
         value = values[name]
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if isinstance(default, int) and not (is_number and int(value) == value):
-            raise ValueError(f"config.json: {theirs} must be a whole number, got {value!r}")
+            raise UserError(f"config.json: {theirs} must be a whole number, got {value!r}")
         if isinstance(default, float) and not is_number:
-            raise ValueError(f"config.json: {theirs} must be a number, got {value!r}")
+            raise UserError(f"config.json: {theirs} must be a number, got {value!r}")
     offset = values["pad_token_id"] + 1 if family == "roberta" else 0
     return TransformerConfig(family=family, position_offset=offset, **values)
 
@@ -139,7 +140,7 @@ def encoder_keys(config: TransformerConfig, prefix: str) -> dict[Path, HfKey]:
 def head_keys(table: Mapping[str, Mapping[str, str]], head: str) -> dict[Path, HfKey]:
     """The head's part, from a family's HEAD_KEYS."""
     if head not in table:
-        raise ValueError(f"unknown head {head!r}; known: {', '.join(table)}")
+        raise UserError(f"unknown head {head!r}; known: {', '.join(table)}")
     keys: dict[Path, HfKey] = {}
     for ours, theirs in table[head].items():
         if ours == "decoder_bias":

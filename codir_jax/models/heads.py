@@ -25,6 +25,7 @@ from codir_jax.models.transformer import (
     dropout_seed,
     layer_norm,
 )
+from codir_jax.processes.user_error import UserError
 
 HEADS = ("classification", "masked_lm")
 
@@ -160,14 +161,14 @@ def build_model(
     `remat`, of `transformer.REMAT`, is what the forward pass keeps for the backward pass.
     """
     if remat not in REMAT:
-        raise ValueError(f"unknown remat {remat!r}; known: {', '.join(REMAT)}")
+        raise UserError(f"unknown remat {remat!r}; known: {', '.join(REMAT)}")
     if head == "classification":
         if num_labels < 1:
-            raise ValueError(f"num_labels must be at least 1, got {num_labels}")
+            raise UserError(f"num_labels must be at least 1, got {num_labels}")
         return SequenceClassifier(config, num_labels, jnp.dtype(dtype), remat)
     if head == "masked_lm":
         return MaskedLM(config, jnp.dtype(dtype), remat)
-    raise ValueError(f"unknown head {head!r}; known: {', '.join(HEADS)}")
+    raise UserError(f"unknown head {head!r}; known: {', '.join(HEADS)}")
 
 
 def init_params(model: SequenceClassifier | MaskedLM, rng: jax.Array) -> dict:

@@ -11,6 +11,8 @@ from typing import Any
 
 from flax import traverse_util
 
+from codir_jax.processes.user_error import UserError
+
 START_RULES = ("uniform", "first", "last")
 MATCH_RULES = ("uniform", "skip_last", "last")
 
@@ -24,11 +26,11 @@ def select_layers(rule: str, num_teacher: int, num_student: int) -> tuple[int, .
         num_teacher, num_student: layers T and S.
 
     Raises:
-        ValueError: for an unknown rule, a list of another length, or a layer that the teacher does not have.
+        UserError: for an unknown rule, a list of another length, or a layer that the teacher does not have.
     """
     if rule in START_RULES:
         if not 1 <= num_student <= num_teacher:
-            raise ValueError(
+            raise UserError(
                 f"a student of {num_student} layers cannot start from a teacher of {num_teacher} by rule {rule!r}; "
                 f"use 1 to {num_teacher} layers, or a list in which layers repeat"
             )
@@ -40,12 +42,12 @@ def select_layers(rule: str, num_teacher: int, num_student: int) -> tuple[int, .
     try:
         layers = tuple(int(part) for part in rule.split(","))
     except ValueError:
-        raise ValueError(
+        raise UserError(
             f"unknown rule {rule!r} for the student's first weights; known: {', '.join(START_RULES)}, or a list "
             f"like '2,4,6'"
         ) from None
     if len(layers) != num_student:
-        raise ValueError(f"{rule!r} names {len(layers)} teacher layers; the student has {num_student}")
+        raise UserError(f"{rule!r} names {len(layers)} teacher layers; the student has {num_student}")
     for layer in layers:
         _check(layer, 1, num_teacher, "teacher", rule)
     return layers
@@ -61,11 +63,11 @@ def match_layers(spec: str, num_teacher: int, num_student: int) -> tuple[tuple[i
         num_teacher, num_student: layers T and S.
 
     Raises:
-        ValueError: for an unknown name, a pair that does not parse, twice the same pair, or a layer that is not there.
+        UserError: for an unknown name, a pair that does not parse, twice the same pair, or a layer that is not there.
     """
     students = range(1, num_student + 1)
     if spec in MATCH_RULES and spec != "last" and num_student > num_teacher:
-        raise ValueError(
+        raise UserError(
             f"matches {spec!r} need a student no deeper than its teacher, got {num_student} and {num_teacher} layers; "
             f"list the pairs, e.g. '1:1,{num_student}:{num_teacher}'"
         )
@@ -80,14 +82,14 @@ def match_layers(spec: str, num_teacher: int, num_student: int) -> tuple[tuple[i
         try:
             student, teacher = (int(number) for number in part.split(":"))
         except ValueError:
-            raise ValueError(
+            raise UserError(
                 f"cannot read {part.strip()!r} in the layer matches {spec!r}; known: {', '.join(MATCH_RULES)}, or "
                 f"pairs student:teacher like '1:2,2:4'"
             ) from None
         _check(student, 0, num_student, "student", spec)
         _check(teacher, 0, num_teacher, "teacher", spec)
         if (student, teacher) in pairs:
-            raise ValueError(f"the pair {student}:{teacher} is twice in the layer matches {spec!r}")
+            raise UserError(f"the pair {student}:{teacher} is twice in the layer matches {spec!r}")
         pairs.append((student, teacher))
     return tuple(pairs)
 
@@ -104,13 +106,13 @@ def init_from_teacher(
         layers: one teacher layer per student layer, counted from 1 (`select_layers`).
 
     Raises:
-        ValueError: when an encoder weight differs in shape: a narrower student has nothing to inherit.
+        UserError: when an encoder weight differs in shape: a narrower student has nothing to inherit.
     """
     teacher = traverse_util.flatten_dict(dict(teacher_params))
     student = traverse_util.flatten_dict(dict(student_params))
     depth = len({path[1] for path in student if path[0] == "encoder" and path[1].startswith("layer_")})
     if len(layers) != depth:
-        raise ValueError(f"{len(layers)} teacher layers {tuple(layers)} for a student of {depth} layers")
+        raise UserError(f"{len(layers)} teacher layers {tuple(layers)} for a student of {depth} layers")
     result = {}
     for path, own in student.items():
         source = path
@@ -122,7 +124,7 @@ def init_from_teacher(
             result[path] = theirs
         elif path[0] == "encoder":
             got = "nothing" if theirs is None else f"shape {tuple(theirs.shape)}"
-            raise ValueError(
+            raise UserError(
                 f"student weight {'/'.join(path)} has shape {tuple(own.shape)}, the teacher's {'/'.join(source)}: "
                 f"{got}; a student of other sizes starts from random weights, not from the teacher's layers"
             )
@@ -133,4 +135,4 @@ def init_from_teacher(
 
 def _check(layer: int, low: int, high: int, side: str, spec: str) -> None:
     if not low <= layer <= high:
-        raise ValueError(f"{side} layer {layer} in {spec!r} does not exist; the {side} has layers {low} to {high}")
+        raise UserError(f"{side} layer {layer} in {spec!r} does not exist; the {side} has layers {low} to {high}")

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from codir_jax.models.outputs import EncoderOutput
+from codir_jax.processes.user_error import UserError
 
 # Large enough that exp() of it is 0 in float32, finite so that a row with no token at all gives a uniform
 # attention instead of NaN.
@@ -62,19 +63,19 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         if self.family not in ("bert", "roberta"):
-            raise ValueError(f"model family {self.family!r} is not supported; known: bert, roberta")
+            raise UserError(f"model family {self.family!r} is not supported; known: bert, roberta")
         if self.hidden_act not in ACTIVATIONS:
-            raise ValueError(f"hidden_act {self.hidden_act!r} is not supported; known: {', '.join(ACTIVATIONS)}")
+            raise UserError(f"hidden_act {self.hidden_act!r} is not supported; known: {', '.join(ACTIVATIONS)}")
         for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "type_vocab_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.hidden_size % self.num_heads:
             fits = [n for n in range(1, self.hidden_size + 1) if self.hidden_size % n == 0 and n <= 64]
-            raise ValueError(
+            raise UserError(
                 f"num_heads {self.num_heads} does not divide hidden_size {self.hidden_size}; that do: {fits}"
             )
         if self.max_length < 1:
-            raise ValueError(
+            raise UserError(
                 f"max_positions {self.max_positions} leaves no position after the offset {self.position_offset}"
             )
 
@@ -189,7 +190,7 @@ class Embeddings(nn.Module):
     ) -> jax.Array:
         length = input_ids.shape[1]
         if length > self.config.max_length:
-            raise ValueError(
+            raise UserError(
                 f"input of {length} tokens; this {self.config.family} model has positions for {self.config.max_length} "
                 f"(max_positions {self.config.max_positions} - offset {self.config.position_offset}); "
                 f"set data.max_length to {self.config.max_length} or less"

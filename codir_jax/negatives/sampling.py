@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from codir_jax.processes.user_error import UserError
+
 
 def class_index(labels: np.ndarray) -> dict[str, np.ndarray]:
     """Training rows sorted by class, for `sample_other_class`.
@@ -21,19 +23,19 @@ def class_index(labels: np.ndarray) -> dict[str, np.ndarray]:
         starts: int32 [C + 1], class c occupies sorted_rows[starts[c]:starts[c + 1]].
 
     Raises:
-        ValueError: the labels are not integers >= -1, or all labelled rows are of one class.
+        UserError: the labels are not integers >= -1, or all labelled rows are of one class.
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
+        raise UserError(
             f"labels must be integers [N], got {labels.dtype} {list(labels.shape)}; "
             "bin regression targets with bin_labels"
         )
     if labels.size and labels.min() < -1:
-        raise ValueError(f"labels must be >= -1 (-1 = unlabelled), got {labels.min()}")
+        raise UserError(f"labels must be >= -1 (-1 = unlabelled), got {labels.min()}")
     labelled = labels[labels >= 0]
     if labelled.size and labelled.min() == labelled.max():
-        raise ValueError(
+        raise UserError(
             f"all {labelled.size} labelled rows are of class {labelled[0]}: there is no row of another class "
             "to draw; use negatives that are not label-aware"
         )
@@ -73,10 +75,10 @@ def bin_labels(values: np.ndarray, num_bins: int) -> np.ndarray:
         int32 [N], bins 0.. in order of value, without gaps; -1 where the value is NaN.
 
     Raises:
-        ValueError: num_bins < 2.
+        UserError: num_bins < 2.
     """
     if num_bins < 2:
-        raise ValueError(f"num_bins must be at least 2, got {num_bins}")
+        raise UserError(f"num_bins must be at least 2, got {num_bins}")
     values = np.asarray(values, np.float64)
     is_known = ~np.isnan(values)
     bins = np.full(values.shape, -1, np.int32)
@@ -144,10 +146,10 @@ def sample_any(rng: jax.Array, num_rows: int, own_ids: jax.Array, num: int, repl
         int32 [B, num].
 
     Raises:
-        ValueError: num_rows < 2.
+        UserError: num_rows < 2.
     """
     if num_rows < 2:
-        raise ValueError(f"num_rows must be at least 2 to hold a row other than the anchor's, got {num_rows}")
+        raise UserError(f"num_rows must be at least 2 to hold a row other than the anchor's, got {num_rows}")
     pool = jnp.full(own_ids.shape, num_rows - 1, jnp.int32)
     return _skip(_draw(rng, pool, num, num_rows, replace), own_ids)
 

@@ -37,6 +37,7 @@ from codir_jax.objectives.contrastive_term import (
 from codir_jax.objectives.distill import compute_views, matches, soft_terms, term_defaults
 from codir_jax.objectives.head_terms import require_one_vocabulary
 from codir_jax.objectives.schedules import check_schedule, scheduled
+from codir_jax.processes.user_error import UserError
 
 SOURCES = ("in_batch", "bank", "queue", "teacher_cache")
 PRETRAINING_SOURCES = ("in_batch", "queue")
@@ -113,7 +114,7 @@ def default_config(preset: str = "paper") -> ConfigDict:
         config.equal_start = True
         config.negatives.update({"source": "in_batch+queue", "label_aware": False, "mask_same_label": False})
     elif preset != "paper":
-        raise ValueError(f"unknown preset {preset!r} of codir; known: paper, released, pretrain")
+        raise UserError(f"unknown preset {preset!r} of codir; known: paper, released, pretrain")
     return config
 
 
@@ -121,7 +122,7 @@ def check(config: ConfigDict) -> None:
     """Refuses a config that contradicts itself.
 
     Raises:
-      ValueError: what was expected, what came, what to do.
+      UserError: what was expected, what came, what to do.
     """
     for name in ("task_schedule", "soft_target_schedule", "contrastive_schedule"):
         check_schedule(name, config[name])
@@ -134,19 +135,19 @@ def check(config: ConfigDict) -> None:
         ("normaliser", ("first_batch", "ema")),
     ):
         if config[name] not in known:
-            raise ValueError(f"objective.{name}={config[name]!r}; known: {', '.join(known)}")
+            raise UserError(f"objective.{name}={config[name]!r}; known: {', '.join(known)}")
     if config.pooling == "none":
-        raise ValueError("objective.pooling='none': the contrastive term compares one vector a text; use mean or first")
+        raise UserError("objective.pooling='none': the contrastive term compares one vector a text; use mean or first")
     sources = config.negatives.source.split("+")
     unknown = [name for name in sources if name not in SOURCES]
     if unknown:
-        raise ValueError(f"objective.negatives.source has {unknown}; known: {', '.join(SOURCES)}, joined by +")
+        raise UserError(f"objective.negatives.source has {unknown}; known: {', '.join(SOURCES)}, joined by +")
     if config.contrastive_loss == "nce" and sources != ["bank"]:
-        raise ValueError("objective.contrastive_loss='nce' estimates its normaliser over the bank: use source='bank'")
+        raise UserError("objective.contrastive_loss='nce' estimates its normaliser over the bank: use source='bank'")
     if config.positive == "bank" and "bank" not in sources:
-        raise ValueError("objective.positive='bank' needs 'bank' among the sources of negatives")
+        raise UserError("objective.positive='bank' needs 'bank' among the sources of negatives")
     if config.contrastive_temperature <= 0:
-        raise ValueError(f"objective.contrastive_temperature must be > 0, got {config.contrastive_temperature}")
+        raise UserError(f"objective.contrastive_temperature must be > 0, got {config.contrastive_temperature}")
     _check_negatives(config, sources)
 
 
@@ -154,31 +155,31 @@ def _check_negatives(config: ConfigDict, sources: list[str]) -> None:
     """The part of `check` about numbers and sides of the negatives."""
     options = config.negatives
     if "bank" in sources and options.num_negatives < 1:
-        raise ValueError(f"objective.negatives.num_negatives must be >= 1, got {options.num_negatives}")
+        raise UserError(f"objective.negatives.num_negatives must be >= 1, got {options.num_negatives}")
     if "queue" in sources and options.queue_size < 1:
-        raise ValueError(f"objective.negatives.queue_size must be >= 1, got {options.queue_size}")
+        raise UserError(f"objective.negatives.queue_size must be >= 1, got {options.queue_size}")
     if config.contrastive_loss == "nce" and options.shared:
-        raise ValueError("objective.contrastive_loss='nce' counts K noise rows an example: set negatives.shared=False")
+        raise UserError("objective.contrastive_loss='nce' counts K noise rows an example: set negatives.shared=False")
     if options.num_hard < 0 or options.num_hard > options.num_neighbours:
-        raise ValueError(
+        raise UserError(
             f"objective.negatives.num_hard must be in 0..num_neighbours ({options.num_neighbours}), "
             f"got {options.num_hard}"
         )
     if not 0 < options.hard_similarity_ceiling <= 1:
-        raise ValueError(
+        raise UserError(
             f"objective.negatives.hard_similarity_ceiling must be in (0, 1], got {options.hard_similarity_ceiling}"
         )
     if "teacher_cache" not in sources:
         if options.num_hard:
-            raise ValueError("objective.negatives.num_hard needs 'teacher_cache' among the sources of negatives")
+            raise UserError("objective.negatives.num_hard needs 'teacher_cache' among the sources of negatives")
         return
     if options.num_negatives < 0 or options.num_negatives + options.num_hard < 1:
-        raise ValueError(
+        raise UserError(
             f"objective.negatives: num_negatives {options.num_negatives} and num_hard {options.num_hard} leave nothing "
             "to take from the teacher cache; raise one of them"
         )
     if config.anchors != "student" and sources == ["teacher_cache"]:
-        raise ValueError(
+        raise UserError(
             f"objective.anchors={config.anchors!r}: the teacher cache has no student rows for the teacher's anchor; "
             "use negatives.source='in_batch+teacher_cache', or anchors='student'"
         )
@@ -188,12 +189,12 @@ def _check_head(config: ConfigDict, setting: Setting) -> None:
     """Refuses negatives that the setting has no data for."""
     if setting.head == "classification":
         if config.negatives.mask_same_document:
-            raise ValueError("objective.negatives.mask_same_document is for pre-training: only a corpus has documents")
+            raise UserError("objective.negatives.mask_same_document is for pre-training: only a corpus has documents")
         return
     require_one_vocabulary(setting)
     refused = [name for name in config.negatives.source.split("+") if name not in PRETRAINING_SOURCES]
     if refused:
-        raise ValueError(
+        raise UserError(
             f"objective.negatives.source={config.negatives.source!r}: {' and '.join(refused)} would keep a row for "
             "each row of the corpus; at pre-training use 'in_batch+queue', as codir.default_config('pretrain') does"
         )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from codir_jax.losses import contrastive, nce
 from codir_jax.negatives import in_batch, memory_bank, sampling
 from codir_jax.objectives.contract import masked_sum
+from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import constrain, gather_batch, with_axes
 
 SIDES = ("student", "teacher")
@@ -168,7 +169,7 @@ def _gather(config, features, frozen, batch) -> _WholeBatch:
     """The batch's features and ids on every device: one all-gather of each."""
     has_documents = "classes" not in frozen and "document_ids" in batch
     if config.negatives.mask_same_document and not has_documents:
-        raise ValueError("objective.negatives.mask_same_document needs document_ids in the batch, as a corpus has them")
+        raise UserError("objective.negatives.mask_same_document needs document_ids in the batch, as a corpus has them")
     is_real = (batch["example_mask"] > 0).astype(jnp.int32)
     columns = [batch["example_ids"], batch["text_ids"], is_real]
     columns += [batch["document_ids"]] if has_documents else []

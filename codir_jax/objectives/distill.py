@@ -27,6 +27,7 @@ from codir_jax.objectives.head_terms import (
 )
 from codir_jax.objectives.microbatches import in_microbatches, run_student
 from codir_jax.objectives.schedules import check_schedule, scheduled
+from codir_jax.processes.user_error import UserError
 
 HIDDEN_LOSSES = {"l2": distillation.normalized_l2, "cosine": distillation.cosine_distance}
 
@@ -92,7 +93,7 @@ def pool(hidden_states, layers, attention_mask, pooling: str) -> jax.Array:
 def matches(config: ConfigDict, setting: Setting) -> tuple[tuple[int, int], ...]:
     """(student layer, teacher layer) pairs, 1-based."""
     if config.pooling not in ("mean", "first", "none"):
-        raise ValueError(f"objective.pooling must be 'mean', 'first' or 'none', got {config.pooling!r}")
+        raise UserError(f"objective.pooling must be 'mean', 'first' or 'none', got {config.pooling!r}")
     return match_layers(config.layer_matches, setting.teacher.config.num_layers, setting.student.config.num_layers)
 
 
@@ -151,7 +152,7 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     for name in ("task_schedule", "soft_target_schedule", "hidden_schedule"):
         check_schedule(name, config[name])
     if config.hidden_loss not in ("none", *HIDDEN_LOSSES):
-        raise ValueError(f"objective.hidden_loss must be none, l2 or cosine, got {config.hidden_loss!r}")
+        raise UserError(f"objective.hidden_loss must be none, l2 or cosine, got {config.hidden_loss!r}")
     matches(config, setting)
     require_one_vocabulary(setting)
     student_width, teacher_width = (m.config.hidden_size for m in (setting.student, setting.teacher))

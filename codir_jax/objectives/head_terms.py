@@ -13,6 +13,7 @@ from codir_jax.losses.task import task_loss
 from codir_jax.losses.vocabulary import Decoder, vocabulary_terms
 from codir_jax.models.heads import decoder
 from codir_jax.objectives.contract import Metrics, Setting, masked_sum
+from codir_jax.processes.user_error import UserError
 
 # What is read of a model's output, by the head of the setting.
 OUTPUTS = {"classification": "logits", "masked_lm": "states"}
@@ -43,11 +44,11 @@ def require_head(setting: Setting, head: str, method: str) -> None:
     """Refuses a setting of another head.
 
     Raises:
-      ValueError: what was expected, what came, what to do.
+      UserError: what was expected, what came, what to do.
     """
     if setting.head != head:
         known = {"classification": "finetune, distill, codir", "masked_lm": "masked_lm, distill, codir"}
-        raise ValueError(
+        raise UserError(
             f"objective {method!r} trains a {head} head, got {setting.head!r}; objectives for it: {known[setting.head]}"
         )
 
@@ -56,12 +57,12 @@ def require_one_vocabulary(setting: Setting) -> None:
     """Refuses a masked LM whose teacher has another vocabulary: there are no soft targets between the two.
 
     Raises:
-      ValueError: both sizes.
+      UserError: both sizes.
     """
     if setting.head == "masked_lm":
         student, teacher = (model.config.vocab_size for model in (setting.student, setting.teacher))
         if student != teacher:
-            raise ValueError(
+            raise UserError(
                 f"the student has a vocabulary of {student}, the teacher of {teacher}; at pre-training they must share "
                 "one: give the student the teacher's tokenizer"
             )

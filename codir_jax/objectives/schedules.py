@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from codir_jax.processes.user_error import UserError
+
 
 def parse_schedule(text: str) -> tuple[list[float], list[float]]:
     """(shares of the run in [0, 1], multipliers) of the points in `text`; the value between points is linear."""
@@ -12,11 +14,11 @@ def parse_schedule(text: str) -> tuple[list[float], list[float]]:
     for point in text.split():
         share, separator, value = point.partition("%:")
         if not separator:
-            raise ValueError(f"expected points like 10%:1 separated by spaces, got {point!r}")
+            raise UserError(f"expected points like 10%:1 separated by spaces, got {point!r}")
         shares.append(float(share) / 100)
         values.append(float(value))
     if shares != sorted(shares) or not shares or min(values) < 0:
-        raise ValueError("points must be in ascending order with multipliers of at least 0")
+        raise UserError("points must be in ascending order with multipliers of at least 0")
     return shares, values
 
 
@@ -25,7 +27,7 @@ def check_schedule(name: str, text: str) -> None:
     try:
         parse_schedule(text)
     except ValueError as error:
-        raise ValueError(f"objective.{name}={text!r}: {error}; e.g. 'constant' or '0%:0 10%:1'") from error
+        raise UserError(f"objective.{name}={text!r}: {error}; e.g. 'constant' or '0%:0 10%:1'") from error
 
 
 def scheduled(text: str, progress: jax.Array) -> jax.Array:

@@ -7,14 +7,16 @@ from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
-from codir_jax import preflight, stage_config
 from codir_jax.plan import estimate, job, machines, report
 from codir_jax.plan import texts as texts_lib
 from codir_jax.plan.job import Job
 from codir_jax.plan.machines import Devices
 from codir_jax.plan.texts import Texts
+from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
+from codir_jax.stage import checks as preflight
+from codir_jax.stage import config as stage_config
 
 # Of a device's memory that a plan may fill.
 FILL = 0.8
@@ -34,17 +36,17 @@ def run(
 ) -> str:
     """What `codir plan` prints; arguments as its flags."""
     if not 0 < utilisation <= 1:
-        raise ValueError(f"--utilisation must be in (0, 1], got {utilisation}")
+        raise UserError(f"--utilisation must be in (0, 1], got {utilisation}")
     for name, value in (("examples", num_examples), ("length", length)):
         if value < 0:
-            raise ValueError(f"--{name} must be at least 1, got {value}")
+            raise UserError(f"--{name} must be at least 1, got {value}")
     on = machines.parse(devices, hosts)
     config = config_lib.load(spec, overrides)
     checked = config.copy_and_resolve_references()
     checked.teacher.path = checked.teacher.path or teacher
     stage_config.check(checked)
     if length > config.data.max_length:
-        raise ValueError(f"--length={length} is above data.max_length {config.data.max_length}")
+        raise UserError(f"--length={length} is above data.max_length {config.data.max_length}")
     texts = texts_lib.read(config, num_examples, length, texts_lib.has_tokenizer(config))
     planned = plan(config, on, teacher or config.teacher.path, texts)
     found = estimate.estimate(planned, float(texts.lengths.mean()), on, utilisation)
@@ -57,7 +59,7 @@ def plan(config: ConfigDict, on: Devices, teacher: str, texts: Texts) -> Job:
     """The job of a config on devices that need not be here.
 
     Raises:
-      ValueError: a mesh or a batch that the devices do not divide, a text longer than the model takes.
+      UserError: a mesh or a batch that the devices do not divide, a text longer than the model takes.
     """
     sizes = mesh_lib.sizes_of(config.mesh, on.count)
     mesh, table = AbstractMesh(tuple(sizes.values()), tuple(sizes)), mesh_lib.rules_of(config.mesh)
@@ -65,7 +67,7 @@ def plan(config: ConfigDict, on: Devices, teacher: str, texts: Texts) -> Job:
     teacher_sizes = job.model_sizes(teacher) if teacher else None
     student = job.student_sizes(config, teacher_sizes)
     if config.data.max_length > student.max_length:
-        raise ValueError(
+        raise UserError(
             f"data.max_length {config.data.max_length} is above the model's {student.max_length} positions; lower it"
         )
     return job.lay_out(config, student, teacher_sizes, texts, mesh, table)

@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from codir_jax.evaluate import cost
+from codir_jax.evaluation import cost
 from codir_jax.losses import vocabulary
 from codir_jax.models.heads import abstract_params
 from codir_jax.objectives import distill

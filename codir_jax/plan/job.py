@@ -9,21 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax import build, partners, stage_config
 from codir_jax import config as config_lib
 from codir_jax.convert import folder, huggingface
 from codir_jax.data import pipeline, teacher_cache
 from codir_jax.data.batch import BATCH_DTYPES, MASKED_LM_DTYPES, DatasetInfo
 from codir_jax.data.corpus.masking import masked_slots
-from codir_jax.evaluate import cost
-from codir_jax.initial_state import InitialState
+from codir_jax.evaluation import cost
 from codir_jax.models import sizes as sizes_lib
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.negatives import memory_bank
 from codir_jax.objectives import distill
 from codir_jax.objectives.contract import Objective, Setting
 from codir_jax.plan.texts import Batches, Texts, batches
-from codir_jax.train import optimizer
+from codir_jax.stage import build
+from codir_jax.stage import config as stage_config
+from codir_jax.stage import models as partners
+from codir_jax.stage.initial_state import InitialState
+from codir_jax.training import optimizer
 
 # Above this number of examples the tables are laid out for fewer and their first axis is stretched.
 NUM_LAID_OUT = 1 << 14

@@ -3,6 +3,8 @@
 import dataclasses
 import re
 
+from codir_jax.processes.user_error import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
@@ -79,20 +81,20 @@ def parse(text: str, hosts: int = 0) -> Devices:
       text: MACHINE-NUMBER. hosts: 0 is as many as the usual host holds.
 
     Raises:
-      ValueError: no such machine, no number, or hosts that do not share the devices evenly.
+      UserError: no such machine, no number, or hosts that do not share the devices evenly.
     """
     match = re.fullmatch(r"([a-z0-9]+)-(\d+)", text)
     if not match or match.group(1) not in MACHINES or int(match.group(2)) < 1:
-        raise ValueError(
+        raise UserError(
             f"--devices={text!r}: expected MACHINE-NUMBER such as v5e-256 or h100-8, with MACHINE one of "
             f"{', '.join(MACHINES)}"
         )
     name, number = match.group(1), int(match.group(2))
     machine = MACHINES[name]
     if machine.size_unit == "cores" and number % 2:
-        raise ValueError(f"--devices={text}: {name} counts cores, two a device; give an even number")
+        raise UserError(f"--devices={text}: {name} counts cores, two a device; give an even number")
     count = number // 2 if machine.size_unit == "cores" else number
     hosts = hosts or max(-(-count // machine.devices_per_host), 1)
     if hosts < 1 or count % hosts:
-        raise ValueError(f"{count} devices cannot be shared evenly by {hosts} hosts; give another --hosts")
+        raise UserError(f"{count} devices cannot be shared evenly by {hosts} hosts; give another --hosts")
     return Devices(text, machine, count, hosts)

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax import build
-from codir_jax.data import demo, glue, length_buckets, pipeline, text_classification, tokenizer
+from codir_jax.data import length_buckets, pipeline, tokenizer
 from codir_jax.data.corpus import shards, sources
+from codir_jax.data.sets import demo, glue, text_classification
+from codir_jax.processes.user_error import UserError
+from codir_jax.stage import build
 
 # So many texts are tokenised; of more, an even sample. So many lengths make up the epoch that is looked at.
 NUM_TOKENISED, NUM_LENGTHS = 4096, 200_000
@@ -67,7 +69,7 @@ def read(config: ConfigDict, num_examples: int = 0, length: int = 0, has_tokeniz
     source = {"demo": demo, "text_classification": text_classification}.get(data.name, glue)
     raw, label_names, is_regression, _ = source.read(data)
     if "train" not in raw:
-        raise ValueError(f"data {data.name} has no train split; it has: {', '.join(raw)}")
+        raise UserError(f"data {data.name} has no train split; it has: {', '.join(raw)}")
     unlabelled = raw.get("unlabelled")
     if unlabelled is None and data.name == "demo":
         unlabelled = text_classification.read_unlabelled(data, is_pair=False)

@@ -1,6 +1,6 @@
 """Floating-point operations of a training step, by what they are for."""
 
-from codir_jax.evaluate import cost
+from codir_jax.evaluation import cost
 from codir_jax.models.transformer import TransformerConfig
 
 # Additions and multiplications a weight: two moments, decay, clipping and the update, as XLA counts them.

@@ -10,6 +10,7 @@ import jax
 from jax.sharding import AxisType, Mesh
 from ml_collections import ConfigDict
 
+from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 
 
@@ -29,23 +30,23 @@ def sizes_of(config: ConfigDict | Mapping, count: int) -> dict[str, int]:
     """Mesh axis -> size, for `count` devices; -1 is filled in.
 
     Raises:
-        ValueError: when the sizes do not make up the number of devices; it says which would.
+        UserError: when the sizes do not make up the number of devices; it says which would.
     """
     sizes = {axis: int(config[axis]) for axis in rules.MESH_AXES}
     divisors = [n for n in range(1, count + 1) if count % n == 0]
     for axis, size in sizes.items():
         if size != -1 and size < 1:
-            raise ValueError(f"mesh.{axis} is {size}; expected -1 (the rest) or one of {divisors}")
+            raise UserError(f"mesh.{axis} is {size}; expected -1 (the rest) or one of {divisors}")
         if size != -1 and count % size:
-            raise ValueError(f"mesh.{axis}={size} does not divide the {count} device(s); sizes that do: {divisors}")
+            raise UserError(f"mesh.{axis}={size} does not divide the {count} device(s); sizes that do: {divisors}")
     free = [axis for axis, size in sizes.items() if size == -1]
     if len(free) > 1:
-        raise ValueError(f"{' and '.join(f'mesh.{axis}' for axis in free)} are -1; give all but one, of {divisors}")
+        raise UserError(f"{' and '.join(f'mesh.{axis}' for axis in free)} are -1; give all but one, of {divisors}")
     given = math.prod(size for size in sizes.values() if size != -1)
     if count % given or (not free and given != count):
         fits = ["x".join(map(str, s)) for s in itertools.product(divisors, repeat=3) if math.prod(s) == count]
         asked = " x ".join(f"{axis}={size}" for axis, size in sizes.items())
-        raise ValueError(
+        raise UserError(
             f"mesh {asked} does not make up the {count} device(s); data x fsdp x model that do: {', '.join(fits[:12])}"
         )
     if free:
@@ -61,7 +62,7 @@ def make_mesh(config: ConfigDict, devices: list | None = None) -> Mesh:
         devices: defaults to `jax.devices()`.
 
     Raises:
-        ValueError: when the sizes do not make up the number of devices.
+        UserError: when the sizes do not make up the number of devices.
     """
     devices = jax.devices() if devices is None else list(devices)
     sizes = sizes_of(config, len(devices))

@@ -18,6 +18,8 @@ from flax import linen as nn
 from flax import traverse_util
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
+from codir_jax.processes.user_error import UserError
+
 Rules = Sequence[tuple[str, str]]
 
 # Mesh axes, outermost first.
@@ -47,16 +49,16 @@ def with_overrides(overrides: Mapping[str, str], rules: Rules = RULES) -> tuple[
     """The table with some rows replaced; ``""`` as a value means "not split".
 
     Raises:
-        ValueError: for a logical or a mesh axis that does not exist.
+        UserError: for a logical or a mesh axis that does not exist.
     """
     known = [name for name, _ in rules]
     table = dict(rules)
     for name, axes in overrides.items():
         if name not in table:
-            raise ValueError(f"unknown logical axis {name!r} in the sharding rules; known: {', '.join(known)}")
+            raise UserError(f"unknown logical axis {name!r} in the sharding rules; known: {', '.join(known)}")
         for axis in filter(None, (axes or "").split("+")):
             if axis not in MESH_AXES:
-                raise ValueError(
+                raise UserError(
                     f"rule {name} -> {axes!r}: no such mesh axis; known: {', '.join(MESH_AXES)}, joined by +, or ''"
                 )
         table[name] = axes or ""
@@ -73,13 +75,13 @@ def partition_spec(
     by the first dimension that asks for it. Axes of size 1 are left out.
     """
     if len(names) != len(shape):
-        raise ValueError(f"{len(names)} logical axes {tuple(names)} for an array of shape {tuple(shape)}")
+        raise UserError(f"{len(names)} logical axes {tuple(names)} for an array of shape {tuple(shape)}")
     table = dict(rules)
     used: set[str] = set()
     spec: list[str | tuple[str, ...] | None] = []
     for name, size in zip(names, shape, strict=True):
         if name is not None and name not in table:
-            raise ValueError(
+            raise UserError(
                 f"logical axis {name!r} has no row in the sharding rules; add it to codir_jax/sharding/rules.py"
             )
         taken: list[str] = []

@@ -2,6 +2,7 @@
 
 import argparse
 
+from codir_jax.processes.user_error import UserError
 from codir_jax.verbs.flag_types import names
 
 HELP = "the whole job: fine-tune the teacher where needed, distil, evaluate, export, report"
@@ -47,16 +48,16 @@ def run(overrides, **flags) -> int:
     text, common = flags.pop("text"), ("output", "teacher", "layers", "compare", "seed")
     changes = {"overrides": overrides["config"], "teacher_overrides": overrides["teacher_config"]}
     if not text:
-        from codir_jax.compress import compress
+        from codir_jax.jobs.compress import compress
 
         compress(**flags, **changes)
         return 0
-    from codir_jax.compress_corpus import compress_corpus
+    from codir_jax.jobs.compress_corpus import compress_corpus
 
     of_tasks = argparse.ArgumentParser()
     add_flags(of_tasks)
     others = {name: value for name, value in flags.items() if name not in common}
     if unused := [f"--{name}" for name, value in others.items() if value != of_tasks.get_default(name)]:
-        raise ValueError(f"--text is of no task: leave out {', '.join(unused)}")
+        raise UserError(f"--text is of no task: leave out {', '.join(unused)}")
     compress_corpus(text, **{name: flags[name] for name in common}, **changes)
     return 0

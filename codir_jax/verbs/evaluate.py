@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from codir_jax.processes.user_error import UserError
+
 HELP = "task metrics of a model on a split, or of a masked language model on held-out text"
 EXAMPLES = """examples:
   codir evaluate --model=runs/student --split=dev
@@ -20,7 +22,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(overrides, *, model: str, config: str, split: str) -> int:
     """Prints one line of JSON."""
-    from codir_jax import predictor, pretraining, stage_config
+    from codir_jax.predict import classifier as predictor
+    from codir_jax.stage import config as stage_config
+    from codir_jax.tasks import masked_lm as pretraining
 
     data = data_config(model, config, overrides["config"])
     if stage_config.is_pretraining(data):
@@ -39,5 +43,5 @@ def data_config(model: str, spec: str, overrides):
     if not spec and (Path(model) / "best").is_dir() and saved.exists():
         spec = str(saved)
     if not spec:
-        raise ValueError("--config is needed to name the data, e.g. --config=configs/codir/finetune_distill.py:cola")
+        raise UserError("--config is needed to name the data, e.g. --config=configs/codir/finetune_distill.py:cola")
     return config_lib.load(spec, overrides)

@@ -16,7 +16,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(overrides, *, model: str, output: str) -> int:
     """Prints the parity verdict."""
     del overrides
-    from codir_jax.exporter import export_model
+    from codir_jax.jobs.export import export_model
 
     print(export_model(model, output))
     return 0

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from codir_jax.processes.user_error import MissingFileError, UserError
+
 HELP = "labels and probabilities of texts, or GLUE submission files"
 EXAMPLES = """examples:
   echo 'a charming and often affecting journey' | codir predict --model=runs/student
@@ -39,11 +41,11 @@ def run(
     config: str,
 ) -> int:
     """Writes a JSON line a text, or the files of a submission."""
-    from codir_jax import predictor
+    from codir_jax.predict import classifier as predictor
 
     classifier = predictor.load(model, batch_size=batch_size)
     if glue_submission:
-        from codir_jax.evaluate import glue_submission as submission
+        from codir_jax.evaluation import glue_submission as submission
         from codir_jax.verbs.evaluate import data_config
 
         named = data_config(model, config, overrides["config"])
@@ -74,8 +76,8 @@ def _read_texts(path: str, text_column: str, text_pair_column: str) -> Iterator[
         yield from zip(table.columns[columns[0]], seconds, strict=True)
         return
     if text_pair_column:
-        raise ValueError("pairs need --input with columns: a .tsv, .csv or .jsonl file")
+        raise UserError("pairs need --input with columns: a .tsv, .csv or .jsonl file")
     if path != "-" and not Path(path).is_file():
-        raise FileNotFoundError(f"--input {path} does not exist")
+        raise MissingFileError(f"--input {path} does not exist")
     with contextlib.nullcontext(sys.stdin) if path == "-" else open(path, encoding="utf-8") as file:
         yield from ((line.rstrip("\n"), None) for line in file if line.strip())

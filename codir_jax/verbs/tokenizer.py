@@ -2,6 +2,8 @@
 
 import argparse
 
+from codir_jax.processes.user_error import UserError
+
 HELP = "a tokenizer learned from text, in the Hugging Face layout"
 EXAMPLES = """examples:
   codir tokenizer --sources='books/*.txt' --vocab_size=8192 --output=runs/tokenizer
@@ -32,10 +34,10 @@ def run(overrides, *, sources: str, output: str, kind: str, vocab_size: int, tex
 
     from codir_jax.data.corpus import settings, vocabulary
     from codir_jax.data.tokenizer import save_tokenizer
-    from codir_jax.train.loop import progress_bar
+    from codir_jax.processes.console import progress_bar
 
     if (folder := Path(output)).exists() and any(folder.iterdir()):
-        raise ValueError(f"--output={output} is not empty; models trained with a tokenizer need that very one")
+        raise UserError(f"--output={output} is not empty; models trained with a tokenizer need that very one")
     config = settings.default_config()
     config.update({"sources": sources, "text_field": text_field})
     tokenizer = vocabulary.train(kind, config, vocab_size, progress=progress_bar)

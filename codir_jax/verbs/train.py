@@ -46,13 +46,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(overrides, *, config: str, workdir: str, connect_timeout: float, heartbeat_timeout: float, **place) -> int:
     """Joins the other processes where there are any, and trains."""
     from codir_jax import config as config_lib
-    from codir_jax import distributed
+    from codir_jax.processes import distributed
 
     config = config_lib.load(config, overrides["config"])
     with _preemptible():
         if found := distributed.place_of(place):
             distributed.start(found, connect_timeout=connect_timeout, heartbeat_timeout=heartbeat_timeout)
-        from codir_jax.run import run as run_stage
+        from codir_jax.stage.run import run as run_stage
 
         results = run_stage(config, workdir)
     if distributed.process_id() != 0:
@@ -67,7 +67,7 @@ def run(overrides, *, config: str, workdir: str, connect_timeout: float, heartbe
 @contextlib.contextmanager
 def _preemptible():
     """SIGTERM before the first step or after the last one ends the run like one between them: there is more to do."""
-    from codir_jax import distributed
+    from codir_jax.processes import distributed
 
     try:
         previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(distributed.PREEMPTED))

@@ -10,9 +10,9 @@ Arguments, comma separated: a task (cola sst2 mrpc stsb qqp mnli qnli rte wnli, 
 
 from ml_collections import ConfigDict
 
-from codir_jax import stage_config
 from codir_jax.config import parse_arguments
 from codir_jax.objectives import finetune
+from codir_jax.stage import config as stage_config
 
 TASKS = (*stage_config.GLUE_TASKS[:-1], "own", "demo")
 

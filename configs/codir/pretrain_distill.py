@@ -25,9 +25,9 @@ Methods: `codir` (default), and the baselines `masked_lm` (no teacher in the los
 
 from ml_collections import ConfigDict
 
-from codir_jax import stage_config
 from codir_jax.config import parse_arguments
 from codir_jax.objectives import codir, distill, masked_lm
+from codir_jax.stage import config as stage_config
 
 SIZES = ("small", "roberta_base", "tiny")
 METHODS = ("codir", "masked_lm", "distill", "l2")

@@ -21,9 +21,9 @@ estimate). On two CPU cores rather go on with a small model that is there: MiniL
 
 from ml_collections import ConfigDict
 
-from codir_jax import stage_config
 from codir_jax.config import parse_arguments
 from codir_jax.objectives import masked_lm
+from codir_jax.stage import config as stage_config
 
 SIZES = ("small", "roberta_base", "tiny")
 

@@ -9,7 +9,7 @@ import pytest
 from codir_jax.benchmark import bench, command, exchange, peak, table
 from codir_jax.benchmark import subject as subject_lib
 from codir_jax.benchmark.bench import Request
-from codir_jax.evaluate import cost
+from codir_jax.evaluation import cost
 from codir_jax.main import main
 from codir_jax.models import sizes as sizes_lib
 

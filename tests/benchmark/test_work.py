@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codir_jax.benchmark.work import Work, forward_flops, training_flops
-from codir_jax.evaluate import cost
+from codir_jax.evaluation import cost
 
 MODEL = types.SimpleNamespace(hidden_size=4, intermediate_size=8, num_layers=3)
 

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from codir_jax.build import objective_module
 from codir_jax.objectives import codir
 from codir_jax.objectives.contract import apply_model
 from codir_jax.objectives.distill import matches, teacher_view
 from codir_jax.sharding import rules
 from codir_jax.sharding.mesh import make_mesh
 from codir_jax.sharding.rules import unbox
+from codir_jax.stage.build import objective_module
 from tests.objectives import tiny
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from codir_jax.build import objective_module
 from codir_jax.losses import contrastive
 from codir_jax.models.heads import abstract_params
 from codir_jax.objectives import codir, distill, finetune, masked_lm
@@ -18,6 +17,7 @@ from codir_jax.objectives.masked_lm_evaluation import evaluate_batch
 from codir_jax.sharding import rules
 from codir_jax.sharding.mesh import make_mesh
 from codir_jax.sharding.rules import unbox
+from codir_jax.stage.build import objective_module
 from tests.objectives import tiny
 
 SETTING = tiny.pretraining_setting()

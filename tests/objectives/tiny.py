@@ -6,14 +6,14 @@ import jax
 import numpy as np
 
 from codir_jax.data.batch import DatasetInfo
-from codir_jax.initial_state import InitialState, shardings_of
 from codir_jax.models.heads import build_model
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.objectives.contract import Objective, Setting
 from codir_jax.sharding import mesh as meshes
 from codir_jax.sharding import rules
-from codir_jax.train import optimizer
-from codir_jax.train.step import make_train_step
+from codir_jax.stage.initial_state import InitialState, shardings_of
+from codir_jax.training import optimizer
+from codir_jax.training.step import make_train_step
 
 NUM_TRAIN = 24
 

@@ -6,9 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import AbstractMesh
 
-from codir_jax import build, stage_config
 from codir_jax.benchmark import collectives
-from codir_jax.initial_state import InitialState, shardings_of
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.objectives import codir, distill, finetune, masked_lm
 from codir_jax.plan import job as job_lib
@@ -16,8 +14,11 @@ from codir_jax.plan.job import Job
 from codir_jax.plan.texts import Texts
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
-from codir_jax.train import optimizer
-from codir_jax.train.step import make_train_step
+from codir_jax.stage import build
+from codir_jax.stage import config as stage_config
+from codir_jax.stage.initial_state import InitialState, shardings_of
+from codir_jax.training import optimizer
+from codir_jax.training.step import make_train_step
 
 METHODS = {"codir": codir, "distill": distill, "finetune": finetune, "masked_lm": masked_lm}
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from codir_jax import config as config_lib
-from codir_jax import stage_config
-from codir_jax.evaluate import cost
+from codir_jax.evaluation import cost
 from codir_jax.main import main
 from codir_jax.models import sizes as sizes_lib
 from codir_jax.models.heads import abstract_params, build_model
@@ -20,6 +19,7 @@ from codir_jax.plan import command, estimate, job, machines, memory, report, wor
 from codir_jax.plan import texts as texts_lib
 from codir_jax.plan.texts import Texts
 from codir_jax.plan.traffic import Transfer
+from codir_jax.stage import config as stage_config
 from tests.plan.compiled import plan
 
 DEMO = "configs/codir/finetune_distill.py:demo"

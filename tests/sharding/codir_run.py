@@ -9,8 +9,8 @@ import sys
 import jax
 import numpy as np
 
-from codir_jax import distributed
 from codir_jax.objectives import codir
+from codir_jax.processes import distributed
 from codir_jax.sharding import placement
 from tests.objectives import tiny
 

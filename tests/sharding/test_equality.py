@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests import processes
+from tests import commands
 from tests.sharding.codir_run import trained
 
 MESHES = [(8, 1, 1), (4, 1, 2), (2, 2, 2)]
@@ -50,7 +50,7 @@ def of_two_processes(source, shape, folder):
     """What `trained` returns, of two processes with four devices each."""
     arguments = [source, "x".join(map(str, shape)), str(folder / "run.npz")]
     module = "tests.sharding.codir_run"
-    outcomes = processes.run(arguments, folder, num_processes=2, num_devices=4, module=module)
+    outcomes = commands.run(arguments, folder, num_processes=2, num_devices=4, module=module)
     assert [status for status, _ in outcomes] == [0, 0], outcomes
     found = np.load(folder / "run.npz")
     names = [name.split(".") for name in found.files if "." in name]

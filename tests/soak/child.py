@@ -6,9 +6,9 @@ import os
 import sys
 
 from codir_jax import main
-from codir_jax.classification import Classification
-from codir_jax.train import checkpoint, integrity
-from codir_jax.train.metrics import MetricBuffer
+from codir_jax.tasks.classification import Classification
+from codir_jax.training import checkpoint, integrity
+from codir_jax.training.metrics import MetricBuffer
 
 
 def _mark(text: str) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from codir_jax.convert import huggingface
-from tests import processes
+from tests import commands
 
 SIZES = {
     "data.demo_num_train": 192,
@@ -53,7 +53,7 @@ def test_soak(tmp_path):
     folder = Path(os.environ.get("SOAK_FOLDER", tmp_path))
     kills, seed = int(os.environ.get("SOAK_KILLS", "25")), int(os.environ.get("SOAK_SEED", "0"))
     teacher = ["train", "--config=configs/codir/finetune_teacher.py:tiny", f"--workdir={folder / 'teacher'}"]
-    ((status, text),) = processes.run([*teacher, *_overrides(SIZES)], folder / "logs", num_devices=1)
+    ((status, text),) = commands.run([*teacher, *_overrides(SIZES)], folder / "logs", num_devices=1)
     assert status == 0, text
     sizes = {**SIZES, **CODIR, "teacher.path": folder / "teacher", "teacher.cache_dir": folder / "teacher_cache"}
     sizes["train.total_steps"] = 16 * kills
@@ -70,7 +70,7 @@ def _soak(config: list[str], folder: Path, *, kills: int, seed: int, phases, mos
     draw = random.Random(seed)
     straight, killed = folder / "straight", folder / "killed"
     arguments = ["train", *config]
-    ((status, text),) = processes.run([*arguments, f"--workdir={straight}"], folder / "logs", num_devices=1)
+    ((status, text),) = commands.run([*arguments, f"--workdir={straight}"], folder / "logs", num_devices=1)
     assert status == 0, text
 
     fallen: collections.Counter = collections.Counter()
@@ -82,7 +82,7 @@ def _soak(config: list[str], folder: Path, *, kills: int, seed: int, phases, mos
         )
         fallen[phase] += 1
         print(f"kill {life + 1:3} aimed at {wanted:10} fell into {phase} after step {step}", flush=True)
-    ((status, text),) = processes.run([*arguments, f"--workdir={killed}"], folder / "logs", num_devices=1)
+    ((status, text),) = commands.run([*arguments, f"--workdir={killed}"], folder / "logs", num_devices=1)
     assert status == 0, text
     assert not list((killed / "checkpoints").glob("*.damaged*")), "a kill damaged a checkpoint"
     _assert_same_end(straight, killed)
@@ -94,7 +94,7 @@ def _live_and_die(arguments, folder: Path, life: int, wanted: str, entries: int,
     """Starts the run, kills it about `moment` of the way through the `entries`-th `wanted`; (phase hit, last step)."""
     phases = folder / "logs" / f"phases-{life}"
     environment = {"num_devices": 1, "module": "tests.soak.child", "SOAK_PHASES": str(phases)}
-    with processes.started(arguments, folder / "logs", **environment) as (process,):
+    with commands.started(arguments, folder / "logs", **environment) as (process,):
         if wanted == "start":
             time.sleep(10 * moment)
         else:

@@ -15,11 +15,12 @@ import numpy as np
 
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import DataError
-from codir_jax.data.cache_folder import user_cache
 from codir_jax.data.corpus import preparation, settings, shards, sources, splits
 from codir_jax.data.corpus.chunks import Chunks
 from codir_jax.data.corpus.masking import Masking, masked_slots, masking_of
 from codir_jax.data.corpus.shards import TOKENS_FILE
+from codir_jax.processes.cache_folder import user_cache
+from codir_jax.processes.user_error import UserError
 
 # Part of the cache key: count up when the reading, packing or layout of text changes.
 _VERSION = 1
@@ -95,7 +96,7 @@ def load(
       progress: called with (name, done, total, unit), returns a tqdm-like bar; None: tqdm on a terminal, first process.
 
     Raises:
-      ValueError: the config contradicts itself, the tokenizer lacks a special token, the processes share no folder.
+      UserError: the config contradicts itself, the tokenizer lacks a special token, the processes share no folder.
       DataError: with file and line of up to ten problems of the text.
     """
     settings.check(config)
@@ -202,7 +203,7 @@ def _prepare(
     if joined.num_documents == 0:
         raise DataError([f"{', '.join(entry.entry for entry in entries)}: no text at all"])
     if dev_percent is not None and joined.num_documents == 1:
-        raise ValueError(
+        raise UserError(
             "the corpus is one document, so none can be held out; set data.dev_sources to text of its own, or "
             "data.document_boundary to blank_line"
         )

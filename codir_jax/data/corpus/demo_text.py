@@ -9,7 +9,8 @@ import json
 import os
 from pathlib import Path
 
-from codir_jax.data.cache_folder import user_cache
+from codir_jax.processes.cache_folder import user_cache
+from codir_jax.processes.user_error import UserError
 
 PREFIX = "demo:"
 _SENTENCES_PER_DOCUMENT = 12
@@ -19,11 +20,11 @@ def file(entry: str) -> Path:
     """Returns the .jsonl of the entry "demo:NUMBER" in the user's cache, written now where it is not there.
 
     Raises:
-      ValueError: no number, or more documents than the grammar has.
+      UserError: no number, or more documents than the grammar has.
     """
     number = entry.removeprefix(PREFIX)
     if not number.isdecimal() or int(number) < 2:
-        raise ValueError(f"data.sources: expected demo:NUMBER with a number of documents from 2 on, got {entry!r}")
+        raise UserError(f"data.sources: expected demo:NUMBER with a number of documents from 2 on, got {entry!r}")
     path = user_cache("corpus") / f"demo-{int(number)}.jsonl"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +37,7 @@ def file(entry: str) -> Path:
 
 def documents(number: int) -> list[str]:
     """Returns that many documents, the same on every machine."""
-    from codir_jax.data import demo  # the processes that tokenise do without
+    from codir_jax.data.sets import demo
 
     size = _SENTENCES_PER_DOCUMENT
     examples = demo.generate(2 * number * size, 2, seed=0)["train"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from codir_jax.processes.user_error import UserError
+
 BOUNDARIES = ("file", "blank_line")
 
 
@@ -52,30 +54,30 @@ def check(config) -> None:
     """Refuses what contradicts itself, before a file is opened.
 
     Raises:
-      ValueError: with what was expected, what came and what to do.
+      UserError: with what was expected, what came and what to do.
     """
     if not config.sources.strip():
-        raise ValueError("no text: set data.sources to files, folders, globs or tfds:NAME:FIELD, comma separated")
+        raise UserError("no text: set data.sources to files, folders, globs or tfds:NAME:FIELD, comma separated")
     if config.document_boundary not in BOUNDARIES:
-        raise ValueError(f"data.document_boundary is one of {', '.join(BOUNDARIES)}, got {config.document_boundary!r}")
+        raise UserError(f"data.document_boundary is one of {', '.join(BOUNDARIES)}, got {config.document_boundary!r}")
     if config.max_length < 8:
-        raise ValueError(f"data.max_length is at least 8 (two specials and some text), got {config.max_length}")
+        raise UserError(f"data.max_length is at least 8 (two specials and some text), got {config.max_length}")
     for name in ("batch_size", "eval_batch_size", "chunks_per_document", "max_dev_chunks"):
         if config[name] < 1:
-            raise ValueError(f"data.{name} is at least 1, got {config[name]}")
+            raise UserError(f"data.{name} is at least 1, got {config[name]}")
     if config.num_workers < 0:
-        raise ValueError(f"data.num_workers is at least 1, or 0 for one a core, got {config.num_workers}")
+        raise UserError(f"data.num_workers is at least 1, or 0 for one a core, got {config.num_workers}")
     if config.batch_size % config.chunks_per_document:
         lower = config.batch_size - config.batch_size % config.chunks_per_document
-        raise ValueError(
+        raise UserError(
             f"data.batch_size {config.batch_size} is not divisible by data.chunks_per_document "
             f"{config.chunks_per_document}; use {lower or config.chunks_per_document} or "
             f"{lower + config.chunks_per_document}"
         )
     if not 0 < config.mask_rate < 1:
-        raise ValueError(f"data.mask_rate is a share between 0 and 1, got {config.mask_rate}")
+        raise UserError(f"data.mask_rate is a share between 0 and 1, got {config.mask_rate}")
     if not config.dev_sources.strip() and not 0 < config.dev_percent < 100:
-        raise ValueError(
+        raise UserError(
             f"data.dev_percent is between 0 and 100, got {config.dev_percent}; a run is judged on held-out documents, "
             "so give it some, or files of their own as data.dev_sources"
         )

@@ -25,6 +25,7 @@ import numpy as np
 
 from codir_jax.data.corpus import documents
 from codir_jax.data.corpus.sources import Unit
+from codir_jax.processes.user_error import CannotWriteError, UserError
 
 CHUNK = np.dtype([("document", "<i4"), ("length", "<i4"), ("text", "<u8")])
 TOKENS_FILE, CHUNKS_FILE, FACTS_FILE = "tokens.array_record", "chunks.npy", "unit.json"
@@ -60,11 +61,11 @@ def packing_of(tokenizer, state: str, *, max_length: int, boundary: str, text_fi
     """Returns the Packing of a fast transformers tokenizer with state `state` (data/dataset.py).
 
     Raises:
-      ValueError: it lacks a mask, cls, sep or pad token.
+      UserError: it lacks a mask, cls, sep or pad token.
     """
     missing = [name for name in ("mask", "cls", "sep", "pad") if getattr(tokenizer, f"{name}_token_id") is None]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"a masked language model needs a tokenizer with mask, cls, sep and pad tokens; this one has no "
             f"{', '.join(missing)} token; set it in tokenizer_config.json, or train one with `codir tokenizer`"
         )
@@ -142,7 +143,7 @@ def _write(unit: Unit, packing: Packing, place: Path) -> list[str]:
 
     count = len(packer.lengths)
     if ArrayRecordReader(path).num_records() != count:
-        raise OSError(f"{path} is not whole after writing; is the disk full?")
+        raise CannotWriteError(f"{path} is not whole after writing; is the disk full?")
     table = np.zeros(count, CHUNK)
     table["document"], table["length"] = packer.documents, packer.lengths
     table["text"] = packer.texts

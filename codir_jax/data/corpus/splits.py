@@ -23,6 +23,7 @@ import numpy as np
 
 from codir_jax.data.corpus import shards
 from codir_jax.data.corpus.sources import Unit
+from codir_jax.processes.user_error import MissingFileError, UserError
 
 COLUMNS = ("chunks", "document_ids", "lengths", "text_ids")
 FACTS_FILE = "splits.json"
@@ -46,7 +47,7 @@ def layout(units: Sequence[Unit], folder: Path) -> Layout:
     """Returns how the shards follow each other.
 
     Raises:
-      FileNotFoundError: a shard is missing.
+      MissingFileError: a shard is missing.
     """
     documents, chunks, num_tokens = 0, 0, 0
     document_offsets, chunk_offsets = [], [0]
@@ -55,7 +56,7 @@ def layout(units: Sequence[Unit], folder: Path) -> Layout:
     for unit in units:
         facts = shards.read_facts(folder, unit.name)
         if facts is None:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"no whole shard {unit.name} in {folder}; processes that share a run must share data.cache_dir"
             )
         start = documents - (facts["continues"] and goes_on)
@@ -67,7 +68,7 @@ def layout(units: Sequence[Unit], folder: Path) -> Layout:
         goes_on = facts["is_open"] or (goes_on and not facts["has_boundary"])
         digest.update(facts["digest"].encode())
     if chunks >= 1 << 31:
-        raise ValueError(f"the corpus has {chunks} chunks, and ids go to 2^31 - 1; use a greater data.max_length")
+        raise UserError(f"the corpus has {chunks} chunks, and ids go to 2^31 - 1; use a greater data.max_length")
     offsets = np.asarray([*document_offsets, documents], np.int64)
     return Layout(offsets, np.asarray(chunk_offsets, np.int64), documents, num_tokens, digest.hexdigest())
 

@@ -9,6 +9,7 @@ from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import DataError
 from codir_jax.data.corpus import documents
 from codir_jax.data.corpus import sources as sources_lib
+from codir_jax.processes.user_error import UserError
 
 KINDS = {"byte_level_bpe": tokenizer_lib.train_byte_level_bpe, "wordpiece": tokenizer_lib.train_wordpiece}
 
@@ -39,13 +40,13 @@ def train(
       progress: called with (name, done, total, unit), returns a tqdm-like bar; None: no bar.
 
     Raises:
-      ValueError: unknown kind, or a vocabulary too small for it.
+      UserError: unknown kind, or a vocabulary too small for it.
       DataError: with file and line of up to ten problems of the text.
     """
     if kind not in KINDS:
-        raise ValueError(f"unknown kind of tokenizer {kind!r}; known: {', '.join(KINDS)}")
+        raise UserError(f"unknown kind of tokenizer {kind!r}; known: {', '.join(KINDS)}")
     if not config.sources.strip():
-        raise ValueError("no text: set data.sources to files, folders, globs or tfds:NAME:FIELD, comma separated")
+        raise UserError("no text: set data.sources to files, folders, globs or tfds:NAME:FIELD, comma separated")
     units = sources_lib.units(sources_lib.find(config.sources, config.tfds_data_dir))
     total = sum(unit.num_bytes for unit in units)
     step = max(1, -(-total // max_bytes))

@@ -1,0 +1,117 @@
+"""What a model costs: parameters, bytes, floating-point operations and latency.
+
+Parameters, bytes and operations follow from shapes and are exact for what they count; latency is measured, and two
+models are measured in turns, so that whatever else the machine does slows both.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from codir_jax.processes.user_error import UserError
+
+Params = Any
+# (params, input_ids, attention_mask, token_type_ids) -> any pytree of arrays
+ApplyFn = Callable[[Params, Any, Any, Any], Any]
+
+
+def count_parameters(params: Params) -> int:
+    """Number of scalars in a pytree of arrays or of `jax.ShapeDtypeStruct` (what `jax.eval_shape` returns)."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def size_bytes(params: Params) -> int:
+    """Bytes of the weights in float32, the format that `export` writes, whatever dtype they have now."""
+    return 4 * count_parameters(params)
+
+
+class Outputs(NamedTuple):
+    """What a head computes for a text: `num_labels` logits of its first token, or a masked LM's of so many tokens."""
+
+    num_labels: int = 0
+    num_predictions: int = 0
+
+
+def model_flops(config: Any, seq_len: int, outputs: Outputs) -> float:
+    """Operations of one forward pass of one example through the encoder and its head.
+
+    A multiply-add counts 2. With H hidden_size, F intermediate_size and L tokens, each layer takes
+
+        8 L H^2  (query, key, value, output)  +  4 L^2 H  (scores, weighted sum)  +  4 L H F  (feed-forward)
+
+    and the head 2 H^2 + 2 H num_labels on the first token, or 2 H^2 + 2 H vocabulary on each predicted one.
+    Embedding look-ups, biases, layer norms, softmax and GELU are left out, as is usual, so that the number compares
+    with published ones.
+
+    Args:
+      config: a models.transformer.TransformerConfig (hidden_size, intermediate_size, num_layers are read).
+      seq_len: tokens, padding included: the padded part is computed too.
+      outputs: of the head.
+    """
+    if seq_len < 1 or max(outputs) < 1:
+        raise UserError(f"seq_len and one of the outputs must be at least 1, got {seq_len} and {outputs}")
+    hidden, inner = config.hidden_size, config.intermediate_size
+    projections = 8 * seq_len * hidden**2
+    attention = 4 * seq_len**2 * hidden
+    feed_forward = 4 * seq_len * hidden * inner
+    if outputs.num_predictions:
+        head = outputs.num_predictions * (2 * hidden**2 + 2 * hidden * config.vocab_size)
+    else:
+        head = 2 * hidden**2 + 2 * hidden * outputs.num_labels
+    return float(config.num_layers * (projections + attention + feed_forward) + head)
+
+
+def latency(
+    models: Mapping[str, tuple[ApplyFn, Params]],
+    *,
+    seq_len: int,
+    batch_sizes: Sequence[int] = (1, 32),
+    num_repeats: int = 50,
+    num_warmup: int = 5,
+) -> dict[str, dict[str, float]]:
+    """Milliseconds of a forward pass: name -> {"batch_1_p50_ms", "batch_1_p95_ms", "batch_32_p50_ms", ...}.
+
+    Each model is jitted with its weights as an argument and run on full-length inputs until the result is there. Every
+    repeat times each model once, the first one taking turns: a slow moment of the machine hits all of them.
+
+    Args:
+      models: name -> (apply_fn, params), usually {"teacher": ..., "student": ...}.
+      seq_len: tokens of every input; all of them real, so that nothing is saved on padding.
+      batch_sizes: examples in a pass.
+      num_repeats: timed passes of each model and batch size; the 95th percentile needs at least 20.
+      num_warmup: untimed passes, at least 1: the first one compiles.
+    """
+    if num_repeats < 2 or num_warmup < 1:
+        raise UserError(
+            f"latency needs num_repeats >= 2 and num_warmup >= 1 (compilation), got {num_repeats} and {num_warmup}"
+        )
+    names = list(models)
+    compiled = {name: jax.jit(apply_fn) for name, (apply_fn, _) in models.items()}
+    weights = {name: jax.device_put(params) for name, (_, params) in models.items()}
+    results: dict[str, dict[str, float]] = {name: {} for name in names}
+    for batch_size in batch_sizes:
+        inputs = jax.device_put(_full_length_inputs(batch_size, seq_len))
+        milliseconds: dict[str, list[float]] = {name: [] for name in names}
+        for repeat in range(-num_warmup, num_repeats):
+            turn = repeat % len(names)
+            for name in names[turn:] + names[:turn]:
+                start = time.perf_counter()
+                jax.block_until_ready(compiled[name](weights[name], *inputs))
+                if repeat >= 0:
+                    milliseconds[name].append(1e3 * (time.perf_counter() - start))
+        for name in names:
+            results[name][f"batch_{batch_size}_p50_ms"] = statistics.median(milliseconds[name])
+            results[name][f"batch_{batch_size}_p95_ms"] = float(np.percentile(milliseconds[name], 95))
+    return results
+
+
+def _full_length_inputs(batch_size: int, seq_len: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """input_ids, attention_mask, token_type_ids, int32 [batch_size, seq_len]; which tokens does not change the time."""
+    shape = (batch_size, seq_len)
+    # Token 3 exists in every vocabulary and is nobody's padding (BERT 0, RoBERTa 1), which RoBERTa's positions look at.
+    return np.full(shape, 3, np.int32), np.ones(shape, np.int32), np.zeros(shape, np.int32)

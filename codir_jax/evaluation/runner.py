@@ -1,0 +1,80 @@
+"""Runs a model over a split: one row of outputs per example, in the order of the split, padding masked out."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import jax
+import numpy as np
+
+from codir_jax.evaluation import glue_metrics
+from codir_jax.objectives.contract import apply_model
+from codir_jax.processes.user_error import UserError
+from codir_jax.sharding.placement import fetch, put_batch
+
+
+def make_forward(model) -> Callable:
+    """A jitted function (params, batch) -> logits float32 [batch, classes], deterministic."""
+    return jax.jit(lambda params, batch: apply_model(model, params, batch).logits)
+
+
+def collect(forward: Callable, params, batches: Iterable[dict], num_examples: int, sharding) -> object:
+    """What `forward` returns for every example, as numpy arrays [num_examples, ...].
+
+    Args:
+      forward: (params, device batch) -> array or tree of arrays with the batch first.
+      params: first argument of `forward`.
+      batches: host batches of `data.pipeline.eval_batches`; each example once.
+      num_examples: of the split; rows with that id are padding.
+      sharding: of the batch.
+    """
+    result = None
+    for ids, outputs in each_batch(forward, params, batches, num_examples, sharding):
+        if result is None:
+            result = jax.tree.map(lambda x: np.zeros((num_examples, *x.shape[1:]), x.dtype), outputs)
+        for whole, part in zip(jax.tree.leaves(result), jax.tree.leaves(outputs), strict=True):
+            whole[ids] = part
+    if result is None:
+        raise UserError("the split is empty; nothing to evaluate")
+    return result
+
+
+def each_batch(forward: Callable, params, batches: Iterable[dict], num_examples: int, sharding) -> Iterator[tuple]:
+    """Yields (example ids int32 [k], outputs [k, ...]) of every batch on the host, padding left out.
+
+    The devices work on the next two batches while the host reads one. Arguments as of `collect`.
+    """
+    pending = []
+
+    def fetched(ids, outputs):
+        ids = fetch(ids)
+        real = ids < num_examples
+        return ids[real], jax.tree.map(lambda x: fetch(x)[real], outputs)
+
+    for batch in batches:
+        on_device = put_batch(batch, sharding)
+        pending.append((on_device["example_ids"], forward(params, on_device)))
+        if len(pending) > 2:
+            yield fetched(*pending.pop(0))
+    yield from (fetched(*item) for item in pending)
+
+
+def score(logits: np.ndarray, labels: np.ndarray, metrics: tuple[str, ...], is_regression: bool) -> dict[str, float]:
+    """Task metrics from logits float32 [n, classes] and labels [n]."""
+    predictions = logits[:, 0] if is_regression else logits.argmax(-1)
+    return glue_metrics.compute(metrics, labels, predictions)
+
+
+def distance_to_teacher(logits: np.ndarray, teacher_logits: np.ndarray, is_regression: bool) -> dict[str, float]:
+    """How close a student is to its teacher on a split; varies far less between seeds than the task's score.
+
+    Returns:
+      {"teacher_kl": mean KL(teacher || student) in nats, "teacher_agreement": share of equal predictions}, or
+      {"teacher_mse"} for a regression.
+    """
+    if is_regression:
+        return {"teacher_mse": float(np.mean((logits - teacher_logits) ** 2))}
+    student, teacher = (x - np.logaddexp.reduce(x, axis=-1, keepdims=True) for x in (logits, teacher_logits))
+    kl = np.mean(np.sum(np.exp(teacher) * (teacher - student), axis=-1))
+    return {
+        "teacher_kl": float(kl),
+        "teacher_agreement": float(np.mean(logits.argmax(-1) == teacher_logits.argmax(-1))),
+    }

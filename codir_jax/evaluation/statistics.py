@@ -1,0 +1,89 @@
+"""Means over seeds and paired intervals: what a result table says beside a single number.
+
+A claim that arm A beats arm B compares the SAME seeds (same data order, same start), because the seed moves both: the
+differences vary far less than the scores. With n seeds the interval is mean +- t(n - 1) * sd / sqrt(n).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from codir_jax.processes.user_error import UserError
+
+
+class Summary(NamedTuple):
+    """Mean and spread of one arm's scores; `sd` is the sample deviation (n - 1), None for one score."""
+
+    mean: float
+    sd: float | None
+    minimum: float
+    maximum: float
+    n: int
+
+
+class PairedDifference(NamedTuple):
+    """Mean of scores_a - scores_b with its t-interval; `sd`, `low` and `high` are None for a single pair.
+
+    None and not nan, so that the JSON written from it is valid.
+    """
+
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """True where the whole interval lies on one side of 0; a single pair never does."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+def summary(scores: Sequence[float]) -> Summary:
+    """Mean, sample deviation, extremes and count of float scores [n], one per seed."""
+    values = _finite("scores", scores)
+    spread = float(np.std(values, ddof=1)) if values.size > 1 else None
+    return Summary(float(values.mean()), spread, float(values.min()), float(values.max()), int(values.size))
+
+
+def paired_difference(
+    scores_a: Sequence[float], scores_b: Sequence[float], *, confidence: float = 0.95
+) -> PairedDifference:
+    """Mean, deviation and two-sided Student interval of scores_a - scores_b, paired by position.
+
+    Args:
+      scores_a: float [n], one per seed.
+      scores_b: float [n], the same seeds in the same order.
+      confidence: coverage of the interval, in (0, 1).
+
+    Raises:
+      UserError: unequal lengths, no scores, or one that is not finite (a diverged run is named, not averaged).
+    """
+    if len(scores_a) != len(scores_b):
+        raise UserError(
+            f"paired scores need the same seeds on both sides, got {len(scores_a)} and {len(scores_b)}; "
+            "keep the seeds that both arms have finished"
+        )
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence must lie between 0 and 1, got {confidence}; 0.95 is usual")
+    differences = _finite("scores_a", scores_a) - _finite("scores_b", scores_b)
+    n, mean = differences.size, float(differences.mean())
+    if n == 1:
+        return PairedDifference(mean, None, None, None, 1)
+    from scipy.stats import t  # late: slow to import, and a single seed does not need it
+
+    spread = float(np.std(differences, ddof=1))
+    half_width = float(t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
+    return PairedDifference(mean, spread, mean - half_width, mean + half_width, int(n))
+
+
+def _finite(name: str, scores: Sequence[float]) -> np.ndarray:
+    values = np.asarray(scores, np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise UserError(f"{name}: expected a list of at least one score, got shape {values.shape}")
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values)))
+        raise UserError(f"{name}: score {row} is {values[row]}; leave that seed out of both arms")
+    return values

@@ -1,0 +1,177 @@
+"""A trained classifier ready to use: texts in, labels and probabilities out; also what evaluates a model folder."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from codir_jax.convert import huggingface
+from codir_jax.data import dataset, pipeline
+from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.data.batch import Dataset, Examples, RawSplit
+from codir_jax.data.length_buckets import LADDER
+from codir_jax.evaluation import runner
+from codir_jax.models.heads import build_model
+from codir_jax.processes.user_error import UserError
+from codir_jax.sharding import mesh as mesh_lib
+from codir_jax.sharding import rules
+from codir_jax.stage import build
+from codir_jax.stage import checks as preflight
+from codir_jax.stage import models as partners
+
+
+def load(path: str, *, batch_size: int = 32) -> "Predictor":
+    """The classifier in a Hugging Face folder, a workdir of `codir train`, or of a hub name.
+
+    Args:
+      path: with config.json, model.safetensors and tokenizer files.
+      batch_size: texts that are run together; rounded up to a multiple of the devices.
+
+    Raises:
+      UserError: the folder is missing, damaged or has no classification head.
+
+    Example:
+      >>> classify = codir_jax.load("runs/quickstart/export")
+      >>> classify(["the cats that the dog sees sleep"])[0]["label"]
+    """
+    folder = build.model_folder(path, "model")
+    source = huggingface.load_pretrained(folder)
+    if not source.has_head:
+        what = f"{path} has no trained classification head ({', '.join(source.new_weights)} are missing)"
+        if huggingface.stored_head(folder) == "masked_lm":
+            what = (
+                f"{path} is a masked language model; fine-tune it for your labels: codir train "
+                f"--config=configs/codir/finetune_teacher.py:own --config.student.path={path} --workdir=DIR"
+            )
+        raise UserError(what)
+    return Predictor(source, tokenizer_lib.load_tokenizer(folder), batch_size)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictor:
+    """Callable classifier or regressor.
+
+    Attributes:
+      source: the checkpoint. tokenizer: its tokenizer. batch_size: texts run together.
+    """
+
+    source: huggingface.Pretrained
+    tokenizer: Any
+    batch_size: int
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Name of each class; LABEL_0, ... where the checkpoint has none; () for a regression."""
+        if self.source.is_regression:
+            return ()
+        return self.source.label_names or tuple(f"LABEL_{i}" for i in range(self.source.num_labels))
+
+    def __call__(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """One dict a text, in order: {"label", "probabilities", "logits"}; a regression: {"value"}.
+
+        Args:
+          texts: texts of any length; longer ones than the model takes are truncated.
+          text_pairs: second texts, for a model of pairs.
+        """
+        if isinstance(texts, str):
+            raise UserError("expected a list of texts, got one string; write [text]")
+        if not texts:
+            return []
+        rows = RawSplit(list(texts), None if text_pairs is None else list(text_pairs), None)
+        examples, _ = dataset.tokenize_split(rows, self.tokenizer, self.max_length, False)
+        return [self.describe(row) for row in self.logits(examples)]
+
+    def describe(self, logits: np.ndarray) -> dict[str, Any]:
+        """The answer for one row of logits float32 [classes]."""
+        if self.source.is_regression:
+            return {"value": float(logits[0])}
+        probabilities = np.exp(logits - np.logaddexp.reduce(logits))
+        return {
+            "label": self.label_names[int(logits.argmax())],
+            "probabilities": {n: float(p) for n, p in zip(self.label_names, probabilities, strict=True)},
+            "logits": [float(x) for x in logits],
+        }
+
+    @property
+    def max_length(self) -> int:
+        """Longest input in tokens."""
+        return min(self.source.config.max_length, LADDER[-1])
+
+    def logits(self, examples: Examples) -> np.ndarray:
+        """Logits float32 [n, classes] of a tokenised split, in its order."""
+        forward, params, sharding, batch_size = self._compiled
+        batches = pipeline.eval_batches(
+            examples,
+            batch_size=batch_size,
+            length_buckets=LADDER,
+            pad_token_id=self.tokenizer.pad_token_id,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        return runner.collect(forward, params, batches, len(examples), sharding)
+
+    def timed(self):
+        """(apply function, weights) as `cost.latency` measures them."""
+        module, params = self._module, self._compiled[1]
+        return lambda params, *inputs: module.apply({"params": params}, *inputs).logits, params
+
+    @functools.cached_property
+    def _module(self):
+        return build_model(self.source.config, "classification", self.source.num_labels)
+
+    @functools.cached_property
+    def _compiled(self):
+        mesh = mesh_lib.make_mesh(mesh_lib.default_config())
+        params = jax.device_put(self.source.params, rules.replicated(mesh))
+        shards = rules.num_batch_shards(mesh)
+        batch_size = -(-self.batch_size // shards) * shards
+        return runner.make_forward(self._module), params, rules.batch_sharding(mesh), batch_size
+
+    def read_data(self, config) -> Dataset:
+        """The data that `config` (a whole stage's) names, tokenised for this model.
+
+        Raises:
+          UserError: its classes are not the model's.
+        """
+        data = build.read_data(config, self.tokenizer)
+        info = data.info
+        if info.num_classes != self.source.num_labels:
+            raise UserError(
+                f"the model has {self.source.num_labels} outputs, data {info.name} has {info.num_classes} classes"
+            )
+        partners.check_label_names(self.source, info, str(self.source.folder))
+        return data
+
+    def evaluate(self, config, split: str) -> dict[str, float]:
+        """Task metrics on a split of the data that `config` names.
+
+        Raises:
+          UserError: the split does not exist or has no labels, or its classes are not the model's.
+        """
+        data = self.read_data(config)
+        info = data.info
+        preflight.require_split(data, split)
+        examples = data.splits[split]
+        if not examples.is_labelled.all():
+            raise UserError(f"split {split!r} of {info.name} has unlabelled rows; `codir predict` needs no labels")
+        return runner.score(self.logits(examples), examples.labels, info.metrics, info.is_regression)
+
+
+def predict_lines(predictor: Predictor, lines: Iterator[tuple[str, str | None]]) -> Iterator[dict[str, Any]]:
+    """Answers for a stream of (text, second text or None), a thousand at a time, so that memory stays flat."""
+    chunk: list[tuple[str, str | None]] = []
+
+    def answers():
+        texts, pairs = [a for a, _ in chunk], [b for _, b in chunk]
+        return predictor(texts, pairs if pairs[0] is not None else None)
+
+    for line in lines:
+        chunk.append(line)
+        if len(chunk) == 1024:
+            yield from answers()
+            chunk = []
+    if chunk:
+        yield from answers()

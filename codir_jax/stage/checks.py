@@ -1,0 +1,101 @@
+"""What is checked and told between reading the data and the first step."""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from codir_jax.data.batch import Dataset
+from codir_jax.evaluation import glue_metrics
+from codir_jax.models.layer_selection import match_layers, select_layers
+from codir_jax.processes.user_error import UserError
+from codir_jax.stage import models as partners
+
+
+def describe(data: Dataset) -> str:
+    """One line: sizes, classes, truncation."""
+    info = data.info
+    sizes = ", ".join(f"{name} {len(split)}" for name, split in data.splits.items())
+    kind = "regression" if info.is_regression else f"{info.num_classes} classes {list(info.label_names)}"
+    unlabelled = info.num_train - info.num_labelled
+    text = f"data {info.name}: {sizes}; {kind}"
+    if unlabelled:
+        text += f"; {unlabelled} of train unlabelled"
+    cut = ", ".join(f"{n} of {name}" for name, n in info.num_truncated.items() if n)
+    return text + (f"; truncated to data.max_length: {cut}" if cut else "; no text truncated")
+
+
+def describe_models(config: ConfigDict, student: partners.Model, teacher: partners.Model | None) -> str:
+    """One line: what the student is, where its weights come from and which layers are matched."""
+    text = f"student: {student.config.num_layers} layers x {student.config.hidden_size}"
+    if config.student.init == "teacher":
+        layers = select_layers(config.student.init_layers, teacher.config.num_layers, student.config.num_layers)
+        text += f", started from teacher layers {', '.join(map(str, layers))} of {teacher.config.num_layers}"
+    elif config.student.init == "pretrained":
+        text += f", started from {config.student.path}"
+        if student.source.new_weights:
+            text += f" (new: {', '.join(student.source.new_weights)})"
+    else:
+        text += ", random weights"
+    if "layer_matches" in config.objective:
+        pairs = match_layers(config.objective.layer_matches, teacher.config.num_layers, student.config.num_layers)
+        text += f"; matched student:teacher layers {', '.join(f'{s}:{t}' for s, t in pairs)}"
+    return text
+
+
+def teacher_weakness(logits: np.ndarray, labels: np.ndarray, is_regression: bool) -> str:
+    """Why this teacher is of no use, as the rest of a sentence; empty if it is better than a constant answer."""
+    if is_regression:
+        correlation = glue_metrics.pearson(labels, logits[:, 0])
+        return "" if correlation > 0 else f"correlates {correlation:.3f} with the target, no better than a constant"
+    accuracy = glue_metrics.accuracy(labels, logits.argmax(-1))
+    share = glue_metrics.majority_share(labels)
+    if accuracy > share:
+        return ""
+    return (
+        f"is right on {accuracy:.1%} of the examples, no better than always answering the majority class ({share:.1%})"
+    )
+
+
+def require_split(data: Dataset, name: str) -> None:
+    """Refuses data without the split, naming those it has."""
+    if name not in data.splits:
+        raise UserError(f"data {data.info.name} has no {name} split; it has: {', '.join(data.splits)}")
+
+
+def check_length(config: ConfigDict, student: partners.Model) -> None:
+    """Refuses texts longer than the student has positions for."""
+    if config.data.max_length > student.config.max_length:
+        raise UserError(
+            f"data.max_length {config.data.max_length} is above the model's {student.config.max_length} positions; "
+            "lower it"
+        )
+
+
+def check_batch_sizes(config: ConfigDict, shards: int, num_processes: int) -> None:
+    """Refuses batches that the devices do not divide, with sizes that they do, and processes that share rows.
+
+    Args:
+      shards: parts that a batch is split into. num_processes: each reads its own rows.
+    """
+    if shards % num_processes:
+        raise UserError(
+            f"{num_processes} processes, but the mesh splits a batch into {shards}: mesh.model spans processes, which "
+            "each read rows of their own; lower mesh.model so that mesh.data x mesh.fsdp is a multiple of the processes"
+        )
+    parts = {"batch_size": config.train.num_microbatches, "eval_batch_size": 1}
+    for field, num in parts.items():
+        size, whole = config.data[field], num * shards
+        why = f"{num} microbatches on {shards} devices" if num > 1 else f"{shards} devices"
+        if size % whole:
+            lower = max(size // whole, 1) * whole
+            raise UserError(f"data.{field} {size} is not divisible by {why}; use {lower} or {lower + whole}")
+
+
+def check_fingerprints(ours: dict, saved: dict) -> None:
+    """Refuses to resume on other data or with another teacher."""
+    for key in ("data_fingerprint", "teacher_fingerprint"):
+        if ours[key] != saved[key]:
+            what = key.removesuffix("_fingerprint")
+            raise UserError(
+                f"the {what} changed since the checkpoint was written ({saved[key][:12]} then, {ours[key][:12]} now); "
+                "restore it, or start in another --workdir"
+            )

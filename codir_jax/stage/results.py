@@ -1,0 +1,61 @@
+"""What a stage leaves behind: `best/` and `results.json`. Every process calls, the first writes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from codir_jax.convert import huggingface
+from codir_jax.data.tokenizer import save_tokenizer
+from codir_jax.evaluation import cost
+from codir_jax.models.heads import abstract_params
+from codir_jax.processes import distributed
+from codir_jax.processes.user_error import CannotWriteError
+from codir_jax.sharding import placement
+from codir_jax.stage import models as partners
+from codir_jax.stage import workdir as workdir_lib
+
+
+def save_best(workdir: Path, model: partners.Model, params, text_tokenizer, *, head: str, **labels) -> None:
+    """Replaces `best/` in one rename; `params` are gathered from all devices.
+
+    Args:
+      head: of `models.heads.HEADS`. labels: of `huggingface.save_pretrained`, for a classifier.
+
+    Raises:
+      OSError: it cannot be written; `best/` is as it was.
+    """
+    whole = jax.tree.map(placement.fetch, params)
+    if distributed.process_id() != 0:
+        return
+    aside = workdir / "best.part"
+    try:
+        hf_config = model.source.hf_config if model.source else None
+        huggingface.save_pretrained(aside, model.config, whole, head=head, hf_config=hf_config, **labels)
+        save_tokenizer(text_tokenizer, aside)
+    except Exception as error:  # safetensors and tokenizers have errors of their own for a full disk
+        raise CannotWriteError(f"the best model cannot be written to {aside} ({error})") from error
+    workdir_lib.replace_folder(aside, workdir / "best")
+
+
+def write_results(workdir: Path, model: partners.Model, facts: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Writes `results.json`: `facts()` of the run, and what is known of the model and the machine.
+
+    Args:
+      workdir: with `best/` in it.
+      model: the student.
+      facts: what the run has to tell; called in the first process only.
+    """
+
+    def write() -> dict[str, Any]:
+        results = {
+            **facts(),
+            "parameters": cost.count_parameters(abstract_params(model.module)),
+            "num_processes": distributed.num_processes(),
+            **workdir_lib.environment(),
+        }
+        workdir_lib.write_json(workdir / "results.json", results)
+        return results
+
+    return distributed.first_decides(write)

@@ -1,0 +1,103 @@
+"""What a stage's devices are fed: its data in batches, on the mesh."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding
+from ml_collections import ConfigDict
+
+from codir_jax.data import pipeline
+from codir_jax.data.batch import Batch, Dataset
+from codir_jax.evaluation import runner
+from codir_jax.sharding import placement
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Feed:
+    """Batches of a dataset as the `data` section of the config wants them.
+
+    Attributes:
+      data: tokenised splits.
+      options: `data` section.
+      seed: of the order.
+      sharding: of a batch on the mesh.
+    """
+
+    data: Dataset
+    options: ConfigDict
+    seed: int
+    sharding: NamedSharding
+
+    @functools.cached_property
+    def length_buckets(self) -> tuple[int, ...]:
+        """Padded lengths of all batches."""
+        options = self.options
+        return pipeline.choose_length_buckets(
+            self.data.splits,
+            num_buckets=options.num_length_buckets,
+            max_length=options.max_length,
+            batch_size=options.batch_size,
+            window=options.bucket_window,
+        )
+
+    @functools.cached_property
+    def real_token_share(self) -> float:
+        """Share of real tokens among the positions of the train batches."""
+        return pipeline.real_token_share(
+            self.data.splits["train"],
+            batch_size=self.options.batch_size,
+            length_buckets=self.length_buckets,
+            seed=self.seed,
+            window=self.options.bucket_window,
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch."""
+        return pipeline.num_batches_per_epoch(self.num_train, self.options.batch_size)
+
+    @property
+    def num_train(self) -> int:
+        """Examples of the train split."""
+        return len(self.data.splits["train"])
+
+    def example(self) -> Batch:
+        """A host batch, for its shapes."""
+        return next(self.evaluation("train"))
+
+    def train(self, start_step: int, num_steps: int, extra: Mapping[str, Any]) -> Iterator[dict[str, jax.Array]]:
+        """Device batches of steps start_step .. num_steps - 1; `extra` as in `pipeline.train_batches`."""
+        return placement.put_ahead(self.train_on_host(start_step, num_steps, extra), self.sharding)
+
+    def train_on_host(self, start_step: int, num_steps: int, extra: Mapping[str, Any]) -> Iterator[Batch]:
+        """The same batches before they are put on the devices."""
+        return pipeline.train_batches(
+            self.data.splits["train"],
+            **self._shapes(),
+            batch_size=self.options.batch_size,
+            seed=self.seed,
+            window=self.options.bucket_window,
+            start_step=start_step,
+            num_steps=num_steps,
+            extra=extra,
+        )
+
+    def evaluation(self, split: str, rows: Sequence[int] | None = None) -> Iterator[Batch]:
+        """Host batches of the split, or of some of its rows, each example once."""
+        examples = self.data.splits[split]
+        return pipeline.eval_batches(examples, **self._shapes(), batch_size=self.options.eval_batch_size, rows=rows)
+
+    def collect(self, forward, params, split: str):
+        """What `forward(params, batch)` returns for every example of the split; see `runner.collect`."""
+        return runner.collect(forward, params, self.evaluation(split), len(self.data.splits[split]), self.sharding)
+
+    def _shapes(self) -> dict[str, Any]:
+        return {
+            "length_buckets": self.length_buckets,
+            "pad_token_id": self.data.pad_token_id,
+            "process_index": jax.process_index(),
+            "process_count": jax.process_count(),
+        }

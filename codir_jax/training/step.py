@@ -1,0 +1,68 @@
+"""One training step of any objective, compiled once per batch shape: the only training jit of the program."""
+
+import contextlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from codir_jax.objectives.contract import Objective
+from codir_jax.sharding import rules
+from codir_jax.training.metrics import SKIPPED
+from codir_jax.training.state import TrainState
+
+
+def make_train_step(
+    objective: Objective,
+    tx: optax.GradientTransformation,
+    *,
+    prng_impl: str,
+    shardings=None,
+    layout=None,
+    skips_non_finite: bool = False,
+) -> Callable:
+    """A function (state, frozen, batch) -> (state, metrics) that donates the state's buffers.
+
+    Args:
+      objective: the method.
+      tx: optimizer.
+      prng_impl: of the rng in the state, e.g. "threefry2x32".
+      shardings: (state, frozen, batch) trees of shardings, None on one device.
+      layout: (mesh, table of `sharding.rules`) by which activations are laid out; None leaves that to XLA.
+      skips_non_finite: where loss or gradient norm is not finite, parameters, optimizer and objective state stay as
+        they were and the metric "skipped_updates" is 1. It costs a second copy of the objective state.
+
+    Returns:
+      The jitted step. `metrics` are (sum, count) pairs, with "loss" and "gradient_norm" added to the objective's.
+    """
+
+    def gather(params, frozen):
+        if shardings is None:
+            return params, frozen
+        return rules.gathered(params, shardings[0].params), rules.gathered(frozen, shardings[1])
+
+    def step(state: TrainState, frozen, batch):
+        rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng, impl=prng_impl), state.step)
+
+        def loss_of(params):
+            return objective.loss(*gather(params, frozen), state.objective_state, batch, rng)
+
+        with rules.on_mesh(*layout) if layout else contextlib.nullcontext():
+            (loss, (objective_state, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        one = jnp.ones(())
+        norm = optax.global_norm(grads)
+        metrics = {"loss": (loss, one), **metrics, "gradient_norm": (norm, one)}
+        updated = (params, opt_state, objective_state)
+        if skips_non_finite:
+            is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+            before = (state.params, state.opt_state, state.objective_state)
+            updated = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), updated, before)
+            metrics[SKIPPED] = (1.0 - is_finite, one)
+        return TrainState(state.step + 1, *updated, state.rng), metrics
+
+    if shardings is None:
+        return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0, in_shardings=shardings, out_shardings=(shardings[0], None))

@@ -1,0 +1,179 @@
+"""One's own files: what is read, and that each kind of bad input is told with file and line."""
+
+import json
+
+import pytest
+
+from codir_jax.data import pipeline
+from codir_jax.data.batch import DataError
+from codir_jax.data.sets import text_classification
+from codir_jax.data.tokenizer import train_wordpiece
+
+GOOD = "sentence\tlabel\nthe cat\tgood\na dog\tbad\n"
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Returns read(files, **config fields): files are name -> content; {name}_path fields take file names."""
+
+    def read_files(files, **fields):
+        config = pipeline.default_config()
+        for name, content in files.items():
+            path = tmp_path / name
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+            split = name.split(".")[0]
+            if f"{split}_path" in config:
+                config[f"{split}_path"] = str(path)
+        config.update(fields)
+        return text_classification.read(config)
+
+    return read_files
+
+
+def problems_of(read, files, **fields):
+    with pytest.raises(DataError) as caught:
+        read(files, **fields)
+    return [problem.rpartition("/")[2] for problem in caught.value.problems]
+
+
+def test_tsv_is_unquoted_and_splits_lines_at_newlines_only(read):
+    text = 'he said "no\u2028yes\x85 and\rso'
+    raw, names, is_regression, metrics = read({"train.tsv": f"sentence\tlabel\n{text}\tb\nit's \"\ta\n"})
+    assert raw["train"].texts_a == [text, "it's \""] and raw["train"].labels == [1, 0]
+    assert names == ("a", "b") and not is_regression and metrics[0] == "accuracy"
+
+
+def test_csv_is_quoted_and_told_by_the_first_line_of_a_row(read):
+    content = 'label,sentence\na,"one, ""two""\nthree"\nb,four\n'
+    assert read({"train.csv": content})[0]["train"].texts_a == ['one, "two"\nthree', "four"]
+    told = problems_of(read, {"train.csv": content + 'b,"x\ny"\nb,\n'})
+    assert told == ["train.csv:7: empty text in column 'sentence'"]
+
+
+def test_json_lines_take_numbers_and_booleans_as_class_names(read):
+    rows = [{"sentence": "x", "label": 10}, {"sentence": "y", "label": 9}]
+    assert read({"train.jsonl": "\n".join(map(json.dumps, rows))})[1] == ("9", "10")
+    rows = [{"sentence": "x", "label": True}, {"sentence": "y", "label": False}]
+    assert read({"train.jsonl": "\n".join(map(json.dumps, rows))})[1] == ("false", "true")
+
+
+def test_windows_files_with_byte_order_mark_read_like_others(read):
+    raw, names, *_ = read({"train.tsv": b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode()})
+    assert raw["train"].texts_a == ["the cat", "a dog"] and names == ("bad", "good")
+
+
+def test_pairs_named_classes_and_an_unlabelled_test_file(read):
+    train = "p\th\tgold\na\tb\tyes\nc\td\tno\ne\tf\tmaybe\n"
+    raw, names, _, metrics = read(
+        {"train.tsv": train, "dev.tsv": train, "test.tsv": "p\th\na\tb\n"},
+        text_column="p",
+        text_pair_column="h",
+        label_column="gold",
+        label_names="yes, maybe, no",
+    )
+    assert names == ("yes", "maybe", "no") and raw["train"].labels == [0, 2, 1] and metrics == ("accuracy", "macro_f1")
+    assert raw["test"].texts_b == ["b"] and raw["test"].labels is None
+
+
+def test_test_labels_are_read_where_they_are(read):
+    raw, *_ = read({"train.tsv": GOOD, "test.tsv": "sentence\tlabel\nx\tgood\ny\t\n"})
+    assert raw["test"].labels == [1, None]
+
+
+def test_a_regression_has_float_targets(read):
+    raw, names, is_regression, metrics = read({"train.tsv": "sentence\tlabel\na\t1.5\nb\t-2e1\n"}, is_regression=True)
+    assert raw["train"].labels == [1.5, -20.0] and names == () and is_regression and metrics == ("pearson", "spearman")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("unlabelled.txt", "one\n\ntwo\n"),
+        ("unlabelled.tsv", "id\tsentence\n1\tone\n2\ttwo\n"),
+        ("unlabelled.csv", 'sentence\n"one"\ntwo\n'),
+        ("unlabelled.jsonl", '{"sentence": "one"}\n{"sentence": "two"}\n'),
+    ],
+)
+def test_unlabelled_text_joins_train(read, tmp_path, name, content):
+    raw, *_ = read({"train.tsv": GOOD, name: content})
+    assert raw["unlabelled"].texts_a == ["one", "two"]
+    config = pipeline.default_config()
+    config.update(train_path=str(tmp_path / "train.tsv"), unlabelled_path=str(tmp_path / name))
+    data = text_classification.load(config, train_wordpiece(["the cat", "one two"], 60))
+    assert data.splits["train"].is_labelled.tolist() == [True, True, False, False]
+    assert data.info.num_labelled == 2 and data.info.label_names == ("bad", "good")
+
+
+@pytest.mark.parametrize(
+    ("files", "fields", "expected"),
+    [
+        ({"train.tsv": "sentance\tlabel\na\tb\n"}, {}, "train.tsv:1: no column 'sentence'; columns are sentance, "
+         "label; did you mean 'sentance'?"),
+        ({"train.tsv": GOOD + "only one\n"}, {}, "train.tsv:4: expected 2 columns, got 1"),
+        ({"train.tsv": GOOD + "a\tb\tc\n"}, {}, "train.tsv:4: expected 2 columns, got 3"),
+        ({"train.tsv": "sentence\tlabel\n\nx\ta\ny\tb\n"}, {}, "train.tsv:2: empty line"),
+        ({"train.tsv": GOOD + "  \tgood\n"}, {}, "train.tsv:4: empty text in column 'sentence'"),
+        ({"train.tsv": GOOD + "x\t\n"}, {}, "train.tsv:4: empty label"),
+        ({"train.tsv": GOOD.encode() + b"caf\xe9\tgood\n"}, {}, "train.tsv:4: broken UTF-8: byte 0xe9 at position 3; "
+         "save it as UTF-8"),
+        ({"train.tsv": GOOD + "x\tgod\n"}, {"label_names": "good,bad"}, "train.tsv:4: unknown label 'god'; "
+         "known: good, bad; did you mean 'good'?"),
+        ({"train.tsv": GOOD, "dev.tsv": "sentence\tlabel\nx\tneutral\n"}, {}, "dev.tsv:2: unknown label 'neutral'; "
+         "known: bad, good"),
+        ({"train.tsv": GOOD}, {"label_names": "good,bad,fair"}, "train.tsv: class 'fair' has no example in train"),
+        ({"train.tsv": "sentence\tlabel\nx\ta\n"}, {}, "train.tsv: only one class, 'a'; expected at least two"),
+        ({"train.tsv": "sentence\tlabel\nx\t1\ny\tnan\n"}, {"is_regression": True}, "train.tsv:3: score 'nan' is not "
+         "finite"),
+        ({"train.tsv": "sentence\tlabel\nx\t1\ny\t-inf\n"}, {"is_regression": True}, "train.tsv:3: score '-inf' is "
+         "not finite"),
+        ({"train.tsv": "sentence\tlabel\nx\t1\ny\thigh\n"}, {"is_regression": True}, "train.tsv:3: score 'high' is not "
+         "a number"),
+        ({"train.jsonl": '{"sentence": "x", "label": NaN}\n{"sentence": "x", "label": 1}'}, {"is_regression": True},
+         "train.jsonl:1: score nan is not finite"),
+        ({"train.tsv": b""}, {}, "train.tsv: the file is empty"),
+        ({"train.tsv": "sentence\tlabel\n"}, {}, "train.tsv: the file has no rows"),
+        ({"train.tsv": GOOD, "unlabelled.tsv": "text\nx\n"}, {},
+         "unlabelled.tsv:1: no column 'sentence'; columns are text"),
+        ({"train.tsv": GOOD, "unlabelled.txt": b"ok\n\xff\n"}, {}, "unlabelled.txt:2: broken UTF-8: byte 0xff at "
+         "position 0; save it as UTF-8"),
+        ({"train.txt": GOOD}, {}, "train.txt: unknown format '.txt'; expected .tsv, .csv, .jsonl"),
+        ({"train.csv": "sentence,label\nx,a\ny,b\n\"z,a\n"}, {}, "train.csv:4: broken CSV (unexpected end of data); "
+         "the rest of the file was not read"),
+        ({"train.jsonl": '{"sentence": "x", "label": "a"}\n{"sentence": "y", "label": "b"}\n{oops\n'}, {},
+         "train.jsonl:3: broken JSON (Expecting property name enclosed in double quotes); expected one object a line"),
+        ({"train.jsonl": '{"sentence": "x", "label": "a"}\n{"sentence": 3, "label": "b"}\n'}, {},
+         "train.jsonl:2: expected a text in column 'sentence', got 3"),
+        ({"train.jsonl": '{"sentence": "x", "label": "a"}\n{"sentence": "y", "label": "b"}\n{"sentence": "z"}\n'}, {},
+         "train.jsonl:3: no column 'label'; columns are sentence"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_told_with_file_and_line(read, files, fields, expected):
+    assert problems_of(read, files, **fields)[0] == expected
+
+
+def test_a_file_that_is_not_there_is_told_with_the_nearest_name(read, tmp_path):
+    told = problems_of(read, {"train.tsv": GOOD}, dev_path=str(tmp_path / "trian.tsv"))
+    assert told == ["trian.tsv: there is no such file; did you mean 'train.tsv'?"]
+    assert "nor its folder" in problems_of(read, {}, train_path=str(tmp_path / "no" / "x.tsv"))[0]
+
+
+def test_problems_of_all_files_come_at_once_up_to_ten_and_how_many_more(read):
+    bad = GOOD + "".join(f"text {i}\n" for i in range(9))
+    with pytest.raises(ValueError, match="14 problems") as caught:
+        read({"train.tsv": bad, "dev.tsv": GOOD + "\tgood\n" * 4, "test.tsv": "text\nx\n"})
+    assert str(caught.value).count("\n  ") == 11 and "... and 4 more" in str(caught.value)
+    assert "train.tsv:12:" in str(caught.value)
+
+
+def test_pairs_refuse_single_unlabelled_texts(read):
+    told = problems_of(read, {"train.tsv": "sentence\tb\tlabel\nx\ty\t0\nz\tw\t1\n", "unlabelled.txt": "x\n"},
+                       text_pair_column="b")  # fmt: skip
+    assert "must be pairs too" in told[0]
+
+
+def test_without_a_train_file_classes_must_be_named(read):
+    with pytest.raises(ValueError, match="classes are unknown"):
+        read({"dev.tsv": GOOD})
+    assert read({"dev.tsv": GOOD}, label_names="good,bad")[0]["dev"].labels == [0, 1]
+    with pytest.raises(ValueError, match="no files"):
+        read({})

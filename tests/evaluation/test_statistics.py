@@ -1,0 +1,62 @@
+"""Summaries and paired intervals against numbers by hand and scipy's paired test."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from codir_jax.evaluation.statistics import paired_difference, summary
+
+
+def test_paired_difference_equals_the_interval_by_hand():
+    # Differences 1, 2, 3: mean 2, sd 1, t(2, 0.975) = 4.30265.
+    result = paired_difference([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
+    assert (result.mean, result.sd, result.n) == (2.0, 1.0, 3)
+    assert result.high - result.mean == pytest.approx(4.30265 / np.sqrt(3), rel=1e-5)
+    assert result.mean - result.low == pytest.approx(result.high - result.mean)
+    assert not result.excludes_zero
+
+
+def test_interval_agrees_with_scipy_and_follows_the_confidence():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(1.0, 1.0, 8), rng.normal(0.0, 1.0, 8)
+    expected = stats.ttest_rel(a, b).confidence_interval(0.9)
+    result = paired_difference(a, b, confidence=0.9)
+    assert (result.low, result.high) == pytest.approx((expected.low, expected.high))
+    assert result.low > paired_difference(a, b).low
+
+
+def test_interval_excludes_zero_exactly_when_the_paired_test_is_significant():
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        a, b = rng.normal(0.8, 1.0, 5), rng.normal(0.0, 1.0, 5)
+        assert paired_difference(a, b).excludes_zero == (stats.ttest_rel(a, b).pvalue < 0.05)
+
+
+def test_pairing_removes_what_the_seed_does_to_both_arms():
+    seeds = np.array([0.0, 10.0, -10.0, 5.0])
+    result = paired_difference(seeds + 1.0, seeds)
+    assert (result.mean, result.sd) == (1.0, 0.0) and result.excludes_zero
+
+
+def test_one_seed_has_a_mean_but_no_spread_and_is_valid_json():
+    result = paired_difference([0.6], [0.5])
+    assert result.mean == pytest.approx(0.1) and result.sd is None and not result.excludes_zero
+    assert json.loads(json.dumps(result._asdict(), allow_nan=False))["low"] is None
+    assert summary([0.6]) == (0.6, None, 0.6, 0.6, 1)
+
+
+def test_summary_uses_the_sample_deviation():
+    assert summary([1.0, 2.0, 3.0]) == (2.0, 1.0, 1.0, 3.0, 3)
+
+
+def test_bad_scores_are_told():
+    with pytest.raises(ValueError, match="same seeds on both sides, got 2 and 1"):
+        paired_difference([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="score 1 is nan"):
+        paired_difference([1.0, float("nan")], [1.0, 2.0])
+    with pytest.raises(ValueError, match="at least one score"):
+        summary([])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        paired_difference([1.0], [1.0], confidence=95)
