@@ -11,12 +11,14 @@ from ml_collections import ConfigDict
 from codir_jax.convert import huggingface
 from codir_jax.convert.huggingface import Pretrained
 from codir_jax.data.batch import DatasetInfo
+from codir_jax.models.contract import family
 from codir_jax.models.heads import abstract_params, build_model
-from codir_jax.models.layer_selection import init_from_teacher, select_layers
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 from codir_jax.stage.build import model_folder
+
+DEFAULT_FAMILY = "bert"  # of a randomly started student without a teacher
 
 
 class Head(NamedTuple):
@@ -101,17 +103,11 @@ def make_student(config: ConfigDict, head: Head, teacher: Model | None, text_tok
     """The student with its starting weights: from the teacher's layers, a checkpoint, or random (params None)."""
     options = config.student
     if options.init == "teacher":
-        num_layers = options.num_layers or max(teacher.config.num_layers // 2, 1)
-        sizes = dataclasses.replace(teacher.config, num_layers=num_layers)
-        layers = select_layers(options.init_layers, teacher.config.num_layers, num_layers)
-        kept = {f"layer_{i}" for i in range(num_layers)}
-        template = dict(teacher.params)
-        template["encoder"] = {
-            name: value
-            for name, value in teacher.params["encoder"].items()
-            if not name.startswith("layer_") or name in kept
-        }
-        params, source = init_from_teacher(teacher.params, template, layers), teacher.source
+        shrink = family(teacher.config.family).shrink["layers"]
+        sizes, params = shrink(
+            teacher.config, teacher.params, num_layers=options.num_layers, layers=options.init_layers
+        )
+        source = teacher.source
     elif options.init == "pretrained":
         source = head.load(options.path, "student.path", config.seed)
         if options.num_layers not in (0, source.config.num_layers):
@@ -139,16 +135,9 @@ def random_sizes(options: ConfigDict, teacher: TransformerConfig | None, text_to
     missing = [n for n in ("num_layers", "hidden_size", "num_heads", "intermediate_size") if n not in given]
     if missing:
         raise UserError(f"student.init='random' without a teacher needs {', '.join(f'student.{n}' for n in missing)}")
-    is_roberta = options.family == "roberta"
-    pad = int(text_tokenizer.pad_token_id)
-    return TransformerConfig(
-        family=options.family or "bert",
+    return family(options.family or DEFAULT_FAMILY).from_scratch(
         vocab_size=len(text_tokenizer),
-        max_positions=514 if is_roberta else 512,
-        type_vocab_size=1 if is_roberta else 2,
-        layer_norm_eps=1e-5 if is_roberta else 1e-12,
-        pad_token_id=pad,
-        position_offset=pad + 1 if is_roberta else 0,
+        pad_token_id=int(text_tokenizer.pad_token_id),
         initializer_range=options.initializer_range,
         **given,
     )
