@@ -62,6 +62,15 @@ def model_folder(path: str, purpose: str) -> str:
     return path
 
 
+def without_path(name: str) -> str:
+    """How a model card tells a model's name: a hub name whole, of a path on the machine that trained its last part.
+
+    A hub name, "FacebookAI/roberta-base", has at most one slash and is nothing that lies here.
+    """
+    is_path = name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name or Path(name).exists()
+    return Path(name).name if is_path else name
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """`config.json` of a folder as a dict."""
     path = folder / "config.json"

@@ -173,7 +173,7 @@ def read_parts(config: ConfigDict) -> tuple[Task, Model, Model | None]:
     tokenizer = make_tokenizer(config)
     task = task_module(config.task.name).make(config, tokenizer)
     teacher = models_lib.make_teacher(config, task)
-    student = models_lib.make_student(config, task, teacher, tokenizer)
+    student = models_lib.make_student(config, task.head, teacher, tokenizer)
     if teacher:
         models_lib.check_vocabulary(tokenizer, config.teacher.path, teacher)
     if config.student.init == "pretrained":

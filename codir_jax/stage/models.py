@@ -10,15 +10,18 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from codir_jax.convert import huggingface
-from codir_jax.convert.folder import model_folder
+from codir_jax.convert.folder import find_folder, model_folder
 from codir_jax.convert.huggingface import Pretrained
 from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.models import sizes as sizes_lib
+from codir_jax.models.contract import family
 from codir_jax.models.heads import abstract_params, build_model
-from codir_jax.models.layer_selection import init_from_teacher, select_layers
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.objectives.contract import Head
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
+
+DEFAULT_FAMILY = "bert"  # of a randomly started student without a teacher
 
 
 def load_checkpoint(head: Head, path: str, purpose: str, seed: int = 0) -> Pretrained:
@@ -97,21 +100,15 @@ def check_vocabulary(tokenizer, path: str, model: Model) -> None:
         )
 
 
-def make_student(config: ConfigDict, task, teacher: Model | None, text_tokenizer) -> Model:
+def make_student(config: ConfigDict, head: Head, teacher: Model | None, text_tokenizer) -> Model:
     """The student with its starting weights: from the teacher's layers, a checkpoint, or random (params None)."""
-    options, head = config.student, task.head
+    options = config.student
     if options.init == "teacher":
-        num_layers = options.num_layers or max(teacher.config.num_layers // 2, 1)
-        sizes = dataclasses.replace(teacher.config, num_layers=num_layers)
-        layers = select_layers(options.init_layers, teacher.config.num_layers, num_layers)
-        kept = {f"layer_{i}" for i in range(num_layers)}
-        template = dict(teacher.params)
-        template["encoder"] = {
-            name: value
-            for name, value in teacher.params["encoder"].items()
-            if not name.startswith("layer_") or name in kept
-        }
-        params, source = init_from_teacher(teacher.params, template, layers), teacher.source
+        shrink = family(teacher.config.family).shrink["layers"]
+        sizes, params = shrink(
+            teacher.config, teacher.params, num_layers=options.num_layers, layers=options.init_layers
+        )
+        source = teacher.source
     elif options.init == "pretrained":
         source = load_checkpoint(head, options.path, "student.path", config.seed)
         if options.num_layers not in (0, source.config.num_layers):
@@ -122,9 +119,39 @@ def make_student(config: ConfigDict, task, teacher: Model | None, text_tokenizer
         sizes, params = source.config, source.params
     else:
         sizes, params, source = random_sizes(options, teacher.config if teacher else None, text_tokenizer), None, None
-    if options.dropout >= 0:
-        sizes = dataclasses.replace(sizes, hidden_dropout=options.dropout, attention_dropout=options.dropout)
+    sizes = _with_dropout(sizes, options)
     return Model(build(head, sizes, options.dtype, options.remat), params, sizes, source)
+
+
+def shapes_only(
+    config: ConfigDict, head: Head, teacher: TransformerConfig | None, tokenizer
+) -> tuple[Model, Model | None]:
+    """(student, teacher) without weights, for a plan.
+
+    Args:
+      teacher: its sizes. tokenizer: of a student from scratch without a teacher.
+    """
+    options = config.student
+    taught = Model(build(head, teacher, config.teacher.dtype), None, teacher, None) if teacher else None
+    if options.init == "pretrained":
+        sizes = read_sizes(options.path, "student.path")
+        return Model(
+            build(head, _with_dropout(sizes, options), options.dtype, options.remat), None, sizes, None
+        ), taught
+    return make_student(config, head, taught, tokenizer), taught
+
+
+def read_sizes(path: str, purpose: str) -> TransformerConfig:
+    """The sizes of a name of `models.sizes.names()`, or in the config.json of a folder, a workdir or a hub name."""
+    if path in sizes_lib.names() and not Path(path).is_dir():
+        return sizes_lib.named(path)
+    return huggingface.read_sizes(find_folder(model_folder(path, purpose)))
+
+
+def _with_dropout(sizes: TransformerConfig, options: ConfigDict) -> TransformerConfig:
+    if options.dropout < 0:
+        return sizes
+    return dataclasses.replace(sizes, hidden_dropout=options.dropout, attention_dropout=options.dropout)
 
 
 def random_sizes(options: ConfigDict, teacher: TransformerConfig | None, text_tokenizer) -> TransformerConfig:
@@ -139,16 +166,9 @@ def random_sizes(options: ConfigDict, teacher: TransformerConfig | None, text_to
     missing = [n for n in ("num_layers", "hidden_size", "num_heads", "intermediate_size") if n not in given]
     if missing:
         raise UserError(f"student.init='random' without a teacher needs {', '.join(f'student.{n}' for n in missing)}")
-    is_roberta = options.family == "roberta"
-    pad = int(text_tokenizer.pad_token_id)
-    return TransformerConfig(
-        family=options.family or "bert",
+    return family(options.family or DEFAULT_FAMILY).from_scratch(
         vocab_size=len(text_tokenizer),
-        max_positions=514 if is_roberta else 512,
-        type_vocab_size=1 if is_roberta else 2,
-        layer_norm_eps=1e-5 if is_roberta else 1e-12,
-        pad_token_id=pad,
-        position_offset=pad + 1 if is_roberta else 0,
+        pad_token_id=int(text_tokenizer.pad_token_id),
         initializer_range=options.initializer_range,
         **given,
     )
