@@ -1,4 +1,4 @@
-"""What every objective must do; a new one joins by being listed in `METHODS`."""
+"""What every objective must do; a new one joins by existing, and its variants by a line in `METHODS`."""
 
 import dataclasses
 import functools
@@ -10,8 +10,9 @@ import pytest
 
 from codir_jax.models.apply import apply_model
 from codir_jax.objectives import codir
-from codir_jax.objectives.contract import Step, make_objective, needs_teacher, objective_module
+from codir_jax.objectives.contract import Step, default_config_of, make_objective, needs_teacher, objective_module
 from codir_jax.objectives.distill import matches, teacher_view
+from codir_jax.processes import by_name
 from codir_jax.sharding import rules
 from codir_jax.sharding.mesh import make_mesh
 from codir_jax.sharding.rules import unbox
@@ -31,13 +32,18 @@ def _config(name, **changes):
 
 
 # Variants whose parts are in others, too; their tests are slow.
-VARIANTS = ("distill cosine", "codir ema", "codir teacher cache of each, bank", "pre-training: distill cosine")
+VARIANTS = (
+    "pre-training: distill",
+    "distill cosine",
+    "codir ema",
+    "codir teacher cache of each, bank",
+    "pre-training: distill cosine",
+)
 
 METHODS = {
-    "finetune": _config("finetune"),
-    "distill": _config("distill"),
     "distill l2": _config("distill", hidden_loss="l2"),
     "distill cosine": _config("distill", hidden_loss="cosine", pooling="first"),
+    "codir": _config("codir", projection_dim=8, negatives={"num_negatives": 9}),
     "codir paper": _config("codir", projection_dim=8, negatives={"num_negatives": 5, "shared": False}),
     "codir released": _config("codir:released", projection_dim=8, negatives={"num_negatives": 5}),
     "codir per layer, queue": _config(
@@ -46,9 +52,6 @@ METHODS = {
         layer_aggregation="per_layer",
         teacher_projection="frozen",
         negatives={"source": "in_batch+queue", "queue_size": 10, "label_aware": False, "mask_same_label": False},
-    ),
-    "codir shared bank": _config(
-        "codir", projection_dim=8, negatives={"source": "in_batch+bank", "num_negatives": 9, "shared": True}
     ),
     "codir teacher cache": _config(
         "codir",
@@ -71,6 +74,14 @@ METHODS = {
         "codir:pretrain", projection_dim=8, vocab_chunk_size=16, negatives={"queue_size": 10}
     ),
 }
+
+
+# The fields of every objective that is there, for every head that it serves.
+for _name, _module in by_name.modules("codir_jax.objectives", ("default_config", "make", "HEADS")).items():
+    for _head in _module.HEADS:
+        _method = _name if _head == "classification" else f"pre-training: {_name}"
+        if _method not in METHODS:
+            METHODS[_method] = default_config_of(_name, _head)
 
 
 def of_methods(with_teacher=False, at_pretraining=True):
