@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
 from codir_jax.plan import job, report
-from codir_jax.processes import console, distributed
+from codir_jax.processes import console, distributed, environment
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
 from codir_jax.stage import build
@@ -42,6 +42,8 @@ def run(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
       metrics.NonFiniteError: NaN or infinity in a loss term.
     """
     stage_config.check(config)
+    if config.train.deterministic:
+        environment.make_deterministic()
     workdir = Path(workdir)
     with workdir_lib.held(workdir):
         finished = distributed.first_decides(lambda: workdir_lib.claim(config, workdir))
@@ -94,6 +96,8 @@ class _Stage:
         if restored is not None:
             state, saved = restored
             preflight.check_fingerprints(facts, saved)
+            if moved := preflight.describe_move(facts, saved):
+                console.say(moved)
             facts = saved
             console.say(f"resumed from {self.workdir}/checkpoints at step {int(state.step)} of {self.num_steps}")
         start_step = int(state.step)
@@ -199,9 +203,13 @@ class _Stage:
         planned = job.of_run(self.config, self.setting, *shapes)
         return report.at_start(planned, distributed.num_processes(), jax.default_backend())
 
-    def _fingerprints(self) -> dict[str, str]:
+    def _fingerprints(self) -> dict[str, Any]:
         teacher = self.task.teacher.source.fingerprint if self.task.teacher else ""
-        return {"data_fingerprint": self.task.fingerprint, "teacher_fingerprint": teacher}
+        return {
+            "data_fingerprint": self.task.fingerprint,
+            "teacher_fingerprint": teacher,
+            "arithmetic": environment.arithmetic(),
+        }
 
     def _write_results(self, facts, last, seconds: float, input_wait_share: float) -> dict[str, Any]:
         told = {

@@ -1,5 +1,6 @@
 """The teacher's side of a stage: examined on dev; its outputs on the train set, live or from the cache."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import jax
@@ -10,7 +11,7 @@ from codir_jax.data import teacher_cache
 from codir_jax.evaluation import runner
 from codir_jax.objectives import distill
 from codir_jax.objectives.contract import Setting
-from codir_jax.processes import console
+from codir_jax.processes import console, environment
 from codir_jax.processes.cache_folder import user_cache
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import checks as preflight
@@ -82,10 +83,12 @@ class Teacher:
             options.cache_dir or user_cache("teacher"),
             teacher_cache.Layout(self._setting.info.num_train, shapes, options.cache_dtype),
             teacher=self._model.source.fingerprint,
-            data=self._feed.data.fingerprint,  # texts, tokenizer and max_length
+            architecture=dataclasses.asdict(self._model.config),  # equal weights in other heads are another model
+            data=self._feed.data.fingerprint,  # every token
             layers=layers,
             pooling=objective.pooling,
             dtype=options.dtype,
+            arithmetic=environment.arithmetic(),
         )
 
     def _compute(self, shards: list[range]) -> Iterator[dict[str, np.ndarray]]:
