@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from codir_jax.objectives.contract import Objective
+from codir_jax.objectives.contract import Objective, Step
 from codir_jax.sharding import rules
 from codir_jax.training.metrics import SKIPPED
 from codir_jax.training.state import TrainState
@@ -17,6 +17,7 @@ def make_train_step(
     objective: Objective,
     tx: optax.GradientTransformation,
     *,
+    num_steps: int,
     prng_impl: str,
     shardings=None,
     layout=None,
@@ -27,6 +28,7 @@ def make_train_step(
     Args:
       objective: the method.
       tx: optimizer.
+      num_steps: length of the run, for the schedules of the loss weights.
       prng_impl: of the rng in the state, e.g. "threefry2x32".
       shardings: (state, frozen, batch) trees of shardings, None on one device.
       layout: (mesh, table of `sharding.rules`) by which activations are laid out; None leaves that to XLA.
@@ -46,7 +48,8 @@ def make_train_step(
         rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng, impl=prng_impl), state.step)
 
         def loss_of(params):
-            return objective.loss(*gather(params, frozen), state.objective_state, batch, rng)
+            at = Step(rng, state.step / num_steps)
+            return objective.loss(*gather(params, frozen), state.objective_state, batch, at)
 
         with rules.on_mesh(*layout) if layout else contextlib.nullcontext():
             (loss, (objective_state, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)

@@ -315,13 +315,12 @@ def test_what_changes_no_weight_and_no_text_is_noticed_on_resume(teacher, tmp_pa
 
 def test_the_teacher_cache_follows_all_that_its_outputs_depend_on(teacher, tmp_path, monkeypatch):
     config = _config(teacher, ("teacher.cache_dir", str(tmp_path)))
-    stage = run._Stage(config, tmp_path / "student")
-    model = stage.task.teacher
+    stage = run.Stage.of(config)
+    model = stage.teacher
 
     def folder(**changes):
         changed = dataclasses.replace(model, config=dataclasses.replace(model.config, **changes))
-        cached = teacher_outputs.Teacher(config, changed, stage.setting, stage.feed, stage.mesh, stage.rules)
-        return cached._cache().folder
+        return teacher_outputs.Teacher(dataclasses.replace(stage, teacher=changed))._cache().folder
 
     found = [folder(), folder(layer_norm_eps=1e-3), folder(num_heads=1), folder(hidden_act="relu")]
     with jax.default_matmul_precision("bfloat16"):
@@ -367,12 +366,12 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused_with_sizes_that_do(te
 def test_a_deterministic_run_says_so_before_any_device_is_asked(teacher, tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(environment, "make_deterministic", lambda: calls.append("flag"))
-    monkeypatch.setattr(run.mesh_lib, "make_mesh", lambda _: calls.append("mesh") or 1 / 0)
+    monkeypatch.setattr(run.Stage, "of", lambda _: calls.append("stage") or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run.run(_config(teacher), tmp_path)
     with pytest.raises(ZeroDivisionError):
         run.run(_config(teacher, ("train.deterministic", "true")), tmp_path)
-    assert calls == ["mesh", "flag", "mesh"]
+    assert calls == ["stage", "flag", "stage"]
 
 
 def test_a_run_saved_on_one_mesh_resumes_on_another(teacher, tmp_path, monkeypatch):
