@@ -143,7 +143,7 @@ class Subject:
         warmup = config_lib.duration_steps(
             self.config.optimizer, "warmup", steps_per_epoch=self.steps_per_epoch, num_steps=self.num_steps
         )
-        schedule = optimizer.make_schedule(self.config.optimizer, self.num_steps, warmup)
+        schedule = optimizer.make_schedule(self.config.optimizer, self.num_steps, warmup, self.steps_per_epoch)
         return optimizer.make_optimizer(self.config.optimizer, schedule)
 
 

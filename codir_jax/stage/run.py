@@ -75,7 +75,9 @@ class _Stage:
         warmup_steps = config_lib.duration_steps(config.optimizer, "warmup", **whole)
         self.eval_every = max(config_lib.duration_steps(config.train, "eval_every", **whole), 1)
         self.checkpoint_every = max(config_lib.duration_steps(config.train, "checkpoint_every", **whole), 1)
-        self.schedule = optimizer.make_schedule(config.optimizer, self.num_steps, warmup_steps)
+        self.schedule = optimizer.make_schedule(
+            config.optimizer, self.num_steps, warmup_steps, self.feed.steps_per_epoch
+        )
         self.tx = optimizer.make_optimizer(config.optimizer, self.schedule)
         self.setting = self.task.setting(self.num_steps)
         self.objective = build.make_objective(config.objective, self.setting)
