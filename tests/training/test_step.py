@@ -117,6 +117,22 @@ def test_frozen_parameters_stay_bit_for_bit_and_have_no_moments(shape):
             assert moment.sharding.is_equivalent_to(param.sharding, param.ndim)
 
 
+def test_a_frozen_parameter_is_not_even_added_to_zero():
+    """-0.0 + 0.0 is 0.0. Compiled, XLA leaves the sum out, so the step runs as it is written."""
+
+    def loss(params, frozen, objective_state, batch, rng):
+        return jnp.sum(params["a"] * params["b"]), (objective_state, {})
+
+    config = optimizer.default_config()
+    config.rules = ("a: frozen", "b: rate=1")
+    tx = optimizer.make_optimizer(config, lambda step: 0.1)
+    step = make_train_step(Objective(init=None, loss=loss), tx, prng_impl="threefry2x32")
+    state = state_lib.create({"a": -jnp.zeros(1), "b": jnp.ones(1)}, {}, tx, 0, "threefry2x32")
+    with jax.disable_jit():
+        state, _ = step(state, None, None)
+    assert np.signbit(state.params["a"][0])
+
+
 def test_the_gradient_norm_is_of_the_trained_parameters_on_one_and_on_eight_devices():
     one, eight, every = (_train(*case)[2] for case in (((1, 1, 1), FROZEN), ((2, 2, 2), FROZEN), ((1, 1, 1), ())))
     np.testing.assert_allclose(one, eight, rtol=1e-4)
