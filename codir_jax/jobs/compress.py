@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from codir_jax import config as config_lib
+from codir_jax.convert.folder import model_folder
+from codir_jax.data.sets import glue
 from codir_jax.processes.console import say
 from codir_jax.processes.user_error import UserError
-from codir_jax.stage import build, workdir
 from codir_jax.stage import config as stage_config
-from codir_jax.stage import models as partners
+from codir_jax.stage import workdir
+from codir_jax.stage.assembled import make_tokenizer
+from codir_jax.tasks.classification import has_classes, read_data
 
 METHODS = ("finetune", "distill", "l2", "released", "paper")
 TITLES = {
@@ -105,8 +108,8 @@ def _source(demo: bool, task: str, train: str, dev: str) -> str:
         raise UserError(f"give one of --train (with --dev), --task or --demo, got {', '.join(given) or 'none'}")
     if train and not dev:
         raise UserError("--dev is empty; the student is chosen and reported by a dev file")
-    if task and task not in stage_config.GLUE_TASKS[:-1]:
-        raise UserError(f"--task={task}; known: {', '.join(stage_config.GLUE_TASKS[:-1])}")
+    if task and task not in tuple(glue.TASKS)[:-1]:
+        raise UserError(f"--task={task}; known: {', '.join(tuple(glue.TASKS)[:-1])}")
     return "demo" if demo else task or "own"
 
 
@@ -160,7 +163,7 @@ def _run(folder: Path, teacher: str, teacher_config, configs) -> dict[str, Any]:
         stages[method] = run.run(config, folder / method)
 
     say("== measuring cost, exporting")
-    models = {"teacher": build.model_folder(teacher, "teacher"), **{m: str(folder / m / "best") for m in configs}}
+    models = {"teacher": model_folder(teacher, "teacher"), **{m: str(folder / m / "best") for m in configs}}
     rows = measure(models, configs["paper"])
     verdict = exporter.export_model(str(folder / "paper"), str(folder / "export"))
     results = {
@@ -192,9 +195,9 @@ def _fits(teacher: str, config) -> bool:
     probe = config.copy_and_resolve_references()
     probe.unlock()
     probe.teacher.path = teacher
-    info = build.read_data(probe, build.make_tokenizer(probe)).info
-    source = huggingface.load_pretrained(build.model_folder(teacher, "--teacher"), num_labels=info.num_classes)
-    return source.has_head and partners.has_classes(source, info) and source.is_regression == info.is_regression
+    info = read_data(probe, make_tokenizer(probe)).info
+    source = huggingface.load_pretrained(model_folder(teacher, "--teacher"), num_labels=info.num_classes)
+    return source.has_head and has_classes(source, info) and source.is_regression == info.is_regression
 
 
 def measure(models: dict[str, str], config) -> dict[str, dict[str, Any]]:

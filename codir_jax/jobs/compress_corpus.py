@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from codir_jax import config as config_lib
+from codir_jax.convert.folder import model_folder
 from codir_jax.jobs.compress import claim, print_results
 from codir_jax.processes.console import say
 from codir_jax.processes.user_error import UserError
-from codir_jax.stage import build, workdir
 from codir_jax.stage import config as stage_config
+from codir_jax.stage import workdir
 
 METHODS = ("masked_lm", "distill", "l2", "codir")
 TITLES = {
@@ -94,7 +95,7 @@ def _has_head(teacher: str) -> bool:
     """Whether it is a masked language model."""
     from codir_jax.convert import huggingface
 
-    return huggingface.load_pretrained(build.model_folder(teacher, "--teacher"), head="masked_lm").has_head
+    return huggingface.load_pretrained(model_folder(teacher, "--teacher"), head="masked_lm").has_head
 
 
 def _make_tokenizer(config, tokenizer: Path) -> None:
@@ -118,7 +119,7 @@ def _run(folder: Path, teacher: str, configs) -> dict[str, Any]:
         say(f"== {TITLES[method]} -> {folder / method}")
         stages[method] = run.run(config, folder / method)
     say("== measuring cost, exporting")
-    models = {"teacher": build.model_folder(teacher, "teacher"), **{m: str(folder / m / "best") for m in configs}}
+    models = {"teacher": model_folder(teacher, "teacher"), **{m: str(folder / m / "best") for m in configs}}
     scores = {"teacher": stages["codir"]["teacher_dev"], **{m: stage["dev"] for m, stage in stages.items()}}
     costs = measure(models, configs["codir"].data.max_length)
     results = {

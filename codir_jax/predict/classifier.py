@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from codir_jax.convert import huggingface
+from codir_jax.convert.folder import model_folder
 from codir_jax.data import dataset, pipeline
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import Dataset, Examples, RawSplit
@@ -18,9 +19,7 @@ from codir_jax.models.heads import build_model
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
-from codir_jax.stage import build
-from codir_jax.stage import checks as preflight
-from codir_jax.stage import models as partners
+from codir_jax.tasks.classification import check_label_names, read_data, require_split
 
 
 def load(path: str, *, batch_size: int = 32) -> "Predictor":
@@ -37,7 +36,7 @@ def load(path: str, *, batch_size: int = 32) -> "Predictor":
       >>> classify = codir_jax.load("runs/quickstart/export")
       >>> classify(["the cats that the dog sees sleep"])[0]["label"]
     """
-    folder = build.model_folder(path, "model")
+    folder = model_folder(path, "model")
     source = huggingface.load_pretrained(folder)
     if not source.has_head:
         what = f"{path} has no trained classification head ({', '.join(source.new_weights)} are missing)"
@@ -136,13 +135,13 @@ class Predictor:
         Raises:
           UserError: its classes are not the model's.
         """
-        data = build.read_data(config, self.tokenizer)
+        data = read_data(config, self.tokenizer)
         info = data.info
         if info.num_classes != self.source.num_labels:
             raise UserError(
                 f"the model has {self.source.num_labels} outputs, data {info.name} has {info.num_classes} classes"
             )
-        partners.check_label_names(self.source, info, str(self.source.folder))
+        check_label_names(self.source, info, str(self.source.folder))
         return data
 
     def evaluate(self, config, split: str) -> dict[str, float]:
@@ -153,7 +152,7 @@ class Predictor:
         """
         data = self.read_data(config)
         info = data.info
-        preflight.require_split(data, split)
+        require_split(data, split)
         examples = data.splits[split]
         if not examples.is_labelled.all():
             raise UserError(f"split {split!r} of {info.name} has unlabelled rows; `codir predict` needs no labels")

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax.data import pipeline
+from codir_jax.data import dataset, pipeline
+from codir_jax.data import synthetic as random_texts
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import Dataset
-from codir_jax.data.sets import demo
+from codir_jax.data.sets import demo, glue, text_classification
 from codir_jax.evaluation import metrics as metrics_lib
 from codir_jax.evaluation import runner
 from codir_jax.evaluation.metrics import Metric
@@ -18,14 +19,13 @@ from codir_jax.objectives import contract as objectives
 from codir_jax.objectives.contract import Setting, TrainRows
 from codir_jax.objectives.heads.classification import Classification as Head
 from codir_jax.processes.user_error import UserError
-from codir_jax.stage import build
 from codir_jax.tasks.contract import Examined
 from codir_jax.tasks.labelled_feed import LabelledFeed
 from codir_jax.tasks.labelled_outline import outline
 
 TEACHER = ("fine-tuned model", "configs/codir/finetune_teacher.py")
 PLAIN_OBJECTIVE = "finetune"
-__all__ = ["PLAIN_OBJECTIVE", "TEACHER", "check", "default_data", "fresh_tokenizer", "make", "outline"]
+__all__ = ["PLAIN_OBJECTIVE", "TEACHER", "check", "default_data", "fresh_tokenizer", "make", "outline", "synthetic"]
 
 
 def default_data() -> ConfigDict:
@@ -59,7 +59,33 @@ def fresh_tokenizer(config: ConfigDict):
 
 def make(config: ConfigDict, tokenizer) -> "Classification":
     """The task of a config; its data are read, checked in full and tokenised."""
-    return Classification(config, build.read_data(config, tokenizer), tokenizer)
+    return Classification(config, read_data(config, tokenizer), tokenizer)
+
+
+def read_data(config: ConfigDict, tokenizer) -> Dataset:
+    """The tokenised data set that the config names, checked in full before it is returned."""
+    if config.data.name == "demo":
+        raw, label_names, is_regression, metrics = demo.read(config.data)
+        return dataset.tokenize_dataset(
+            "demo",
+            raw,
+            label_names=label_names,
+            is_regression=is_regression,
+            metrics=metrics,
+            tokenizer=tokenizer,
+            max_length=config.data.max_length,
+            unlabelled=text_classification.read_unlabelled(config.data, is_pair=False),
+            num_train_examples=config.data.num_train_examples,
+        )
+    if config.data.name == "text_classification":
+        return text_classification.load(config.data, tokenizer)
+    return glue.load(config.data, tokenizer)
+
+
+def synthetic(config: ConfigDict, num_examples: int, length: int, vocab_size: int, pad_token_id: int):
+    """The task of random texts of exactly `length` tokens, for measurements."""
+    data = random_texts.dataset(num_examples, length, vocab_size, pad_token_id, config.seed)
+    return Classification(config, data)
 
 
 class Classification:
@@ -73,7 +99,6 @@ class Classification:
 
     def __init__(self, config: ConfigDict, data: Dataset, tokenizer=None):
         info = data.info
-        require_split(data, "train")
         self.config, self.data, self.tokenizer = config, data, tokenizer
         self.head = Head(info.num_classes, info.is_regression)
         self.metrics = tuple(Metric(name) for name in info.metrics)
@@ -84,8 +109,17 @@ class Classification:
     @property
     def rows(self) -> TrainRows:
         """The train set row by row."""
+        require_split(self.data, "train")
         train = self.data.splits["train"]
         return TrainRows(train.labels, train.is_labelled, train.text_ids, self.data.info.is_regression)
+
+    def require_split(self, split: str) -> None:
+        """Refuses a split that is not there, or that has rows without a label."""
+        require_split(self.data, split)
+        if not self.data.splits[split].is_labelled.all():
+            raise UserError(
+                f"split {split!r} of {self.data.info.name} has unlabelled rows; `codir predict` needs no labels"
+            )
 
     def open(self) -> None:
         """Nothing is left to read."""

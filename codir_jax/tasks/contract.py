@@ -8,7 +8,8 @@ A task is a file `tasks/NAME.py`, found by `task.name`. It defines
     check(config)                what in a config cannot be, before data or devices are touched
     fresh_tokenizer(config)      a tokenizer made of embedded data; None: one must be named
     make(config, tokenizer)      -> Task
-    outline(config, ...)         -> Outline: its train set by sizes alone, for `codir plan`
+    outline(config, ...)         -> Outline: its train set by sizes alone, for `codir plan`; without it: not modelled
+    synthetic(config, ...)       -> Task of random texts of one length, for `codir bench --fixed_length`
 
 A task never imports `stage`: models are handed to it.
 """
@@ -83,6 +84,9 @@ class Task(Protocol):
     rows: TrainRows | None
     has_fixed_inputs: bool
     labels: dict[str, Any]
+
+    def require_split(self, split: str) -> None:
+        """Refuses a split that does not exist, or by which nothing can be judged."""
 
     def open(self) -> None:
         """Reads what may take hours; everything else of the stage was checked before."""

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from codir_jax.data import synthetic as random_texts
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import MASKED_LM_DTYPES
 from codir_jax.data.corpus import corpus as corpus_lib
@@ -63,6 +64,14 @@ def make(config: ConfigDict, tokenizer) -> "MaskedLanguageModel":
     return MaskedLanguageModel(config, tokenizer)
 
 
+def synthetic(config: ConfigDict, num_examples: int, length: int, vocab_size: int, pad_token_id: int):
+    """The task of random chunks of exactly `length` tokens, for measurements."""
+    corpus = random_texts.corpus(
+        num_examples, length, vocab_size, pad_token_id, mask_rate=config.data.mask_rate, seed=config.seed
+    )
+    return MaskedLanguageModel(config, corpus=corpus)
+
+
 class MaskedLanguageModel:
     """A `tasks.contract.Task` of a corpus.
 
@@ -80,6 +89,13 @@ class MaskedLanguageModel:
     def fingerprint(self) -> str:
         """Of the corpus."""
         return self.corpus.fingerprint
+
+    def require_split(self, split: str) -> None:
+        """Refuses every split but the held-out documents."""
+        if split != "dev":
+            raise UserError(
+                f"--split={split}; a masked language model is judged on the held-out documents, --split=dev"
+            )
 
     def open(self) -> None:
         """Tokenises the corpus, where that was not done before; several processes share the work."""
@@ -107,10 +123,7 @@ class MaskedLanguageModel:
 
     def examine(self, feed: CorpusFeed, module, params, layout, split: str = "dev") -> Examined:
         """Loss and accuracy on held-out documents; the reference is the weights on the devices."""
-        if split != "dev":
-            raise UserError(
-                f"--split={split}; a masked language model is judged on the held-out documents, --split=dev"
-            )
+        self.require_split(split)
         alone = Setting(head=self.head, student=module)
         evaluate = make_evaluation(masked_lm.default_config(), alone, layout)
         return Examined(feed.means(evaluate, {"student": params}, {}), params)

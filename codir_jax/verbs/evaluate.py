@@ -22,15 +22,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(overrides, *, model: str, config: str, split: str) -> int:
     """Prints one line of JSON."""
-    from codir_jax.predict import classifier as predictor
-    from codir_jax.stage import config as stage_config
-    from codir_jax.tasks import masked_lm as pretraining
+    from codir_jax.stage.evaluate import evaluate
 
     data = data_config(model, config, overrides["config"])
-    if stage_config.is_pretraining(data):
-        scores = pretraining.evaluate(data, model, split)
-    else:
-        scores = predictor.load(model, batch_size=data.data.eval_batch_size).evaluate(data, split)
+    scores = evaluate(data, model, split)
     print(json.dumps({"model": model, "task": data.data.name, "split": split, **scores}))
     return 0
 

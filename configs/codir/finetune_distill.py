@@ -12,8 +12,8 @@ from the same teacher layers.
 from ml_collections import ConfigDict
 
 from codir_jax.config import parse_arguments
-from codir_jax.objectives import codir, distill, finetune
 from codir_jax.data.sets import glue
+from codir_jax.objectives import codir, distill, finetune
 from codir_jax.stage import config as stage_config
 
 TASKS = (*tuple(glue.TASKS)[:-1], "own", "demo")

@@ -1,5 +1,6 @@
 """A stage as a user runs it: results, resume bit for bit, refusals. Everything at tiny size on the demo task."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -12,11 +13,12 @@ import pytest
 
 from codir_jax import config as config_lib
 from codir_jax.convert import huggingface
-from codir_jax.data import teacher_cache
+from codir_jax.data import synthetic, teacher_cache
 from codir_jax.objectives import distill
-from codir_jax.stage import checks as preflight
 from codir_jax.stage import run, workdir
 from codir_jax.stage import teacher as teacher_outputs
+from codir_jax.stage.assembled import Stage
+from codir_jax.tasks import classification
 from codir_jax.training import checkpoint, loop
 
 TEACHER = "configs/codir/finetune_teacher.py:tiny"
@@ -141,7 +143,7 @@ def test_results_tell_what_was_run_and_with_what(teacher, tmp_path):
 def test_a_finished_run_is_not_run_again(teacher, tmp_path, monkeypatch):
     config = _config(teacher)
     results = run.run(config, tmp_path)
-    monkeypatch.setattr(run, "_Stage", None)
+    monkeypatch.setattr(run, "Stage", None)
     assert run.run(config, tmp_path) == results
 
 
@@ -175,11 +177,15 @@ def test_a_teacher_no_better_than_the_majority_class_is_refused(teacher, tmp_pat
 
 
 def test_weakness_of_a_teacher():
-    logits = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    assert preflight.teacher_weakness(logits, np.array([0, 0, 1]), False) == ""
-    assert "66.7%" in preflight.teacher_weakness(logits, np.array([0, 1, 1]), False)
-    assert preflight.teacher_weakness(np.array([[1.0], [2.0]]), np.array([1.0, 3.0]), True) == ""
-    assert "correlates" in preflight.teacher_weakness(np.array([[1.0], [2.0]]), np.array([3.0, 1.0]), True)
+    config = config_lib.load("configs/codir/finetune_teacher.py:tiny")
+    data = synthetic.dataset(8, 6, 50, 0)  # labels 0, 1: half of them is the majority
+    task = classification.Classification(config, data)
+    assert task.weakness({"accuracy": 0.51}, None) == ""
+    assert "50.0%" in task.weakness({"accuracy": 0.5}, None)
+    info = dataclasses.replace(data.info, is_regression=True, num_classes=1, metrics=("pearson",))
+    task = classification.Classification(config, dataclasses.replace(data, info=info))
+    assert task.weakness({"pearson": 0.1}, None) == ""
+    assert "correlates" in task.weakness({"pearson": -0.1}, None)
 
 
 def test_the_teacher_cache_gives_the_same_training_as_the_live_teacher(teacher, tmp_path, capsys):
@@ -201,12 +207,11 @@ def test_the_teacher_pass_is_cut_into_shards_and_equals_the_live_teacher(teacher
     """Shards of 40 rows, of which batches of 32 leave uneven rests."""
     monkeypatch.setattr(teacher_cache, "Layout", functools.partial(teacher_cache.Layout, shard_rows=40))
     config = _config(teacher, ("teacher.cache", "on"), ("teacher.cache_dir", str(tmp_path / "cache")))
-    stage = run._Stage(config, tmp_path / "student")
-    frozen_teacher = teacher_outputs.Teacher(
-        config, stage.task.teacher, stage.setting, stage.feed, stage.mesh, stage.rules
-    )
+    stage = Stage.of(config)
+    frozen_teacher = teacher_outputs.Teacher(stage)
     params = frozen_teacher.params
-    rows = frozen_teacher.train_outputs(stage.feed.steps_per_epoch)
+    rows = frozen_teacher.train_rows()
+    frozen_teacher.let_go()
     assert frozen_teacher.params is None
     (folder,) = (tmp_path / "cache").iterdir()
     assert len(list(folder.glob("shard-*.bin"))) == 5
