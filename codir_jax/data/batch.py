@@ -171,7 +171,7 @@ class Dataset:
       info: DatasetInfo.
       splits: split name -> Examples.
       pad_token_id: token id that fills padding.
-      fingerprint: sha256 hex of texts, labels and tokenizer: same fingerprint, same tokens.
+      fingerprint: sha256 hex of tokens and labels: same fingerprint, same rows.
     """
 
     info: DatasetInfo
