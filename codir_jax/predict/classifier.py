@@ -15,7 +15,7 @@ from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import Dataset, Examples, RawSplit
 from codir_jax.data.length_buckets import LADDER
 from codir_jax.evaluation import runner
-from codir_jax.models.heads import build_model
+from codir_jax.models.heads import build_model, head_spec
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
@@ -40,10 +40,11 @@ def load(path: str, *, batch_size: int = 32) -> "Predictor":
     source = huggingface.load_pretrained(folder)
     if not source.has_head:
         what = f"{path} has no trained classification head ({', '.join(source.new_weights)} are missing)"
-        if huggingface.stored_head(folder) == "masked_lm":
+        stored = head_spec(huggingface.stored_head(folder))
+        if not stored.card.is_loadable:
             what = (
-                f"{path} is a masked language model; fine-tune it for your labels: codir train "
-                f"--config=configs/codir/finetune_teacher.py:own --config.student.path={path} --workdir=DIR"
+                f"{path} is no classifier but a {stored.card.pipeline_tag} model; fine-tune it for your labels: codir "
+                f"train --config=configs/codir/finetune_teacher.py:own --config.student.path={path} --workdir=DIR"
             )
         raise UserError(what)
     return Predictor(source, tokenizer_lib.load_tokenizer(folder), batch_size)

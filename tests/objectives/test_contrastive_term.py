@@ -139,6 +139,7 @@ def test_in_batch_negatives_count_the_other_rows_of_other_classes_and_texts():
         ({"pooling": "max"}, "pooling"),
         ({"pooling": "none"}, "one vector a text"),
         ({"negatives": {"num_negatives": 0}}, "num_negatives"),
+        ({"negatives": {"source": "in_batch+queue", "mask_same_text": False}}, "its own earlier view"),
     ],
 )
 def test_a_config_that_contradicts_itself_is_refused_by_name(changes, message):
