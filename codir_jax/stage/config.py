@@ -69,8 +69,6 @@ def check(config: ConfigDict) -> None:
     """
     task = task_module(config.task.name)
     module = objectives.objective_module(config.objective.name)
-    if hasattr(module, "check"):
-        module.check(config.objective)
     optimizer.check(config.optimizer)
     if config.student.init not in ("teacher", "pretrained", "random"):
         raise UserError(f"student.init={config.student.init!r}; known: teacher, pretrained, random")
@@ -96,6 +94,8 @@ def check(config: ConfigDict) -> None:
             "teacher.cache='off'; use 'auto' or 'on'"
         )
     task.check(config)
+    if hasattr(module, "check"):
+        module.check(config.objective)
     for section, duration in (("train", "total"), ("train", "eval_every"), ("train", "checkpoint_every")):
         duration_steps(config[section], duration, steps_per_epoch=1, num_steps=1)
     duration_steps(config.optimizer, "warmup", steps_per_epoch=1, num_steps=1)

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from codir_jax.benchmark import bench, command, exchange, peak, table
+from codir_jax.benchmark import bench, child, exchange, peak, table
 from codir_jax.benchmark import subject as subject_lib
 from codir_jax.benchmark.bench import Request
 from codir_jax.evaluation import cost
@@ -66,13 +66,13 @@ def test_pretraining_batches_are_masked_chunks_of_the_same_sizes():
         subject_lib.load_config(DISTILL, SMALL, batch_size=16, fixed_length=20), model="tiny", fixed_length=20
     )
     subject = subject_lib.pretraining(like)
-    batch = next(subject.feed.train_on_host(0, 1, {}))
+    batch = next(subject.stage.feed.train_on_host(0, 1, {}))
     assert batch["input_ids"].shape == (16, 20)
     assert batch["masked_positions"].shape == (16, 3)  # 15 % of 18 words
     assert batch["masked_weights"].sum() == 48
     assert len(set(batch["document_ids"])) <= 8  # fours of neighbours, each of one document or two
-    assert (subject.config.objective.name, subject.setting.head) == ("codir", "masked_lm")
-    assert subject.steps_per_epoch == like.steps_per_epoch == 4
+    assert (subject.config.objective.name, subject.stage.task.head.name) == ("codir", "masked_lm")
+    assert subject.stage.feed.steps_per_epoch == like.stage.feed.steps_per_epoch == 4
 
 
 def test_rates_belong_together(steps):
@@ -127,6 +127,19 @@ def test_whole_epochs_leave_the_first_one_out(tmp_path, capsys):
     assert flops["real"] < flops["padded"] * section["real_token_share"] * 1.01
 
 
+@pytest.mark.parametrize("texts", [["--fixed_length=16"], ["--config.data.max_dev_chunks=8"]])
+def test_a_config_of_running_text_is_measured_too(texts, capsys):
+    """With random chunks and with its own embedded documents; no teacher's outputs are kept where masks change."""
+    config = ["--config=configs/codir/pretrain_distill.py:tiny", "--config.data.batch_size=8"]
+    arguments = [*config, "--config.data.eval_batch_size=8", "--config.optimizer.clip_norm=0", "--steps=2", *texts]
+    assert main(["bench", "--model=tiny", "--json", *arguments]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(told["sections"]) == ["train_live", "evaluation", "inference"]
+    assert told["sections"]["train_live"]["num_steps"] == 2
+    assert main(["bench", "--model=tiny", "--sections=train_cached", *arguments]) == 2
+    assert "it has: train_live, evaluation, inference" in capsys.readouterr().err
+
+
 def test_8_devices_exchange_nothing_that_grows_with_batch_times_width():
     config = subject_lib.load_config(DISTILL, SMALL, batch_size=16, fixed_length=8)
     sizes = dataclasses.replace(sizes_lib.named("tiny"), num_layers=1, vocab_size=64)
@@ -167,7 +180,7 @@ def test_the_child_measures_the_same_request():
     from codir_jax.main import parser, split_overrides
 
     request = Request(("train_live",), "c.py:cola", (("seed", "3"),), "tiny", 7, 2, 16, 8)
-    words = command.child_command(request)
+    words = child.child_command(request)
     rest, overrides = split_overrides(words[words.index("bench") :])
     flags = parser().parse_args(rest)
     assert flags.as_json

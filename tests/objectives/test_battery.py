@@ -1,4 +1,4 @@
-"""What every objective must do; a new one joins by being listed in `METHODS`."""
+"""What every objective must do; a new one joins by existing, and its variants by a line in `METHODS`."""
 
 import dataclasses
 import functools
@@ -10,8 +10,9 @@ import pytest
 
 from codir_jax.models.apply import apply_model
 from codir_jax.objectives import codir
-from codir_jax.objectives.contract import Step, make_objective, needs_teacher, objective_module
-from codir_jax.objectives.distill import matches, teacher_view
+from codir_jax.objectives.contract import Step, default_config_of, make_objective, needs_teacher, objective_module
+from codir_jax.objectives.distill import matches
+from codir_jax.processes import by_name
 from codir_jax.sharding import rules
 from codir_jax.sharding.mesh import make_mesh
 from codir_jax.sharding.rules import unbox
@@ -31,13 +32,18 @@ def _config(name, **changes):
 
 
 # Variants whose parts are in others, too; their tests are slow.
-VARIANTS = ("distill cosine", "codir ema", "codir teacher cache of each, bank", "pre-training: distill cosine")
+VARIANTS = (
+    "pre-training: distill",
+    "distill cosine",
+    "codir ema",
+    "codir teacher cache of each, bank",
+    "pre-training: distill cosine",
+)
 
 METHODS = {
-    "finetune": _config("finetune"),
-    "distill": _config("distill"),
     "distill l2": _config("distill", hidden_loss="l2"),
     "distill cosine": _config("distill", hidden_loss="cosine", pooling="first"),
+    "codir": _config("codir", projection_dim=8, negatives={"num_negatives": 9}),
     "codir paper": _config("codir", projection_dim=8, negatives={"num_negatives": 5, "shared": False}),
     "codir released": _config("codir:released", projection_dim=8, negatives={"num_negatives": 5}),
     "codir per layer, queue": _config(
@@ -46,9 +52,6 @@ METHODS = {
         layer_aggregation="per_layer",
         teacher_projection="frozen",
         negatives={"source": "in_batch+queue", "queue_size": 10, "label_aware": False, "mask_same_label": False},
-    ),
-    "codir shared bank": _config(
-        "codir", projection_dim=8, negatives={"source": "in_batch+bank", "num_negatives": 9, "shared": True}
     ),
     "codir teacher cache": _config(
         "codir",
@@ -73,6 +76,14 @@ METHODS = {
 }
 
 
+# The fields of every objective that is there, for every head that it serves.
+for _name, _module in by_name.modules("codir_jax.objectives", ("default_config", "make", "HEADS")).items():
+    for _head in _module.HEADS:
+        _method = _name if _head == "classification" else f"pre-training: {_name}"
+        if _method not in METHODS:
+            METHODS[_method] = default_config_of(_name, _head)
+
+
 def of_methods(with_teacher=False, at_pretraining=True):
     """Their names as parameters of a test; `with_teacher`: of those that have one only."""
     slow = lambda name: [pytest.mark.slow] if name in VARIANTS else []  # noqa: E731
@@ -89,7 +100,7 @@ def _make(name, **of_setting):
     parts = jax.jit(lambda rng, batch: unbox(objective.init(rng, batch)))(jax.random.key(0), tiny.batch(setting))
     if objective.frozen_tables:
         every_row = tiny.batch(setting, np.arange(tiny.NUM_TRAIN))
-        view = teacher_view(METHODS[name], setting, parts[1]["teacher"], every_row)
+        view = objective.teacher_view.rows(parts[1]["teacher"], every_row)
         made = objective.frozen_tables(view, jnp.asarray)
         assert jax.tree.map(jnp.shape, made) == {key: parts[1][key].shape for key in made}
         parts[1].update(made)
@@ -180,9 +191,11 @@ def test_padding_rows_change_nothing(name):
 
 @pytest.mark.parametrize("name", of_methods(with_teacher=True, at_pretraining=False))
 def test_a_teacher_view_in_the_batch_equals_the_live_teacher(name):
-    setting, _, parts, _ = _make(name)
+    setting, objective, parts, _ = _make(name)
+    if objective.teacher_view is None:
+        pytest.skip("nothing of its teacher can be kept")
     batch = tiny.batch(setting)
-    view = teacher_view(METHODS[name], setting, parts[1]["teacher"], batch)
+    view = objective.teacher_view.rows(parts[1]["teacher"], batch)
     without_teacher = (parts[0], {k: v for k, v in parts[1].items() if k != "teacher"}, parts[2])
     live = _gradient(name, batch, jax.random.key(2))
     cached = _gradient(name, {**batch, **view}, jax.random.key(2), without_teacher)
@@ -198,11 +211,11 @@ def test_no_gradient_reaches_the_teacher(name):
 
 @pytest.mark.parametrize("name", of_methods(with_teacher=True))
 def test_the_teacher_is_deterministic_and_the_student_has_dropout(name):
-    setting, _, parts, _ = _make(name)
+    setting, objective, parts, _ = _make(name)
     batch = tiny.batch(setting)
-    view = teacher_view(METHODS[name], setting, parts[1]["teacher"], batch)
-    again = teacher_view(METHODS[name], setting, parts[1]["teacher"], batch)
-    _assert_close(view, again, tolerance=0)
+    if objective.teacher_view is not None:
+        view, again = (objective.teacher_view.rows(parts[1]["teacher"], batch) for _ in range(2))
+        _assert_close(view, again, tolerance=0)
     losses = {float(_gradient(name, batch, jax.random.key(seed))[0][0]) for seed in range(2)}
     assert len(losses) == 2
 

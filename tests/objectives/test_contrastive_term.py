@@ -159,7 +159,7 @@ def test_an_unknown_preset_lists_the_known_ones():
 
 def test_label_aware_negatives_need_two_classes():
     setting = tiny.setting(num_unlabelled=0)
-    setting.labels[:] = 0
+    setting.rows.labels[:] = 0
     with pytest.raises(ValueError, match="another class"):
         codir.make(codir.default_config(), setting)
 

@@ -113,7 +113,7 @@ def _make_step(**options):
         return value, ({"calls": objective_state["calls"] + 1}, {"task_loss": (value, 1.0)})
 
     tx = optax.adam(0.1)
-    step = make_train_step(Objective(init=None, loss=loss), tx, prng_impl="threefry2x32", **options)
+    step = make_train_step(Objective(init=None, loss=loss), tx, num_steps=10, prng_impl="threefry2x32", **options)
     params = {"w": jnp.ones(3)}
     return step, state_lib.create(params, {"calls": jnp.int32(0)}, tx, 0, "threefry2x32")
 
