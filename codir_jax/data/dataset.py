@@ -50,6 +50,7 @@ def read(options) -> RawData:
       DataError: with file and line of up to ten problems.
       UserError: no such data set, or there is no train split for the unlabelled rows.
     """
+    unlabelled_lib.check_is_there(options)  # first, because it is the quicker to be wrong
     raw = contract.find(options.name).read(options)
     if not options.unlabelled_path:
         return raw

@@ -11,6 +11,14 @@ from codir_jax.data.table_columns import check_texts, parse_column
 from codir_jax.processes.user_error import UserError
 
 
+def check_is_there(options) -> None:
+    """Refuses a `data.unlabelled_path` without a file."""
+    path, problems = Path(options.unlabelled_path).expanduser(), []
+    if options.unlabelled_path and not path.is_file():
+        read_lines(path, problems)
+        raise DataError(problems)
+
+
 def read(options, like: RawSplit) -> RawSplit:
     """Returns the rows of `data.unlabelled_path`, with as many texts and the same further columns as the rows `like`.
 

@@ -9,6 +9,7 @@ import pytest
 from codir_jax.data import dataset as dataset_lib
 from codir_jax.data import pipeline, settings
 from codir_jax.data.batch import LABELLED_COLUMNS, DataError, RawSplit, columns_of, empty
+from codir_jax.data.sets import demo
 from codir_jax.data.tokenizer import train_wordpiece
 from codir_jax.processes.user_error import UserError
 
@@ -70,6 +71,14 @@ def test_unlabelled_rows_join_a_train_split_without_any_label(wordpiece):
     assert data.info.num_train == 3 and data.info.num_labelled == 0  # two of three, and the unlabelled one
     with pytest.raises(UserError, match="unlabelled texts join the train split, and small has only dev"):
         tokenize(wordpiece, {"dev": RawSplit(["a"], None, [0]), "unlabelled": RawSplit(["b"])})
+
+
+def test_a_missing_file_of_unlabelled_texts_is_told_before_the_data_set_is_read(wordpiece, tmp_path, monkeypatch):
+    options = settings.default_config()
+    options.update({"name": "demo", "unlabelled_path": str(tmp_path / "more.txt")})
+    monkeypatch.setattr(demo, "generate", None)
+    with pytest.raises(DataError, match=r"more\.txt: there is no such file"):
+        dataset_lib.load(options, wordpiece, seed=0)
 
 
 def test_an_empty_batch_has_the_shapes_and_dtypes_of_the_columns(wordpiece):
