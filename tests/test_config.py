@@ -132,7 +132,7 @@ def test_every_shipped_config_passes_its_checks(spec):
         ("data.name", "sts", "known: .*cola"),
         ("student.init", "new", "teacher, pretrained, random"),
         ("objective.name", "codirr", "known: codir, distill, finetune"),
-        ("optimizer.name", "sgd", "adamw, adam"),
+        ("optimizer.name", "lamb", "adamw, adam, sgd"),
         ("optimizer.schedule", "step", "linear, cosine"),
         ("optimizer.learning_rate", "0", "learning_rate must be > 0"),
         ("data.num_length_buckets", "0", "num_length_buckets must be >= 1"),

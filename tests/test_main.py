@@ -10,6 +10,8 @@ import codir_jax
 from codir_jax import main as main_lib
 from codir_jax.main import main
 from codir_jax.processes import distributed, environment, stop
+from codir_jax.processes.user_error import MissingFileError
+from codir_jax.training.metrics import NonFiniteError
 
 DISTILL = "configs/codir/finetune_distill.py"
 TINY_JOB = [
@@ -85,14 +87,14 @@ def test_an_unknown_flag_is_status_2(capsys):
         (stop.Interrupted(5, signal.SIGTERM), 75, "SIGTERM after step 5; the same command goes on"),
         (stop.Interrupted(5, signal.SIGINT), 130, "SIGINT after step 5"),
         (OSError(28, "No space left on device", "w/metrics.jsonl"), 4, "w/metrics.jsonl'; make room"),
-        (FloatingPointError("loss is nan at step 3"), 3, "error: loss is nan"),
-        (FileNotFoundError("no such teacher"), 2, "error: no such teacher"),
+        (NonFiniteError("loss is nan at step 3"), 3, "error: loss is nan"),
+        (MissingFileError("no such teacher"), 2, "error: no such teacher"),
     ],
 )
 def test_how_a_run_ended_is_in_its_exit_status(error, status, told, monkeypatch, tmp_path, capsys):
     from codir_jax.stage import run
 
-    def stopped(config, workdir):
+    def stopped(config, workdir, **_):
         raise error
 
     monkeypatch.setattr(run, "run", stopped)
@@ -100,10 +102,23 @@ def test_how_a_run_ended_is_in_its_exit_status(error, status, told, monkeypatch,
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", [ValueError, FileNotFoundError, FloatingPointError, OSError, KeyError])
+def test_a_slip_of_the_program_keeps_its_traceback(kind, monkeypatch, tmp_path):
+    """It is not told as bad input, whatever its kind: what Python ends with is status 1 and the traceback."""
+    from codir_jax.stage import run
+
+    def slip(config, workdir, **_):
+        raise kind("shapes (3, 2) and (3,) do not match")
+
+    monkeypatch.setattr(run, "run", slip)
+    with pytest.raises(kind, match="do not match"):
+        main(["train", "--config=configs/codir/finetune_teacher.py:tiny", f"--workdir={tmp_path}"])
+
+
 def test_sigterm_before_the_first_step_ends_like_one_after_it(monkeypatch, tmp_path):
     from codir_jax.stage import run
 
-    monkeypatch.setattr(run, "run", lambda config, workdir: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(run, "run", lambda config, workdir, **_: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SystemExit) as ended:
         main(["train", "--config=configs/codir/finetune_teacher.py:tiny", f"--workdir={tmp_path}"])
     assert ended.value.code == distributed.PREEMPTED

@@ -116,7 +116,8 @@ class Stage:
     @functools.cached_property
     def schedule(self):
         """Learning rate by step."""
-        return optimizer.make_schedule(self.config.optimizer, self.num_steps, self.duration("optimizer", "warmup"))
+        warmup_steps = self.duration("optimizer", "warmup")
+        return optimizer.make_schedule(self.config.optimizer, self.num_steps, warmup_steps, self.feed.steps_per_epoch)
 
     @functools.cached_property
     def initial_state(self) -> InitialState:

@@ -1,6 +1,8 @@
-"""Adam and AdamW with warm-up, linear or cosine decay, and clipping, from the config."""
+"""Adam, AdamW and SGD with warm-up, decay of the rate, clipping, and rules by parameter path, from the config."""
 
-from typing import NamedTuple
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,24 +10,33 @@ import optax
 from ml_collections import ConfigDict
 
 from codir_jax.processes.user_error import UserError
+from codir_jax.training import parameter_rules
+from codir_jax.training.parameter_rules import Pairs
 
-NAMES = ("adamw", "adam")
-SCHEDULES = ("linear", "cosine", "constant")
+NAMES = ("adamw", "adam", "sgd")
+SCHEDULES = ("linear", "cosine", "constant", "per_epoch")
 
 
 def default_config() -> ConfigDict:
     """Fields of the optimizer."""
     return ConfigDict(
         {
-            "name": "adamw",  # "adamw", or "adam": fairseq's Adam as in the released code (see scale_by_fairseq_adam)
+            # "adamw"; "adam": fairseq's Adam as in the released code (see scale_by_fairseq_adam); or "sgd"
+            "name": "adamw",
             "learning_rate": 5e-5,  # peak
-            "b1": 0.9,
+            "b1": 0.9,  # of the two Adams
             "b2": 0.999,
             "eps": 1e-8,
-            "weight_decay": 0.01,  # decoupled: p <- p - rate * weight_decay * p
-            "decay_bias_and_norm": False,  # whether vectors (biases, layer norms) decay too; fairseq does
-            "schedule": "linear",  # after the warm-up to end_share of the peak: "linear", "cosine"; or "constant"
-            "end_share": 0.0,
+            "momentum": 0.0,  # of sgd: m <- momentum * m + gradient; 0 = none
+            "weight_decay": 0.01,  # decoupled: p <- p - rate * weight_decay * p; of matrices, by parameter_rules
+            "decay_bias_and_norm": False,  # whether biases and norm scales decay too; fairseq does
+            # By parameter path, "PATTERN: frozen" or "PATTERN: rate=2 decay=0.01" (rate multiplies the learning rate),
+            # every parameter in exactly one pattern; see parameter_rules. Empty: all alike.
+            "rules": (),
+            "schedule": "linear",  # after the warm-up: "linear" or "cosine" to end_share; "constant"; "per_epoch"
+            "end_share": 0.0,  # of the peak, of linear and cosine
+            "epoch_decay_start": 6.0,  # of per_epoch, in epochs: from there on epoch_decay ** (whole epochs since)
+            "epoch_decay": 0.8,  # of per_epoch: factor of the rate, once an epoch
             "warmup_steps": -1,  # exactly one of the three
             "warmup_epochs": -1.0,
             "warmup_percent": 6.0,
@@ -42,35 +53,172 @@ def check(config: ConfigDict) -> None:
         raise UserError(f"optimizer.schedule={config.schedule!r}; known: {', '.join(SCHEDULES)}")
     if not config.learning_rate > 0:
         raise UserError(f"optimizer.learning_rate must be > 0, got {config.learning_rate}")
-    for name in ("weight_decay", "clip_norm", "end_share"):
-        if config[name] < 0:
+    for name in ("weight_decay", "clip_norm", "end_share", "eps", "epoch_decay_start"):
+        if not config[name] >= 0:
             raise UserError(f"optimizer.{name} must be >= 0, got {config[name]}")
+    for name in ("b1", "b2", "momentum"):
+        if not 0 <= config[name] < 1:
+            raise UserError(f"optimizer.{name} must be >= 0 and < 1, got {config[name]}")
+    if config.momentum and config.name != "sgd":
+        raise UserError(
+            f"optimizer.momentum={config.momentum} is of sgd; with {config.name!r} set b1 and leave it at 0"
+        )
+    if not 0 < config.epoch_decay <= 1:
+        raise UserError(f"optimizer.epoch_decay must be > 0 and <= 1, got {config.epoch_decay}")
+    parameter_rules.parse(config.rules)
 
 
-def make_schedule(config: ConfigDict, num_steps: int, warmup_steps: int) -> optax.Schedule:
-    """Learning rate by step: linear from 0 over `warmup_steps`, then the decay until `num_steps`."""
+def make_schedule(
+    config: ConfigDict, num_steps: int, warmup_steps: int, steps_per_epoch: int | None = None
+) -> optax.Schedule:
+    """Learning rate by step: linear from 0 over `warmup_steps`, then by `config.schedule`:
+
+        linear, cosine: from the peak to end_share * peak at `num_steps`
+        constant:       peak
+        per_epoch:      peak * epoch_decay ** max(floor((step - epoch_decay_start * E) / E), 0),  E = steps_per_epoch
+
+    Epochs are counted from the first step of the run, warm-up included: with a start of 5 epochs the first 6 have the
+    peak, and the seventh peak * epoch_decay.
+
+    Args:
+      config: of the optimizer.
+      num_steps: length of the run.
+      warmup_steps: of these; 0 for none.
+      steps_per_epoch: what per_epoch needs; the others do not look at it.
+    """
     peak, end = config.learning_rate, config.learning_rate * config.end_share
     decay_steps = max(num_steps - warmup_steps, 1)
     decay = {
-        "linear": optax.linear_schedule(peak, end, decay_steps),
-        "cosine": optax.cosine_decay_schedule(peak, decay_steps, config.end_share),
-        "constant": optax.constant_schedule(peak),
-    }[config.schedule]
+        "linear": lambda: optax.linear_schedule(peak, end, decay_steps),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, decay_steps, config.end_share),
+        "constant": lambda: optax.constant_schedule(peak),
+        "per_epoch": lambda: _per_epoch(config, warmup_steps, steps_per_epoch),
+    }[config.schedule]()
     warmup = optax.linear_schedule(0.0, peak, max(warmup_steps, 1))
     return optax.join_schedules([warmup, decay], [warmup_steps]) if warmup_steps else decay
 
 
-def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """The optax chain: clip, Adam, decoupled decay of the matrices (or of everything), rate."""
+def _per_epoch(config: ConfigDict, warmup_steps: int, steps_per_epoch: int | None) -> optax.Schedule:
+    """The rate by the steps since the warm-up."""
+    if steps_per_epoch is None:
+        raise ValueError("schedule 'per_epoch' needs steps_per_epoch")
+    start = math.ceil(config.epoch_decay_start * steps_per_epoch)
+
+    def rate(since_warmup):
+        # In integers: a float32 quotient of two steps can fall on the wrong side of an epoch's end.
+        num_epochs = jnp.maximum(since_warmup + warmup_steps - start, 0) // steps_per_epoch
+        return config.learning_rate * config.epoch_decay**num_epochs
+
+    return rate
+
+
+class Optimizer(NamedTuple):
+    """An optax transformation that knows the parameters that it trains.
+
+    init(params) -> opt_state: nothing is kept of frozen parameters: `optax.MaskedNode` stands in their place.
+    update(grads, opt_state, params, *, step) -> (updates, opt_state): `step`, int32 scalar, is the number of finished
+      steps of the run, which the learning rate follows; the update of a frozen parameter is 0.
+    trained(params) -> tree of bool like the parameters.
+    """
+
+    init: Callable[[Any], Any]
+    update: Callable[..., tuple[Any, Any]]
+    trained: Callable[[Any], Any]
+
+
+def make_optimizer(config: ConfigDict, schedule: optax.Schedule, pairs: Pairs | None = None) -> Optimizer:
+    """Clip, Adam or SGD, decoupled decay, rate. With gradient g, parameter p, at step s (the first is 0):
+
+        g <- g * min(1, clip_norm / ||g||),  the norm over all trained parameters
+        u <- Adam(g),  or m <- momentum * m + g and u <- m
+        p <- p - rule.rate * schedule(s) * (u + decay * p)
+
+    After a skipped update `s` goes on, as it is the step of the run, and Adam's count does not.
+
+    Args:
+      config: of the optimizer.
+      schedule: learning rate by step.
+      pairs: (pattern, `parameter_rules.Rule` or None for frozen) instead of those of `config.rules`.
+
+    Raises:
+      UserError: bad config; and from `init`, also under `jax.eval_shape`, that of `parameter_rules.check_coverage`.
+    """
     check(config)
-    scale = {"adamw": optax.scale_by_adam, "adam": scale_by_fairseq_adam}[config.name]
-    mask = None if config.decay_bias_and_norm else lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
-    return optax.chain(
+    pairs = parameter_rules.parse(config.rules) if pairs is None else tuple(pairs)
+    parameter_rules.check(pairs)
+    chain = optax.chain(
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
-        scale(b1=config.b1, b2=config.b2, eps=config.eps),
-        optax.add_decayed_weights(config.weight_decay, mask=mask) if config.weight_decay else optax.identity(),
-        optax.scale_by_learning_rate(schedule),
+        _scale(config),
+        _add_decay(config, pairs),
+        scale_by_rate_of_step(schedule, pairs),
     )
+
+    def trained(params):
+        return parameter_rules.trained(pairs, params)
+
+    def init(params):
+        parameter_rules.check_coverage(pairs, params)
+        return chain.init(_only(params, trained(params)))
+
+    def update(grads, state, params, *, step=None):
+        mask = trained(params)
+        updates, state = chain.update(_only(grads, mask), state, _only(params, mask), step=step)
+        return jax.tree.map(lambda t, g, u: u if t else jnp.zeros_like(g), mask, grads, updates), state
+
+    return Optimizer(init, update, trained)
+
+
+def of_optax(tx: optax.GradientTransformation) -> Optimizer:
+    """Any optax transformation as an optimizer that trains every parameter; it counts its steps itself."""
+    tx = optax.with_extra_args_support(tx)
+    return Optimizer(tx.init, tx.update, lambda params: jax.tree.map(lambda _: True, params))
+
+
+def scale_by_rate_of_step(schedule: optax.Schedule, pairs: Pairs) -> optax.GradientTransformationExtraArgs:
+    """u <- -rule.rate * schedule(step) * u, with the `step` that `update` is given; it has no state.
+
+    optax.scale_by_learning_rate counts the updates itself, so that after a skipped one its rate is another step's.
+    """
+
+    def update(updates, state, params=None, *, step=None, **_):
+        del params
+        if step is None:
+            raise TypeError("update needs step=state.step: the learning rate is a function of the step of the run")
+        size = -1 * schedule(step)
+
+        def scale(rule, path, update):
+            of_rule = size if rule.rate == 1 else rule.rate * size
+            return jnp.array(of_rule, dtype=update.dtype) * update
+
+        return parameter_rules.map_rules(pairs, scale, updates), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+def _scale(config: ConfigDict) -> optax.GradientTransformation:
+    if config.name == "sgd":
+        return optax.trace(config.momentum) if config.momentum else optax.identity()
+    adam = {"adamw": optax.scale_by_adam, "adam": scale_by_fairseq_adam}[config.name]
+    return adam(b1=config.b1, b2=config.b2, eps=config.eps)
+
+
+def _add_decay(config: ConfigDict, pairs: Pairs) -> optax.GradientTransformation:
+    """u <- u + decay * p."""
+    options = {"default": config.weight_decay, "decays_bias_and_norm": config.decay_bias_and_norm}
+
+    def add(rule, path, update, param):
+        decay = parameter_rules.decay_of(rule, path, param.ndim, **options)
+        return update + decay * param if decay else update
+
+    def update(updates, state, params):
+        return parameter_rules.map_rules(pairs, add, updates, params), state
+
+    return optax.GradientTransformation(optax.init_empty_state, update)
+
+
+def _only(tree: Any, mask: Any) -> Any:
+    """The tree with `optax.MaskedNode`, which has no leaves, where the mask is False."""
+    return jax.tree.map(lambda t, leaf: leaf if t else optax.MaskedNode(), mask, tree)
 
 
 class FairseqAdamState(NamedTuple):

@@ -10,12 +10,13 @@ import optax
 from codir_jax.objectives.contract import Objective, Step
 from codir_jax.sharding import rules
 from codir_jax.training.metrics import SKIPPED
+from codir_jax.training.optimizer import Optimizer, of_optax
 from codir_jax.training.state import TrainState
 
 
 def make_train_step(
     objective: Objective,
-    tx: optax.GradientTransformation,
+    tx: Optimizer | optax.GradientTransformation,
     *,
     num_steps: int,
     prng_impl: str,
@@ -27,7 +28,8 @@ def make_train_step(
 
     Args:
       objective: the method.
-      tx: optimizer.
+      tx: of `optimizer.make_optimizer`; its learning rate is that of the state's step, whatever was skipped before.
+        Parameters that it does not train stay bit for bit, get no gradient and are not in "gradient_norm".
       num_steps: length of the run, for the schedules of the loss weights.
       prng_impl: of the rng in the state, e.g. "threefry2x32".
       shardings: (state, frozen, batch) trees of shardings, None on one device.
@@ -39,22 +41,31 @@ def make_train_step(
       The jitted step. `metrics` are (sum, count) pairs, with "loss" and "gradient_norm" added to the objective's.
     """
 
+    if not isinstance(tx, Optimizer):
+        tx = of_optax(tx)
+
     def gather(params, frozen):
         if shardings is None:
             return params, frozen
         return rules.gathered(params, shardings[0].params), rules.gathered(frozen, shardings[1])
 
     def step(state: TrainState, frozen, batch):
+        trained = tx.trained(state.params)
         rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng, impl=prng_impl), state.step)
 
         def loss_of(params):
-            at = Step(rng, state.step / num_steps)
-            return objective.loss(*gather(params, frozen), state.objective_state, batch, at)
+            # A frozen parameter costs no backward pass.
+            params = jax.tree.map(lambda t, p: p if t else jax.lax.stop_gradient(p), trained, params)
+            return objective.loss(
+                *gather(params, frozen), state.objective_state, batch, Step(rng, state.step / num_steps)
+            )
 
         with rules.on_mesh(*layout) if layout else contextlib.nullcontext():
             (loss, (objective_state, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params, step=state.step)
         params = optax.apply_updates(state.params, updates)
+        # Not p + 0, which is another array than p, and another number where p is -0.
+        params = jax.tree.map(lambda t, new, old: new if t else old, trained, params, state.params)
         one = jnp.ones(())
         norm = optax.global_norm(grads)
         metrics = {"loss": (loss, one), **metrics, "gradient_norm": (norm, one)}

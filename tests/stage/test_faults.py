@@ -15,7 +15,7 @@ from codir_jax.objectives.contract import Objective
 from codir_jax.stage import models as partners
 from codir_jax.stage import results as outcome
 from codir_jax.stage import run, workdir
-from codir_jax.training import checkpoint, metrics
+from codir_jax.training import checkpoint, loop, metrics
 from codir_jax.training import state as state_lib
 from codir_jax.training.step import make_train_step
 
@@ -103,6 +103,43 @@ def test_a_run_stops_when_too_many_updates_were_left_out(tmp_path):
     config = _config(("optimizer.learning_rate", "1e38"), ("train.max_skipped_updates", "2"))
     with pytest.raises(metrics.NonFiniteError, match=r"is nan at step \d .*2 updates were left out before"):
         run.run(config, tmp_path)
+
+
+def test_after_a_skipped_update_the_logged_rate_is_what_was_applied(tmp_path, monkeypatch):
+    """SGD moves the parameters by rate * gradient, so that the move over the gradient's norm is the rate."""
+    moves, original = [], loop.run
+
+    def poisoned(batches):
+        for number, batch in enumerate(batches, 1):
+            bad = number == 2
+            yield {k: v * np.inf if bad and v.dtype == np.float32 else v for k, v in batch.items()}
+
+    def watched(step_fn, state, frozen, batches, **options):
+        def step(state, frozen, batch):
+            before = jax.tree.map(np.asarray, state.params)
+            state, told = step_fn(state, frozen, batch)
+            move = optax.tree.norm(jax.tree.map(lambda a, b: np.asarray(a, float) - b, state.params, before))
+            moves.append(float(move) / float(told["gradient_norm"][0]))
+            return state, told
+
+        return original(step, state, frozen, poisoned(batches), **options)
+
+    monkeypatch.setattr(loop, "run", watched)
+    changes = {
+        "optimizer.name": "sgd",
+        "optimizer.learning_rate": "1.0",
+        "optimizer.weight_decay": "0",
+        "optimizer.clip_norm": "0",
+        "optimizer.warmup_steps": "1",
+        "train.max_skipped_updates": "1",
+        "train.log_every_steps": "1",
+        "train.eval_every_steps": "6",
+    }
+    run.run(_config(*changes.items()), tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    logged = [line["learning_rate"] for line in lines if "learning_rate" in line]
+    assert np.isnan(moves[1]) and len(set(logged)) == 6
+    np.testing.assert_allclose(moves[2:], logged[2:], rtol=1e-3)
 
 
 def _make_step(**options):
