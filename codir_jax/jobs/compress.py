@@ -108,8 +108,8 @@ def _source(demo: bool, task: str, train: str, dev: str) -> str:
         raise UserError(f"give one of --train (with --dev), --task or --demo, got {', '.join(given) or 'none'}")
     if train and not dev:
         raise UserError("--dev is empty; the student is chosen and reported by a dev file")
-    if task and task not in tuple(glue.TASKS)[:-1]:
-        raise UserError(f"--task={task}; known: {', '.join(tuple(glue.TASKS)[:-1])}")
+    if task and task not in glue.TRAINABLE_TASKS:
+        raise UserError(f"--task={task}; known: {', '.join(glue.TRAINABLE_TASKS)}")
     return "demo" if demo else task or "own"
 
 

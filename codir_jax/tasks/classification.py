@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax.data import dataset, pipeline
+from codir_jax.data import dataset, settings
 from codir_jax.data import synthetic as random_texts
-from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import Dataset
-from codir_jax.data.sets import demo, glue, text_classification
+from codir_jax.data.sets import contract as sets
 from codir_jax.evaluation import metrics as metrics_lib
 from codir_jax.evaluation import runner
 from codir_jax.evaluation.metrics import Metric
@@ -30,31 +29,23 @@ __all__ = ["PLAIN_OBJECTIVE", "TEACHER", "check", "default_data", "fresh_tokeniz
 
 def default_data() -> ConfigDict:
     """The `data` section: what every labelled set reads, and the fields of the sets themselves."""
-    data = pipeline.default_config()
-    data.update(demo.default_config())
-    return data
+    return settings.default_config()
 
 
 def check(config: ConfigDict) -> None:
     """Refuses what cannot be, before any file is opened."""
-    data = config.data
     objectives.require_head(config.objective.name, "classification")
     if config.objective.get("pooling") == "none" and config.teacher.cache != "off":
         raise UserError(
             f"objective.pooling='none' with teacher.cache={config.teacher.cache!r}: the states of every token are not "
             "kept; set teacher.cache=off, or pool them (mean, first)"
         )
-    for field in ("batch_size", "eval_batch_size", "max_length", "bucket_window", "num_length_buckets"):
-        if data[field] < 1:
-            raise UserError(f"data.{field} must be >= 1, got {data[field]}")
+    settings.check(config.data)
 
 
 def fresh_tokenizer(config: ConfigDict):
     """The tokenizer that an embedded data set brings; None where one must be named."""
-    if config.data.name != "demo":
-        return None
-    raw, *_ = demo.read(config.data)
-    return tokenizer_lib.train_wordpiece(raw["train"].texts_a, vocab_size=2000)
+    return sets.fresh_tokenizer(config.data)
 
 
 def make(config: ConfigDict, tokenizer) -> "Classification":
@@ -64,22 +55,7 @@ def make(config: ConfigDict, tokenizer) -> "Classification":
 
 def read_data(config: ConfigDict, tokenizer) -> Dataset:
     """The tokenised data set that the config names, checked in full before it is returned."""
-    if config.data.name == "demo":
-        raw, label_names, is_regression, metrics = demo.read(config.data)
-        return dataset.tokenize_dataset(
-            "demo",
-            raw,
-            label_names=label_names,
-            is_regression=is_regression,
-            metrics=metrics,
-            tokenizer=tokenizer,
-            max_length=config.data.max_length,
-            unlabelled=text_classification.read_unlabelled(config.data, is_pair=False),
-            num_train_examples=config.data.num_train_examples,
-        )
-    if config.data.name == "text_classification":
-        return text_classification.load(config.data, tokenizer)
-    return glue.load(config.data, tokenizer)
+    return dataset.load(config.data, tokenizer, seed=config.seed)
 
 
 def synthetic(config: ConfigDict, num_examples: int, length: int, vocab_size: int, pad_token_id: int):

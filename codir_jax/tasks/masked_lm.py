@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from codir_jax.data import synthetic as random_texts
 from codir_jax.data import tokenizer as tokenizer_lib
-from codir_jax.data.batch import MASKED_LM_DTYPES
+from codir_jax.data.batch import MASKED_LM_COLUMNS, empty
 from codir_jax.data.corpus import corpus as corpus_lib
 from codir_jax.data.corpus import demo_text, settings, shards, sources
 from codir_jax.data.corpus.corpus import Corpus
@@ -194,7 +194,6 @@ def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) 
         num_bytes = sum(unit.num_bytes for unit in found)
         num_chunks = max(round(num_bytes / BYTES_PER_TOKEN / (length - shards.NUM_SPECIAL)), 1)
         told = f"from {num_bytes / 1e6:,.1f} MB of text at {BYTES_PER_TOKEN} bytes a token"
-    wide = ("input_ids", "attention_mask", "token_type_ids", "masked_positions", "masked_labels", "masked_weights")
     return Outline(
         head=Head(),
         rows=None,
@@ -205,7 +204,7 @@ def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) 
         shares=(1.0,),
         steps_per_epoch=num_batches_per_epoch(num_chunks, options.batch_size),
         num_predictions=masked_slots(options),
-        example_batch={n: np.zeros((1, 1) if n in wide else 1, kind) for n, kind in MASKED_LM_DTYPES.items()},
+        example_batch=empty(MASKED_LM_COLUMNS, 1, length=1, slots=1),
         host_bytes=0.0,  # tokens stay on disk, and the index is mapped from there
         has_fixed_inputs=False,
         told=f"{num_chunks:,} chunks of {length} tokens, {told}",

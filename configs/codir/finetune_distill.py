@@ -12,11 +12,11 @@ from the same teacher layers.
 from ml_collections import ConfigDict
 
 from codir_jax.config import parse_arguments
-from codir_jax.data.sets import glue
+from codir_jax.data.sets.glue import TRAINABLE_TASKS
 from codir_jax.objectives import codir, distill, finetune
 from codir_jax.stage import config as stage_config
 
-TASKS = (*tuple(glue.TASKS)[:-1], "own", "demo")
+TASKS = (*TRAINABLE_TASKS, "own", "demo")
 METHODS = ("paper", "released", "distill", "l2", "finetune")
 
 
