@@ -7,6 +7,7 @@ Its module defines
 and may define
 
     NAMES: tuple[str, ...]             names that it serves; without it, the name of its file
+    CONFIG_ARGUMENT: str               what the configs' argument calls it, where that is not its name
     default_config() -> ConfigDict     fields that only this set reads, one comment a field; all stages have them
     check(options)                     refuses what in the config cannot be, before a file is opened
     fresh_tokenizer(options)           a tokenizer trained on the set's own texts, where none is named
@@ -100,3 +101,8 @@ def fresh_tokenizer(options):
     """Returns the tokenizer that the set trains on its own texts; None where one must be named."""
     module = find(options.name)
     return module.fresh_tokenizer(options) if hasattr(module, "fresh_tokenizer") else None
+
+
+def config_argument(name: str) -> str:
+    """Returns what the argument of a config calls the data set: `configs/codir/finetune_teacher.py:ARGUMENT`."""
+    return getattr(find(name), "CONFIG_ARGUMENT", name)

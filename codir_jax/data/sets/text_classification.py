@@ -10,6 +10,8 @@ from codir_jax.data.sets.contract import RawData
 from codir_jax.data.table_columns import check_texts, parse_column, parse_targets
 from codir_jax.processes.user_error import UserError
 
+CONFIG_ARGUMENT = "own"
+
 
 def default_config():
     """Returns the fields that only own files read: an ml_collections ConfigDict, one comment a field."""
