@@ -1,4 +1,4 @@
-"""The whole job: a recipe run on one's data. Teacher, students, evaluation, costs, export, one table, a short report."""
+"""The whole job: a recipe run on the user's data. Teacher, students, costs, export, one table, a short report."""
 
 import json
 from collections.abc import Sequence
@@ -14,10 +14,13 @@ from codir_jax.jobs import sources
 from codir_jax.jobs.recipe import Recipe
 from codir_jax.jobs.sources import Source
 from codir_jax.jobs.train import train as train_stage
+from codir_jax.objectives.contract import make_objective
 from codir_jax.processes import console
 from codir_jax.processes.user_error import UserError
+from codir_jax.stage import checks, models, workdir
 from codir_jax.stage import config as stage_config
-from codir_jax.stage import workdir
+from codir_jax.stage.assembled import make_tokenizer, setting_of
+from codir_jax.tasks.contract import task_module
 
 # Overrides of the students that hold for the teacher as well: one set of data, one arithmetic.
 FOR_ALL = ("data.", "train.deterministic")
@@ -113,7 +116,7 @@ class Job:
         self.configs = {spec.name: self._load(spec, [*own, *overrides]) for spec in students}
         for config in self.configs.values():
             stage_config.check(config)
-        self.needs_training = not (self.teacher and self._fits())
+        self.needs_training = not self._fits()
         for config in self.configs.values():
             if self.needs_training:
                 config.teacher.path = str(self.folder / self.recipe.teacher.name)
@@ -141,25 +144,28 @@ class Job:
         return config_lib.load(spec.config.replace("{data}", self.source.argument), overrides)
 
     def _fits(self) -> bool:
-        """Whether the teacher has a trained head for the task; the students are checked against its sizes as well.
+        """Whether the teacher has a trained head for the task. The students are checked against its sizes as well.
 
         Raises:
           UserError: bad data, or a student that cannot be made from this teacher.
         """
-        from codir_jax.objectives.contract import make_objective
-        from codir_jax.stage import checks, models
-        from codir_jax.stage.assembled import make_tokenizer, setting_of
-        from codir_jax.tasks.contract import task_module
-
         probe = self.configs[self.recipe.main]
+        if not self.teacher:
+            probe = self.teacher_config
+            if probe.tokenizer_path:
+                return False  # it is to be trained: nothing more is known of the teacher
         tokenizer = make_tokenizer(probe)
         task = task_module(probe.task.name).make(probe, tokenizer)
-        source = models.load_checkpoint(task.head, self.teacher, "--teacher")
+        if self.teacher:
+            source = models.load_checkpoint(task.head, self.teacher, "--teacher")
+            sizes = source.config
+        else:
+            source, sizes = None, models.random_sizes(probe.student, None, tokenizer)
         for config in self.configs.values():
-            student, teacher = models.shapes_only(config, task.head, source.config, tokenizer)
+            student, teacher = models.shapes_only(config, task.head, sizes, tokenizer)
             checks.check_length(config, student)
             make_objective(config.objective, setting_of(config, task, student, teacher))
-        if not source.has_head:
+        if source is None or not source.has_head:
             return False
         try:
             task.check_checkpoint(source, self.teacher)

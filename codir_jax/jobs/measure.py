@@ -29,9 +29,8 @@ def measure(
         source = models_lib.load_checkpoint(task.head, folder, name)
         module = models_lib.build(task.head, source.config, "float32")
         models[name] = Model(module, source.params, source.config, source)
-    served = {
-        name: (cost.answer(model.module, task.head.num_labels > 0), model.params) for name, model in models.items()
-    }
+    has_labels = task.head.num_labels > 0
+    served = {name: (cost.answer(model.module, has_labels), model.params) for name, model in models.items()}
     length = task.typical_length
     latency = cost.latency(served, seq_len=length)
     first = next(iter(folders))
@@ -46,7 +45,7 @@ def measure(
             "latency": latency[name],
             "speed_up": latency[first]["batch_32_p50_ms"] / latency[name]["batch_32_p50_ms"],
         }
-        if task.head.num_labels:
+        if has_labels:
             outputs = cost.Outputs(num_labels=task.head.num_labels, head=task.head.name)
             rows[name]["flops"] = cost.model_flops(model.config, length, outputs)
     return rows
