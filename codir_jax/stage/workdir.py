@@ -68,10 +68,13 @@ def held(workdir: Path) -> Iterator[None]:
             file.close()
 
 
-def refuse_other(config: ConfigDict, workdir: Path) -> None:
+def refuse_other(config: ConfigDict, workdir: Path, flag: str = "--workdir") -> None:
     """Refuses a workdir with a run of another config; the differing keys are listed.
 
     The mesh may differ: a checkpoint is read on any.
+
+    Args:
+      flag: by which another folder is chosen.
     """
     saved = workdir / "config.json"
     if not (saved.exists() and has_progress(workdir)):
@@ -80,7 +83,7 @@ def refuse_other(config: ConfigDict, workdir: Path) -> None:
     differing = [key for key in config_lib.differences(config, theirs) if not key.startswith(LAYOUT)]
     if differing:
         raise UserError(
-            f"{workdir} holds a run of another config; choose another --workdir. Differing keys:\n  "
+            f"{workdir} holds a run of another config; choose another {flag}. Differing keys:\n  "
             + "\n  ".join(differing)
         )
 
