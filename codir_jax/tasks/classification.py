@@ -111,7 +111,7 @@ class Classification:
     def lacks_head(self) -> tuple[str, str]:
         """What a model without a fitting head lacks, and the config that trains one."""
         info = self.data.info
-        argument = "own" if info.name == "text_classification" else info.name
+        argument = sets.config_argument(info.name)
         return f"head for the {info.num_classes} classes of {argument}", f"{TEACHER[1]}:{argument}"
 
     def examine(self, feed: LabelledFeed, module, params, layout, split: str = "dev") -> Examined:

@@ -10,6 +10,7 @@ and may define
     default_config() -> ConfigDict     fields that only this set reads, one comment a field; all stages have them
     check(options)                     refuses what in the config cannot be, before a file is opened
     fresh_tokenizer(options)           a tokenizer trained on the set's own texts, where none is named
+    CONFIG_ARGUMENT: str               what the shipped configs call it; without it, its name
 
 `options` is the `data` section of a config (data/settings.py). Texts without labels, the draw of a subset and the
 tokens are the same for all sets: data/dataset.py.
@@ -100,3 +101,8 @@ def fresh_tokenizer(options):
     """Returns the tokenizer that the set trains on its own texts; None where one must be named."""
     module = find(options.name)
     return module.fresh_tokenizer(options) if hasattr(module, "fresh_tokenizer") else None
+
+
+def config_argument(name: str) -> str:
+    """Returns what the shipped configs call the data set; of a name that no file serves, the name."""
+    return getattr(sets().get(name), "CONFIG_ARGUMENT", name)
