@@ -126,13 +126,13 @@ def test_sigterm_before_the_first_step_ends_like_one_after_it(monkeypatch, tmp_p
 
 def test_compress_leaves_a_table_a_report_and_an_export(job):
     results = json.loads((job / "results.json").read_text())
-    assert list(results["models"]) == ["teacher", "distill", "paper"]
+    assert list(results["models"]) == ["teacher", "distill", "codir"]
     for row in results["models"].values():
         assert -1 <= row["dev"]["matthews_correlation"] <= 1
         assert row["latency"]["batch_1_p50_ms"] > 0
         assert row["bytes"] == 4 * row["parameters"]
-    assert results["models"]["paper"]["num_layers"] == 1
-    assert results["models"]["paper"]["parameters"] < results["models"]["teacher"]["parameters"]
+    assert results["models"]["codir"]["num_layers"] == 1
+    assert results["models"]["codir"]["parameters"] < results["models"]["teacher"]["parameters"]
     assert "parity passed" in results["parity"]
     assert (job / "report.png").read_bytes().startswith(b"\x89PNG")
     assert "| student, CoDIR" in (job / "report.md").read_text()
@@ -150,11 +150,11 @@ def test_compress_refuses_a_folder_with_another_job(job, capsys):
 
 
 def test_evaluate_gives_the_score_that_training_reported(job, capsys):
-    assert main(["evaluate", f"--model={job / 'paper'}"]) == 0
+    assert main(["evaluate", f"--model={job / 'codir'}"]) == 0
     told = json.loads(capsys.readouterr().out)
-    reported = json.loads((job / "paper" / "results.json").read_text())["dev"]
+    reported = json.loads((job / "codir" / "results.json").read_text())["dev"]
     assert told["matthews_correlation"] == pytest.approx(reported["matthews_correlation"])
-    assert main(["evaluate", f"--model={job / 'paper'}", "--split=test"]) == 2
+    assert main(["evaluate", f"--model={job / 'codir'}", "--split=test"]) == 2
 
 
 def test_predict_reads_lines_and_tables_and_writes_json_lines(job, tmp_path, capsys):
@@ -184,7 +184,7 @@ def test_the_python_interface_answers_like_the_command(job):
 
 
 def test_export_of_a_workdir_writes_the_card_with_its_results(job, tmp_path, capsys):
-    assert main(["export", f"--model={job / 'paper'}", f"--output={tmp_path / 'small'}"]) == 0
+    assert main(["export", f"--model={job / 'codir'}", f"--output={tmp_path / 'small'}"]) == 0
     assert "parity passed" in capsys.readouterr().out
     card = (tmp_path / "small" / "README.md").read_text()
     assert "matthews_correlation" in card
@@ -227,7 +227,7 @@ def test_compress_on_own_files_fine_tunes_a_teacher_without_a_head_for_the_label
     assert main(arguments) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["primary_metric"] == "accuracy"
-    assert results["models"]["paper"]["num_layers"] == 1
+    assert results["models"]["codir"]["num_layers"] == 1
     config = json.loads((tmp_path / "out" / "export" / "config.json").read_text())
     assert config["id2label"] == {"0": "bad", "1": "good"}
     capsys.readouterr()

@@ -49,8 +49,8 @@ def inference(subject: Subject, *, num_repeats: int) -> dict[str, Any]:
     """Milliseconds of a pass over full-length inputs, teacher and student in turns, and how many times faster it is."""
     length, has_labels = subject.config.data.max_length, subject.stage.task.head.num_labels > 0
     models = {
-        "teacher": (_answer(subject.stage.teacher.module, has_labels), subject.stage.teacher.params),
-        "student": (_answer(subject.stage.student.module, has_labels), subject.stage.student.params),
+        "teacher": (cost.answer(subject.stage.teacher.module, has_labels), subject.stage.teacher.params),
+        "student": (cost.answer(subject.stage.student.module, has_labels), subject.stage.student.params),
     }
     times = cost.latency(models, seq_len=length, batch_sizes=BATCH_SIZES, num_repeats=num_repeats)
     ratios = {
@@ -65,13 +65,3 @@ def inference(subject: Subject, *, num_repeats: int) -> dict[str, Any]:
         "sentences_per_second": largest * 1e3 / times["student"][f"batch_{largest}_p50_ms"],
         "peak_memory": memory.peak(),
     }
-
-
-def _answer(module, has_labels: bool):
-    """What a served model computes: logits; without labels the last hidden states, which a later task reads."""
-
-    def apply(params, *inputs):
-        output = module.apply({"params": params}, *inputs)
-        return output.logits if has_labels else output.hidden_states[-1]
-
-    return apply

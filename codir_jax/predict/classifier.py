@@ -19,7 +19,7 @@ from codir_jax.models.heads import build_model, head_spec
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
-from codir_jax.tasks.classification import check_label_names, read_data, require_split
+from codir_jax.tasks.classification import check_label_names, read_data
 
 
 def load(path: str, *, batch_size: int = 32) -> "Predictor":
@@ -113,11 +113,6 @@ class Predictor:
         )
         return runner.collect(forward, params, batches, len(examples), sharding)
 
-    def timed(self):
-        """(apply function, weights) as `cost.latency` measures them."""
-        module, params = self._module, self._compiled[1]
-        return lambda params, *inputs: module.apply({"params": params}, *inputs).logits, params
-
     @functools.cached_property
     def _module(self):
         return build_model(self.source.config, "classification", self.source.num_labels)
@@ -144,20 +139,6 @@ class Predictor:
             )
         check_label_names(self.source, info, str(self.source.folder))
         return data
-
-    def evaluate(self, config, split: str) -> dict[str, float]:
-        """Task metrics on a split of the data that `config` names.
-
-        Raises:
-          UserError: the split does not exist or has no labels, or its classes are not the model's.
-        """
-        data = self.read_data(config)
-        info = data.info
-        require_split(data, split)
-        examples = data.splits[split]
-        if not examples.is_labelled.all():
-            raise UserError(f"split {split!r} of {info.name} has unlabelled rows; `codir predict` needs no labels")
-        return runner.score(self.logits(examples), examples.labels, info.metrics, info.is_regression)
 
 
 def predict_lines(predictor: Predictor, lines: Iterator[tuple[str, str | None]]) -> Iterator[dict[str, Any]]:

@@ -26,7 +26,9 @@ def default_config(objective: ConfigDict, task: str = "classification") -> Confi
             "data": task_module(task).default_data(),
             "tokenizer_path": "",  # folder or hub name; empty: the teacher's, else the student's (demo: trained)
             "teacher": {
-                "path": "",  # fine-tuned model: Hugging Face folder, workdir of a finetune stage, or hub name
+                "path": "",  # a model trained on the task: Hugging Face folder, workdir of a stage, or hub name
+                # Where path is empty: PATH.py:ARG of the stage that makes it; it is trained first, in WORKDIR/teacher.
+                "config": "",
                 "allow_weak": False,  # go on although it is no better than always answering the majority class
                 "dtype": "float32",  # of its computation: float32 or bfloat16
                 # Run it once over the train set and keep its outputs: "on", "off" (it runs in every step), or "auto":

@@ -89,6 +89,16 @@ class Classification:
         train = self.data.splits["train"]
         return TrainRows(train.labels, train.is_labelled, train.text_ids, self.data.info.is_regression)
 
+    @property
+    def typical_length(self) -> int:
+        """Tokens of the dev text of median length."""
+        lengths = self.data.splits["dev" if "dev" in self.splits else self.splits[0]].lengths
+        return int(sorted(lengths)[len(lengths) // 2])
+
+    def is_judged_once(self, split: str) -> bool:
+        """Whether models are compared on it at the end only: it has labels, and no model was chosen by it."""
+        return split not in ("train", "dev") and bool(self.data.splits[split].is_labelled.all())
+
     def require_split(self, split: str) -> None:
         """Refuses a split that is not there, or that has rows without a label."""
         require_split(self.data, split)
@@ -111,7 +121,7 @@ class Classification:
     def lacks_head(self) -> tuple[str, str]:
         """What a model without a fitting head lacks, and the config that trains one."""
         info = self.data.info
-        argument = sets.config_argument(info.name)
+        argument = sets.config_argument(self.config.data.name)
         return f"head for the {info.num_classes} classes of {argument}", f"{TEACHER[1]}:{argument}"
 
     def examine(self, feed: LabelledFeed, module, params, layout, split: str = "dev") -> Examined:

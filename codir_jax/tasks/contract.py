@@ -76,6 +76,7 @@ class Task(Protocol):
     splits: names of those that exist. fingerprint: of the data: equal for equal tokens and labels only.
     rows: the train set row by row; None where no table of it is kept.
     has_fixed_inputs: an example gives the same inputs in every epoch, so that a teacher's outputs can be kept.
+    typical_length: tokens of an input for which costs are told.
     labels: what a saved model is told of its classes, keyword arguments of `huggingface.save_pretrained`.
     """
 
@@ -86,6 +87,10 @@ class Task(Protocol):
     rows: TrainRows | None
     has_fixed_inputs: bool
     labels: dict[str, Any]
+    typical_length: int
+
+    def is_judged_once(self, split: str) -> bool:
+        """Whether finished models are compared on the split, by which none of them was chosen."""
 
     def require_split(self, split: str) -> None:
         """Refuses a split that does not exist, or by which nothing can be judged."""

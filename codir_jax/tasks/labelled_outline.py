@@ -34,6 +34,8 @@ def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) 
     raw, label_names, is_regression, _ = dataset.read(data)
     if "train" not in raw:
         raise UserError(f"data {data.name} has no train split; it has: {', '.join(raw)}")
+    if raw["train"].apart:
+        raise UserError(f"data {data.name} has several texts a row, and what they cost is not modelled")
     unlabelled = raw.get("unlabelled")
     train = raw["train"]
     if train.apart:

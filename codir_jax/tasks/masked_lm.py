@@ -86,6 +86,16 @@ class MaskedLanguageModel:
         """Of the corpus."""
         return self.corpus.fingerprint
 
+    @property
+    def typical_length(self) -> int:
+        """Tokens of a full chunk."""
+        return self.config.data.max_length
+
+    def is_judged_once(self, split: str) -> bool:
+        """There is no split but the two that training sees."""
+        del split
+        return False
+
     def require_split(self, split: str) -> None:
         """Refuses every split but the held-out documents."""
         if split != "dev":

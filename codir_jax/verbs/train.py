@@ -52,10 +52,9 @@ def run(overrides, *, config: str, workdir: str, connect_timeout: float, heartbe
     with _preemptible():
         if found := distributed.place_of(place):
             distributed.start(found, connect_timeout=connect_timeout, heartbeat_timeout=heartbeat_timeout)
-        from codir_jax.plan import report
-        from codir_jax.stage.run import run as run_stage
+        from codir_jax.jobs.train import train
 
-        results = run_stage(config, workdir, on_start=report.at_start)
+        results = train(config, workdir)
     if distributed.process_id() != 0:
         return 0
     if results["dev"]:

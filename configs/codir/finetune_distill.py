@@ -38,7 +38,7 @@ def get_config(argument: str = "") -> ConfigDict:
         config.data.update({"demo_num_train": 512, "demo_num_dev": 128, "max_length": 18})
         config.data.num_length_buckets = 1
         config.train.update({"total_epochs": 1.0, "log_every_steps": 4})
-        config.teacher.allow_weak = True
+        config.teacher.update({"allow_weak": True, "config": f"configs/codir/finetune_teacher.py:{task},tiny"})
     return config
 
 

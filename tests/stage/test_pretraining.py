@@ -11,8 +11,8 @@ from codir_jax.convert import huggingface
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.corpus import corpus as corpus_lib
 from codir_jax.data.corpus import demo_text
-from codir_jax.jobs import compress_corpus
 from codir_jax.jobs import export as exporter
+from codir_jax.jobs.compress import compress
 from codir_jax.processes import distributed
 from codir_jax.stage import run
 from codir_jax.stage.evaluate import evaluate
@@ -172,14 +172,14 @@ def test_one_command_goes_from_text_to_an_exported_student(tmp_path, capsys):
     teacher += [("student.intermediate_size", "64")]
     small = [*SMALL[1:], ("data.eval_batch_size", "32")]
     job = {"output": str(tmp_path / "job"), "overrides": small, "teacher_overrides": [*teacher, *SMALL[3:]]}
-    results = compress_corpus.compress_corpus(str(text), **job)
+    results = compress(text=str(text), **job)
     assert "parity passed" in results["parity"]
     assert set(results["models"]) == {"teacher", "codir"}
     assert (tmp_path / "job" / "report.png").stat().st_size > 0
     told = capsys.readouterr().out
     assert "warning: the teacher" in told and "no better than the words' frequencies" in told  # after 8 steps
     refused = {**job, "overrides": [*small, ("teacher.allow_weak", "False")]}
-    assert compress_corpus.compress_corpus(str(text), **refused) == json.loads(json.dumps(results))  # the same job
+    assert compress(text=str(text), **refused) == json.loads(json.dumps(results))  # the same job
 
 
 def test_one_command_first_goes_on_pre_training_a_teacher_without_a_masked_lm_head(teacher, tmp_path, capsys):
@@ -190,7 +190,7 @@ def test_one_command_first_goes_on_pre_training_a_teacher_without_a_masked_lm_he
         "overrides": SMALL[1:],
         "teacher_overrides": SMALL[3:],
     }
-    results = compress_corpus.compress_corpus("demo:24", **job)
+    results = compress(text="demo:24", **job)
     assert results["models"]["teacher"]["folder"] == str(tmp_path / "job" / "teacher" / "best")
     assert f"started from {given} (new: transform/kernel" in capsys.readouterr().out
     assert results["models"]["codir"]["num_layers"] == 1 and "parity passed" in results["parity"]

@@ -7,10 +7,10 @@ Its module defines
 and may define
 
     NAMES: tuple[str, ...]             names that it serves; without it, the name of its file
+    CONFIG_ARGUMENT: str               what the configs' argument calls it, where that is not its name
     default_config() -> ConfigDict     fields that only this set reads, one comment a field; all stages have them
     check(options)                     refuses what in the config cannot be, before a file is opened
     fresh_tokenizer(options)           a tokenizer trained on the set's own texts, where none is named
-    CONFIG_ARGUMENT: str               what the shipped configs call it; without it, its name
 
 `options` is the `data` section of a config (data/settings.py). Texts without labels, the draw of a subset and the
 tokens are the same for all sets: data/dataset.py.
@@ -104,5 +104,5 @@ def fresh_tokenizer(options):
 
 
 def config_argument(name: str) -> str:
-    """Returns what the shipped configs call the data set; of a name that no file serves, the name."""
-    return getattr(sets().get(name), "CONFIG_ARGUMENT", name)
+    """Returns what the argument of a config calls the data set: `configs/codir/finetune_teacher.py:ARGUMENT`."""
+    return getattr(find(name), "CONFIG_ARGUMENT", name)
