@@ -38,8 +38,6 @@ def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) 
         raise UserError(f"data {data.name} has several texts a row, and what they cost is not modelled")
     unlabelled = raw.get("unlabelled")
     train = raw["train"]
-    if train.apart:
-        raise UserError(f"not modelled: {data.name} has {train.texts_per_row} texts a row, each encoded by itself")
     found = min(len(train), data.num_train_examples or len(train)) + (len(unlabelled) if unlabelled else 0)
     rows = range(0, len(train), -(-len(train) // NUM_TOKENISED))
     firsts = [train.texts_a[i] for i in rows]
