@@ -190,20 +190,22 @@ def test_export_of_a_workdir_writes_the_card_with_its_results(job, tmp_path, cap
     assert "matthews_correlation" in card
 
 
-def test_a_teacher_with_a_fitting_head_is_taken_as_it_is(job, tmp_path, capsys):
-    """The job's own teacher, given by name, is not fine-tuned again."""
-    folder = tmp_path / "again"
-    config_only = [word for word in TINY_JOB if word.startswith("--config.")]
-    from codir_jax import config as config_lib
+def test_a_teacher_with_a_fitting_head_is_taken_as_it_is(job, tmp_path):
+    """The job's own teacher, given by name, is not fine-tuned again; for other classes it is."""
     from codir_jax.jobs import compress as compress_lib
+    from codir_jax.jobs import recipe, sources
 
-    config = config_lib.load("configs/codir/finetune_distill.py:demo", [("teacher.path", str(job / "teacher"))])
-    assert compress_lib._fits(str(job / "teacher"), config)
-    config.data.name = "text_classification"
     (tmp_path / "train.tsv").write_text("sentence\tlabel\na b\tx\nb c\ty\nc d\tz\n")
-    config.data.train_path = config.data.dev_path = str(tmp_path / "train.tsv")
-    assert not compress_lib._fits(str(job / "teacher"), config)
-    assert not folder.exists() and config_only
+    own, nothing = str(tmp_path / "train.tsv"), {"text": "", "task": "", "fields": {}}
+    for given, fits in (
+        ({"train": "", "dev": "", "demo": True}, True),
+        ({"train": own, "dev": own, "demo": False}, False),
+    ):
+        source = sources.source_of(**given, **nothing, teacher=str(job / "teacher"))
+        made = compress_lib.Job(source, recipe.load("codir", source.task), tmp_path / "again", str(job / "teacher"))
+        made.configure((), 0, 0, (), ())
+        assert made.needs_training != fits
+    assert not (tmp_path / "again").exists()
 
 
 def test_compress_on_own_files_fine_tunes_a_teacher_without_a_head_for_the_labels(job, tmp_path, capsys):
