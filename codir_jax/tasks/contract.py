@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from codir_jax.data.batch import Batch
+from codir_jax.data.batch import Batch, Column
 from codir_jax.evaluation.metrics import Metric
 from codir_jax.objectives.contract import Head, Setting, TrainRows
 from codir_jax.processes import by_name
@@ -35,6 +35,7 @@ class Feed(Protocol):
       sharding: of a batch. length_buckets: padded lengths of all batches.
       num_train: examples of the train split. steps_per_epoch: batches of an epoch.
       real_token_share: share of real tokens among the positions of the train batches.
+      columns: of a batch, without a teacher's; "length" stands for the padded length.
     """
 
     sharding: Any
@@ -42,6 +43,7 @@ class Feed(Protocol):
     num_train: int
     steps_per_epoch: int
     real_token_share: float
+    columns: Mapping[str, Column]
 
     def example(self) -> Batch:
         """A host batch, for its shapes."""
