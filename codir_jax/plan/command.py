@@ -78,7 +78,7 @@ def read_outline(config: ConfigDict, num_examples: int = 0, length: int = 0) -> 
 
 
 def plan(config: ConfigDict, on: Devices, teacher: str, outline: Outline) -> Job:
-    """The job of a config on devices that need not be here.
+    """The job of a config on devices of any machine.
 
     Raises:
       UserError: a mesh or a batch that the devices do not divide, a text longer than the model takes.
@@ -86,7 +86,7 @@ def plan(config: ConfigDict, on: Devices, teacher: str, outline: Outline) -> Job
     sizes = mesh_lib.sizes_of(config.mesh, on.count)
     mesh, table = AbstractMesh(tuple(sizes.values()), tuple(sizes)), mesh_lib.rules_of(config.mesh)
     checks.check_batch_sizes(config, rules.num_batch_shards(mesh, table), on.hosts)
-    return job.lay_out(config, models.read_sizes(teacher, "teacher.path") if teacher else None, outline, mesh)
+    return job.of_config(config, models.read_sizes(teacher, "teacher.path") if teacher else None, outline, mesh)
 
 
 def _advice(planned: Job, found, config, on: Devices, teacher: str, outline: Outline) -> Iterator[str]:

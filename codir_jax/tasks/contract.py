@@ -131,8 +131,8 @@ class Outline:
     """A train set by its sizes alone; it stands in the place of a Task and its Feed where nothing is trained.
 
     Attributes:
-      head: of the models. rows: as of a Task, laid out for at most `num_laid_out` examples.
-      num_train: examples. num_laid_out: of these that `rows` has.
+      head: of the models. rows: as of a Task, made for at most `num_table_rows` examples.
+      num_train: examples. num_table_rows: of these that `rows` has.
       lengths: int [some of them], tokens. length_buckets, shares: padded lengths and the share of batches of each.
       steps_per_epoch: batches of an epoch. num_predictions: masked slots of an example, 0 without any.
       example_batch: one row of one token, for shapes.
@@ -143,7 +143,7 @@ class Outline:
     head: Head
     rows: TrainRows | None
     num_train: int
-    num_laid_out: int
+    num_table_rows: int
     lengths: np.ndarray
     length_buckets: tuple[int, ...]
     shares: tuple[float, ...]

@@ -204,7 +204,7 @@ def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) 
         head=Head(),
         rows=None,
         num_train=num_chunks,
-        num_laid_out=num_chunks,
+        num_table_rows=num_chunks,
         lengths=np.asarray([length]),
         length_buckets=(length,),
         shares=(1.0,),

@@ -71,7 +71,7 @@ def plan(
         outline = masked_lm_task.outline(config, num_train, length, None)
     else:
         outline = labelled_outline.of_lengths(config.data, num_train, np.asarray([length]), 2, False, "")
-    return job_lib.lay_out(config, teacher, outline, abstract)
+    return job_lib.of_config(config, teacher, outline, abstract)
 
 
 def compile_step(job: Job):

@@ -78,7 +78,7 @@ def test_the_bank_is_a_kilobyte_an_example_over_all_devices():
 def test_tables_of_many_examples_are_those_of_few_stretched(source, monkeypatch):
     options = {"num_train": 5000, "objective": (("source", source), ("shared", False)), "cache": "on"}
     whole = plan(**options)
-    monkeypatch.setattr(labelled_outline, "NUM_LAID_OUT", 2000)
+    monkeypatch.setattr(labelled_outline, "MAX_TABLE_ROWS", 2000)
     stretched = plan(**options)
     assert memory.held(stretched.state, stretched.frozen) == memory.held(whole.state, whole.frozen)
 
