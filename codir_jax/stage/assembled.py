@@ -140,7 +140,20 @@ class Stage:
         return self.initial_state.abstract(without=() if live else ("teacher",))
 
     def start(self, abstract, columns: Mapping[str, Any], teacher_params=None):
-        """(state, frozen) on the devices.
+        """(state, frozen) on the devices, before the first step.
+
+        Args:
+          abstract: of `abstract_state`.
+          columns, teacher_params: as of `frozen`.
+        """
+        return self.start_state(abstract), self.frozen(abstract, columns, teacher_params)
+
+    def start_state(self, abstract):
+        """The state before the first step, on the devices; `abstract` is of `abstract_state`."""
+        return self.initial_state.fill_state(abstract[0], self.student.params)
+
+    def frozen(self, abstract, columns: Mapping[str, Any], teacher_params=None) -> dict[str, Any]:
+        """What never changes in a run, on the devices: the same for a run that is resumed.
 
         Args:
           abstract: of `abstract_state`.
@@ -148,8 +161,7 @@ class Stage:
           teacher_params: weights on the devices, where the teacher runs live.
         """
         given = {} if teacher_params is None else {"teacher": teacher_params}
-        given |= self.initial_state.tables(columns)
-        return self.initial_state.fill(abstract, self.student.params, given)
+        return self.initial_state.fill_frozen(abstract[1], given | self.initial_state.tables(columns))
 
     def judge(self, reference=None):
         """A function (params, frozen) -> scores of the student on dev; `reference` is of `Task.examine`."""

@@ -12,6 +12,7 @@ import optax
 from codir_jax.objectives.contract import Objective
 from codir_jax.sharding import rules
 from codir_jax.training import state as state_lib
+from codir_jax.training.state import TrainState
 from codir_jax.training.step import make_train_step
 
 # Folded into the seed's key for initialisation: the steps fold in their numbers, and no draw is to come twice.
@@ -73,19 +74,33 @@ class InitialState:
           student_params: weights that the student starts from; None for random ones.
           given: entries of frozen that come from elsewhere and have only a stand-in in `objective.init`.
         """
-        state, frozen = abstract
-        missing = {name: value for name, value in frozen.items() if name not in given}
+        return self.fill_state(abstract[0], student_params), self.fill_frozen(abstract[1], given)
+
+    def fill_state(self, abstract: TrainState, student_params) -> TrainState:
+        """The state alone; arguments as in `fill`."""
 
         def init(seed):
-            params, made, objective_state = rules.unbox(self._init(seed))
-            return params, {name: made[name] for name in missing}, objective_state
+            params, _, objective_state = rules.unbox(self._init(seed))
+            return params, objective_state
 
-        places = shardings_of((state.params, missing, state.objective_state))
-        params, made, objective_state = jax.jit(init, out_shardings=places)(self.seed)
+        places = shardings_of((abstract.params, abstract.objective_state))
+        params, objective_state = jax.jit(init, out_shardings=places)(self.seed)
         if student_params is not None:
             params["student"] = jax.device_put(student_params, places[0]["student"])
-        create = jax.jit(self._create, out_shardings=shardings_of(state), donate_argnums=(0, 1))
-        return create(params, objective_state), {**made, **given}
+        create = jax.jit(self._create, out_shardings=shardings_of(abstract), donate_argnums=(0, 1))
+        return create(params, objective_state)
+
+    def fill_frozen(self, abstract: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """The frozen arrays alone, which a resumed run makes again; arguments as in `fill`."""
+        missing = {name: value for name, value in abstract.items() if name not in given}
+        if not missing:
+            return dict(given)
+
+        def init(seed):
+            made = rules.unbox(self._init(seed))[1]
+            return {name: made[name] for name in missing}
+
+        return {**jax.jit(init, out_shardings=shardings_of(missing))(self.seed), **given}
 
     def step(self, abstract, *, skips_non_finite: bool = False):
         """The jitted step for what `abstract` describes; see `training.step.make_train_step`."""

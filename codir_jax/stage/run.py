@@ -73,22 +73,14 @@ class _Run:
         abstract = stage.abstract_state(live=is_live)
         if self.objective.frozen_tables:
             console.say(f"tables of the teacher's rows: {stage.feed.num_train} of them on every device ...")
-        state, frozen = stage.start(abstract, columns, self.teacher.params if is_live else None)
+        frozen = stage.frozen(abstract, columns, self.teacher.params if is_live else None)
+        kept = {name: options[name] for name in ("keep_last", "keep_every_steps", "keep_best")}
+        checkpointer = checkpoint.Checkpointer(self.workdir / "checkpoints", **kept, tell=console.say)
+        # A state that is read takes the place of a fresh one: where one fits, two may not.
+        state, facts = self._resume(checkpointer, abstract) or (stage.start_state(abstract), self._first_facts())
         if self.on_start:
             console.say(self.on_start(stage, state, frozen))
         judge = stage.judge(self.teacher.reference if self.teacher else None)
-        kept = {name: options[name] for name in ("keep_last", "keep_every_steps", "keep_best")}
-        checkpointer = checkpoint.Checkpointer(self.workdir / "checkpoints", **kept, tell=console.say)
-        facts = {"best_score": None, "best_step": 0, "best": {}, "seconds": 0.0, "pending": {}, "skipped": 0}
-        facts |= self._fingerprints()
-        restored = checkpointer.restore(state)
-        if restored is not None:
-            state, saved = restored
-            checks.check_fingerprints(facts, saved)
-            if moved := checks.describe_move(facts, saved):
-                console.say(moved)
-            facts = saved
-            console.say(f"resumed from {self.workdir}/checkpoints at step {int(state.step)} of {num_steps}")
         start_step = int(state.step)
         writer = MetricWriter(self.workdir, start_step) if distributed.process_id() == 0 else SilentWriter()
         buffer = MetricBuffer(
@@ -164,6 +156,24 @@ class _Run:
         if columns or not self.stage.distils:
             self.teacher.let_go()
         return columns
+
+    def _resume(self, checkpointer: checkpoint.Checkpointer, abstract) -> tuple[Any, dict[str, Any]] | None:
+        """(state, facts) of the newest whole checkpoint; None where there is none."""
+        restored = checkpointer.restore(abstract[0])
+        if restored is None:
+            return None
+        state, saved = restored
+        now = self._fingerprints()
+        checks.check_fingerprints(now, saved)
+        if moved := checks.describe_move(now, saved):
+            console.say(moved)
+        console.say(f"resumed from {self.workdir}/checkpoints at step {int(state.step)} of {self.stage.num_steps}")
+        return state, saved
+
+    def _first_facts(self) -> dict[str, Any]:
+        """What is saved beside the state, before the first step."""
+        nothing = {"best_score": None, "best_step": 0, "best": {}, "seconds": 0.0, "pending": {}, "skipped": 0}
+        return nothing | self._fingerprints()
 
     def _score(self, scores: dict[str, float]) -> float:
         """Of the scores the one that the best model is chosen by; more is better."""
