@@ -140,6 +140,8 @@ def test_every_shipped_config_passes_its_checks(spec):
         ("data.num_length_buckets", "0", "num_length_buckets must be >= 1"),
         ("data.batch_size", "0", "batch_size must be >= 1"),
         ("student.dtype", "float16", "float32, bfloat16"),
+        ("optimizer.gradient_dtype", "float16", "known: float32, bfloat16"),
+        ("optimizer.gradient_dtype", "bfloat16", "set student.dtype=bfloat16"),
         ("teacher.cache", "yes", "known: auto, on, off"),
         ("objective.pooling", "none", "set teacher.cache=off"),
         ("teacher.cache_dtype", "float16", "known: float32, bfloat16"),

@@ -50,8 +50,9 @@ def _mix(x: jax.Array) -> jax.Array:
 
 
 def dropout(x: jax.Array, rate: float, seed: jax.Array | None, site: int) -> jax.Array:
-    """`x` with elements zeroed with probability `rate` and the others scaled by 1 / (1 - rate); `x` for no seed."""
+    """`x`, elements zeroed with probability `rate` and the others times 1 / (1 - rate), a float32; `x` without seed."""
     if seed is None or rate == 0.0:
         return x
     keep, share = keep_mask(seed, site, rate, x.shape)
-    return jnp.where(keep, x * jnp.asarray(1.0 / share, x.dtype), jnp.zeros_like(x))
+    # 1 / 0.9 in bfloat16 is 1.1094, 0.15 % short in every dropout of the network.
+    return jnp.where(keep, x.astype(jnp.float32) * jnp.float32(1.0 / share), 0.0).astype(x.dtype)

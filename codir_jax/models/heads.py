@@ -16,7 +16,7 @@ from flax import linen as nn
 from codir_jax.models.contract import Card, HeadSpec, family
 from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.outputs import MaskedLMOutput, ModelOutput
-from codir_jax.models.transformer import ACTIVATIONS, REMAT, TransformerConfig, dense, layer_norm
+from codir_jax.models.transformer import REMAT, TransformerConfig, activate, dense, layer_norm
 from codir_jax.processes.user_error import UserError
 
 
@@ -124,8 +124,8 @@ class MaskedLM(nn.Module):
         x = encoded.hidden_states[-1]
         if positions is not None:
             x = jnp.take_along_axis(x, positions[..., None], axis=1)
-        activation = ACTIVATIONS[self.config.masked_lm_act or self.config.hidden_act]
-        x = self.transform_norm(activation(self.transform(x))).astype(self.dtype)
+        activation = self.config.masked_lm_act or self.config.hidden_act
+        x = self.transform_norm(activate(activation, self.transform(x))).astype(self.dtype)
         return MaskedLMOutput(states=x, hidden_states=encoded.hidden_states)
 
     def words(self, input_ids: jax.Array) -> jax.Array:

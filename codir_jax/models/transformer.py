@@ -17,6 +17,7 @@ from flax import linen as nn
 
 from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.outputs import EncoderOutput
+from codir_jax.models.products import Dense, product, scores
 from codir_jax.processes.user_error import UserError
 
 # Large enough that exp() of it is 0 in float32, finite so that a row with no token at all gives a uniform
@@ -29,6 +30,11 @@ ACTIVATIONS = {
     "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
 }
+
+
+def activate(name: str, x: jax.Array) -> jax.Array:
+    """An activation of ACTIVATIONS, computed in float32, in the dtype of x."""
+    return ACTIVATIONS[name](x.astype(jnp.float32)).astype(x.dtype)
 
 
 # What the forward pass keeps for the backward pass: "none" recomputes nothing, "block" keeps the input of each layer
@@ -117,10 +123,10 @@ def _weights(config: TransformerConfig, *axes: str):
     return nn.with_logical_partitioning(nn.initializers.normal(config.initializer_range), axes)
 
 
-def dense(config: TransformerConfig, features: int, axes: tuple[str, str], name: str | None, dtype) -> nn.Dense:
+def dense(config: TransformerConfig, features: int, axes: tuple[str, str], name: str | None, dtype) -> Dense:
     """A Dense layer, kernel float32 [in, out] with logical `axes`, computing in `dtype`."""
     bias_axis = "norm" if axes[1] == "embed" else axes[1]
-    return nn.Dense(
+    return Dense(
         features,
         dtype=dtype,
         kernel_init=_weights(config, *axes),
@@ -156,9 +162,10 @@ class Embeddings(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        self.word = embed(c, c.vocab_size, "vocab", None, self.dtype)
-        self.position = embed(c, c.max_positions, "position", None, self.dtype)
-        self.token_type = embed(c, c.type_vocab_size, "token_type", None, self.dtype)
+        # Rounded after the look-up: gradients are added up in the dtype of what is looked up.
+        self.word = embed(c, c.vocab_size, "vocab", None, jnp.float32)
+        self.position = embed(c, c.max_positions, "position", None, jnp.float32)
+        self.token_type = embed(c, c.type_vocab_size, "token_type", None, jnp.float32)
         self.norm = layer_norm(c, "norm", None)
 
     def __call__(
@@ -171,9 +178,17 @@ class Embeddings(nn.Module):
                 f"(max_positions {self.config.max_positions} - offset {self.config.position_offset}); "
                 f"set data.max_length to {self.config.max_length} or less"
             )
-        words = self.word(input_ids) if words is None else words
-        x = words + self.position(self._position_ids(input_ids)) + self.token_type(token_type_ids)
+        words = self.words(input_ids) if words is None else words
+        x = words.astype(jnp.float32) + self.position(self._position_ids(input_ids)) + self.token_type(token_type_ids)
         return dropout(self.norm(x).astype(self.dtype), self.config.hidden_dropout, seed, site=0)
+
+    def words(self, input_ids: jax.Array) -> jax.Array:
+        """The word embeddings of int32 ids [...], [..., hidden] in the dtype of the computation."""
+        return self.word(input_ids).astype(self.dtype)
+
+    def attend(self, x: jax.Array) -> jax.Array:
+        """x float [..., hidden] times the transposed word embedding, [..., vocab] in the dtype of the computation."""
+        return product(x.astype(self.dtype), self.word.embedding.T)
 
     def _position_ids(self, input_ids: jax.Array) -> jax.Array:
         """int32 [batch or 1, seq]: the number of the column, or of the token where `positions_skip_padding`. There all
@@ -204,10 +219,9 @@ class SelfAttention(nn.Module):
             return y.reshape(batch, length, c.num_heads, c.head_size)
 
         query, key, value = project("query"), project("key"), project("value")
-        query = query * jnp.asarray(1.0 / math.sqrt(c.head_size), self.dtype)
-        scores = jnp.einsum("bqnd,bknd->bnqk", query, key).astype(jnp.float32)
-        scores = jnp.where(attention_mask[:, None, None, :] > 0, scores, MASKED_SCORE)
-        probabilities = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
+        query = (query.astype(jnp.float32) * (1.0 / math.sqrt(c.head_size))).astype(self.dtype)
+        masked = jnp.where(attention_mask[:, None, None, :] > 0, scores(query, key), MASKED_SCORE)
+        probabilities = jax.nn.softmax(masked, axis=-1).astype(self.dtype)
         probabilities = dropout(probabilities, c.attention_dropout, seed, self.site)
         mixed = jnp.einsum("bnqk,bknd->bqnd", probabilities, value).reshape(batch, length, c.hidden_size)
         return dense(c, c.hidden_size, ("heads", "embed"), "output", self.dtype)(mixed)
@@ -228,7 +242,7 @@ class Layer(nn.Module):
         y = dropout(y, c.hidden_dropout, seed, site + 1)
         x = layer_norm(c, "norm", "attention_norm")(x + y).astype(self.dtype)
         y = dense(c, c.intermediate_size, ("embed", "mlp"), "mlp_in", self.dtype)(x)
-        y = dense(c, c.hidden_size, ("mlp", "embed"), "mlp_out", self.dtype)(ACTIVATIONS[c.hidden_act](y))
+        y = dense(c, c.hidden_size, ("mlp", "embed"), "mlp_out", self.dtype)(activate(c.hidden_act, y))
         y = dropout(y, c.hidden_dropout, seed, site + 2)
         return layer_norm(c, "norm", "mlp_norm")(x + y).astype(self.dtype)
 
@@ -238,7 +252,8 @@ class Encoder(nn.Module):
 
     Attributes:
         config: sizes.
-        dtype: of the computation (float32 or bfloat16); weights are float32, as are LayerNorm and softmax.
+        dtype: of the computation (float32 or bfloat16); weights are float32, as are look-ups, LayerNorm,
+            GELU, scores of the attention and softmax.
         remat: of REMAT, what is kept for the backward pass.
     """
 
@@ -280,8 +295,8 @@ class Encoder(nn.Module):
 
     def words(self, input_ids: jax.Array) -> jax.Array:
         """The word embeddings of int32 ids [...], [..., hidden] in the dtype of the computation."""
-        return self.embeddings.word(input_ids)
+        return self.embeddings.words(input_ids)
 
     def attend(self, x: jax.Array) -> jax.Array:
         """x float [..., hidden] times the word embedding, transposed: the tied masked-LM decoder, [..., vocab]."""
-        return self.embeddings.word.attend(x)
+        return self.embeddings.attend(x)

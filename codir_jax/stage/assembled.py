@@ -133,6 +133,7 @@ class Stage:
             num_steps=self.num_steps,
             seed=self.config.seed,
             prng_impl=self.config.train.prng_impl,
+            gradient_dtype=self.config.optimizer.gradient_dtype,
         )
 
     def abstract_state(self, *, live: bool):

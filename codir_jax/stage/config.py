@@ -85,6 +85,11 @@ def check(config: ConfigDict) -> None:
     for side in ("teacher", "student"):
         if config[side].dtype not in ("float32", "bfloat16"):
             raise UserError(f"{side}.dtype={config[side].dtype!r}; known: float32, bfloat16")
+    if config.optimizer.gradient_dtype == "bfloat16" and config.student.dtype != "bfloat16":
+        raise UserError(
+            f"optimizer.gradient_dtype='bfloat16' is of bfloat16 models, and student.dtype={config.student.dtype!r}; "
+            "set student.dtype=bfloat16, or leave it 'float32'"
+        )
     if config.student.remat not in REMAT:
         raise UserError(f"student.remat={config.student.remat!r}; known: {', '.join(REMAT)}")
     for field, known in (("cache", ("auto", "on", "off")), ("cache_dtype", tuple(teacher_cache.DTYPES))):

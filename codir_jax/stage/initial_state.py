@@ -29,6 +29,7 @@ class InitialState:
       mesh: of the devices. rules: logical axis -> mesh axis.
       num_steps: length of the run.
       seed: of initialisation, dropout and sampling. prng_impl: of the rng in the state.
+      gradient_dtype: of the step, see `training.step.make_train_step`.
     """
 
     objective: Objective
@@ -39,6 +40,7 @@ class InitialState:
     num_steps: int
     seed: int = 0
     prng_impl: str = "threefry2x32"
+    gradient_dtype: str = "float32"
 
     def abstract(self, without: Collection[str] = ()):
         """(state, frozen) of jax.ShapeDtypeStruct with their shardings; nothing is allocated.
@@ -113,6 +115,7 @@ class InitialState:
             shardings=(*shardings_of(abstract), split),
             layout=(self.mesh, self.rules),
             skips_non_finite=skips_non_finite,
+            gradient_dtype=self.gradient_dtype,
         )
 
     def _init(self, seed):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from codir_jax.models.products import GRADIENT_DTYPES
 from codir_jax.processes.user_error import UserError
 from codir_jax.training import parameter_rules
 from codir_jax.training.parameter_rules import Pairs
@@ -41,6 +42,9 @@ def default_config() -> ConfigDict:
             "warmup_epochs": -1.0,
             "warmup_percent": 6.0,
             "clip_norm": 1.0,  # of the global gradient; 0 = no clipping
+            # Of the gradients of kernels where student.dtype is bfloat16, and of their sum over devices: "float32", or
+            # "bfloat16", which sends half and keeps 8 bits. All other gradients are float32.
+            "gradient_dtype": "float32",
         }
     )
 
@@ -65,6 +69,8 @@ def check(config: ConfigDict) -> None:
         )
     if not 0 < config.epoch_decay <= 1:
         raise UserError(f"optimizer.epoch_decay must be > 0 and <= 1, got {config.epoch_decay}")
+    if config.gradient_dtype not in GRADIENT_DTYPES:
+        raise UserError(f"optimizer.gradient_dtype={config.gradient_dtype!r}; known: {', '.join(GRADIENT_DTYPES)}")
     parameter_rules.parse(config.rules)
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from codir_jax.models import products
 from codir_jax.objectives.contract import Objective, Step
 from codir_jax.sharding import rules
 from codir_jax.training.metrics import SKIPPED
@@ -23,6 +24,7 @@ def make_train_step(
     shardings=None,
     layout=None,
     skips_non_finite: bool = False,
+    gradient_dtype: str = "float32",
 ) -> Callable:
     """A function (state, frozen, batch) -> (state, metrics) that donates the state's buffers.
 
@@ -36,6 +38,7 @@ def make_train_step(
       layout: (mesh, table of `sharding.rules`) by which activations are placed; None leaves that to XLA.
       skips_non_finite: where loss or gradient norm is not finite, parameters, optimizer and objective state stay as
         they were and the metric "skipped_updates" is 1. It costs a second copy of the objective state.
+      gradient_dtype: of the gradients of kernels in bfloat16 models, and of their sum over devices.
 
     Returns:
       The jitted step. `metrics` are (sum, count) pairs, with "loss" and "gradient_norm" added to the objective's.
@@ -60,7 +63,8 @@ def make_train_step(
                 *gather(params, frozen), state.objective_state, batch, Step(rng, state.step / num_steps)
             )
 
-        with rules.on_mesh(*layout) if layout else contextlib.nullcontext():
+        on_mesh = rules.on_mesh(*layout) if layout else contextlib.nullcontext()
+        with on_mesh, products.kernel_gradients(gradient_dtype):
             (loss, (objective_state, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = tx.update(grads, state.opt_state, state.params, step=state.step)
         params = optax.apply_updates(state.params, updates)
