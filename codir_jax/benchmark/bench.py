@@ -22,7 +22,7 @@ class Request:
     Attributes:
       sections: of SECTIONS and OTHER_SECTIONS, in order.
       config: PATH.py[:ARG] of a distillation; "" is the demo. overrides: (dotted key, text).
-      model: of a randomly started teacher, see `models.sizes.NAMES`; for a config without a teacher.path.
+      model: of a randomly started teacher, see `models.sizes.names()`; for a config without a teacher.path.
       steps: timed steps. epochs: whole ones in their place; 0 is none.
       fixed_length: random texts of so many tokens in place of the config's data; 0 is the data.
       batch_size: 0 leaves the config's.

@@ -61,7 +61,7 @@ class Subject:
     """The parts of a stage, before its first step.
 
     Attributes:
-      teacher_name: of `models.sizes.NAMES`, or the path the teacher came from.
+      teacher_name: of `models.sizes.names()`, or the path the teacher came from.
       data: tokenised splits. feed: its batches. outputs: what the heads compute for a text.
       num_steps: length of the run, for the schedules.
     """
@@ -160,7 +160,7 @@ def make(
 
     Args:
       config: as `load_config` returns it; without a teacher.path the teacher is randomly started.
-      model: of such a teacher, a name in `models.sizes.NAMES` ("" is minilm) or its sizes.
+      model: of such a teacher, a name in `models.sizes.names()` ("" is minilm) or its sizes.
       fixed_length: random texts of that many tokens instead of the config's data.
       epochs, num_steps: length of the run, for the schedules; epochs go first.
       bank_rows: pretended number of training examples, at least the real one; only banks and label tables grow.
@@ -172,8 +172,8 @@ def make(
     if given and model:
         raise UserError(f"give a teacher of random weights by --model={model}, or a real one by teacher.path, not both")
     model = model or "minilm"
-    if isinstance(model, str) and model not in sizes_lib.NAMES:
-        raise UserError(f"--model={model!r}; known: {', '.join(sizes_lib.NAMES)}")
+    if isinstance(model, str) and model not in sizes_lib.names():
+        raise UserError(f"--model={model!r}; known: {', '.join(sizes_lib.names())}")
     checked = config.copy_and_resolve_references()
     checked.teacher.path = given or "random weights"
     stage_config.check(checked)
@@ -248,7 +248,7 @@ def pretraining(like: Subject) -> Subject:
         config=config,
         data=corpus,
         feed=CorpusFeed(corpus, config.data, config.seed, like.feed.sharding),
-        outputs=cost.Outputs(num_predictions=masking.masked_slots(config.data)),
+        outputs=cost.Outputs(num_predictions=masking.masked_slots(config.data), head=head.kind),
         teacher=teacher,
         student=student,
         setting=setting,

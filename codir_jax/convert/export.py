@@ -8,14 +8,15 @@ import importlib.util
 import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from codir_jax.convert.folder import without_path
 from codir_jax.convert.huggingface import load_pretrained, save_pretrained
-from codir_jax.models.heads import build_model
+from codir_jax.models.contract import family
+from codir_jax.models.heads import build_model, head_spec, num_labels_of
 from codir_jax.models.transformer import TransformerConfig
 
 # Largest difference of a logit that float32 kernels of two libraries may leave on a model.
@@ -75,7 +76,7 @@ def export(
     teacher_name: str = "",
     hf_config: Mapping[str, Any] | None = None,
 ) -> ParityVerdict:
-    """Writes a classifier, a regression or a masked LM and compares the folder with the model in memory.
+    """Writes a model with its head and compares the folder with the model in memory.
 
     The folder has `config.json`, `model.safetensors`, the tokenizer's files and `README.md`, the model card.
 
@@ -89,13 +90,13 @@ def export(
         sample_batch: `input_ids`, `attention_mask`, `token_type_ids`, int32 [batch, seq]; a padded row belongs in it.
         results: for the card: metric or name -> number or text, one level of nesting for splits.
         training_config: for the card, in a details block.
-        teacher_name: for the card; of a path only the last part is told.
+        teacher_name: for the card, as `folder.without_path` tells it.
         hf_config: the `config.json` that the model came from; keys that we do not know are kept.
 
     Raises:
         ParityError: above `TOLERANCE`; the folder is left for inspection.
     """
-    labels = {"label_names": label_names, "is_regression": is_regression} if head == "classification" else {}
+    labels = {"label_names": label_names, "is_regression": is_regression}
     folder = save_pretrained(folder, config, params, head=head, hf_config=hf_config, **labels)
     tokenizer.save_pretrained(str(folder))
     verdict = check_parity(folder, config, params, sample_batch, head)
@@ -126,7 +127,7 @@ def check_parity(
         sample_batch, head: as in `export`.
     """
     inputs = [np.asarray(sample_batch[name], np.int32) for name in INPUTS]
-    num_labels = params["classifier"]["bias"].shape[0] if head == "classification" else None
+    num_labels = num_labels_of(params, head)
     expected = _logits(config, params, inputs, head, num_labels)
     again = load_pretrained(folder, head=head, num_labels=num_labels)
     jax_difference = _distance(expected, _logits(again.config, again.params, inputs, head, num_labels))
@@ -156,24 +157,15 @@ def model_card(
     verdict: ParityVerdict,
 ) -> str:
     """The folder's README.md: YAML front matter, what it is, results, how to load it, limits, training config."""
-    # A hub name has at most one slash; of a path on the machine that trained only the last part is told.
-    is_path = Path(teacher_name).is_dir() or teacher_name.startswith(("/", ".", "~")) or teacher_name.count("/") > 1
-    teacher = Path(teacher_name).name if is_path else teacher_name
-    kind = "a regression score" if is_regression else f"one of {len(label_names)} classes" if label_names else "classes"
-    does, tag = f"gives {kind} to a text or a pair of texts", "text-classification"
-    auto, usage = "AutoModelForSequenceClassification", 'tokenizer("A text.", return_tensors="pt")'
-    if head == "masked_lm":
-        does, tag = "fills in masked tokens; fine-tune it for a task of your own", "fill-mask"
-        auto, usage = "AutoModelForMaskedLM", 'tokenizer(f"A {tokenizer.mask_token} text.", return_tensors="pt")'
+    about, teacher = head_spec(head).card, without_path(teacher_name)
     front = {
         "library_name": "transformers",
-        "pipeline_tag": tag,
-        "tags": [config.family, tag, "knowledge-distillation", "codir"],
+        "pipeline_tag": about.pipeline_tag,
+        "tags": [config.family, about.pipeline_tag, "knowledge-distillation", "codir"],
     }
     lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in front.items()), "---", "", f"# {name}", ""]
     lines.append(
-        f"A {config.family.upper() if config.family == 'bert' else 'RoBERTa'} encoder of {config.num_layers} layers, "
-        f"{config.hidden_size} hidden features and {config.num_heads} heads, that {does}. "
+        f"A {family(config.family).title} encoder of {config.in_words}, that {about.does(label_names, is_regression)}. "
         "Trained with codir_jax" + (f"; its teacher was `{teacher}`." if teacher else ".")
     )
     if label_names and not is_regression:
@@ -186,14 +178,14 @@ def model_card(
         lines.append("None were given at export.")
     lines += ["", f"Export check: {verdict}.", "", "## How to load it", "", "```python"]
     lines += [
-        f"from transformers import {auto}, AutoTokenizer  # needs torch",
+        f"from transformers import {about.auto_class}, AutoTokenizer  # needs torch",
         "",
         'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
-        f'model = {auto}.from_pretrained("path/to/this/folder")',
-        f"print(model(**{usage}).logits)",
+        f'model = {about.auto_class}.from_pretrained("path/to/this/folder")',
+        f"print(model(**{about.example}).logits)",
         "```",
         "",
-        *(IN_JAX if head == "classification" else []),
+        *(IN_JAX if about.is_loadable else []),
         "## Limits",
         "",
         f"* At most {config.max_length} tokens; longer inputs must be cut.",
@@ -229,10 +221,11 @@ def _forward(config: TransformerConfig, head: str, num_labels: int):
 
 def _torch_logits(folder: str | os.PathLike, inputs: Sequence[np.ndarray], head: str) -> np.ndarray:
     import torch
-    from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
+    import transformers
 
-    auto = AutoModelForMaskedLM if head == "masked_lm" else AutoModelForSequenceClassification
-    model = auto.from_pretrained(str(folder), dtype=torch.float32).eval()
+    model = (
+        getattr(transformers, head_spec(head).card.auto_class).from_pretrained(str(folder), dtype=torch.float32).eval()
+    )
     named = {name: torch.from_numpy(x.astype(np.int64)) for name, x in zip(INPUTS, inputs, strict=True)}
     with torch.no_grad():
         return model(**named).logits.numpy()

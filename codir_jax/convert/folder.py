@@ -1,4 +1,4 @@
-"""The files of a Hugging Face model folder: where it is, its `config.json`, its safetensors."""
+"""The files of a Hugging Face model folder: where it is, also in a workdir; its `config.json`, its safetensors."""
 
 from __future__ import annotations
 
@@ -41,6 +41,34 @@ def find_folder(path_or_name: str | os.PathLike) -> Path:
             f"({type(error).__name__}). Check the name and the network, or give the path of a downloaded folder"
         ) from error
     return Path(local)
+
+
+def model_folder(path: str, purpose: str) -> str:
+    """`path`, or its `best/` or `export/` if it is a workdir; a hub name is returned as it is.
+
+    Raises:
+      MissingFileError: a workdir without a finished model; it says which stage makes it.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir() or (folder / "model.safetensors").exists():
+        return path
+    for inner in ("best", "export"):
+        if (folder / inner / "config.json").exists():
+            return str(folder / inner)
+    if (folder / "metrics.jsonl").exists() or (folder / "checkpoints").exists():
+        raise MissingFileError(
+            f"{purpose} {path} is a workdir without best/: its training has not reached an evaluation"
+        )
+    return path
+
+
+def without_path(name: str) -> str:
+    """How a model card tells a model's name: a hub name whole, of a path on the machine that trained its last part.
+
+    A hub name, "FacebookAI/roberta-base", has at most one slash and is nothing that lies here.
+    """
+    is_path = name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name or Path(name).exists()
+    return Path(name).name if is_path else name
 
 
 def read_config(folder: Path) -> dict[str, Any]:

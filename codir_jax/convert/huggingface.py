@@ -18,12 +18,12 @@ from flax import traverse_util
 from safetensors.numpy import save_file
 
 from codir_jax.convert.folder import WEIGHTS, Tensors, find_folder, read_config
-from codir_jax.models import bert, heads, roberta
+from codir_jax.models import contract, heads
+from codir_jax.models.contract import Family, HeadSpec
+from codir_jax.models.hf_keys import HfKey
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import unbox
-
-FAMILIES = {"bert": bert, "roberta": roberta}
 
 # Keys of a config.json that describe another run or another head, not this checkpoint.
 STALE_KEYS = (
@@ -42,10 +42,10 @@ class Pretrained:
         hf_config: its `config.json`, whole.
         has_head: True when every head weight came from the checkpoint; False when some were drawn (`new_weights`).
         label_names: names of the classes, None where the checkpoint has none (or "LABEL_0", ...) or no head.
-        num_labels: outputs of the head; 1 is regression or one score.
-        is_regression: the checkpoint says problem_type "regression", or has one output.
+        num_labels: outputs of a head with labels; 1 is regression or one score.
+        is_regression: the head has labels, and the checkpoint says problem_type "regression" or has one output.
         folder: where it was read from.
-        fingerprint: `fingerprint(params)`.
+        fingerprint: `model_fingerprint(config, params)`.
         new_weights: paths, "classifier/kernel", of the head weights that were drawn at random.
     """
 
@@ -67,17 +67,16 @@ def read_sizes(folder: Path) -> TransformerConfig:
     Raises:
         UserError: as `load_pretrained`.
     """
-    hf_config = read_config(folder)
-    try:
-        return _family_of(hf_config, folder).config_from_hf(hf_config)
-    except ValueError as error:
-        raise UserError(f"{folder / 'config.json'}: {error}") from error
+    return _read_sizes(folder, read_config(folder))[1]
 
 
 def stored_head(path_or_name: str | os.PathLike) -> str:
-    """The head that a checkpoint's config.json says it has: "masked_lm", or else "classification"."""
-    architectures = read_config(find_folder(path_or_name)).get("architectures") or []
-    return "masked_lm" if any(name.endswith("ForMaskedLM") for name in architectures) else "classification"
+    """The head that a checkpoint's config.json says it has, of `heads.HEADS`; the first one where it says none."""
+    for architecture in read_config(find_folder(path_or_name)).get("architectures") or []:
+        for name, spec in heads.HEADS.items():
+            if architecture.endswith(spec.architecture):
+                return name
+    return next(iter(heads.HEADS))
 
 
 def load_pretrained(
@@ -94,7 +93,7 @@ def load_pretrained(
 
     Args:
         path_or_name: a folder with `config.json` and `model.safetensors` (or its sharded index), or "roberta-base".
-        head: "classification" or "masked_lm".
+        head: of `heads.HEADS`.
         num_labels: outputs wanted; None: as in the checkpoint, 2 if it has no head.
         rng_seed: of the fresh head weights.
 
@@ -104,20 +103,15 @@ def load_pretrained(
     """
     folder = find_folder(path_or_name)
     hf_config = read_config(folder)
-    family = _family_of(hf_config, folder)
-    try:
-        config = family.config_from_hf(hf_config)
-    except ValueError as error:
-        raise UserError(f"{folder / 'config.json'}: {error}") from error
-    with Tensors(folder, family.PREFIX) as tensors:
-        keys = family.hf_keys(config, head)
-        stored = _stored_num_labels(tensors, keys) if head == "classification" else None
+    family, config = _read_sizes(folder, hf_config)
+    spec = heads.head_spec(head)
+    with Tensors(folder, family.prefix) as tensors:
+        keys = family.keys(config, head)
         if num_labels is None:
-            num_labels = stored or 2
+            num_labels = _stored_num_labels(tensors, keys, spec) or 2
         shapes = _shapes(config, head, num_labels)
-        _check_weights(folder, tensors, keys, shapes)
-        if head == "masked_lm":
-            _check_tied(tensors, family)
+        _check_weights(folder, tensors, keys, shapes, spec)
+        _check_tied(tensors, {name: keys[path].name for name, path in family.tied.get(head, {}).items()})
         params, new_weights = {}, []
         rng = np.random.default_rng(rng_seed)
         for path, key in keys.items():
@@ -134,11 +128,11 @@ def load_pretrained(
         params=tree,
         hf_config=hf_config,
         has_head=has_head,
-        label_names=_label_names(hf_config, num_labels) if has_head and head == "classification" else None,
+        label_names=_label_names(hf_config, num_labels) if has_head and spec.labels else None,
         num_labels=num_labels,
-        is_regression=hf_config.get("problem_type") == "regression" or num_labels == 1,
+        is_regression=spec.labels is not None and (hf_config.get("problem_type") == "regression" or num_labels == 1),
         folder=folder,
-        fingerprint=fingerprint(tree),
+        fingerprint=model_fingerprint(config, tree),
         new_weights=tuple(new_weights),
     )
 
@@ -158,14 +152,14 @@ def save_pretrained(
     Args:
         folder: made if it is not there; these two files are replaced.
         config, params: the encoder's sizes, and the weights as nested dict of arrays (unboxed, any device).
-        head: "classification" or "masked_lm".
+        head: of `heads.HEADS`. label_names and is_regression are for a head with labels.
         label_names: class names in the order of the logits; None: "LABEL_0", ...
         is_regression: writes problem_type "regression", which makes transformers' loss a squared error.
         hf_config: the `config.json` that the model came from; keys that we do not know are kept.
     """
-    family = FAMILIES[config.family]
+    family, spec = contract.family(config.family), heads.head_spec(head)
     flat = traverse_util.flatten_dict(dict(params))
-    keys = family.hf_keys(config, head)
+    keys = family.keys(config, head)
     if set(flat) != set(keys):
         different = sorted("/".join(path) for path in set(flat) ^ set(keys))
         raise UserError(f"params are not those of a {config.family} {head} model; first differences: {different[:5]}")
@@ -177,13 +171,12 @@ def save_pretrained(
         tensors[key.name] = np.ascontiguousarray(array.T if key.transpose else array)
     written = {
         **{k: v for k, v in (hf_config or {}).items() if k not in STALE_KEYS},
-        **family.config_to_hf(config),
-        "architectures": [family.ARCHITECTURES[head]],
+        **family.write_config(config),
+        "architectures": [family.class_prefix + spec.architecture],
         "dtype": "float32",
     }
-    if head == "classification":
-        num_labels = tensors[keys["classifier", "bias"].name].shape[0]
-        written |= _label_fields(label_names, num_labels, is_regression)
+    if spec.labels:
+        written |= _label_fields(label_names, flat[spec.labels].shape[0], is_regression)
     # Whole or not at all: a reader, or a stop in the middle, never meets half a file.
     partial = folder / f".{WEIGHTS}.partial"
     save_file(tensors, partial, metadata={"format": "pt"})  # transformers refuses a file without "format"
@@ -205,13 +198,24 @@ def fingerprint(params: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _family_of(hf_config: Mapping[str, Any], folder: Path) -> Any:
-    model_type = hf_config.get("model_type")
-    if model_type in FAMILIES:
-        return FAMILIES[model_type]
-    raise UserError(
-        f"{folder / 'config.json'}: model_type {model_type!r} is not supported; known: {', '.join(FAMILIES)}"
-    )
+def model_fingerprint(config: Any, params: Mapping[str, Any]) -> str:
+    """sha256, hex, of a model's sizes and constants and of its weights.
+
+    The weights alone do not tell what a model computes: another number of attention heads or another epsilon in
+    config.json changes every output and no weight.
+    """
+    fields = json.dumps(dataclasses.asdict(config), sort_keys=True)
+    return hashlib.sha256(f"{fields}\n{fingerprint(params)}".encode()).hexdigest()
+
+
+def _read_sizes(folder: Path, hf_config: Mapping[str, Any]) -> tuple[Family, Any]:
+    model_type, known = hf_config.get("model_type"), contract.families()
+    try:
+        if not isinstance(model_type, str) or model_type not in known:
+            raise UserError(f"model_type {model_type!r} is not supported; known: {', '.join(known)}")
+        return known[model_type], known[model_type].read_config(hf_config)
+    except UserError as error:
+        raise UserError(f"{folder / 'config.json'}: {error}") from error
 
 
 def _shapes(config: TransformerConfig, head: str, num_labels: int) -> dict[tuple[str, ...], tuple[int, ...]]:
@@ -219,12 +223,12 @@ def _shapes(config: TransformerConfig, head: str, num_labels: int) -> dict[tuple
     return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(abstract).items()}
 
 
-def _hf_shape(shape: tuple[int, ...], key: bert.HfKey) -> tuple[int, ...]:
+def _hf_shape(shape: tuple[int, ...], key: HfKey) -> tuple[int, ...]:
     return shape[::-1] if key.transpose else shape
 
 
-def _check_weights(folder: Path, tensors: Tensors, keys: Mapping, shapes: Mapping) -> None:
-    """Refuses a missing encoder weight and a wrong shape anywhere, but for the number of classes."""
+def _check_weights(folder: Path, tensors: Tensors, keys: Mapping, shapes: Mapping, spec: HeadSpec) -> None:
+    """Refuses a missing encoder weight and a wrong shape anywhere, but for the number of labels."""
     encoder = [key.name for path, key in keys.items() if path[0] == "encoder"]
     missing = [name for name in encoder if name not in tensors]
     if missing:
@@ -236,8 +240,8 @@ def _check_weights(folder: Path, tensors: Tensors, keys: Mapping, shapes: Mappin
         if key.name not in tensors:
             continue
         got, expected = tensors.shape(key.name), _hf_shape(shapes[path], key)
-        if path[0] == "classifier":
-            got, expected = got[1:], expected[1:]  # another number of classes is a head to draw anew
+        if spec.labels and path[0] == spec.labels[0]:
+            got, expected = got[1:], expected[1:]  # another number of labels is a layer to draw anew
         if got != expected:
             raise UserError(
                 f"{folder}: {key.name} has shape {tensors.shape(key.name)}, config.json asks for "
@@ -245,20 +249,15 @@ def _check_weights(folder: Path, tensors: Tensors, keys: Mapping, shapes: Mappin
             )
 
 
-def _check_tied(tensors: Tensors, family: Any) -> None:
+def _check_tied(tensors: Tensors, copies: Mapping[str, str]) -> None:
     """The decoder is the word embedding here; a checkpoint that has another one would be read wrongly."""
-    pairs = zip(
-        family.DECODER_KEYS,
-        (f"{family.PREFIX}embeddings.word_embeddings.weight", family.HEAD_KEYS["masked_lm"]["decoder_bias"]),
-        strict=True,
-    )
-    for decoder, tied in pairs:
-        if decoder in tensors and tied in tensors and not np.array_equal(tensors.read(decoder), tensors.read(tied)):
-            raise UserError(f"{decoder} differs from {tied}: an untied masked-LM decoder is not supported")
+    for copy, tied in copies.items():
+        if copy in tensors and tied in tensors and not np.array_equal(tensors.read(copy), tensors.read(tied)):
+            raise UserError(f"{copy} differs from {tied}: an untied masked-LM decoder is not supported")
 
 
-def _stored_num_labels(tensors: Tensors, keys: Mapping) -> int | None:
-    name = keys["classifier", "bias"].name
+def _stored_num_labels(tensors: Tensors, keys: Mapping, spec: HeadSpec) -> int | None:
+    name = keys[spec.labels].name if spec.labels else None
     return tensors.shape(name)[0] if name in tensors else None
 
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from codir_jax.models.contract import family
+from codir_jax.models.heads import head_spec
 from codir_jax.processes.user_error import UserError
 
 Params = Any
@@ -31,39 +33,32 @@ def size_bytes(params: Params) -> int:
 
 
 class Outputs(NamedTuple):
-    """What a head computes for a text: `num_labels` logits of its first token, or a masked LM's of so many tokens."""
+    """What a head, of `models.heads.HEADS`, computes for a text: its labels, or so many tokens of the vocabulary."""
 
     num_labels: int = 0
     num_predictions: int = 0
+    head: str = "classification"
 
 
-def model_flops(config: Any, seq_len: int, outputs: Outputs) -> float:
-    """Operations of one forward pass of one example through the encoder and its head.
+def model_flops(config: Any, seq_len: int, outputs: Outputs) -> float | None:
+    """Operations of one forward pass of one example through the encoder and its head; a multiply-add counts 2.
 
-    A multiply-add counts 2. With H hidden_size, F intermediate_size and L tokens, each layer takes
-
-        8 L H^2  (query, key, value, output)  +  4 L^2 H  (scores, weighted sum)  +  4 L H F  (feed-forward)
-
-    and the head 2 H^2 + 2 H num_labels on the first token, or 2 H^2 + 2 H vocabulary on each predicted one.
-    Embedding look-ups, biases, layer norms, softmax and GELU are left out, as is usual, so that the number compares
-    with published ones.
+    The family counts its encoder (`models.transformer.flops` says what counts), `models.heads.HEADS` the head. None
+    for a family that does not count: not modelled.
 
     Args:
-      config: a models.transformer.TransformerConfig (hidden_size, intermediate_size, num_layers are read).
+      config: a family's, with what its `flops` reads.
       seq_len: tokens, padding included: the padded part is computed too.
       outputs: of the head.
     """
-    if seq_len < 1 or max(outputs) < 1:
-        raise UserError(f"seq_len and one of the outputs must be at least 1, got {seq_len} and {outputs}")
-    hidden, inner = config.hidden_size, config.intermediate_size
-    projections = 8 * seq_len * hidden**2
-    attention = 4 * seq_len**2 * hidden
-    feed_forward = 4 * seq_len * hidden * inner
-    if outputs.num_predictions:
-        head = outputs.num_predictions * (2 * hidden**2 + 2 * hidden * config.vocab_size)
-    else:
-        head = 2 * hidden**2 + 2 * hidden * outputs.num_labels
-    return float(config.num_layers * (projections + attention + feed_forward) + head)
+    head = head_spec(outputs.head)
+    count = getattr(outputs, head.counts)
+    if seq_len < 1 or count < 1:
+        raise UserError(f"seq_len and {head.counts} must be at least 1, got {seq_len} and {outputs}")
+    encoder = family(config.family).flops
+    if encoder is None:
+        return None
+    return encoder(config, seq_len) + head.flops(config, count)
 
 
 def latency(

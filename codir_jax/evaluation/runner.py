@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 import jax
 import numpy as np
 
-from codir_jax.evaluation import glue_metrics
-from codir_jax.objectives.contract import apply_model
+from codir_jax.evaluation import metrics as metrics_lib
+from codir_jax.models.apply import apply_model
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.placement import fetch, put_batch
 
@@ -60,7 +60,7 @@ def each_batch(forward: Callable, params, batches: Iterable[dict], num_examples:
 def score(logits: np.ndarray, labels: np.ndarray, metrics: tuple[str, ...], is_regression: bool) -> dict[str, float]:
     """Task metrics from logits float32 [n, classes] and labels [n]."""
     predictions = logits[:, 0] if is_regression else logits.argmax(-1)
-    return glue_metrics.compute(metrics, labels, predictions)
+    return metrics_lib.compute(metrics, labels, predictions)
 
 
 def distance_to_teacher(logits: np.ndarray, teacher_logits: np.ndarray, is_regression: bool) -> dict[str, float]:

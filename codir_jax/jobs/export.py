@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from codir_jax.convert import export, huggingface
+from codir_jax.convert.folder import without_path
 from codir_jax.data import dataset, pipeline
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import RawSplit
@@ -51,7 +52,7 @@ def export_model(model: str, output: str) -> str:
         tokenizer,
         head=head,
         label_names=source.label_names,
-        is_regression=head == "classification" and source.is_regression,
+        is_regression=source.is_regression,
         sample_batch=sample_batch(tokenizer, min(source.config.max_length, 64)),
         results=card_results,
         training_config=config,
@@ -74,12 +75,15 @@ def sample_batch(tokenizer, max_length: int) -> dict[str, np.ndarray]:
 
 
 def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """The config for a model card: of a path of this machine only the last part is told."""
+    """The config for a model card: of a path of this machine only the last part is told, a hub name whole."""
     told: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, dict):
             told[key] = _without_paths(value)
+        elif isinstance(value, str) and key in ("path", "tokenizer_path"):  # a model's: may be a hub name
+            told[key] = without_path(value)
+        elif isinstance(value, str) and key.endswith(("path", "_dir", "sources")):
+            told[key] = Path(value).name
         else:
-            is_path = isinstance(value, str) and key.endswith(("path", "_dir", "sources"))
-            told[key] = Path(value).name if is_path else value
+            told[key] = value
     return told

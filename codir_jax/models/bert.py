@@ -1,15 +1,17 @@
-"""BERT: presets, its Hugging Face configuration, and the table of its weights' names there."""
+"""BERT: named sizes, its Hugging Face configuration, and the table of its weights' names there."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from codir_jax.models import hf_keys, layer_selection, transformer
+from codir_jax.models.contract import Family
+from codir_jax.models.heads import head_spec
+from codir_jax.models.hf_keys import HfKey, Path
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.processes.user_error import UserError
-
-Path = tuple[str, ...]
 
 BASE = TransformerConfig(
     family="bert",
@@ -25,13 +27,12 @@ BASE = TransformerConfig(
     position_offset=0,
 )
 
-# base and large: bert-{base,large}-uncased. six_layer: base's width, half its depth (PKD's and CoDIR's student).
-# tiny: google/bert_uncased_L-2_H-128_A-2.
-PRESETS = {
-    "base": BASE,
-    "large": dataclasses.replace(BASE, hidden_size=1024, num_layers=24, num_heads=16, intermediate_size=4096),
-    "six_layer": dataclasses.replace(BASE, num_layers=6),
-    "tiny": dataclasses.replace(BASE, hidden_size=128, num_layers=2, num_heads=2, intermediate_size=512),
+# bert-{base,large}: the uncased ones. minilm: nreimers/MiniLM-L6-H384-uncased. tiny is nobody's: it compiles fast.
+SIZES = {
+    "tiny": dataclasses.replace(BASE, vocab_size=2048, hidden_size=32, num_layers=2, num_heads=2, intermediate_size=64),
+    "minilm": dataclasses.replace(BASE, hidden_size=384, num_layers=6, intermediate_size=1536),
+    "bert-base": BASE,
+    "bert-large": dataclasses.replace(BASE, hidden_size=1024, num_layers=24, num_heads=16, intermediate_size=4096),
 }
 
 # Our field -> (key in config.json, value that transformers assumes when the key is absent).
@@ -53,49 +54,50 @@ HF_FIELDS = {
 }
 
 PREFIX = "bert."
-ARCHITECTURES = {"classification": "BertForSequenceClassification", "masked_lm": "BertForMaskedLM"}
-
-# Names of a head's weights in the checkpoint, for heads.py's tree.
-HEAD_KEYS = {
-    "classification": {"pooler": "bert.pooler.dense", "classifier": "classifier"},
+# Names of a head's weights in the checkpoint.
+HEAD_NAMES = {
+    "classification": {"pooler": "bert.pooler.dense"},
     "masked_lm": {
         "transform": "cls.predictions.transform.dense",
         "transform_norm": "cls.predictions.transform.LayerNorm",
         "decoder_bias": "cls.predictions.bias",
     },
 }
-# Where a masked LM keeps a decoder that it does not, or need not, tie.
-DECODER_KEYS = ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
+WORD_EMBEDDING = ("encoder", "embeddings", "word", "embedding")
+TIED = {
+    "masked_lm": {
+        "cls.predictions.decoder.weight": WORD_EMBEDDING,
+        "cls.predictions.decoder.bias": ("decoder_bias",),
+    }
+}
 
 
-class HfKey(NamedTuple):
-    """A weight in a Hugging Face checkpoint."""
-
-    name: str
-    transpose: bool  # torch keeps a linear layer as [out, in], we as [in, out]
+def from_scratch(vocab_size: int, pad_token_id: int, **sizes: Any) -> TransformerConfig:
+    """`BASE` for another vocabulary, with the fields in `sizes` replaced."""
+    return dataclasses.replace(BASE, vocab_size=vocab_size, pad_token_id=pad_token_id, **sizes)
 
 
-def config_from_hf(hf_config: Mapping[str, Any]) -> TransformerConfig:
+def read_config(hf_config: Mapping[str, Any]) -> TransformerConfig:
     """The configuration in a `config.json` of model_type "bert".
 
     Raises:
         UserError: for a variant that this encoder is not: relative positions, a decoder, an unknown activation.
     """
-    return read_hf_fields(hf_config, family="bert", fields=HF_FIELDS)
+    return dataclasses.replace(BASE, **read_fields(hf_config, HF_FIELDS))
 
 
-def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
+def write_config(config: TransformerConfig) -> dict[str, Any]:
     """The architecture's part of a `config.json`."""
-    return write_hf_fields(config, fields=HF_FIELDS)
+    return write_fields(config, HF_FIELDS)
 
 
-def hf_keys(config: TransformerConfig, head: str) -> dict[Path, HfKey]:
+def keys(config: TransformerConfig, head: str) -> dict[Path, HfKey]:
     """For every weight of `build_model(config, head)`, by its path in our tree, its place in the checkpoint."""
-    return {**encoder_keys(config, PREFIX), **head_keys(HEAD_KEYS, head)}
+    return {**encoder_keys(config, PREFIX), **hf_keys.head_keys(head_spec(head).weights, HEAD_NAMES.get(head, {}))}
 
 
-def read_hf_fields(hf_config: Mapping[str, Any], family: str, fields: Mapping) -> TransformerConfig:
-    """`TransformerConfig` from a config.json, refusing what would be read wrongly; shared with roberta.py."""
+def read_fields(hf_config: Mapping[str, Any], fields: Mapping) -> dict[str, Any]:
+    """The fields of a `TransformerConfig` in a config.json, refusing what would be read wrongly; roberta.py's too."""
     if hf_config.get("is_decoder") or hf_config.get("add_cross_attention"):
         raise UserError("config.json describes a decoder (is_decoder or add_cross_attention); expected an encoder")
     positions = hf_config.get("position_embedding_type", "absolute")
@@ -105,56 +107,53 @@ def read_hf_fields(hf_config: Mapping[str, Any], family: str, fields: Mapping) -
     for name, (theirs, default) in fields.items():
         value = values[name]
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if isinstance(default, int) and not (is_number and int(value) == value):
-            raise UserError(f"config.json: {theirs} must be a whole number, got {value!r}")
-        if isinstance(default, float) and not is_number:
-            raise UserError(f"config.json: {theirs} must be a number, got {value!r}")
-    offset = values["pad_token_id"] + 1 if family == "roberta" else 0
-    return TransformerConfig(family=family, position_offset=offset, **values)
+        if isinstance(default, int):
+            if not (is_number and int(value) == value):
+                raise UserError(f"config.json: {theirs} must be a whole number, got {value!r}")
+            values[name] = int(value)
+        elif isinstance(default, float):
+            if not is_number:
+                raise UserError(f"config.json: {theirs} must be a number, got {value!r}")
+            values[name] = float(value)
+    return values
 
 
-def write_hf_fields(config: TransformerConfig, fields: Mapping) -> dict[str, Any]:
-    """The inverse of `read_hf_fields`, with the model_type."""
+def write_fields(config: TransformerConfig, fields: Mapping) -> dict[str, Any]:
+    """The inverse of `read_fields`, with the model_type."""
     return {"model_type": config.family, **{theirs: getattr(config, ours) for ours, (theirs, _) in fields.items()}}
 
 
 def encoder_keys(config: TransformerConfig, prefix: str) -> dict[Path, HfKey]:
     """The encoder's part of the table; RoBERTa's differs in the prefix only."""
-    keys: dict[Path, HfKey] = {}
+    found: dict[Path, HfKey] = {}
     embeddings = {"word": "word_embeddings", "position": "position_embeddings", "token_type": "token_type_embeddings"}
     for ours, theirs in embeddings.items():
-        keys["encoder", "embeddings", ours, "embedding"] = HfKey(f"{prefix}embeddings.{theirs}.weight", False)
-    keys |= _norm(("encoder", "embeddings", "norm"), f"{prefix}embeddings.LayerNorm")
+        found["encoder", "embeddings", ours, "embedding"] = HfKey(f"{prefix}embeddings.{theirs}.weight", False)
+    found |= hf_keys.norm(("encoder", "embeddings", "norm"), f"{prefix}embeddings.LayerNorm")
     for i in range(config.num_layers):
         ours, theirs = ("encoder", f"layer_{i}"), f"{prefix}encoder.layer.{i}."
         for name in ("query", "key", "value"):
-            keys |= _linear((*ours, "attention", name), f"{theirs}attention.self.{name}")
-        keys |= _linear((*ours, "attention", "output"), f"{theirs}attention.output.dense")
-        keys |= _norm((*ours, "attention_norm"), f"{theirs}attention.output.LayerNorm")
-        keys |= _linear((*ours, "mlp_in"), f"{theirs}intermediate.dense")
-        keys |= _linear((*ours, "mlp_out"), f"{theirs}output.dense")
-        keys |= _norm((*ours, "mlp_norm"), f"{theirs}output.LayerNorm")
-    return keys
+            found |= hf_keys.linear((*ours, "attention", name), f"{theirs}attention.self.{name}")
+        found |= hf_keys.linear((*ours, "attention", "output"), f"{theirs}attention.output.dense")
+        found |= hf_keys.norm((*ours, "attention_norm"), f"{theirs}attention.output.LayerNorm")
+        found |= hf_keys.linear((*ours, "mlp_in"), f"{theirs}intermediate.dense")
+        found |= hf_keys.linear((*ours, "mlp_out"), f"{theirs}output.dense")
+        found |= hf_keys.norm((*ours, "mlp_norm"), f"{theirs}output.LayerNorm")
+    return found
 
 
-def head_keys(table: Mapping[str, Mapping[str, str]], head: str) -> dict[Path, HfKey]:
-    """The head's part, from a family's HEAD_KEYS."""
-    if head not in table:
-        raise UserError(f"unknown head {head!r}; known: {', '.join(table)}")
-    keys: dict[Path, HfKey] = {}
-    for ours, theirs in table[head].items():
-        if ours == "decoder_bias":
-            keys[(ours,)] = HfKey(theirs, False)
-        elif ours.endswith("_norm"):
-            keys |= _norm((ours,), theirs)
-        else:
-            keys |= _linear((ours,), theirs)
-    return keys
-
-
-def _linear(path: Path, name: str) -> dict[Path, HfKey]:
-    return {(*path, "kernel"): HfKey(f"{name}.weight", True), (*path, "bias"): HfKey(f"{name}.bias", False)}
-
-
-def _norm(path: Path, name: str) -> dict[Path, HfKey]:
-    return {(*path, "scale"): HfKey(f"{name}.weight", False), (*path, "bias"): HfKey(f"{name}.bias", False)}
+FAMILY = Family(
+    name="bert",
+    title="BERT",
+    sizes=SIZES,
+    from_scratch=from_scratch,
+    read_config=read_config,
+    write_config=write_config,
+    keys=keys,
+    prefix=PREFIX,
+    tied=TIED,
+    class_prefix="Bert",
+    encoder=transformer.Encoder,
+    shrink={"layers": layer_selection.shrink},
+    flops=transformer.flops,
+)

@@ -1,24 +1,23 @@
-"""Heads on the encoder: sequence classification or regression, and masked LM.
+"""Heads on an encoder: sequence classification or regression, and masked LM; and the table of their facts.
 
-Both families use one parameter tree: {"encoder", "pooler", "classifier"} or {"encoder", "transform",
-"transform_norm", "decoder_bias"}. RoBERTa's `classifier.dense` is a pooler by another name: it differs from BERT's
-in the dropout before it.
+A head has one parameter tree for all families: {"encoder", "pooler", "classifier"} or {"encoder", "transform",
+"transform_norm", "decoder_bias"}. A new head is a Linen module and an entry of `HEADS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from codir_jax.models.contract import Card, HeadSpec, family
 from codir_jax.models.outputs import MaskedLMOutput, ModelOutput
 from codir_jax.models.transformer import (
     ACTIVATIONS,
     REMAT,
-    Encoder,
     TransformerConfig,
     dense,
     dropout,
@@ -27,13 +26,11 @@ from codir_jax.models.transformer import (
 )
 from codir_jax.processes.user_error import UserError
 
-HEADS = ("classification", "masked_lm")
-
 
 class SequenceClassifier(nn.Module):
     """Logits from the first token. Regression is `num_labels=1`.
 
-    BERT: pooler, tanh, dropout, classifier. RoBERTa: dropout, dense, tanh, dropout, out_proj.
+    Dropout where the config says so, pooler, tanh, dropout, classifier.
     """
 
     config: TransformerConfig
@@ -43,7 +40,7 @@ class SequenceClassifier(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        self.encoder = Encoder(c, self.dtype, self.remat)
+        self.encoder = family(c.family).encoder(c, self.dtype, self.remat)
         # The head is a few rows: float32 costs nothing there and keeps logits exact under bfloat16.
         self.pooler = dense(c, c.hidden_size, ("embed", "pooled"), None, jnp.float32)
         self.classifier = dense(c, self.num_labels, ("pooled", "classes"), None, jnp.float32)
@@ -63,7 +60,7 @@ class SequenceClassifier(nn.Module):
         c = self.config
         rate = c.hidden_dropout if c.classifier_dropout is None else c.classifier_dropout
         seed = dropout_seed(self, deterministic, rate)
-        if c.family == "roberta":
+        if c.dropout_before_pooler:
             x = dropout(x, rate, seed, site=0)
         x = dropout(jnp.tanh(self.pooler(x)), rate, seed, site=1)
         return ModelOutput(logits=self.classifier(x), hidden_states=encoded.hidden_states)
@@ -82,7 +79,7 @@ class MaskedLM(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        self.encoder = Encoder(c, self.dtype, self.remat)
+        self.encoder = family(c.family).encoder(c, self.dtype, self.remat)
         self.transform = dense(c, c.hidden_size, ("embed", "pooled"), None, self.dtype)
         self.transform_norm = layer_norm(c, "pooled", None)
         bias_init = nn.with_logical_partitioning(nn.initializers.zeros_init(), ("vocab",))
@@ -134,8 +131,7 @@ class MaskedLM(nn.Module):
         x = encoded.hidden_states[-1]
         if positions is not None:
             x = jnp.take_along_axis(x, positions[..., None], axis=1)
-        # RoBERTa's lm_head is "gelu" whatever hidden_act says; BERT's follows hidden_act (transformers).
-        activation = ACTIVATIONS["gelu" if self.config.family == "roberta" else self.config.hidden_act]
+        activation = ACTIVATIONS[self.config.masked_lm_act or self.config.hidden_act]
         x = self.transform_norm(activation(self.transform(x))).astype(self.dtype)
         return MaskedLMOutput(states=x, hidden_states=encoded.hidden_states)
 
@@ -155,23 +151,39 @@ def build_model(
     num_labels: int = 2,
     dtype: Any = jnp.float32,
     remat: str = "none",
-) -> SequenceClassifier | MaskedLM:
-    """The module for `head`: "classification" (regression: num_labels 1) or "masked_lm" (num_labels unused).
+) -> nn.Module:
+    """The module for a head of `HEADS`; regression is "classification" with num_labels 1.
 
-    `remat`, of `transformer.REMAT`, is what the forward pass keeps for the backward pass.
+    `num_labels` is unused by a head without labels. `remat`, of `transformer.REMAT`, is what the forward pass keeps for
+    the backward pass.
     """
     if remat not in REMAT:
         raise UserError(f"unknown remat {remat!r}; known: {', '.join(REMAT)}")
-    if head == "classification":
-        if num_labels < 1:
-            raise UserError(f"num_labels must be at least 1, got {num_labels}")
-        return SequenceClassifier(config, num_labels, jnp.dtype(dtype), remat)
-    if head == "masked_lm":
-        return MaskedLM(config, jnp.dtype(dtype), remat)
-    raise UserError(f"unknown head {head!r}; known: {', '.join(HEADS)}")
+    spec, of_family = head_spec(head), family(config.family)
+    if of_family.heads and head not in of_family.heads:
+        raise UserError(f"a {of_family.title} model has no head {head!r}; known: {', '.join(of_family.heads)}")
+    return spec.build(config, num_labels, jnp.dtype(dtype), remat)
 
 
-def init_params(model: SequenceClassifier | MaskedLM, rng: jax.Array) -> dict:
+def head_spec(name: str) -> HeadSpec:
+    """The facts of a head; UserError for an unknown name."""
+    if name not in HEADS:
+        raise UserError(f"unknown head {name!r}; known: {', '.join(HEADS)}")
+    return HEADS[name]
+
+
+def num_labels_of(params: Mapping[str, Any], head: str) -> int | None:
+    """The number of labels of weights with that head; None for a head without labels."""
+    path = head_spec(head).labels
+    if path is None:
+        return None
+    leaf = params
+    for name in path:
+        leaf = leaf[name]
+    return leaf.shape[0]
+
+
+def init_params(model: nn.Module, rng: jax.Array) -> dict:
     """Fresh float32 weights in logical-axis boxes: normal(0, initializer_range), zero biases, unit norms.
 
     Pure: `jax.eval_shape(functools.partial(init_params, model), rng)` gives shapes with their axes, and
@@ -181,6 +193,55 @@ def init_params(model: SequenceClassifier | MaskedLM, rng: jax.Array) -> dict:
     return model.init(rng, ids, jnp.ones_like(ids), jnp.zeros_like(ids))["params"]
 
 
-def abstract_params(model: SequenceClassifier | MaskedLM) -> dict:
+def abstract_params(model: nn.Module) -> dict:
     """Boxed tree of jax.ShapeDtypeStruct: what `init_params` would return, at no cost."""
     return jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+
+
+def _build_classifier(config: TransformerConfig, num_labels: int, dtype: Any, remat: str) -> SequenceClassifier:
+    if num_labels < 1:
+        raise UserError(f"num_labels must be at least 1, got {num_labels}")
+    return SequenceClassifier(config, num_labels, dtype, remat)
+
+
+def _classifies(label_names: Sequence[str] | None, is_regression: bool) -> str:
+    kind = "a regression score" if is_regression else f"one of {len(label_names)} classes" if label_names else "classes"
+    return f"gives {kind} to a text or a pair of texts"
+
+
+HEADS: dict[str, HeadSpec] = {
+    "classification": HeadSpec(
+        build=_build_classifier,
+        weights={"pooler": "linear", "classifier": "linear"},
+        labels=("classifier", "bias"),
+        architecture="ForSequenceClassification",
+        counts="num_labels",
+        # On the first token: the pooler, then the labels.
+        flops=lambda config, num_labels: 2.0 * config.hidden_size * (config.hidden_size + num_labels),
+        card=Card(
+            pipeline_tag="text-classification",
+            does=_classifies,
+            auto_class="AutoModelForSequenceClassification",
+            example='tokenizer("A text.", return_tensors="pt")',
+            is_loadable=True,
+        ),
+    ),
+    "masked_lm": HeadSpec(
+        build=lambda config, num_labels, dtype, remat: MaskedLM(config, dtype, remat),
+        weights={"transform": "linear", "transform_norm": "norm", "decoder_bias": "array"},
+        labels=None,
+        architecture="ForMaskedLM",
+        counts="num_predictions",
+        # On each predicted token: the transform, then the vocabulary.
+        flops=lambda config, num_predictions: (
+            2.0 * num_predictions * config.hidden_size * (config.hidden_size + config.vocab_size)
+        ),
+        card=Card(
+            pipeline_tag="fill-mask",
+            does=lambda label_names, is_regression: "fills in masked tokens; fine-tune it for a task of your own",
+            auto_class="AutoModelForMaskedLM",
+            example='tokenizer(f"A {tokenizer.mask_token} text.", return_tensors="pt")',
+            is_loadable=False,
+        ),
+    ),
+}

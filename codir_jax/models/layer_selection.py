@@ -6,6 +6,7 @@ embeddings.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -92,6 +93,31 @@ def match_layers(spec: str, num_teacher: int, num_student: int) -> tuple[tuple[i
             raise UserError(f"the pair {student}:{teacher} is twice in the layer matches {spec!r}")
         pairs.append((student, teacher))
     return tuple(pairs)
+
+
+def shrink(
+    config: Any, params: Mapping[str, Any] | None, *, num_layers: int = 0, layers: str = "uniform"
+) -> tuple[Any, dict[str, Any] | None]:
+    """(config, params) of a smaller model that starts from some of the layers; embeddings and head are kept.
+
+    Args:
+        config: the teacher's, with `num_layers`.
+        params: its weights, nested dict of arrays; None: only the sizes change.
+        num_layers: of the smaller model; 0 is half of them.
+        layers: which ones, as in `select_layers`.
+
+    Raises:
+        UserError: as `select_layers`.
+    """
+    num_layers = num_layers or max(config.num_layers // 2, 1)
+    smaller = dataclasses.replace(config, num_layers=num_layers)
+    chosen = select_layers(layers, config.num_layers, num_layers)
+    if params is None:
+        return smaller, None
+    encoder = params["encoder"]
+    template = {name: value for name, value in encoder.items() if not name.startswith("layer_")}
+    template |= {f"layer_{i}": encoder[f"layer_{layer - 1}"] for i, layer in enumerate(chosen)}
+    return smaller, init_from_teacher(params, {**params, "encoder": template}, chosen)
 
 
 def init_from_teacher(

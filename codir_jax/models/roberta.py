@@ -1,6 +1,6 @@
-"""RoBERTa: presets, its Hugging Face configuration, and the table of its weights' names there.
+"""RoBERTa: named sizes, its Hugging Face configuration, and the table of its weights' names there.
 
-Against BERT: positions start at pad_token_id + 1 (514 rows, 512 usable), one token type, epsilon
+Against BERT: positions count tokens only and start at pad_token_id + 1 (514 rows, 512 usable), one token type, epsilon
 1e-5, and its own heads.
 """
 
@@ -10,8 +10,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from codir_jax.models import bert
-from codir_jax.models.bert import HfKey, Path
+from codir_jax.models import bert, hf_keys, layer_selection, transformer
+from codir_jax.models.contract import Family
+from codir_jax.models.heads import head_spec
+from codir_jax.models.hf_keys import HfKey, Path
 from codir_jax.models.transformer import TransformerConfig
 
 BASE = TransformerConfig(
@@ -26,14 +28,14 @@ BASE = TransformerConfig(
     layer_norm_eps=1e-5,
     pad_token_id=1,
     position_offset=2,
+    positions_skip_padding=True,
+    dropout_before_pooler=True,
+    masked_lm_act="gelu",  # whatever hidden_act says (transformers)
 )
 
-# base and large: roberta-{base,large}. six_layer: the shape of distilroberta-base and of CoDIR's student.
-PRESETS = {
-    "base": BASE,
-    "large": dataclasses.replace(BASE, hidden_size=1024, num_layers=24, num_heads=16, intermediate_size=4096),
-    "six_layer": dataclasses.replace(BASE, num_layers=6),
-    "tiny": dataclasses.replace(BASE, hidden_size=128, num_layers=2, num_heads=2, intermediate_size=512),
+SIZES = {
+    "roberta-base": BASE,
+    "roberta-large": dataclasses.replace(BASE, hidden_size=1024, num_layers=24, num_heads=16, intermediate_size=4096),
 }
 
 # transformers' RobertaConfig has BERT's defaults but for these.
@@ -44,8 +46,8 @@ HF_FIELDS = {
 }
 
 PREFIX = "roberta."
-ARCHITECTURES = {"classification": "RobertaForSequenceClassification", "masked_lm": "RobertaForMaskedLM"}
-HEAD_KEYS = {
+HEAD_NAMES = {
+    # A pooler by another name.
     "classification": {"pooler": "classifier.dense", "classifier": "classifier.out_proj"},
     "masked_lm": {
         "transform": "lm_head.dense",
@@ -53,19 +55,46 @@ HEAD_KEYS = {
         "decoder_bias": "lm_head.bias",
     },
 }
-DECODER_KEYS = ("lm_head.decoder.weight", "lm_head.decoder.bias")
+TIED = {"masked_lm": {"lm_head.decoder.weight": bert.WORD_EMBEDDING, "lm_head.decoder.bias": ("decoder_bias",)}}
 
 
-def config_from_hf(hf_config: Mapping[str, Any]) -> TransformerConfig:
-    """The configuration in a `config.json` of model_type "roberta"; raises as `bert.config_from_hf`."""
-    return bert.read_hf_fields(hf_config, family="roberta", fields=HF_FIELDS)
+def from_scratch(vocab_size: int, pad_token_id: int, **sizes: Any) -> TransformerConfig:
+    """`BASE` for another vocabulary, with the fields in `sizes` replaced."""
+    return _placed(vocab_size=vocab_size, pad_token_id=pad_token_id, **sizes)
 
 
-def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
+def read_config(hf_config: Mapping[str, Any]) -> TransformerConfig:
+    """The configuration in a `config.json` of model_type "roberta"; raises as `bert.read_config`."""
+    return _placed(**bert.read_fields(hf_config, HF_FIELDS))
+
+
+def write_config(config: TransformerConfig) -> dict[str, Any]:
     """The architecture's part of a `config.json`."""
-    return bert.write_hf_fields(config, fields=HF_FIELDS)
+    return bert.write_fields(config, HF_FIELDS)
 
 
-def hf_keys(config: TransformerConfig, head: str) -> dict[Path, HfKey]:
+def keys(config: TransformerConfig, head: str) -> dict[Path, HfKey]:
     """For every weight of `build_model(config, head)`, by its path in our tree, its place in the checkpoint."""
-    return {**bert.encoder_keys(config, PREFIX), **bert.head_keys(HEAD_KEYS, head)}
+    head_keys = hf_keys.head_keys(head_spec(head).weights, HEAD_NAMES.get(head, {}))
+    return {**bert.encoder_keys(config, PREFIX), **head_keys}
+
+
+def _placed(*, pad_token_id: int, **fields: Any) -> TransformerConfig:
+    return dataclasses.replace(BASE, pad_token_id=pad_token_id, position_offset=pad_token_id + 1, **fields)
+
+
+FAMILY = Family(
+    name="roberta",
+    title="RoBERTa",
+    sizes=SIZES,
+    from_scratch=from_scratch,
+    read_config=read_config,
+    write_config=write_config,
+    keys=keys,
+    prefix=PREFIX,
+    tied=TIED,
+    class_prefix="Roberta",
+    encoder=transformer.Encoder,
+    shrink={"layers": layer_selection.shrink},
+    flops=transformer.flops,
+)

@@ -1,7 +1,6 @@
 """One post-norm transformer encoder for BERT and RoBERTa, in Flax Linen.
 
-The two differ in how positions are counted (`TransformerConfig.position_offset`), in epsilon and vocabulary, and in
-the heads (heads.py), not in the encoder.
+What sets a family apart is a field of `TransformerConfig`: the encoder and the heads ask for no family's name.
 
 References:
     Devlin et al., "BERT", NAACL 2019. Liu et al., "RoBERTa", arXiv 1907.11692.
@@ -42,9 +41,9 @@ REMAT = {
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
-    """Sizes and constants of one encoder. Defaults that a checkpoint may change are read by bert.py and roberta.py."""
+    """Sizes and constants of one encoder and of the heads on it."""
 
-    family: str  # "bert" or "roberta"
+    family: str  # of `contract.family`: who reads and writes its checkpoints
     vocab_size: int
     hidden_size: int
     num_layers: int
@@ -60,12 +59,14 @@ class TransformerConfig:
     classifier_dropout: float | None = None  # None: as hidden_dropout
     initializer_range: float = 0.02  # standard deviation of fresh weights
     hidden_act: str = "gelu"
+    positions_skip_padding: bool = False  # positions number the tokens that are not padding (RoBERTa), not the columns
+    dropout_before_pooler: bool = False  # of a classifier, beside the one after it
+    masked_lm_act: str | None = None  # of a masked LM's transform; None: as hidden_act
 
     def __post_init__(self) -> None:
-        if self.family not in ("bert", "roberta"):
-            raise UserError(f"model family {self.family!r} is not supported; known: bert, roberta")
-        if self.hidden_act not in ACTIVATIONS:
-            raise UserError(f"hidden_act {self.hidden_act!r} is not supported; known: {', '.join(ACTIVATIONS)}")
+        for name, value in (("hidden_act", self.hidden_act), ("masked_lm_act", self.masked_lm_act or self.hidden_act)):
+            if value not in ACTIVATIONS:
+                raise UserError(f"{name} {value!r} is not supported; known: {', '.join(ACTIVATIONS)}")
         for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "type_vocab_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -87,6 +88,28 @@ class TransformerConfig:
     @property
     def head_size(self) -> int:
         return self.hidden_size // self.num_heads
+
+    @property
+    def in_words(self) -> str:
+        """Its sizes, for a model card."""
+        return f"{self.num_layers} layers, {self.hidden_size} hidden features and {self.num_heads} heads"
+
+
+def flops(config: TransformerConfig, seq_len: int) -> float:
+    """Operations of the forward pass of one text of `seq_len` tokens, padding included: it is computed too.
+
+    A multiply-add counts 2. With H hidden_size, F intermediate_size and L tokens, each layer takes
+
+        8 L H^2  (query, key, value, output)  +  4 L^2 H  (scores, weighted sum)  +  4 L H F  (feed-forward)
+
+    Embedding look-ups, biases, layer norms, softmax and GELU are left out, as is usual, so that the number compares
+    with published ones.
+    """
+    hidden, inner = config.hidden_size, config.intermediate_size
+    projections = 8 * seq_len * hidden**2
+    attention = 4 * seq_len**2 * hidden
+    feed_forward = 4 * seq_len * hidden * inner
+    return float(config.num_layers * (projections + attention + feed_forward))
 
 
 def _weights(config: TransformerConfig, *axes: str):
@@ -200,10 +223,10 @@ class Embeddings(nn.Module):
         return dropout(self.norm(x).astype(self.dtype), self.config.hidden_dropout, seed, site=0)
 
     def _position_ids(self, input_ids: jax.Array) -> jax.Array:
-        """int32 [batch or 1, seq]. BERT counts columns; RoBERTa counts tokens that are not padding, from pad + 1, and
-        gives padding the row `pad_token_id` (which is why padding on the left works there too)."""
-        if self.config.family == "bert":
-            return jnp.arange(input_ids.shape[1], dtype=jnp.int32)[None]
+        """int32 [batch or 1, seq]: the number of the column, or of the token where `positions_skip_padding`. There all
+        padding has the row before the first one (which is why padding on the left works there too)."""
+        if not self.config.positions_skip_padding:
+            return jnp.arange(input_ids.shape[1], dtype=jnp.int32)[None] + self.config.position_offset
         is_token = (input_ids != self.config.pad_token_id).astype(jnp.int32)
         return jnp.cumsum(is_token, axis=1) * is_token + (self.config.position_offset - 1)
 

@@ -1,16 +1,97 @@
-"""The one seam of the house: a method is a pair of pure functions, in the manner of an optax transformation."""
+"""The first seam of the house: a method is a pair of pure functions, in the manner of an optax transformation.
+
+A method is a file `objectives/NAME.py`, found by `objective.name`. It defines
+
+    HEADS                    names of the heads that it serves, of `objectives/heads/`
+    ROLES                    of ("student", "teacher"): whose outputs it needs
+    default_config()         its fields
+    check(config)            optional: what in them cannot be
+    needs_cache(config)      optional: whether it takes rows out of the teacher cache
+    make(config, setting)    -> Objective
+"""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codir_jax.data.batch import DatasetInfo
+from codir_jax.processes import by_name
+from codir_jax.processes.user_error import UserError
 
-Metrics = dict[str, tuple[jax.Array, jax.Array]]
+SumAndCount = tuple[jax.Array, jax.Array]
+Metrics = dict[str, SumAndCount]
+
+
+class Step(NamedTuple):
+    """What a loss is told of the step.
+
+    Attributes:
+      rng: of dropout and sampling; None means deterministic.
+      progress: float32 scalar, finished share of the run, for schedules of the loss weights.
+    """
+
+    rng: jax.Array | None = None
+    progress: jax.Array | float = 0.0
+
+
+class Features(NamedTuple):
+    """What the devices send each other of a step's features, for `codir plan`.
+
+    Attributes:
+      batch_size: examples of the whole batch. num_bytes: of an example's features, both sides.
+      bank_rows: rows that are read of a bank. has_in_batch, has_queue: the other sources.
+    """
+
+    batch_size: int
+    num_bytes: int
+    bank_rows: int
+    has_in_batch: bool
+    has_queue: bool
+
+
+class StepSize(NamedTuple):
+    """Sizes of a step. batch_size: of all devices; num_train: examples; shards: parts of a batch; devices: all."""
+
+    batch_size: int
+    num_train: int
+    shards: int
+    devices: int
+
+
+class Cost(NamedTuple):
+    """What a step of a method costs beside its models.
+
+    Attributes:
+      flops: name of a part -> operations on all devices, where each does its share only.
+      scores: numbers on one device for which value, exponential and mask are kept.
+      features: what is sent; None: nothing.
+    """
+
+    flops: dict[str, float]
+    scores: float
+    features: Features | None
+
+
+class TeacherView(NamedTuple):
+    """What a loss needs of the teacher, which a cache may keep.
+
+    Attributes:
+      rows: (teacher_params, batch) -> name -> float [batch, ...].
+      key: JSON values that the rows depend on beside teacher and data: equal for methods that can share a cache.
+    """
+
+    rows: Callable[[Any, Any], dict[str, jax.Array]]
+    key: dict[str, Any]
+
+
+def no_cost(size: StepSize) -> Cost:
+    """The cost of a method that only reads what its models give."""
+    del size
+    return Cost({}, 0.0, None)
 
 
 class Objective(NamedTuple):
@@ -19,58 +100,151 @@ class Objective(NamedTuple):
     init(rng, batch) -> (params, frozen, objective_state):
       `params` is trained, with the student under "student"; `frozen` is never updated and never checkpointed (teacher,
       tables); `objective_state` is updated without gradient and checkpointed (banks, queues, normalisers).
-    loss(params, frozen, objective_state, batch, rng) -> (loss, (objective_state, metrics)):
-      `loss` float32 scalar; `metrics` name -> (sum, count), so that they add up over steps without bias. `rng` None
-      means deterministic.
-    tables(teacher_pooled, split) -> entries of `frozen` made from the teacher's pooled states of the whole train set,
-      [num_train, matches, width] on the device; `init` holds stand-ins of their shapes. `split` puts a numpy array on
-      the devices, its first axis split as a batch is. None where the method needs the batch's own states only.
+    loss(params, frozen, objective_state, batch, step) -> (loss, (objective_state, metrics)):
+      `loss` float32 scalar; `metrics` name -> (sum, count), so that they add up over steps without bias.
+    teacher_view: where its rows are in the batch, the loss takes them from there. None: the teacher runs in every step.
+    frozen_tables(rows, split) -> entries of `frozen` made from the teacher's view of the whole train set, name -> float
+      [num_train, ...] on the device; `init` holds stand-ins of their shapes. `split` puts a numpy array on the devices,
+      its first axis split as a batch is. None where the method needs the batch's own rows only.
+    cost(size) -> Cost, for `codir plan`; None: not modelled.
     """
 
     init: Callable[[jax.Array, Any], tuple[Any, Any, Any]]
-    loss: Callable[[Any, Any, Any, Any, jax.Array | None], tuple[jax.Array, tuple[Any, Metrics]]]
-    tables: Callable[[jax.Array, Callable], dict[str, jax.Array]] | None = None
+    loss: Callable[[Any, Any, Any, Any, Step], tuple[jax.Array, tuple[Any, Metrics]]]
+    teacher_view: TeacherView | None = None
+    frozen_tables: Callable[[dict[str, jax.Array], Callable], dict[str, jax.Array]] | None = None
+    cost: Callable[[StepSize], Cost] | None = None
+
+
+class HeadTerms(NamedTuple):
+    """Attributes:
+    task: (sum, count) of the task's loss. soft: similarly of the soft targets, None without a teacher.
+    metrics: these and what is measured beside them.
+    """
+
+    task: SumAndCount
+    soft: SumAndCount | None
+    metrics: Metrics
+
+
+class Head(Protocol):
+    """What the models of a stage end in: `objectives/heads/NAME.py`, its Linen part in `models/heads.py`.
+
+    Attributes:
+      name: of `models.heads.HEADS`. num_labels: outputs of a classifier, 0 where there are none.
+      kept: what is read of a model's output, "logits" or "states".
+    """
+
+    name: str
+    num_labels: int
+    kept: str
+
+    def run(self, model, params, batch, rng: jax.Array | None = None):
+        """The output of a model with this head on a batch; dropout is on where an rng is given."""
+
+    def view(self, values: jax.Array, params):
+        """What `terms` compares, of the kept values float [batch, ...] of a model and its weights."""
+
+    def terms(self, config, batch, student, teacher=None) -> HeadTerms:
+        """Loss of the task and, with a teacher, soft targets.
+
+        Args:
+          config: of the objective. batch: of `data.batch`. student, teacher: of `view`.
+        """
+
+    def check_pair(self, student, teacher) -> None:
+        """Refuses a teacher that the student's head cannot be compared with (two Linen modules)."""
+
+
+class TrainRows(NamedTuple):
+    """The whole train set row by row, labelled rows first.
+
+    Attributes:
+      labels: int32 classes or float32 targets [num_train]. is_labelled: bool [num_train].
+      text_ids: int32 [num_train], equal for equal texts.
+      is_regression: labels are targets.
+    """
+
+    labels: np.ndarray
+    is_labelled: np.ndarray
+    text_ids: np.ndarray
+    is_regression: bool
+
+    @property
+    def num_train(self) -> int:
+        """Examples of the train set."""
+        return len(self.text_ids)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a method is made for: models, data and the length of the run.
+    """What a method is made for: models and data.
 
     Attributes:
-      head: of both models, of `models.heads.HEADS`: "classification" (or a regression), or "masked_lm" at pre-training.
-      student: Linen model with that head. teacher: likewise, or None where the method has none.
-      num_steps: length of the run, for schedules of the loss weights.
+      head: of both models.
+      student: Linen model with that head. teacher: similarly, or None where there is none.
       num_microbatches: parts in which the models run over a batch.
-
-    And of a classification, as no method has a table of a corpus:
-      info: sizes and classes of the data.
-      labels: float32 or int32 [num_train], the unshuffled train set (labelled rows first, then unlabelled).
-      is_labelled: bool [num_train]. text_ids: int32 [num_train], equal for equal texts.
+      rows: the train set; None where it has no labels and too many rows for a table, as a corpus has.
     """
 
+    head: Head
     student: Any
-    teacher: Any | None
-    num_steps: int
+    teacher: Any | None = None
     num_microbatches: int = 1
-    head: str = "classification"
-    info: DatasetInfo | None = None
-    labels: np.ndarray | None = None
-    is_labelled: np.ndarray | None = None
-    text_ids: np.ndarray | None = None
+    rows: TrainRows | None = None
 
 
-def apply_model(model, params, batch, rng: jax.Array | None = None):
-    """The model's output on a batch; dropout is on exactly where an rng is given.
+def objective_module(name: str) -> ModuleType:
+    """The module `objectives/NAME.py`; an unknown name lists the known ones."""
+    return by_name.module("codir_jax.objectives", name, "objective.name", ("default_config", "make", "HEADS"))
 
-    Word embeddings that were looked up before are taken from `batch["words"]`. Where the batch has masked positions the
-    model is a masked LM and its output a `MaskedLMOutput` of those, without logits.
+
+def needs_teacher(name: str) -> bool:
+    """Whether the method of that name needs a teacher."""
+    return "teacher" in objective_module(name).ROLES
+
+
+def needs_cache(config) -> bool:
+    """Whether the objective of a config takes rows out of the teacher cache."""
+    asks = getattr(objective_module(config.name), "needs_cache", None)
+    return asks is not None and asks(config)
+
+
+def make_objective(config, setting: Setting) -> Objective:
+    """The objective that the config names, for this setting.
+
+    Raises:
+      UserError: it serves another head, or its fields contradict each other.
     """
-    inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
-    more = {"words": batch["words"]} if "words" in batch else {}
-    if "masked_positions" in batch:
-        more |= {"positions": batch["masked_positions"], "method": "states"}
-    rngs = {} if rng is None else {"dropout": rng}
-    return model.apply({"params": params}, *inputs, **more, deterministic=rng is None, rngs=rngs)
+    module = objective_module(config.name)
+    require_head(config.name, setting.head.name)
+    if "teacher" in module.ROLES:
+        setting.head.check_pair(setting.student, setting.teacher)
+    return module.make(config, setting)
+
+
+def require_head(name: str, head: str) -> None:
+    """Refuses an objective that does not serve the head.
+
+    Raises:
+      UserError: with the objectives that do.
+    """
+    module = objective_module(name)
+    if head not in module.HEADS:
+        found = by_name.modules("codir_jax.objectives", ("default_config", "make", "HEADS"))
+        fitting = ", ".join(other for other, its in found.items() if head in its.HEADS)
+        raise UserError(
+            f"objective.name={name!r} trains a {' or '.join(module.HEADS)} head, and the task has a {head} head; "
+            f"objectives for it: {fitting}"
+        )
+
+
+def head_defaults() -> dict[str, Any]:
+    """The fields of an objective's config that its head reads, of all heads."""
+    fields: dict[str, Any] = {}
+    for module in by_name.modules("codir_jax.objectives.heads", ("default_config",)).values():
+        fields |= module.default_config()
+    return fields
 
 
 def init_model(model, rng: jax.Array, batch):
@@ -78,13 +252,13 @@ def init_model(model, rng: jax.Array, batch):
     return model.init(rng, batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])["params"]
 
 
-def masked_sum(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+def masked_sum(values: jax.Array, mask: jax.Array) -> SumAndCount:
     """(sum of the masked values, count), both float32 scalars: the form in which metrics add up."""
     mask = mask.astype(jnp.float32)
     return jnp.sum(jnp.where(mask > 0, values.astype(jnp.float32), 0.0) * mask), jnp.sum(mask)
 
 
-def mean(sum_and_count: tuple[jax.Array, jax.Array]) -> jax.Array:
+def mean(sum_and_count: SumAndCount) -> jax.Array:
     """Mean of a (sum, count) pair; 0 where nothing was counted."""
     total, count = sum_and_count
     return total / jnp.maximum(count, 1.0)

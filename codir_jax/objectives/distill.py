@@ -4,10 +4,11 @@
 
 every term a mean per example, or per masked token of a masked LM, so that no weight depends on the batch size (Hinton
 et al. 2015; hidden terms: L2 of PKD, Sun et al. 2019, cosine of DistilBERT, Sanh et al. 2019). The same at fine-tuning
-and at pre-training: see `head_terms`. Hidden states are compared one vector a text (PKD), or token by token
+and at pre-training: the terms are the head's. Hidden states are compared one vector a text (PKD), or token by token
 (`pooling="none"`: DistilBERT, TinyBERT), which needs a live teacher.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -16,19 +17,23 @@ from ml_collections import ConfigDict
 
 from codir_jax.losses import distillation
 from codir_jax.models.layer_selection import match_layers
-from codir_jax.objectives.contract import Metrics, Objective, Setting, apply_model, init_model, masked_sum, mean
-from codir_jax.objectives.head_terms import (
-    OUTPUTS,
-    head_terms,
-    head_view,
-    read_head,
-    require_one_vocabulary,
-    vocabulary_defaults,
+from codir_jax.objectives.contract import (
+    Metrics,
+    Objective,
+    Setting,
+    Step,
+    TeacherView,
+    head_defaults,
+    init_model,
+    masked_sum,
+    mean,
+    no_cost,
 )
 from codir_jax.objectives.microbatches import in_microbatches, run_student
 from codir_jax.objectives.schedules import check_schedule, scheduled
 from codir_jax.processes.user_error import UserError
 
+HEADS, ROLES = ("classification", "masked_lm"), ("student", "teacher")
 HIDDEN_LOSSES = {"l2": distillation.normalized_l2, "cosine": distillation.cosine_distance}
 
 
@@ -43,7 +48,7 @@ def term_defaults() -> dict:
         "layer_matches": "uniform",  # "uniform", "skip_last", "last", or pairs student:teacher, "1:2,2:4,3:6"
         # Of hidden states over tokens: "mean" over real tokens, or the "first"; "none" compares token by token.
         "pooling": "mean",
-        **vocabulary_defaults(),
+        **head_defaults(),
     }
 
 
@@ -61,7 +66,7 @@ def default_config() -> ConfigDict:
 
 
 class Views(NamedTuple):
-    """Student and teacher on the same batch: what the terms of their heads need (`head_terms.head_view`), and pooled
+    """Student and teacher on the same batch: what the terms of their heads need (`Head.view`), and pooled
     states [batch, matches, width], or [batch, tokens, matches, width] where nothing is pooled."""
 
     student: Any
@@ -104,23 +109,34 @@ def teacher_view(config: ConfigDict, setting: Setting, teacher_params, batch) ->
     computed before, otherwise by running the teacher, deterministic (no dropout: the released code left it on). No
     gradient passes: the teacher is a constant.
     """
-    head = f"teacher_{OUTPUTS[setting.head]}"
+    kept = f"teacher_{setting.head.kept}"
     if "teacher_pooled" in batch:
-        view = {name: batch[name].astype(jnp.float32) for name in (head, "teacher_pooled")}
+        view = {name: batch[name].astype(jnp.float32) for name in (kept, "teacher_pooled")}
     else:
-        output = apply_model(setting.teacher, teacher_params, batch)
+        output = setting.head.run(setting.teacher, teacher_params, batch)
         layers = [teacher for _, teacher in matches(config, setting)]
         pooled = pool(output.hidden_states, layers, batch["attention_mask"], config.pooling)
-        view = {head: read_head(setting, output), "teacher_pooled": pooled}
+        view = {kept: getattr(output, setting.head.kept), "teacher_pooled": pooled}
     return jax.lax.stop_gradient(view)
+
+
+def kept_view(config: ConfigDict, setting: Setting) -> TeacherView | None:
+    """`teacher_view` for a cache.
+
+    None where the states of every token are compared: those are too many to keep.
+    """
+    if config.pooling == "none":
+        return None
+    layers = [teacher for _, teacher in matches(config, setting)]
+    return TeacherView(functools.partial(teacher_view, config, setting), {"layers": layers, "pooling": config.pooling})
 
 
 def compute_views(config, setting: Setting, params, frozen, batch, rng) -> Views:
     """Runs the student (with dropout where an rng is given) and takes the teacher's view, in microbatches."""
-    layers = [student for student, _ in matches(config, setting)]
+    head, layers = setting.head, [student for student, _ in matches(config, setting)]
 
     def read(output, part):
-        return read_head(setting, output), pool(output.hidden_states, layers, part["attention_mask"], config.pooling)
+        return getattr(output, head.kept), pool(output.hidden_states, layers, part["attention_mask"], config.pooling)
 
     def teach(part, _):
         return teacher_view(config, setting, frozen.get("teacher"), part)
@@ -128,8 +144,8 @@ def compute_views(config, setting: Setting, params, frozen, batch, rng) -> Views
     student, student_pooled = run_student(setting, params["student"], batch, rng, read)
     teacher = in_microbatches(teach, setting.num_microbatches, batch, None)
     return Views(
-        head_view(setting, student, params["student"]),
-        head_view(setting, teacher[f"teacher_{OUTPUTS[setting.head]}"], frozen.get("teacher")),
+        head.view(student, params["student"]),
+        head.view(teacher[f"teacher_{head.kept}"], frozen.get("teacher")),
         student_pooled,
         teacher["teacher_pooled"],
     )
@@ -141,20 +157,28 @@ def soft_terms(config, setting: Setting, views: Views, batch, progress) -> tuple
     Args:
       progress: float32 scalar, finished share of the run, for the schedules.
     """
-    terms = head_terms(config, setting, batch, views.student, views.teacher)
+    terms = setting.head.terms(config, batch, views.student, views.teacher)
     total = config.task_weight * scheduled(config.task_schedule, progress) * mean(terms.task)
     total += config.soft_target_weight * scheduled(config.soft_target_schedule, progress) * mean(terms.soft)
     return total, terms.metrics
 
 
-def make(config: ConfigDict, setting: Setting) -> Objective:
-    """The objective; hidden states of different width are joined by a trained linear map of the student's."""
+def check(config: ConfigDict) -> None:
+    """Refuses fields that contradict each other or have no such value.
+
+    Raises:
+      UserError: what was expected, what came.
+    """
     for name in ("task_schedule", "soft_target_schedule", "hidden_schedule"):
         check_schedule(name, config[name])
     if config.hidden_loss not in ("none", *HIDDEN_LOSSES):
         raise UserError(f"objective.hidden_loss must be none, l2 or cosine, got {config.hidden_loss!r}")
+
+
+def make(config: ConfigDict, setting: Setting) -> Objective:
+    """The objective; hidden states of different width are joined by a trained linear map of the student's."""
+    check(config)
     matches(config, setting)
-    require_one_vocabulary(setting)
     student_width, teacher_width = (m.config.hidden_size for m in (setting.student, setting.teacher))
     joined = config.hidden_loss != "none" and student_width != teacher_width
 
@@ -164,13 +188,11 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         if joined:
             shape = (student_width, teacher_width)
             params["hidden_map"] = jax.nn.initializers.lecun_normal()(map_rng, shape, jnp.float32)
-        frozen = {"teacher": init_model(setting.teacher, teacher_rng, batch)}
-        return params, frozen, {"step": jnp.zeros((), jnp.int32)}
+        return params, {"teacher": init_model(setting.teacher, teacher_rng, batch)}, {}
 
-    def loss(params, frozen, objective_state, batch, rng):
-        views = compute_views(config, setting, params, frozen, batch, rng)
-        progress = objective_state["step"] / setting.num_steps
-        total, metrics = soft_terms(config, setting, views, batch, progress)
+    def loss(params, frozen, objective_state, batch, step: Step):
+        views = compute_views(config, setting, params, frozen, batch, step.rng)
+        total, metrics = soft_terms(config, setting, views, batch, step.progress)
         if config.hidden_loss != "none":
             student_pooled = views.student_pooled @ params["hidden_map"] if joined else views.student_pooled
             values = HIDDEN_LOSSES[config.hidden_loss](student_pooled, views.teacher_pooled)
@@ -178,8 +200,8 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
                 is_real = batch["attention_mask"].astype(jnp.float32)
                 values = (values * is_real).sum(-1) / jnp.maximum(is_real.sum(-1), 1.0)
             hidden = masked_sum(values, batch["example_mask"])
-            total += config.hidden_weight * scheduled(config.hidden_schedule, progress) * mean(hidden)
+            total += config.hidden_weight * scheduled(config.hidden_schedule, step.progress) * mean(hidden)
             metrics["hidden_loss"] = hidden
-        return total, ({"step": objective_state["step"] + 1}, metrics)
+        return total, (objective_state, metrics)
 
-    return Objective(init, loss)
+    return Objective(init, loss, teacher_view=kept_view(config, setting), cost=no_cost)

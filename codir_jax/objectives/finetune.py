@@ -1,11 +1,11 @@
-"""Plain fine-tuning: the task loss and nothing else. It trains teachers and is the baseline of every student."""
+"""Plain fine-tuning: the task's loss and nothing else. It trains teachers and is the baseline of every student."""
 
-import jax
 from ml_collections import ConfigDict
 
-from codir_jax.objectives.contract import Objective, Setting, init_model, mean
-from codir_jax.objectives.head_terms import head_terms, read_head, require_head
+from codir_jax.objectives.contract import Objective, Setting, Step, init_model, mean, no_cost
 from codir_jax.objectives.microbatches import run_student
+
+HEADS, ROLES = ("classification",), ("student",)
 
 
 def default_config() -> ConfigDict:
@@ -15,15 +15,16 @@ def default_config() -> ConfigDict:
 
 def make(config: ConfigDict, setting: Setting) -> Objective:
     """The objective L = mean over labelled examples of the cross entropy (regression: squared error)."""
-    require_head(setting, "classification", config.name)
+    head = setting.head
 
     def init(rng, batch):
         return {"student": init_model(setting.student, rng, batch)}, {}, {}
 
-    def loss(params, frozen, objective_state, batch, rng: jax.Array | None):
+    def loss(params, frozen, objective_state, batch, step: Step):
         del frozen
-        logits = run_student(setting, params["student"], batch, rng, lambda output, _: read_head(setting, output))
-        terms = head_terms(config, setting, batch, logits)
+        student = params["student"]
+        values = run_student(setting, student, batch, step.rng, lambda output, _: getattr(output, head.kept))
+        terms = head.terms(config, batch, head.view(values, student))
         return mean(terms.task), (objective_state, terms.metrics)
 
-    return Objective(init, loss)
+    return Objective(init, loss, cost=no_cost)

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from codir_jax.objectives.contract import Setting, apply_model
+from codir_jax.objectives.contract import Setting
 from codir_jax.sharding.rules import constrain
 
 
@@ -26,14 +26,14 @@ def run_student(setting: Setting, params: Any, batch: dict[str, jax.Array], rng:
     Args:
       params: of the student.
       rng: of dropout, None for none.
-      read: (ModelOutput, batch) -> tree of arrays [rows, ...].
+      read: (output, batch) -> tree of arrays [rows, ...].
     """
     num = setting.num_microbatches
     if num > 1:
         batch = {**batch, "words": setting.student.apply({"params": params}, batch["input_ids"], method="words")}
 
     def encode(part, part_rng):
-        return read(apply_model(setting.student, params, part, part_rng), part)
+        return read(setting.head.run(setting.student, params, part, part_rng), part)
 
     return in_microbatches(encode, num, batch, rng)
 

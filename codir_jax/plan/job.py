@@ -34,8 +34,8 @@ TOKENWISE = ("input_ids", "attention_mask", "token_type_ids", "masked_positions"
 
 
 def model_sizes(path: str) -> TransformerConfig:
-    """The sizes of a name in `models.sizes.NAMES`, or of the config.json of a folder, a workdir or a hub name."""
-    if path in sizes_lib.NAMES and not os.path.isdir(path):
+    """The sizes of a name in `models.sizes.names()`, or of the config.json of a folder, a workdir or a hub name."""
+    if path in sizes_lib.names() and not os.path.isdir(path):
         return sizes_lib.named(path)
     return huggingface.read_sizes(folder.find_folder(build.model_folder(path, "teacher.path")))
 
@@ -88,7 +88,7 @@ class Job:
     def outputs(self) -> cost.Outputs:
         """What the heads compute for a text."""
         if self.setting.head == "masked_lm":
-            return cost.Outputs(num_predictions=masked_slots(self.config.data))
+            return cost.Outputs(num_predictions=masked_slots(self.config.data), head=self.setting.head)
         return cost.Outputs(num_labels=self.setting.info.num_classes)
 
     @property

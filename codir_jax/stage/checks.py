@@ -1,29 +1,13 @@
 """What is checked and told between reading the data and the first step."""
 
-import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax.data.batch import Dataset
-from codir_jax.evaluation import glue_metrics
 from codir_jax.models.layer_selection import match_layers, select_layers
 from codir_jax.processes.user_error import UserError
-from codir_jax.stage import models as partners
+from codir_jax.stage.models import Model
 
 
-def describe(data: Dataset) -> str:
-    """One line: sizes, classes, truncation."""
-    info = data.info
-    sizes = ", ".join(f"{name} {len(split)}" for name, split in data.splits.items())
-    kind = "regression" if info.is_regression else f"{info.num_classes} classes {list(info.label_names)}"
-    unlabelled = info.num_train - info.num_labelled
-    text = f"data {info.name}: {sizes}; {kind}"
-    if unlabelled:
-        text += f"; {unlabelled} of train unlabelled"
-    cut = ", ".join(f"{n} of {name}" for name, n in info.num_truncated.items() if n)
-    return text + (f"; truncated to data.max_length: {cut}" if cut else "; no text truncated")
-
-
-def describe_models(config: ConfigDict, student: partners.Model, teacher: partners.Model | None) -> str:
+def describe_models(config: ConfigDict, student: Model, teacher: Model | None) -> str:
     """One line: what the student is, where its weights come from and which layers are matched."""
     text = f"student: {student.config.num_layers} layers x {student.config.hidden_size}"
     if config.student.init == "teacher":
@@ -41,27 +25,7 @@ def describe_models(config: ConfigDict, student: partners.Model, teacher: partne
     return text
 
 
-def teacher_weakness(logits: np.ndarray, labels: np.ndarray, is_regression: bool) -> str:
-    """Why this teacher is of no use, as the rest of a sentence; empty if it is better than a constant answer."""
-    if is_regression:
-        correlation = glue_metrics.pearson(labels, logits[:, 0])
-        return "" if correlation > 0 else f"correlates {correlation:.3f} with the target, no better than a constant"
-    accuracy = glue_metrics.accuracy(labels, logits.argmax(-1))
-    share = glue_metrics.majority_share(labels)
-    if accuracy > share:
-        return ""
-    return (
-        f"is right on {accuracy:.1%} of the examples, no better than always answering the majority class ({share:.1%})"
-    )
-
-
-def require_split(data: Dataset, name: str) -> None:
-    """Refuses data without the split, naming those it has."""
-    if name not in data.splits:
-        raise UserError(f"data {data.info.name} has no {name} split; it has: {', '.join(data.splits)}")
-
-
-def check_length(config: ConfigDict, student: partners.Model) -> None:
+def check_length(config: ConfigDict, student: Model) -> None:
     """Refuses texts longer than the student has positions for."""
     if config.data.max_length > student.config.max_length:
         raise UserError(

@@ -1,63 +1,77 @@
 """What the first step starts from: its shapes and their places on the mesh, at no cost, and then the values."""
 
 import dataclasses
+import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from codir_jax.objectives.contract import Objective
 from codir_jax.sharding import rules
 from codir_jax.training import state as state_lib
+from codir_jax.training.optimizer import Optimizer
+from codir_jax.training.step import make_train_step
+
+# Folded into the seed's key for initialisation: the steps fold in their numbers, and no draw is to come twice.
+INIT = 0x696E6974
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class InitialState:
-    """State and frozen arrays of an objective before the first step.
+    """State and frozen arrays of an objective before the first step, and the step that goes on from them.
 
     Attributes:
       objective: the method. tx: optimizer.
       example: a host batch; only its shapes matter.
       mesh: of the devices. rules: logical axis -> mesh axis.
+      num_steps: length of the run.
       seed: of initialisation, dropout and sampling. prng_impl: of the rng in the state.
     """
 
     objective: Objective
-    tx: optax.GradientTransformation
+    tx: Optimizer
     example: Mapping[str, Any]
     mesh: Any
     rules: Any
-    seed: int
-    prng_impl: str
+    num_steps: int
+    seed: int = 0
+    prng_impl: str = "threefry2x32"
 
     def abstract(self, without: Collection[str] = ()):
         """(state, frozen) of jax.ShapeDtypeStruct with their shardings; nothing is allocated.
 
         Args:
           without: entries of frozen that the run does not need, such as a teacher whose outputs are cached.
+
+        Raises:
+          UserError: the optimizer's rules do not fit the parameters.
         """
+        state, frozen = self._abstract
+        return state, {name: value for name, value in frozen.items() if name not in without}
+
+    @functools.cached_property
+    def _abstract(self):
         boxed = jax.eval_shape(self._init, 0)
         places = rules.shardings(boxed, self.mesh, self.rules)
         params, frozen, objective_state = jax.tree.map(_placed, rules.unbox(boxed), places)
         whole = rules.replicated(self.mesh)
         state = jax.eval_shape(self._create, params, objective_state)
-        state = jax.tree.map(_placed, state, state_lib.shardings(state, places[0], places[2], whole))
-        return state, {name: value for name, value in frozen.items() if name not in without}
+        return jax.tree.map(_placed, state, state_lib.shardings(state, places[0], places[2], whole)), frozen
 
-    def tables(self, outputs: Mapping[str, Any]) -> dict[str, jax.Array]:
-        """Entries of frozen that the objective makes of the teacher's outputs; {} where it makes none.
+    def tables(self, rows: Mapping[str, Any]) -> dict[str, jax.Array]:
+        """Entries of frozen that the objective makes of the teacher's rows; {} where it makes none.
 
         Args:
-          outputs: "teacher_pooled" float [num_train, matches, width] of the whole train set.
+          rows: the teacher's view of the whole train set, name -> float [num_train, ...].
         """
-        if self.objective.tables is None:
+        if self.objective.frozen_tables is None:
             return {}
         whole, split = rules.replicated(self.mesh), rules.batch_sharding(self.mesh, self.rules)
-        pooled = jax.device_put(np.asarray(outputs["teacher_pooled"]), whole)
-        return jax.device_put(self.objective.tables(pooled, lambda rows: jax.device_put(rows, split)), whole)
+        on_devices = {name: jax.device_put(np.asarray(values), whole) for name, values in rows.items()}
+        return jax.device_put(self.objective.frozen_tables(on_devices, lambda x: jax.device_put(x, split)), whole)
 
     def fill(self, abstract, student_params, given: Mapping[str, Any]):
         """(state, frozen) on the devices, initialised in place on the mesh.
@@ -81,8 +95,22 @@ class InitialState:
         create = jax.jit(self._create, out_shardings=shardings_of(state), donate_argnums=(0, 1))
         return create(params, objective_state), {**made, **given}
 
+    def step(self, abstract, *, skips_non_finite: bool = False):
+        """The jitted step for what `abstract` describes; see `training.step.make_train_step`."""
+        split = rules.batch_sharding(self.mesh, self.rules)
+        return make_train_step(
+            self.objective,
+            self.tx,
+            num_steps=self.num_steps,
+            prng_impl=self.prng_impl,
+            shardings=(*shardings_of(abstract), split),
+            layout=(self.mesh, self.rules),
+            skips_non_finite=skips_non_finite,
+        )
+
     def _init(self, seed):
-        return self.objective.init(jax.random.key(seed), jax.tree.map(jnp.asarray, self.example))
+        rng = jax.random.fold_in(jax.random.key(seed), INIT)
+        return self.objective.init(rng, jax.tree.map(jnp.asarray, self.example))
 
     def _create(self, params, objective_state):
         return state_lib.create(params, objective_state, self.tx, self.seed, self.prng_impl)

@@ -1,7 +1,8 @@
 """Teacher and student of a stage, with the weights that they start from."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,34 +10,29 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from codir_jax.convert import huggingface
+from codir_jax.convert.folder import find_folder, model_folder
 from codir_jax.convert.huggingface import Pretrained
-from codir_jax.data.batch import DatasetInfo
+from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.models import sizes as sizes_lib
+from codir_jax.models.contract import family
 from codir_jax.models.heads import abstract_params, build_model
-from codir_jax.models.layer_selection import init_from_teacher, select_layers
 from codir_jax.models.transformer import TransformerConfig
+from codir_jax.objectives.contract import Head
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
-from codir_jax.stage.build import model_folder
+
+DEFAULT_FAMILY = "bert"  # of a randomly started student without a teacher
 
 
-class Head(NamedTuple):
-    """What the models of a stage end in.
+def load_checkpoint(head: Head, path: str, purpose: str, seed: int = 0) -> Pretrained:
+    """The checkpoint in a folder, a workdir or of a hub name, read for the head; `seed` draws what it lacks."""
+    folder = model_folder(path, purpose)
+    return huggingface.load_pretrained(folder, head=head.name, num_labels=head.num_labels or None, rng_seed=seed)
 
-    Attributes:
-      kind: of `models.heads.HEADS`. num_labels: outputs of a classifier, 1 for a regression; a masked LM has none.
-    """
 
-    kind: str
-    num_labels: int = 0
-
-    def load(self, path: str, purpose: str, seed: int = 0) -> Pretrained:
-        """The checkpoint in a folder, a workdir or of a hub name, read for this head; `seed` draws what it lacks."""
-        folder = model_folder(path, purpose)
-        return huggingface.load_pretrained(folder, head=self.kind, num_labels=self.num_labels or None, rng_seed=seed)
-
-    def module(self, sizes: TransformerConfig, dtype: str, remat: str = "none"):
-        """The Linen module of such a model."""
-        return build_model(sizes, self.kind, max(self.num_labels, 1), jnp.dtype(dtype), remat)
+def build(head: Head, sizes: TransformerConfig, dtype: str, remat: str = "none"):
+    """The Linen module of a model with that head."""
+    return build_model(sizes, head.name, max(head.num_labels, 1), jnp.dtype(dtype), remat)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,41 +55,48 @@ class Model:
         return jax.device_put(self.params, rules.shardings(abstract_params(self.module), on_mesh, table))
 
 
-def make_teacher(config: ConfigDict, head: Head) -> Model:
-    """The teacher with its weights; it must have a trained head of that kind.
+def make_teacher(config: ConfigDict, task) -> Model | None:
+    """The teacher with its weights, None where no teacher.path is given; it must have a trained head for the task.
 
     Raises:
-      UserError: it has none; it says which stage trains one.
+      UserError: it has none (which stage trains one), or its classes are not the task's.
     """
     path = config.teacher.path
-    source = head.load(path, "teacher.path")
+    if not path:
+        return None
+    source = load_checkpoint(task.head, path, "teacher.path")
     if not source.has_head:
-        if head.kind == "masked_lm":
-            lacks, stage = (
-                "masked-LM head",
-                "pretrain_teacher.py --config.student.init=pretrained --config.student.num_layers=0",
-            )
-        else:
-            task = "own" if config.data.name == "text_classification" else config.data.name
-            lacks, stage = f"head for the {head.num_labels} classes of {task}", f"finetune_teacher.py:{task}"
+        lacks, trained_by = task.lacks_head()
         raise UserError(
-            f"teacher {path} has no {lacks}; train it first: codir train --config=configs/codir/{stage} "
+            f"teacher {path} has no {lacks}; train it first: codir train --config={trained_by} "
             f"--config.student.path={path} --workdir=DIR"
         )
-    return Model(head.module(source.config, config.teacher.dtype), source.params, source.config, source)
+    task.check_checkpoint(source, path)
+    return Model(build(task.head, source.config, config.teacher.dtype), source.params, source.config, source)
 
 
-def has_classes(source: Pretrained, info: DatasetInfo) -> bool:
-    """Whether the model's classes are the data's, in its order, as far as both have names for them."""
-    return not (source.label_names and info.label_names) or tuple(source.label_names) == tuple(info.label_names)
+def check_vocabulary(tokenizer, path: str, model: Model) -> None:
+    """Refuses a model that was trained with another vocabulary than the tokenizer's.
 
-
-def check_label_names(source: Pretrained, info: DatasetInfo, path: str) -> None:
-    """Refuses a model whose classes have the same names in another order, or other names."""
-    if not has_classes(source, info):
+    Raises:
+      UserError: with both sizes, or the first token that differs.
+    """
+    if len(tokenizer) > model.config.vocab_size:
         raise UserError(
-            f"model {path} has classes {list(source.label_names)}, data {info.name} has {list(info.label_names)}; "
-            "give data.label_names in the model's order, or fine-tune the model on this data"
+            f"the tokenizer has {len(tokenizer)} tokens and {path} only {model.config.vocab_size}; leave "
+            "tokenizer_path empty to take the model's own"
+        )
+    folder = model.source.folder
+    if str(folder) == str(Path(tokenizer.name_or_path or "").expanduser()):
+        return  # it is the model's own
+    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
+        return
+    own, given = tokenizer_lib.load_tokenizer(str(folder)).get_vocab(), tokenizer.get_vocab()
+    if own != given:
+        word = min(own.keys() ^ given.keys() or (w for w in own if own[w] != given[w]))
+        raise UserError(
+            f"the tokenizer is not the one of {path}: {word!r} is {given.get(word)} here and {own.get(word)} there; "
+            "leave tokenizer_path empty to take the model's own"
         )
 
 
@@ -101,19 +104,13 @@ def make_student(config: ConfigDict, head: Head, teacher: Model | None, text_tok
     """The student with its starting weights: from the teacher's layers, a checkpoint, or random (params None)."""
     options = config.student
     if options.init == "teacher":
-        num_layers = options.num_layers or max(teacher.config.num_layers // 2, 1)
-        sizes = dataclasses.replace(teacher.config, num_layers=num_layers)
-        layers = select_layers(options.init_layers, teacher.config.num_layers, num_layers)
-        kept = {f"layer_{i}" for i in range(num_layers)}
-        template = dict(teacher.params)
-        template["encoder"] = {
-            name: value
-            for name, value in teacher.params["encoder"].items()
-            if not name.startswith("layer_") or name in kept
-        }
-        params, source = init_from_teacher(teacher.params, template, layers), teacher.source
+        shrink = family(teacher.config.family).shrink["layers"]
+        sizes, params = shrink(
+            teacher.config, teacher.params, num_layers=options.num_layers, layers=options.init_layers
+        )
+        source = teacher.source
     elif options.init == "pretrained":
-        source = head.load(options.path, "student.path", config.seed)
+        source = load_checkpoint(head, options.path, "student.path", config.seed)
         if options.num_layers not in (0, source.config.num_layers):
             raise UserError(
                 f"student.num_layers={options.num_layers}, but {options.path} has {source.config.num_layers} layers; "
@@ -122,9 +119,39 @@ def make_student(config: ConfigDict, head: Head, teacher: Model | None, text_tok
         sizes, params = source.config, source.params
     else:
         sizes, params, source = random_sizes(options, teacher.config if teacher else None, text_tokenizer), None, None
-    if options.dropout >= 0:
-        sizes = dataclasses.replace(sizes, hidden_dropout=options.dropout, attention_dropout=options.dropout)
-    return Model(head.module(sizes, options.dtype, options.remat), params, sizes, source)
+    sizes = _with_dropout(sizes, options)
+    return Model(build(head, sizes, options.dtype, options.remat), params, sizes, source)
+
+
+def shapes_only(
+    config: ConfigDict, head: Head, teacher: TransformerConfig | None, tokenizer
+) -> tuple[Model, Model | None]:
+    """(student, teacher) without weights, for a plan.
+
+    Args:
+      teacher: its sizes. tokenizer: of a student from scratch without a teacher.
+    """
+    options = config.student
+    taught = Model(build(head, teacher, config.teacher.dtype), None, teacher, None) if teacher else None
+    if options.init == "pretrained":
+        sizes = read_sizes(options.path, "student.path")
+        return Model(
+            build(head, _with_dropout(sizes, options), options.dtype, options.remat), None, sizes, None
+        ), taught
+    return make_student(config, head, taught, tokenizer), taught
+
+
+def read_sizes(path: str, purpose: str) -> TransformerConfig:
+    """The sizes of a name of `models.sizes.names()`, or in the config.json of a folder, a workdir or a hub name."""
+    if path in sizes_lib.names() and not Path(path).is_dir():
+        return sizes_lib.named(path)
+    return huggingface.read_sizes(find_folder(model_folder(path, purpose)))
+
+
+def _with_dropout(sizes: TransformerConfig, options: ConfigDict) -> TransformerConfig:
+    if options.dropout < 0:
+        return sizes
+    return dataclasses.replace(sizes, hidden_dropout=options.dropout, attention_dropout=options.dropout)
 
 
 def random_sizes(options: ConfigDict, teacher: TransformerConfig | None, text_tokenizer) -> TransformerConfig:
@@ -139,16 +166,9 @@ def random_sizes(options: ConfigDict, teacher: TransformerConfig | None, text_to
     missing = [n for n in ("num_layers", "hidden_size", "num_heads", "intermediate_size") if n not in given]
     if missing:
         raise UserError(f"student.init='random' without a teacher needs {', '.join(f'student.{n}' for n in missing)}")
-    is_roberta = options.family == "roberta"
-    pad = int(text_tokenizer.pad_token_id)
-    return TransformerConfig(
-        family=options.family or "bert",
+    return family(options.family or DEFAULT_FAMILY).from_scratch(
         vocab_size=len(text_tokenizer),
-        max_positions=514 if is_roberta else 512,
-        type_vocab_size=1 if is_roberta else 2,
-        layer_norm_eps=1e-5 if is_roberta else 1e-12,
-        pad_token_id=pad,
-        position_offset=pad + 1 if is_roberta else 0,
+        pad_token_id=int(text_tokenizer.pad_token_id),
         initializer_range=options.initializer_range,
         **given,
     )

@@ -13,11 +13,11 @@ from codir_jax.models.heads import abstract_params
 from codir_jax.processes import distributed
 from codir_jax.processes.user_error import CannotWriteError
 from codir_jax.sharding import placement
-from codir_jax.stage import models as partners
 from codir_jax.stage import workdir as workdir_lib
+from codir_jax.stage.models import Model
 
 
-def save_best(workdir: Path, model: partners.Model, params, text_tokenizer, *, head: str, **labels) -> None:
+def save_best(workdir: Path, model: Model, params, text_tokenizer, *, head: str, **labels) -> None:
     """Replaces `best/` in one rename; `params` are gathered from all devices.
 
     Args:
@@ -39,7 +39,7 @@ def save_best(workdir: Path, model: partners.Model, params, text_tokenizer, *, h
     workdir_lib.replace_folder(aside, workdir / "best")
 
 
-def write_results(workdir: Path, model: partners.Model, facts: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def write_results(workdir: Path, model: Model, facts: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Writes `results.json`: `facts()` of the run, and what is known of the model and the machine.
 
     Args:

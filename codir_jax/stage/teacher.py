@@ -1,6 +1,8 @@
 """The teacher's side of a stage: examined on dev; its outputs on the train set, live or from the cache."""
 
+import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,14 +10,12 @@ from ml_collections import ConfigDict
 
 from codir_jax.data import teacher_cache
 from codir_jax.evaluation import runner
-from codir_jax.objectives import distill
-from codir_jax.objectives.contract import Setting
+from codir_jax.models.heads import abstract_params
 from codir_jax.processes import console
 from codir_jax.processes.cache_folder import user_cache
 from codir_jax.processes.user_error import UserError
-from codir_jax.stage import checks as preflight
-from codir_jax.stage import models as partners
-from codir_jax.tasks.labelled_feed import Feed
+from codir_jax.sharding import rules
+from codir_jax.stage.assembled import Stage
 
 GIB = 2**30
 
@@ -25,41 +25,42 @@ class Teacher:
 
     Attributes:
       params: on the devices; None once its outputs are all that is needed.
-      dev_logits: float32 [num_dev, classes], None without a dev split.
-      dev_scores: its task metrics on dev.
+      scores: its task metrics on dev.
+      reference: of `Task.examine`, what a student is compared with; None without a dev split.
     """
 
-    def __init__(self, config: ConfigDict, model: partners.Model, setting: Setting, feed: Feed, mesh, rules_table):
-        self._config, self._model, self._setting, self._feed = config, model, setting, feed
-        self.params = model.placed(mesh, rules_table)
-        self.dev_logits: np.ndarray | None = None
-        self.dev_scores: dict[str, float] = {}
+    def __init__(self, stage: Stage):
+        self._stage = stage
+        self.params = stage.teacher.placed(*stage.layout)
+        self.scores: dict[str, float] = {}
+        self.reference: Any = None
 
     def examine(self) -> None:
-        """Runs it over dev; refuses one that knows no more than the majority class."""
-        data = self._feed.data
-        if "dev" not in data.splits:
+        """Runs it over dev; refuses one that knows nothing, where the method learns from it."""
+        stage = self._stage
+        if "dev" not in stage.task.splits:
             return
-        info, labels = data.info, data.splits["dev"].labels
-        self.dev_logits = self._feed.collect(runner.make_forward(self._model.module), self.params, "dev")
-        self.dev_scores = runner.score(self.dev_logits, labels, info.metrics, info.is_regression)
-        console.say("teacher dev: " + "  ".join(f"{k} {v:.4f}" for k, v in self.dev_scores.items()))
-        weakness = preflight.teacher_weakness(self.dev_logits, labels, info.is_regression)
-        if weakness and not self._config.teacher.allow_weak:
+        self.scores, self.reference = stage.task.examine(stage.feed, stage.teacher.module, self.params, stage.layout)
+        console.say("teacher dev: " + "  ".join(f"{k} {v:.4f}" for k, v in self.scores.items()))
+        weakness = stage.task.weakness(self.scores, stage.feed)
+        if not weakness:
+            return
+        told = f"the teacher {stage.config.teacher.path} {weakness} on dev, so there is nothing to distil"
+        if stage.distils and not stage.config.teacher.allow_weak:
             raise UserError(
-                f"the teacher {self._config.teacher.path} {weakness} on dev, so there is nothing to distil; fine-tune "
-                "it on this task, check data.label_names, or set --config.teacher.allow_weak=true"
+                f"{told}; train it on this task first ({stage.task.lacks_head()[1]}), check its classes and its "
+                "tokenizer, or set --config.teacher.allow_weak=true"
             )
+        console.say(f"warning: {told}")
 
-    def train_outputs(self, steps_per_epoch: int, is_needed: bool = False) -> dict[str, teacher_cache.Rows]:
-        """{"teacher_logits", "teacher_pooled"} of the whole train set, kept on disk; {} where the teacher runs live.
-
-        Args:
-          steps_per_epoch: of the train set.
-          is_needed: the objective takes its negatives from the cache, so "auto" means "on".
-        """
-        cache = self._cache()
-        is_kept, why = decide(self._config.teacher, cache, self._setting.num_steps, steps_per_epoch, is_needed)
+    def train_rows(self) -> dict[str, teacher_cache.Rows]:
+        """Its view of the whole train set, kept on disk, by name; {} where it runs live."""
+        stage = self._stage
+        if not stage.task.has_fixed_inputs or stage.objective.teacher_view is None:
+            console.say("teacher: runs live, its inputs or what is read of it cannot be kept")
+            return {}
+        cache, is_needed = self._cache(), stage.objective.frozen_tables is not None
+        is_kept, why = decide(stage.config.teacher, cache, stage.num_steps, stage.feed.steps_per_epoch, is_needed)
         if jax.process_count() > 1:  # disks differ; the first process decides
             from jax.experimental import multihost_utils
 
@@ -68,23 +69,22 @@ class Teacher:
         if not is_kept:
             return {}
         cache.fill(self._compute, tell=console.say, alone=jax.process_count() == 1, agree=_union)
-        self.params = None
         return cache.read()
 
+    def let_go(self) -> None:
+        """Its weights leave the devices, unless the evaluation compares with them."""
+        if self.reference is not self.params:
+            self.params = None
+
     def _cache(self) -> teacher_cache.TeacherCache:
-        objective, options = self._config.objective, self._config.teacher
-        layers = [teacher for _, teacher in distill.matches(objective, self._setting)]
-        shapes = {
-            "teacher_logits": (self._setting.info.num_classes,),
-            "teacher_pooled": (len(layers), self._model.config.hidden_size),
-        }
+        stage, options = self._stage, self._stage.config.teacher
         return teacher_cache.TeacherCache(
             options.cache_dir or user_cache("teacher"),
-            teacher_cache.Layout(self._setting.info.num_train, shapes, options.cache_dtype),
-            teacher=self._model.source.fingerprint,
-            data=self._feed.data.fingerprint,  # texts, tokenizer and max_length
-            layers=layers,
-            pooling=objective.pooling,
+            teacher_cache.Layout(stage.feed.num_train, kept_shapes(stage), options.cache_dtype),
+            teacher=stage.teacher.source.fingerprint,
+            architecture=dataclasses.asdict(stage.teacher.config),  # equal weights in other heads are another model
+            data=stage.task.fingerprint,  # every token
+            view=stage.objective.teacher_view.key,
             dtype=options.dtype,
         )
 
@@ -92,17 +92,17 @@ class Teacher:
         """Yields the outputs on each stretch of train rows, one of them in memory at a time."""
         if not shards:
             return
-        num_examples = self._setting.info.num_train
+        num_examples = self._stage.feed.num_train
         num_rows = sum(map(len, shards))
         if not jax.process_index():
             console.say(f"teacher: one pass over {num_rows} of {num_examples} train examples ...")
-        view = jax.jit(lambda params, batch: distill.teacher_view(self._config.objective, self._setting, params, batch))
-        batches = (batch for rows in shards for batch in self._feed.evaluation("train", rows))
+        view = jax.jit(self._stage.objective.teacher_view.rows)
+        batches = (batch for rows in shards for batch in self._stage.feed.evaluation("train", rows))
         remaining, arrays = iter(shards), {}
         rows, num_done = next(remaining), 0
         with console.progress_bar("teacher", num_examples - num_rows, num_examples, "text") as bar:
             # No batch crosses the end of a shard, and the batches come in the order of the shards.
-            for ids, outputs in runner.each_batch(view, self.params, batches, num_examples, self._feed.sharding):
+            for ids, outputs in runner.each_batch(view, self.params, batches, num_examples, self._stage.feed.sharding):
                 for name, part in outputs.items():
                     if name not in arrays:
                         arrays[name] = np.empty((len(rows), *part.shape[1:]), part.dtype)
@@ -112,6 +112,14 @@ class Teacher:
                 if num_done == len(rows):
                     yield arrays
                     rows, num_done, arrays = next(remaining, None), 0, {}
+
+
+def kept_shapes(stage: Stage) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of a row of what a cache keeps of the stage's teacher."""
+    params = rules.unbox(abstract_params(stage.teacher.module))
+    example = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in stage.feed.example().items()}
+    view = jax.eval_shape(stage.objective.teacher_view.rows, params, example)
+    return {name: x.shape[1:] for name, x in view.items()}
 
 
 def decide(
@@ -128,7 +136,7 @@ def decide(
       cache: where they would be.
       num_steps: length of the run.
       steps_per_epoch: of the train set.
-      is_needed: as in `Teacher.train_outputs`.
+      is_needed: the objective makes tables of the rows, so that "auto" means "on".
     """
     size, limit = cache.layout.num_bytes / GIB, options.cache_limit_gib
     told = f"{size:.2f} GiB, {options.cache_dtype}, in {cache.folder}"

@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
-from codir_jax.processes import distributed
+from codir_jax.processes import distributed, shared_folder
 from codir_jax.processes.user_error import UserError
 
 # Keys of a config that say where a run is computed and not what: it may go on with others.
@@ -61,57 +60,12 @@ def held(workdir: Path) -> Iterator[None]:
 
     try:
         holder = distributed.first_decides(lock)
-        if not _reads(path, holder):
-            raise _not_shared(workdir, "--workdir")
+        if not shared_folder.reads(path, holder):
+            raise shared_folder.not_shared(workdir, "--workdir")
         yield
     finally:
         if file is not None:
             file.close()
-
-
-def require_shared(folder: Path, flag: str) -> None:
-    """Makes the folder, and refuses one that not all processes of the run see, before they put work into it.
-
-    Raises:
-      UserError: naming the process and `flag`, which sets the folder.
-    """
-    if not distributed.is_several():
-        return
-
-    def leave_mark() -> str:
-        folder.mkdir(parents=True, exist_ok=True)
-        mark = folder / f"{uuid.uuid4().hex}.seen"
-        mark.write_text(mark.name, encoding="utf-8")
-        return mark.name
-
-    name = distributed.first_decides(leave_mark)
-    is_seen = _reads(folder / name, name)
-    distributed.barrier()
-    if distributed.process_id() == 0:
-        (folder / name).unlink(missing_ok=True)
-    if not is_seen:
-        raise _not_shared(folder, flag)
-
-
-def _not_shared(folder: Path, flag: str) -> UserError:
-    return UserError(
-        f"process {distributed.process_id()} on {socket.gethostname()} does not see the {folder} that process 0 "
-        f"writes; {flag} must be a folder on a disk that all hosts share"
-    )
-
-
-def _reads(path: Path, text: str, seconds: float = 60) -> bool:
-    """Whether this process finds `text` in the file; a network disk may show it late."""
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            if path.read_text(encoding="utf-8").strip() == text:
-                return True
-        except OSError:
-            pass
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.2)
 
 
 def claim(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:

@@ -1,100 +1,183 @@
-"""A stage on a labelled task: its texts, its classifiers, and how they are judged on dev."""
+"""Labelled texts: classes or a regression target for a text or a pair, judged by metrics on dev."""
 
-from pathlib import Path
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax.convert import huggingface
+from codir_jax.data import pipeline
+from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.data.batch import Dataset
+from codir_jax.data.sets import demo
+from codir_jax.evaluation import metrics as metrics_lib
 from codir_jax.evaluation import runner
-from codir_jax.objectives.contract import Setting
-from codir_jax.processes import console
-from codir_jax.sharding import rules
+from codir_jax.evaluation.metrics import Metric
+from codir_jax.objectives import contract as objectives
+from codir_jax.objectives.contract import Setting, TrainRows
+from codir_jax.objectives.heads.classification import Classification as Head
+from codir_jax.processes.user_error import UserError
 from codir_jax.stage import build
-from codir_jax.stage import checks as preflight
-from codir_jax.stage import models as partners
-from codir_jax.stage import results as outcome
-from codir_jax.stage.teacher import Teacher
-from codir_jax.tasks.labelled_feed import Feed
+from codir_jax.tasks.contract import Examined
+from codir_jax.tasks.labelled_feed import LabelledFeed
+from codir_jax.tasks.labelled_outline import outline
+
+TEACHER = ("fine-tuned model", "configs/codir/finetune_teacher.py")
+PLAIN_OBJECTIVE = "finetune"
+__all__ = ["PLAIN_OBJECTIVE", "TEACHER", "check", "default_data", "fresh_tokenizer", "make", "outline"]
+
+
+def default_data() -> ConfigDict:
+    """The `data` section: what every labelled set reads, and the fields of the sets themselves."""
+    data = pipeline.default_config()
+    data.update(demo.default_config())
+    return data
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses what cannot be, before any file is opened."""
+    data = config.data
+    objectives.require_head(config.objective.name, "classification")
+    if config.objective.get("pooling") == "none" and config.teacher.cache != "off":
+        raise UserError(
+            f"objective.pooling='none' with teacher.cache={config.teacher.cache!r}: the states of every token are not "
+            "kept; set teacher.cache=off, or pool them (mean, first)"
+        )
+    for field in ("batch_size", "eval_batch_size", "max_length", "bucket_window", "num_length_buckets"):
+        if data[field] < 1:
+            raise UserError(f"data.{field} must be >= 1, got {data[field]}")
+
+
+def fresh_tokenizer(config: ConfigDict):
+    """The tokenizer that an embedded data set brings; None where one must be named."""
+    if config.data.name != "demo":
+        return None
+    raw, *_ = demo.read(config.data)
+    return tokenizer_lib.train_wordpiece(raw["train"].texts_a, vocab_size=2000)
+
+
+def make(config: ConfigDict, tokenizer) -> "Classification":
+    """The task of a config; its data are read, checked in full and tokenised."""
+    return Classification(config, build.read_data(config, tokenizer), tokenizer)
 
 
 class Classification:
-    """What a run needs of its stage; `pretraining.Pretraining` has the same attributes and methods.
+    """A `tasks.contract.Task` of a tokenised dataset.
 
     Attributes:
-      tokenizer: of the texts. student, teacher: the models, the latter None where none is given.
-      fingerprint: of the data. has_dev: whether there is something to judge by.
-      metrics: names, the primary one first.
-      feed: batches on the mesh, after `lay_out`.
+      data: splits. tokenizer: that they were tokenised with, None for random texts.
     """
 
-    def __init__(self, config: ConfigDict):
-        self.config = config
-        self.tokenizer = build.make_tokenizer(config)
-        self.data = build.read_data(config, self.tokenizer)
+    has_fixed_inputs = True
+
+    def __init__(self, config: ConfigDict, data: Dataset, tokenizer=None):
+        info = data.info
+        require_split(data, "train")
+        self.config, self.data, self.tokenizer = config, data, tokenizer
+        self.head = Head(info.num_classes, info.is_regression)
+        self.metrics = tuple(Metric(name) for name in info.metrics)
+        self.splits, self.fingerprint = tuple(data.splits), data.fingerprint
+        self.labels = {"label_names": info.label_names or None, "is_regression": info.is_regression}
+        self._forward = functools.cache(runner.make_forward)
+
+    @property
+    def rows(self) -> TrainRows:
+        """The train set row by row."""
+        train = self.data.splits["train"]
+        return TrainRows(train.labels, train.is_labelled, train.text_ids, self.data.info.is_regression)
+
+    def open(self) -> None:
+        """Nothing is left to read."""
+
+    def feed(self, sharding) -> LabelledFeed:
+        """Its batches."""
+        return LabelledFeed(self.data, self.config.data, self.config.seed, sharding)
+
+    def check_checkpoint(self, source, path: str) -> None:
+        """Refuses a model whose classes have the same names in another order, or other names."""
+        check_label_names(source, self.data.info, path)
+
+    def lacks_head(self) -> tuple[str, str]:
+        """What a model without a fitting head lacks, and the config that trains one."""
         info = self.data.info
-        preflight.require_split(self.data, "train")
-        console.say(preflight.describe(self.data))
-        head = partners.Head("classification", info.num_classes)
-        self.teacher = partners.make_teacher(config, head) if config.teacher.path else None
-        if self.teacher:
-            partners.check_label_names(self.teacher.source, info, config.teacher.path)
-        self.student = partners.make_student(config, head, self.teacher, self.tokenizer)
-        preflight.check_length(config, self.student)
-        self.fingerprint, self.metrics, self.has_dev = self.data.fingerprint, info.metrics, "dev" in self.data.splits
-        self._taught: Teacher | None = None
-        self._forward = runner.make_forward(self.student.module)
+        argument = "own" if info.name == "text_classification" else info.name
+        return f"head for the {info.num_classes} classes of {argument}", f"{TEACHER[1]}:{argument}"
 
-    def lay_out(self, mesh, table) -> None:
-        """Makes the feed for a mesh."""
-        self._layout = mesh, table
-        self.feed = Feed(self.data, self.config.data, self.config.seed, rules.batch_sharding(mesh, table))
+    def examine(self, feed: LabelledFeed, module, params, layout, split: str = "dev") -> Examined:
+        """Metrics on a split; the reference is the logits, float32 [n, classes]."""
+        del layout
+        logits = feed.collect(self._forward(module), params, split)
+        return Examined(self._score(logits, split), logits)
 
-    def setting(self, num_steps: int) -> Setting:
-        """What the method is made for."""
-        return build.make_setting(self.data, self.student, self.teacher, num_steps, self.config.train.num_microbatches)
+    def weakness(self, scores: Mapping[str, float], feed: LabelledFeed) -> str:
+        """No better than a constant answer: a correlation of nothing, or the accuracy of the majority class."""
+        del feed
+        if self.data.info.is_regression:
+            correlation = scores["pearson"]
+            return "" if correlation > 0 else f"correlates {correlation:.3f} with the target, no better than a constant"
+        accuracy, share = scores["accuracy"], metrics_lib.majority_share(self.data.splits["dev"].labels)
+        if accuracy > share:
+            return ""
+        return (
+            f"is right on {accuracy:.1%} of the examples, no better than always answering the majority class "
+            f"({share:.1%})"
+        )
 
-    def teach(self, setting: Setting, needs_cache: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(entries of frozen: the teacher's weights on the devices where it runs live; what joins the batches).
+    def judge(self, feed: LabelledFeed, setting: Setting, objective, reference, layout) -> Callable[..., dict]:
+        """Metrics on dev and, with a teacher's logits as reference, the distance to them."""
+        del objective
 
-        Raises:
-          UserError: the teacher knows no more than the majority class.
-        """
-        if setting.teacher is None or self.config.objective.name in build.WITHOUT_TEACHER:
-            return {}, {}
-        self._taught = Teacher(self.config, self.teacher, setting, self.feed, *self._layout)
-        self._taught.examine()
-        extra = self._taught.train_outputs(self.feed.steps_per_epoch, needs_cache)
-        return {} if self._taught.params is None else {"teacher": self._taught.params}, extra
+        def judge(params, frozen) -> dict[str, float]:
+            del frozen
+            scores, logits = self.examine(feed, setting.student, params["student"], layout)
+            if reference is not None:
+                scores |= runner.distance_to_teacher(logits, reference, self.data.info.is_regression)
+            return scores
 
-    def evaluate(self, params: dict[str, Any], frozen: dict[str, Any]) -> dict[str, float]:
-        """The scores of the student on dev, and its distance to the teacher."""
-        del frozen
-        logits = self.feed.collect(self._forward, params["student"], "dev")
+        return judge
+
+    def describe(self) -> str:
+        """One line: sizes, classes, truncation."""
         info = self.data.info
-        scores = runner.score(logits, self.data.splits["dev"].labels, info.metrics, info.is_regression)
-        if self._taught:
-            scores |= runner.distance_to_teacher(logits, self._taught.dev_logits, info.is_regression)
-        return scores
+        sizes = ", ".join(f"{name} {len(split)}" for name, split in self.data.splits.items())
+        kind = "regression" if info.is_regression else f"{info.num_classes} classes {list(info.label_names)}"
+        text = f"data {info.name}: {sizes}; {kind}"
+        if unlabelled := info.num_train - info.num_labelled:
+            text += f"; {unlabelled} of train unlabelled"
+        cut = ", ".join(f"{n} of {name}" for name, n in info.num_truncated.items() if n)
+        return text + (f"; truncated to data.max_length: {cut}" if cut else "; no text truncated")
 
-    def score(self, scores: dict[str, float]) -> float:
-        """Of the scores the one that the best model is chosen by; more is better."""
-        return scores[self.metrics[0]]
-
-    def save_best(self, workdir: Path, params) -> None:
-        """Replaces `best/` by the student with the weights `params`."""
-        info = self.data.info
-        labels = {"label_names": info.label_names or None, "is_regression": info.is_regression}
-        outcome.save_best(workdir, self.student, params, self.tokenizer, head="classification", **labels)
-
-    def facts(self, workdir: Path) -> dict[str, Any]:
-        """For `results.json`: what is known of task, data and the best model."""
-        info = self.data.info
-        best = huggingface.load_pretrained(workdir / "best", num_labels=info.num_classes)
+    def facts(self) -> dict[str, Any]:
+        """Name and sizes of the data."""
         return {
-            "task": info.name,
+            "task": self.data.info.name,
             "num_examples": {name: len(split) for name, split in self.data.splits.items()},
-            "num_truncated": info.num_truncated,
-            "teacher_dev": self._taught.dev_scores if self._taught else {},
-            "best_fingerprint": best.fingerprint,
+            "num_truncated": self.data.info.num_truncated,
         }
+
+    def _score(self, logits: np.ndarray, split: str) -> dict[str, float]:
+        info = self.data.info
+        # What a teacher's weakness is told by is measured with what the task is judged by.
+        names = dict.fromkeys((*info.metrics, "pearson" if info.is_regression else "accuracy"))
+        return runner.score(logits, self.data.splits[split].labels, tuple(names), info.is_regression)
+
+
+def require_split(data: Dataset, name: str) -> None:
+    """Refuses data without the split, naming those it has."""
+    if name not in data.splits:
+        raise UserError(f"data {data.info.name} has no {name} split; it has: {', '.join(data.splits)}")
+
+
+def has_classes(source, info) -> bool:
+    """Whether a checkpoint's classes are the data's, in its order, as far as both have names for them."""
+    return not (source.label_names and info.label_names) or tuple(source.label_names) == tuple(info.label_names)
+
+
+def check_label_names(source, info, path: str) -> None:
+    """Refuses a model whose classes have the same names in another order, or other names."""
+    if not has_classes(source, info):
+        raise UserError(
+            f"model {path} has classes {list(source.label_names)}, data {info.name} has {list(info.label_names)}; "
+            "give data.label_names in the model's order, or fine-tune the model on this data"
+        )

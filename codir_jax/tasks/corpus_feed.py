@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ _CHUNKS_COUNTED = 4096
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CorpusFeed:
-    """Batches of a corpus as the `data` section of the config wants them; `feed.Feed` is that of labelled data.
+    """A `tasks.contract.Feed` of a corpus, as the `data` section of the config wants it.
 
     Attributes:
       corpus: chunks of text. options: `data` section. seed: of order and masks. sharding: of a batch on the mesh.
@@ -54,26 +54,26 @@ class CorpusFeed:
 
     def example(self) -> Batch:
         """A host batch, for its shapes."""
-        return next(self.evaluation())
+        return next(self.evaluation("dev"))
 
-    def train(self, start_step: int, num_steps: int, extra: Mapping[str, Any]) -> Iterator[dict[str, jax.Array]]:
+    def train(self, start_step: int, num_steps: int, columns: Mapping[str, Any]) -> Iterator[dict[str, jax.Array]]:
         """Device batches of steps start_step .. num_steps - 1."""
-        return placement.put_ahead(self.train_on_host(start_step, num_steps, extra), self.sharding)
+        return placement.put_ahead(self.train_on_host(start_step, num_steps, columns), self.sharding)
 
-    def train_on_host(self, start_step: int, num_steps: int, extra: Mapping[str, Any]) -> Iterator[Batch]:
+    def train_on_host(self, start_step: int, num_steps: int, columns: Mapping[str, Any]) -> Iterator[Batch]:
         """The same batches before they are put on the devices."""
-        del extra  # nothing is kept of a teacher whose texts are masked anew in every epoch
+        del columns  # nothing is kept of a teacher whose texts are masked anew in every epoch
         return corpus_batches.train_batches(
             self.corpus, self.options, seed=self.seed, start_step=start_step, num_steps=num_steps, **_processes()
         )
 
-    def evaluation(self) -> Iterator[Batch]:
-        """Host batches of the held-out chunks, with the same masks in every run."""
-        return corpus_batches.eval_batches(self.corpus, "dev", self.options, **_processes())
+    def evaluation(self, split: str = "dev", rows: Sequence[int] | None = None) -> Iterator[Batch]:
+        """Host batches of the chunks of a split, with the same masks in every run."""
+        return corpus_batches.eval_batches(self.corpus, split, self.options, rows=rows, **_processes())
 
     def means(self, evaluate, params, frozen) -> dict[str, float]:
-        """The metrics of `pretraining.make_evaluation` over all held-out chunks."""
-        batches = placement.put_ahead(self.evaluation(), self.sharding)
+        """The metrics of `masked_lm.make_evaluation` over all held-out chunks."""
+        batches = placement.put_ahead(self.evaluation("dev"), self.sharding)
         found = jax.device_get([evaluate(params, frozen, batch) for batch in batches])
         sums = {name: np.sum([np.asarray(each[name], np.float64) for each in found], axis=0) for name in found[0]}
         return {name: float(total / count) for name, (total, count) in sums.items() if count > 0}

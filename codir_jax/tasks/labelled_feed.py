@@ -1,4 +1,4 @@
-"""What a stage's devices are fed: its data in batches, on the mesh."""
+"""Labelled texts as batches on the mesh."""
 
 import dataclasses
 import functools
@@ -12,18 +12,16 @@ from ml_collections import ConfigDict
 from codir_jax.data import pipeline
 from codir_jax.data.batch import Batch, Dataset
 from codir_jax.evaluation import runner
+from codir_jax.processes import distributed
 from codir_jax.sharding import placement
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Feed:
-    """Batches of a dataset as the `data` section of the config wants them.
+class LabelledFeed:
+    """A `tasks.contract.Feed` of a dataset, as the `data` section of the config wants it.
 
     Attributes:
-      data: tokenised splits.
-      options: `data` section.
-      seed: of the order.
-      sharding: of a batch on the mesh.
+      data: tokenised splits. options: `data` section. seed: of the order. sharding: of a batch on the mesh.
     """
 
     data: Dataset
@@ -68,11 +66,11 @@ class Feed:
         """A host batch, for its shapes."""
         return next(self.evaluation("train"))
 
-    def train(self, start_step: int, num_steps: int, extra: Mapping[str, Any]) -> Iterator[dict[str, jax.Array]]:
-        """Device batches of steps start_step .. num_steps - 1; `extra` as in `pipeline.train_batches`."""
-        return placement.put_ahead(self.train_on_host(start_step, num_steps, extra), self.sharding)
+    def train(self, start_step: int, num_steps: int, columns: Mapping[str, Any]) -> Iterator[dict[str, jax.Array]]:
+        """Device batches of steps start_step .. num_steps - 1; `columns` as in `pipeline.train_batches`."""
+        return placement.put_ahead(self.train_on_host(start_step, num_steps, columns), self.sharding)
 
-    def train_on_host(self, start_step: int, num_steps: int, extra: Mapping[str, Any]) -> Iterator[Batch]:
+    def train_on_host(self, start_step: int, num_steps: int, columns: Mapping[str, Any]) -> Iterator[Batch]:
         """The same batches before they are put on the devices."""
         return pipeline.train_batches(
             self.data.splits["train"],
@@ -82,7 +80,7 @@ class Feed:
             window=self.options.bucket_window,
             start_step=start_step,
             num_steps=num_steps,
-            extra=extra,
+            extra=columns,
         )
 
     def evaluation(self, split: str, rows: Sequence[int] | None = None) -> Iterator[Batch]:
@@ -98,6 +96,6 @@ class Feed:
         return {
             "length_buckets": self.length_buckets,
             "pad_token_id": self.data.pad_token_id,
-            "process_index": jax.process_index(),
-            "process_count": jax.process_count(),
+            "process_index": distributed.process_id(),
+            "process_count": distributed.num_processes(),
         }

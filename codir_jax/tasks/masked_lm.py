@@ -1,187 +1,163 @@
-"""A stage on a corpus: its chunks of text, its masked language models, and how they are judged."""
+"""Running text: masked language models, judged by the masked tokens of held-out documents."""
 
 import dataclasses
-import functools
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax.convert import huggingface
 from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.data.batch import MASKED_LM_DTYPES
 from codir_jax.data.corpus import corpus as corpus_lib
+from codir_jax.data.corpus import demo_text, settings, shards, sources
+from codir_jax.data.corpus.corpus import Corpus
+from codir_jax.data.corpus.masking import masked_slots
+from codir_jax.data.pipeline import num_batches_per_epoch
+from codir_jax.evaluation.metrics import Metric
+from codir_jax.objectives import contract as objectives
 from codir_jax.objectives import masked_lm
 from codir_jax.objectives.contract import Setting
-from codir_jax.objectives.masked_lm_evaluation import evaluate_batch
-from codir_jax.processes import console, distributed
+from codir_jax.objectives.heads.masked_lm import MaskedLM as Head
+from codir_jax.processes import console, distributed, shared_folder
 from codir_jax.processes.user_error import UserError
-from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
-from codir_jax.stage import build
-from codir_jax.stage import checks as preflight
-from codir_jax.stage import models as partners
-from codir_jax.stage import results as outcome
-from codir_jax.stage import workdir as workdir_lib
+from codir_jax.tasks.contract import Examined, Outline
 from codir_jax.tasks.corpus_feed import CorpusFeed
+from codir_jax.tasks.masked_lm_evaluation import evaluate_batch
 
-METRICS = ("masked_lm_loss", "masked_accuracy")
+TEACHER = ("masked model", "configs/codir/pretrain_teacher.py")
+PLAIN_OBJECTIVE = "masked_lm"
+METRICS = (Metric("masked_lm_loss", higher_is_better=False, unit="nats"), Metric("masked_accuracy"))
+# Of English text and a vocabulary of 8,000 to 50,000 pieces.
+BYTES_PER_TOKEN = 4.2
 
 
-class Pretraining:
-    """What a run needs of its stage; `classification.Classification` has the same attributes and methods.
+def default_data() -> ConfigDict:
+    """The `data` section of a corpus."""
+    return settings.default_config()
 
-    Attributes:
-      tokenizer: of the corpus. student, teacher: the models, the latter None where none is given.
-      fingerprint: of the corpus. has_dev: whether there is something to judge by.
-      metrics: names, the primary one first.
-      feed: batches on the mesh, after `lay_out`.
-    """
 
-    metrics, has_dev = METRICS, True
-
-    def __init__(self, config: ConfigDict):
-        self.config = config
-        self.tokenizer = build.make_tokenizer(config)
-        head = partners.Head("masked_lm")
-        self.teacher = partners.make_teacher(config, head) if config.teacher.path else None
-        if self.teacher:
-            _check_vocabulary(self.tokenizer, config.teacher.path, self.teacher)
-        self.student = partners.make_student(config, head, self.teacher, self.tokenizer)
-        if config.student.init == "pretrained":
-            _check_vocabulary(self.tokenizer, config.student.path, self.student)
-        # Tokenising may take hours: what can be refused without it is refused before.
-        preflight.check_length(config, self.student)
-        build.make_objective(config.objective, self.setting(1))
-        self.corpus = read_corpus(config, self.tokenizer)
-        self.fingerprint = self.corpus.fingerprint
-        self._teacher_params: Any = None
-        self._teacher_dev: dict[str, float] = {}
-
-    def lay_out(self, mesh, table) -> None:
-        """Makes the feed for a mesh."""
-        self._layout = mesh, table
-        self.feed = CorpusFeed(self.corpus, self.config.data, self.config.seed, rules.batch_sharding(mesh, table))
-
-    def setting(self, num_steps: int) -> Setting:
-        """What the method is made for."""
-        return Setting(
-            head="masked_lm",
-            student=self.student.module,
-            teacher=self.teacher.module if self.teacher else None,
-            num_steps=num_steps,
-            num_microbatches=self.config.train.num_microbatches,
+def check(config: ConfigDict) -> None:
+    """Refuses what cannot be, before any text is opened."""
+    settings.check(config.data)
+    objectives.require_head(config.objective.name, "masked_lm")
+    if config.teacher.cache == "on":
+        raise UserError(
+            "teacher.cache='on': the masks of a corpus change with the epoch, so that the teacher's outputs cannot be "
+            "kept; use 'auto' or 'off'"
         )
 
-    def teach(self, setting: Setting, needs_cache: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(entries of frozen: the teacher's weights on the devices; nothing joins the batches).
 
-        A teacher that the method does not use is there for the evaluation: all arms of a comparison tell how near they
-        came to it.
+def fresh_tokenizer(config: ConfigDict):
+    """A tokenizer trained on embedded text; None where one must be named, or trained by `codir tokenizer`."""
+    if not config.data.sources.startswith(demo_text.PREFIX):
+        return None
+    number = int(config.data.sources.removeprefix(demo_text.PREFIX))
+    return tokenizer_lib.train_wordpiece(demo_text.documents(number), vocab_size=2000)
 
-        Raises:
-          UserError: it predicts held-out words no better than their frequencies do.
-        """
-        del needs_cache
-        if setting.teacher is None:
-            return {}, {}
-        self._teacher_params = self.teacher.placed(*self._layout)
-        self._teacher_dev = self._examine()
-        return {} if self.config.objective.name in build.WITHOUT_TEACHER else {"teacher": self._teacher_params}, {}
 
-    def evaluate(self, params: dict[str, Any], frozen: dict[str, Any]) -> dict[str, float]:
-        """The student on held-out documents, and its distance to the teacher."""
-        if self._teacher_params is not None:
-            frozen = {**frozen, "teacher": self._teacher_params}
-        scores = self.feed.means(self._evaluate, params, frozen)
-        # The teacher's own never change: they are told once, by `teach`.
-        changing = {name: value for name, value in scores.items() if not name.startswith("teacher_masked")}
-        return {name: changing[name] for name in (*METRICS, *sorted(changing.keys() - set(METRICS)))}
+def make(config: ConfigDict, tokenizer) -> "MaskedLanguageModel":
+    """The task of a config; its corpus is tokenised by `open`."""
+    return MaskedLanguageModel(config, tokenizer)
 
-    def score(self, scores: dict[str, float]) -> float:
-        """Of the scores the one that the best model is chosen by; more is better."""
-        return -scores[METRICS[0]]
 
-    def save_best(self, workdir: Path, params) -> None:
-        """Replaces `best/` by the student with the weights `params`."""
-        outcome.save_best(workdir, self.student, params, self.tokenizer, head="masked_lm")
+class MaskedLanguageModel:
+    """A `tasks.contract.Task` of a corpus.
 
-    def facts(self, workdir: Path) -> dict[str, Any]:
-        """For `results.json`: what is known of corpus and best model."""
+    Attributes:
+      corpus: None before `open`, unless it was given. tokenizer: of the corpus, None for random tokens.
+    """
+
+    head, metrics, rows, has_fixed_inputs = Head(), METRICS, None, False
+    splits, labels = ("train", "dev"), {}
+
+    def __init__(self, config: ConfigDict, tokenizer=None, corpus: Corpus | None = None):
+        self.config, self.tokenizer, self.corpus = config, tokenizer, corpus
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the corpus."""
+        return self.corpus.fingerprint
+
+    def open(self) -> None:
+        """Tokenises the corpus, where that was not done before; several processes share the work."""
+        shared_folder.require_shared(corpus_lib.cache_root(self.config.data), "data.cache_dir")
+        self.corpus = corpus_lib.load(
+            self.config.data,
+            self.tokenizer,
+            process_index=distributed.process_id(),
+            process_count=distributed.num_processes(),
+            barrier=lambda _: distributed.barrier(),
+            tell=console.say,
+            progress=console.progress_bar,
+        )
+
+    def feed(self, sharding) -> CorpusFeed:
+        """Its batches."""
+        return CorpusFeed(self.corpus, self.config.data, self.config.seed, sharding)
+
+    def check_checkpoint(self, source, path: str) -> None:
+        """A masked LM has no classes; its vocabulary is compared for every task."""
+
+    def lacks_head(self) -> tuple[str, str]:
+        """What an encoder alone lacks, and the config that trains it."""
+        return "masked-LM head", f"{TEACHER[1]} --config.student.init=pretrained --config.student.num_layers=0"
+
+    def examine(self, feed: CorpusFeed, module, params, layout, split: str = "dev") -> Examined:
+        """Loss and accuracy on held-out documents; the reference is the weights on the devices."""
+        if split != "dev":
+            raise UserError(
+                f"--split={split}; a masked language model is judged on the held-out documents, --split=dev"
+            )
+        alone = Setting(head=self.head, student=module)
+        evaluate = make_evaluation(masked_lm.default_config(), alone, layout)
+        return Examined(feed.means(evaluate, {"student": params}, {}), params)
+
+    def weakness(self, scores: Mapping[str, float], feed: CorpusFeed) -> str:
+        """No better than the frequencies of words."""
+        of_frequencies = feed.loss_of_frequencies()
+        if scores["masked_lm_loss"] < of_frequencies:
+            return ""
+        return (
+            f"loses {scores['masked_lm_loss']:.2f} nats a masked token on held-out text, no better than the words' "
+            f"frequencies ({of_frequencies:.2f})"
+        )
+
+    def judge(self, feed: CorpusFeed, setting: Setting, objective, reference, layout) -> Callable[..., dict]:
+        """Scores on held-out documents; the reference is a teacher's weights on the devices."""
+        taught = {} if reference is None else {"teacher": reference}
+        if reference is None:
+            setting = dataclasses.replace(setting, teacher=None)
+        evaluate = make_evaluation(objective, setting, layout)
+        names = [metric.name for metric in METRICS]
+
+        def judge(params, frozen) -> dict[str, float]:
+            scores = feed.means(evaluate, params, {**frozen, **taught})
+            # The teacher's own never change: they are told once, when it is examined.
+            changing = {name: value for name, value in scores.items() if not name.startswith("teacher_masked")}
+            return {name: changing[name] for name in (*names, *sorted(changing.keys() - set(names)))}
+
+        return judge
+
+    def describe(self) -> str:
+        """One line: documents, tokens and chunks of each split."""
+        info = self.corpus.info
+        sizes = (
+            f"{split} {info.num_documents[split]:,} documents, {info.num_tokens[split]:,} tokens in "
+            f"{info.num_chunks[split]:,} chunks"
+            for split in info.splits
+        )
+        return f"corpus: {'; '.join(sizes)}"
+
+    def facts(self) -> dict[str, Any]:
+        """Sizes and facts of the corpus."""
         return {
-            "task": "corpus",
+            "task": self.corpus.info.name,
             "num_examples": {name: len(split) for name, split in self.corpus.splits.items()},
             "corpus": dataclasses.asdict(self.corpus.info),
-            "teacher_dev": self._teacher_dev,
-            "best_fingerprint": huggingface.load_pretrained(workdir / "best", head="masked_lm").fingerprint,
         }
-
-    @functools.cached_property
-    def _evaluate(self):
-        return make_evaluation(self.config.objective, self.setting(1), self._layout)
-
-    def _examine(self) -> dict[str, float]:
-        """The teacher's own scores on held-out documents."""
-        alone = Setting(head="masked_lm", student=self.teacher.module, teacher=None, num_steps=1)
-        evaluate = make_evaluation(masked_lm.default_config(), alone, self._layout)
-        scores = self.feed.means(evaluate, {"student": self._teacher_params}, {})
-        console.say("teacher, held-out: " + "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-        of_frequencies = self.feed.loss_of_frequencies()
-        if scores["masked_lm_loss"] >= of_frequencies:
-            told = (
-                f"the teacher {self.config.teacher.path} loses {scores['masked_lm_loss']:.2f} nats a masked token on "
-                f"held-out text, no better than the words' frequencies ({of_frequencies:.2f}), so there is nothing to "
-                "distil"
-            )
-            if not self.config.teacher.allow_weak:
-                raise UserError(
-                    f"{told}; pre-train it first (configs/codir/pretrain_teacher.py), check its tokenizer, or set "
-                    "--config.teacher.allow_weak=true"
-                )
-            console.say(f"warning: {told} (teacher.allow_weak=true)")
-        return scores
-
-
-def read_corpus(config: ConfigDict, tokenizer) -> corpus_lib.Corpus:
-    """The corpus of the config, tokenised where it was not yet; several processes share the work."""
-    workdir_lib.require_shared(corpus_lib.cache_root(config.data), "data.cache_dir")
-    corpus = corpus_lib.load(
-        config.data,
-        tokenizer,
-        process_index=distributed.process_id(),
-        process_count=distributed.num_processes(),
-        barrier=lambda _: distributed.barrier(),
-        tell=console.say,
-        progress=console.progress_bar,
-    )
-    info = corpus.info
-    sizes = (
-        f"{split} {info.num_documents[split]:,} documents, {info.num_tokens[split]:,} tokens in "
-        f"{info.num_chunks[split]:,} chunks"
-        for split in info.splits
-    )
-    console.say(f"corpus: {'; '.join(sizes)}")
-    return corpus
-
-
-def evaluate(config: ConfigDict, model: str, split: str) -> dict[str, float]:
-    """The scores of a finished masked LM on the held-out documents of the config's corpus; with a teacher.path also its
-    distance to that teacher.
-
-    Raises:
-      UserError: another split than "dev".
-    """
-    if split != "dev":
-        raise UserError(f"--split={split}; a masked language model is judged on the held-out documents, --split=dev")
-    of_model = config.copy_and_resolve_references()
-    of_model.tokenizer_path = ""
-    of_model.objective = masked_lm.default_config()
-    of_model.student.update({"init": "pretrained", "path": model, "num_layers": 0})
-    stage = Pretraining(of_model)
-    layout = mesh_lib.make_mesh(config.mesh), mesh_lib.rules_of(config.mesh)
-    stage.lay_out(*layout)
-    stage.teach(stage.setting(1), needs_cache=False)
-    return stage.evaluate({"student": stage.student.placed(*layout)}, {})
 
 
 def make_evaluation(objective: ConfigDict, setting: Setting, layout):
@@ -194,24 +170,30 @@ def make_evaluation(objective: ConfigDict, setting: Setting, layout):
     return jax.jit(evaluate)
 
 
-def _check_vocabulary(tokenizer, path: str, model: partners.Model) -> None:
-    """Refuses a model that was trained with another vocabulary than the tokenizer's.
-
-    Raises:
-      UserError: with both sizes, or the first token that differs.
-    """
-    if len(tokenizer) > model.config.vocab_size:
-        raise UserError(
-            f"the tokenizer has {len(tokenizer)} tokens and {path} only {model.config.vocab_size}; leave "
-            "tokenizer_path empty to take the model's own"
-        )
-    folder = model.source.folder
-    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
-        return
-    own, given = tokenizer_lib.load_tokenizer(str(folder)).get_vocab(), tokenizer.get_vocab()
-    if own != given:
-        word = min(own.keys() ^ given.keys() or (w for w in own if own[w] != given[w]))
-        raise UserError(
-            f"the tokenizer is not the one of {path}: {word!r} is {given.get(word)} here and {own.get(word)} there; "
-            "leave tokenizer_path empty to take the model's own"
-        )
+def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) -> Outline:
+    """The chunks of a corpus: as given, or from the bytes of its sources, of which no text is read."""
+    del text_tokenizer
+    options = config.data
+    length, num_chunks = length or options.max_length, num_examples
+    told = "as given"
+    if not num_chunks:
+        found = sources.units(sources.find(options.sources, options.tfds_data_dir))
+        num_bytes = sum(unit.num_bytes for unit in found)
+        num_chunks = max(round(num_bytes / BYTES_PER_TOKEN / (length - shards.NUM_SPECIAL)), 1)
+        told = f"from {num_bytes / 1e6:,.1f} MB of text at {BYTES_PER_TOKEN} bytes a token"
+    wide = ("input_ids", "attention_mask", "token_type_ids", "masked_positions", "masked_labels", "masked_weights")
+    return Outline(
+        head=Head(),
+        rows=None,
+        num_train=num_chunks,
+        num_laid_out=num_chunks,
+        lengths=np.asarray([length]),
+        length_buckets=(length,),
+        shares=(1.0,),
+        steps_per_epoch=num_batches_per_epoch(num_chunks, options.batch_size),
+        num_predictions=masked_slots(options),
+        example_batch={n: np.zeros((1, 1) if n in wide else 1, kind) for n, kind in MASKED_LM_DTYPES.items()},
+        host_bytes=0.0,  # tokens stay on disk, and the index is mapped from there
+        has_fixed_inputs=False,
+        told=f"{num_chunks:,} chunks of {length} tokens, {told}",
+    )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from codir_jax.objectives.contract import Objective
+from codir_jax.objectives.contract import Objective, Step
 from codir_jax.sharding import rules
 from codir_jax.training.metrics import SKIPPED
 from codir_jax.training.optimizer import Optimizer, of_optax
@@ -18,6 +18,7 @@ def make_train_step(
     objective: Objective,
     tx: Optimizer | optax.GradientTransformation,
     *,
+    num_steps: int,
     prng_impl: str,
     shardings=None,
     layout=None,
@@ -29,6 +30,7 @@ def make_train_step(
       objective: the method.
       tx: of `optimizer.make_optimizer`; its learning rate is that of the state's step, whatever was skipped before.
         Parameters that it does not train stay bit for bit, get no gradient and are not in "gradient_norm".
+      num_steps: length of the run, for the schedules of the loss weights.
       prng_impl: of the rng in the state, e.g. "threefry2x32".
       shardings: (state, frozen, batch) trees of shardings, None on one device.
       layout: (mesh, table of `sharding.rules`) by which activations are laid out; None leaves that to XLA.
@@ -54,7 +56,8 @@ def make_train_step(
         def loss_of(params):
             # A frozen parameter costs no backward pass.
             params = jax.tree.map(lambda t, p: p if t else jax.lax.stop_gradient(p), trained, params)
-            return objective.loss(*gather(params, frozen), state.objective_state, batch, rng)
+            at = Step(rng, state.step / num_steps)
+            return objective.loss(*gather(params, frozen), state.objective_state, batch, at)
 
         with rules.on_mesh(*layout) if layout else contextlib.nullcontext():
             (loss, (objective_state, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)

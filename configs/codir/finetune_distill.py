@@ -13,9 +13,10 @@ from ml_collections import ConfigDict
 
 from codir_jax.config import parse_arguments
 from codir_jax.objectives import codir, distill, finetune
+from codir_jax.data.sets import glue
 from codir_jax.stage import config as stage_config
 
-TASKS = (*stage_config.GLUE_TASKS[:-1], "own", "demo")
+TASKS = (*tuple(glue.TASKS)[:-1], "own", "demo")
 METHODS = ("paper", "released", "distill", "l2", "finetune")
 
 

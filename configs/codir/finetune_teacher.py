@@ -12,9 +12,10 @@ from ml_collections import ConfigDict
 
 from codir_jax.config import parse_arguments
 from codir_jax.objectives import finetune
+from codir_jax.data.sets import glue
 from codir_jax.stage import config as stage_config
 
-TASKS = (*stage_config.GLUE_TASKS[:-1], "own", "demo")
+TASKS = (*tuple(glue.TASKS)[:-1], "own", "demo")
 
 
 def get_config(argument: str = "") -> ConfigDict:

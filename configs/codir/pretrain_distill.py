@@ -38,7 +38,7 @@ def get_config(argument: str = "") -> ConfigDict:
     words = parse_arguments(argument, (*SIZES, *METHODS))
     size = next((word for word in words if word in SIZES), "small")
     method = next((word for word in words if word in METHODS), "codir")
-    config = stage_config.pretraining_config(objective_config(method))
+    config = stage_config.default_config(objective_config(method), "masked_lm")
     config.data.chunks_per_document = 4  # a chunk's neighbours are its hard negatives
     config.optimizer.update({"learning_rate": 5e-4, "warmup_percent": 5.0})
     config.train.update({"eval_every_epochs": -1.0, "eval_every_percent": 10.0})

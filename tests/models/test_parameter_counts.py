@@ -1,17 +1,26 @@
 """Exact parameter counts of every preset, by eval_shape: no array is made."""
 
+import dataclasses
 import math
 
 import jax
 import pytest
 from flax import linen as nn
 
-from codir_jax.models import bert, roberta
+from codir_jax.models.contract import family
 from codir_jax.models.heads import abstract_params, build_model
+from codir_jax.models.sizes import named
 from codir_jax.sharding.rules import RULES, logical_axes, unbox
 
-PRESETS = [(family, name) for family in (bert, roberta) for name in family.PRESETS]
-IDS = [f"{family.PREFIX}{name}" for family, name in PRESETS]
+
+def sizes(name):
+    """Named sizes, "bert-base", those of another depth, "bert-base of 6", or of a model that has no name here."""
+    if name == "google/bert_uncased_L-2_H-128_A-2":
+        return dataclasses.replace(
+            named("bert-base"), hidden_size=128, num_layers=2, num_heads=2, intermediate_size=512
+        )
+    base, _, depth = name.partition(" of ")
+    return dataclasses.replace(named(base), num_layers=int(depth or named(base).num_layers))
 
 
 def count(tree):
@@ -31,54 +40,55 @@ def by_formula(vocab, positions, types, hidden, layers, inner, *, head, num_labe
 
 
 SIZES = {
-    (bert, "base"): (30522, 512, 2, 768, 12, 3072),
-    (bert, "large"): (30522, 512, 2, 1024, 24, 4096),
-    (bert, "six_layer"): (30522, 512, 2, 768, 6, 3072),
-    (bert, "tiny"): (30522, 512, 2, 128, 2, 512),
-    (roberta, "base"): (50265, 514, 1, 768, 12, 3072),
-    (roberta, "large"): (50265, 514, 1, 1024, 24, 4096),
-    (roberta, "six_layer"): (50265, 514, 1, 768, 6, 3072),
-    (roberta, "tiny"): (50265, 514, 1, 128, 2, 512),
+    "tiny": (2048, 512, 2, 32, 2, 64),
+    "minilm": (30522, 512, 2, 384, 6, 1536),
+    "bert-base": (30522, 512, 2, 768, 12, 3072),
+    "bert-large": (30522, 512, 2, 1024, 24, 4096),
+    "bert-base of 6": (30522, 512, 2, 768, 6, 3072),
+    "google/bert_uncased_L-2_H-128_A-2": (30522, 512, 2, 128, 2, 512),
+    "roberta-base": (50265, 514, 1, 768, 12, 3072),
+    "roberta-large": (50265, 514, 1, 1024, 24, 4096),
+    "roberta-base of 6": (50265, 514, 1, 768, 6, 3072),
 }
 
 
-@pytest.mark.parametrize(("family", "name"), PRESETS, ids=IDS)
+@pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("head", ["classification", "masked_lm"])
-def test_the_count_is_the_closed_formula(family, name, head):
-    model = build_model(family.PRESETS[name], head, 3)
-    assert count(abstract_params(model)) == by_formula(*SIZES[family, name], head=head, num_labels=3)
+def test_the_count_is_the_closed_formula(name, head):
+    model = build_model(sizes(name), head, 3)
+    assert count(abstract_params(model)) == by_formula(*SIZES[name], head=head, num_labels=3)
 
 
 # What transformers counts, and model cards state, for the published checkpoints.
 PUBLISHED = [
-    (bert, "base", "encoder_and_pooler", 109_482_240),
-    (bert, "base", "classification", 109_483_778),
-    (bert, "base", "masked_lm", 109_514_298),
-    (bert, "large", "encoder_and_pooler", 335_141_888),
-    (bert, "six_layer", "encoder_and_pooler", 66_955_008),
-    (bert, "tiny", "encoder_and_pooler", 4_385_920),
-    (roberta, "base", "encoder_and_pooler", 124_645_632),
-    (roberta, "base", "classification", 124_647_170),
-    (roberta, "base", "masked_lm", 124_697_433),
-    (roberta, "large", "encoder_and_pooler", 355_359_744),
-    (roberta, "large", "classification", 355_361_794),
-    (roberta, "six_layer", "encoder_and_pooler", 82_118_400),
+    ("bert-base", "encoder_and_pooler", 109_482_240),
+    ("bert-base", "classification", 109_483_778),
+    ("bert-base", "masked_lm", 109_514_298),
+    ("bert-large", "encoder_and_pooler", 335_141_888),
+    ("bert-base of 6", "encoder_and_pooler", 66_955_008),
+    ("google/bert_uncased_L-2_H-128_A-2", "encoder_and_pooler", 4_385_920),
+    ("roberta-base", "encoder_and_pooler", 124_645_632),
+    ("roberta-base", "classification", 124_647_170),
+    ("roberta-base", "masked_lm", 124_697_433),
+    ("roberta-large", "encoder_and_pooler", 355_359_744),
+    ("roberta-large", "classification", 355_361_794),
+    ("roberta-base of 6", "encoder_and_pooler", 82_118_400),
 ]
 
 
-@pytest.mark.parametrize(("family", "name", "part", "total"), PUBLISHED)
-def test_the_count_is_the_published_one(family, name, part, total):
+@pytest.mark.parametrize(("name", "part", "total"), PUBLISHED)
+def test_the_count_is_the_published_one(name, part, total):
     head = "masked_lm" if part == "masked_lm" else "classification"
-    params = abstract_params(build_model(family.PRESETS[name], head, 2))
+    params = abstract_params(build_model(sizes(name), head, 2))
     if part == "encoder_and_pooler":
         params = {key: params[key] for key in ("encoder", "pooler")}
     assert count(params) == total
 
 
-@pytest.mark.parametrize(("family", "name"), PRESETS, ids=IDS)
+@pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("head", ["classification", "masked_lm"])
-def test_every_weight_names_its_axes_and_every_name_is_in_the_table(family, name, head):
-    params = abstract_params(build_model(family.PRESETS[name], head, 2))
+def test_every_weight_names_its_axes_and_every_name_is_in_the_table(name, head):
+    params = abstract_params(build_model(sizes(name), head, 2))
     known = {logical for logical, _ in RULES}
     boxed = jax.tree.leaves(params, is_leaf=lambda leaf: isinstance(leaf, nn.meta.AxisMetadata))
     assert len(boxed) == len(jax.tree.leaves(params))
@@ -90,11 +100,11 @@ def test_every_weight_names_its_axes_and_every_name_is_in_the_table(family, name
     assert logical_axes(params)["encoder"]["layer_0"]["mlp_in"]["kernel"] == ("embed", "mlp")
 
 
-@pytest.mark.parametrize(("family", "name"), PRESETS, ids=IDS)
+@pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("head", ["classification", "masked_lm"])
-def test_every_weight_has_one_place_in_the_checkpoint(family, name, head):
-    config = family.PRESETS[name]
-    keys = family.hf_keys(config, head)
+def test_every_weight_has_one_place_in_the_checkpoint(name, head):
+    config = sizes(name)
+    keys = family(config.family).keys(config, head)
     shapes = unbox(abstract_params(build_model(config, head, 2)))
     paths = {tuple(k.key for k in path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)}
     assert set(keys) == paths

@@ -10,7 +10,8 @@ import optax
 import pytest
 from flax import traverse_util
 
-from codir_jax.convert.huggingface import FAMILIES, load_pretrained
+from codir_jax.convert.huggingface import load_pretrained
+from codir_jax.models.contract import family
 from codir_jax.models.heads import build_model, decoder
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,7 +28,7 @@ class Golden:
         self.model = build_model(self.config, self.head, self.loaded.num_labels)
         self.inputs = [self.io[key].astype(np.int32) for key in INPUTS]
         self.forward = jax.jit(lambda params, *inputs: self.model.apply({"params": params}, *inputs))
-        self.keys = FAMILIES[self.config.family].hf_keys(self.config, self.head)
+        self.keys = family(self.config.family).keys(self.config, self.head)
 
     def apply(self, params, *inputs):
         return self.forward(params, *(inputs or self.inputs))

@@ -142,7 +142,7 @@ def test_roberta_counts_positions_over_tokens_only():
     [
         ({"hidden_act": "silu"}, "hidden_act 'silu' is not supported; known: gelu"),
         ({"num_heads": 5}, "num_heads 5 does not divide hidden_size 24"),
-        ({"family": "gpt"}, "model family 'gpt' is not supported; known: bert, roberta"),
+        ({"masked_lm_act": "silu"}, "masked_lm_act 'silu' is not supported; known: gelu"),
         ({"num_layers": 0}, "num_layers must be at least 1, got 0"),
         ({"max_positions": 2, "position_offset": 2}, "leaves no position"),
     ],
@@ -150,6 +150,11 @@ def test_roberta_counts_positions_over_tokens_only():
 def test_a_configuration_that_cannot_be_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         TransformerConfig(**{**dataclasses.asdict(TINY), **change})
+
+
+def test_a_model_of_an_unknown_family_lists_the_known():
+    with pytest.raises(ValueError, match="model family 'gpt' is not supported; known: bert, roberta"):
+        build_model(dataclasses.replace(TINY, family="gpt"))
 
 
 def test_an_unknown_head_lists_the_known():

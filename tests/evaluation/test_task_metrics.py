@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from codir_jax.evaluation import glue_metrics
+from codir_jax.evaluation import metrics
 
 # 6 true positives, 1 false negative, 2 false positives, 3 true negatives.
 LABELS = np.array([1] * 7 + [0] * 5, np.int32)
@@ -13,7 +13,7 @@ PREDICTIONS = np.array([1] * 6 + [0] + [1] * 2 + [0] * 3, np.int32)
 
 
 def test_class_metrics_equal_the_numbers_by_hand():
-    scores = glue_metrics.compute(["accuracy", "f1", "macro_f1", "matthews_correlation"], LABELS, PREDICTIONS)
+    scores = metrics.compute(["accuracy", "f1", "macro_f1", "matthews_correlation"], LABELS, PREDICTIONS)
     assert list(scores) == ["accuracy", "f1", "macro_f1", "matthews_correlation"]
     assert scores["accuracy"] == pytest.approx(9 / 12)
     assert scores["f1"] == pytest.approx(12 / 15)
@@ -25,7 +25,7 @@ def test_matthews_correlation_of_two_classes_is_the_pearson_of_the_zeros_and_one
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 200)
     predictions = np.where(rng.random(200) < 0.7, labels, 1 - labels)
-    mcc = glue_metrics.matthews_correlation(labels, predictions)
+    mcc = metrics.matthews_correlation(labels, predictions)
     assert mcc == pytest.approx(np.corrcoef(labels, predictions)[0, 1])
 
 
@@ -34,14 +34,14 @@ def test_correlations_agree_with_numpy_and_ranks():
     labels = rng.normal(size=50).astype(np.float32)
     predictions = labels**3 + rng.normal(size=50) * 0.1
     ranks = [np.argsort(np.argsort(values)) for values in (labels, predictions)]
-    scores = glue_metrics.compute(("pearson", "spearman", "combined"), labels, predictions)
+    scores = metrics.compute(("pearson", "spearman", "combined"), labels, predictions)
     assert scores["pearson"] == pytest.approx(np.corrcoef(labels, predictions)[0, 1])
     assert scores["spearman"] == pytest.approx(np.corrcoef(*ranks)[0, 1])
     assert scores["combined"] == pytest.approx((scores["pearson"] + scores["spearman"]) / 2)
 
 
 def test_combined_of_classes_is_the_mean_of_accuracy_and_f1():
-    assert glue_metrics.combined(LABELS, PREDICTIONS) == pytest.approx((9 / 12 + 12 / 15) / 2)
+    assert metrics.combined(LABELS, PREDICTIONS) == pytest.approx((9 / 12 + 12 / 15) / 2)
 
 
 @pytest.mark.parametrize("name", ["matthews_correlation", "pearson", "spearman"])
@@ -49,34 +49,34 @@ def test_combined_of_classes_is_the_mean_of_accuracy_and_f1():
 def test_constant_predictions_score_zero_and_are_noted(name):
     labels = np.array([0, 1, 0, 1], np.float32 if name != "matthews_correlation" else np.int32)
     predictions = np.ones_like(labels)
-    assert glue_metrics.METRICS[name](labels, predictions) == 0.0
-    assert glue_metrics.METRICS[name](predictions, labels) == 0.0
-    (note,) = glue_metrics.notes(labels, predictions)
+    assert metrics.METRICS[name](labels, predictions) == 0.0
+    assert metrics.METRICS[name](predictions, labels) == 0.0
+    (note,) = metrics.notes(labels, predictions)
     assert "every prediction is 1" in note and "0.0" in note
-    assert glue_metrics.notes(labels, labels) == ()
+    assert metrics.notes(labels, labels) == ()
 
 
 def test_f1_is_zero_without_a_positive_prediction_and_refuses_three_classes():
-    assert glue_metrics.f1(LABELS, np.zeros_like(LABELS)) == 0.0
+    assert metrics.f1(LABELS, np.zeros_like(LABELS)) == 0.0
     with pytest.raises(ValueError, match="class 2 occurs; use macro_f1"):
-        glue_metrics.f1(np.array([0, 1, 2]), np.array([0, 1, 1]))
+        metrics.f1(np.array([0, 1, 2]), np.array([0, 1, 1]))
 
 
 def test_bad_input_is_told_by_name():
     with pytest.raises(ValueError, match="unknown metric 'acc'; known: accuracy, combined"):
-        glue_metrics.compute(["acc"], LABELS, PREDICTIONS)
+        metrics.compute(["acc"], LABELS, PREDICTIONS)
     with pytest.raises(ValueError, match="one shape"):
-        glue_metrics.accuracy(LABELS, PREDICTIONS[:-1])
+        metrics.accuracy(LABELS, PREDICTIONS[:-1])
     with pytest.raises(ValueError, match="at least one example"):
-        glue_metrics.accuracy(LABELS[:0], PREDICTIONS[:0])
+        metrics.accuracy(LABELS[:0], PREDICTIONS[:0])
     with pytest.raises(ValueError, match="1 of 2 predictions are not finite, the first at row 1"):
-        glue_metrics.pearson(np.array([0.5, 1.0]), np.array([0.0, np.nan]))
+        metrics.pearson(np.array([0.5, 1.0]), np.array([0.0, np.nan]))
     with pytest.raises(ValueError, match="class numbers"):
-        glue_metrics.accuracy(np.array([0.5, 1.0]), np.array([0.5, 1.0]))
+        metrics.accuracy(np.array([0.5, 1.0]), np.array([0.5, 1.0]))
 
 
 def test_majority_share_is_the_accuracy_of_the_commonest_class():
-    assert glue_metrics.majority_share(LABELS) == pytest.approx(7 / 12)
-    assert glue_metrics.majority_share(np.array([2, 0, 2, 2])) == 0.75
+    assert metrics.majority_share(LABELS) == pytest.approx(7 / 12)
+    assert metrics.majority_share(np.array([2, 0, 2, 2])) == 0.75
     with pytest.raises(ValueError, match="at least one label"):
-        glue_metrics.majority_share(np.array([]))
+        metrics.majority_share(np.array([]))

@@ -9,14 +9,12 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from codir_jax.losses import contrastive
-from codir_jax.losses.vocabulary import Decoder, vocabulary_terms
-from codir_jax.models.heads import decoder
+from codir_jax.losses.vocabulary import vocabulary_terms
 from codir_jax.models.layer_selection import match_layers
 from codir_jax.negatives import in_batch
-from codir_jax.objectives.contract import Metrics, Setting, apply_model, masked_sum
+from codir_jax.objectives.contract import Metrics, Setting, masked_sum
 from codir_jax.objectives.contrastive_term import project, retrieval, standardized
 from codir_jax.objectives.distill import matches, pool
-from codir_jax.objectives.head_terms import require_head, require_one_vocabulary
 from codir_jax.sharding.rules import gather_batch
 
 
@@ -41,15 +39,15 @@ def evaluate_batch(config: ConfigDict, setting: Setting, params, frozen, batch) 
       hard_retrieval_rate_unprojected: likewise among the texts of the same document only; where the batch has
         document_ids.
     """
-    require_head(setting, "masked_lm", "masked_lm_evaluation")
-    student = apply_model(setting.student, params["student"], batch)
+    head = setting.head
+    student = head.run(setting.student, params["student"], batch)
     labels, weights = batch["masked_labels"], batch["masked_weights"]
-    own = Decoder(student.states, *decoder(params["student"]))
+    own = head.view(student.states, params["student"])
     if setting.teacher is None:
         return _of_labels("", vocabulary_terms(own, labels, chunk_size=config.vocab_chunk_size), weights)
-    require_one_vocabulary(setting)
-    teacher = apply_model(setting.teacher, frozen["teacher"], batch)
-    theirs = Decoder(teacher.states, *decoder(frozen["teacher"]))
+    head.check_pair(setting.student, setting.teacher)
+    teacher = head.run(setting.teacher, frozen["teacher"], batch)
+    theirs = head.view(teacher.states, frozen["teacher"])
     terms = vocabulary_terms(own, labels, theirs, temperature=1.0, chunk_size=config.vocab_chunk_size)
     of_teacher = vocabulary_terms(theirs, labels, chunk_size=config.vocab_chunk_size)
     return {

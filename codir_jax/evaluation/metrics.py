@@ -1,4 +1,4 @@
-"""The metrics that GLUE reports, as fractions (0.612, not 61.2), from labels and predictions of one split.
+"""Metrics of labelled tasks by name, as fractions (0.612, not 61.2), from labels and predictions of one split.
 
 Every metric is `metric(labels, predictions) -> float`. Classification takes class numbers (int [num_examples]),
 regression takes values (float [num_examples]). Where a correlation is undefined - the predictions or the labels are all
@@ -8,6 +8,7 @@ scikit-learn and scipy take 1.7 s to import, so each function imports what it ne
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -76,6 +77,20 @@ def combined(labels: np.ndarray, predictions: np.ndarray) -> float:
     return (accuracy(labels, predictions) + f1(labels, predictions)) / 2
 
 
+class Metric(NamedTuple):
+    """How a metric is told and compared.
+
+    Attributes:
+      name: as in results.json. higher_is_better: False for losses, perplexity, error rates.
+      unit: "share" is told times 100; any other, such as "nats", as it is.
+    """
+
+    name: str
+    higher_is_better: bool = True
+    unit: str = "share"
+
+
+# Metrics of labels and predictions, by name; for all of them more is better.
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": accuracy,
     "matthews_correlation": matthews_correlation,

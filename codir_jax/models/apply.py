@@ -1,0 +1,22 @@
+"""A model on a batch: the call that training, evaluation and the cache share."""
+
+import jax
+
+
+def apply_model(model, params, batch, rng: jax.Array | None = None, **more):
+    """The model's output on a batch; dropout is on exactly where an rng is given.
+
+    Word embeddings that were looked up before are taken from `batch["words"]`.
+
+    Args:
+      model: Linen module of `models.heads`.
+      params: its weights.
+      batch: of `data.batch`; only the three inputs, and "words", are read.
+      rng: of dropout.
+      more: arguments of the module's method; `method` names another one than `__call__`.
+    """
+    inputs = (batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
+    if "words" in batch:
+        more = {"words": batch["words"], **more}
+    rngs = {} if rng is None else {"dropout": rng}
+    return model.apply({"params": params}, *inputs, **more, deterministic=rng is None, rngs=rngs)

@@ -1,0 +1,126 @@
+"""What a model family and a head state about themselves; a family is found by its name.
+
+A family is one file, `models/NAME.py`, that defines `FAMILY`. NAME is the `model_type` of its checkpoints, with "_" for
+"-". No list names the files: what lies in this folder is known.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from codir_jax.models.hf_keys import HfKey, Path
+from codir_jax.processes.user_error import UserError
+
+
+class Family(NamedTuple):
+    """A model family.
+
+    Its config is a frozen dataclass. Other modules read these fields of it: `family` (the name), `vocab_size`,
+    `hidden_size`, `num_layers`, `pad_token_id`, `max_length` (longest input in tokens), `initializer_range` and
+    `in_words` ("12 layers, ...", for a model card).
+
+    Attributes:
+        name: `model_type` in a config.json.
+        title: as people write it: "BERT".
+        sizes: named config -> config, so that it can be measured and planned without its weights.
+        from_scratch: (vocab_size, pad_token_id, **sizes) -> config of a randomly started model; `sizes` are fields.
+        read_config: content of a config.json -> config; UserError for a variant that the encoder is not.
+        write_config: config -> the architecture's part of a config.json, `model_type` included.
+        keys: (config, head) -> for every weight of `build_model(config, head)` its place in a checkpoint.
+        prefix: of the encoder's names there, which a checkpoint without a head leaves out: "bert.".
+        tied: head -> {name: path}: where a checkpoint may keep a second copy of the weight at `path`, which is one
+            weight here.
+        class_prefix: of a class name in `architectures`: "Bert" of "BertForMaskedLM".
+        encoder: (config, dtype, remat) -> Linen module, called as `transformer.Encoder` is.
+        shrink: name of a way -> (config, params, **options) -> (smaller config, its first params). With params None
+            only the sizes change. "layers" is `layer_selection.shrink`.
+        flops: (config, seq_len) -> operations of one text through the encoder; None: not modelled.
+        heads: of `heads.HEADS`, those that the encoder serves; () is all.
+    """
+
+    name: str
+    title: str
+    sizes: Mapping[str, Any]
+    from_scratch: Callable[..., Any]
+    read_config: Callable[[Mapping[str, Any]], Any]
+    write_config: Callable[[Any], dict[str, Any]]
+    keys: Callable[[Any, str], dict[Path, HfKey]]
+    prefix: str
+    tied: Mapping[str, Mapping[str, Path]]
+    class_prefix: str
+    encoder: Callable[[Any, Any, str], Any]
+    shrink: Mapping[str, Callable[..., tuple[Any, dict | None]]]
+    flops: Callable[[Any, int], float] | None = None
+    heads: tuple[str, ...] = ()
+
+
+class Card(NamedTuple):
+    """What the model card of an exported model says about its head.
+
+    Attributes:
+        pipeline_tag: of the Hugging Face hub.
+        does: (label names or None, is it a regression) -> what the model does, after "A BERT encoder that ...".
+        auto_class: of transformers, that loads it.
+        example: code that makes the inputs of a call.
+        is_loadable: whether `codir_jax.load` makes a function of it.
+    """
+
+    pipeline_tag: str
+    does: Callable[[Sequence[str] | None, bool], str]
+    auto_class: str
+    example: str
+    is_loadable: bool
+
+
+class HeadSpec(NamedTuple):
+    """A head on an encoder.
+
+    Attributes:
+        build: (config, num_labels, dtype, remat) -> Linen module.
+        weights: its own weights: name in our tree -> "linear", "norm" or "array".
+        labels: path of the weight that has one entry for each label; None for a head without labels.
+        architecture: end of the class name of a checkpoint with this head: "ForMaskedLM".
+        counts: what its operations grow with, a field of `evaluation.cost.Outputs`: "num_labels", "num_predictions".
+        flops: (config, that number) -> operations of the head for one text.
+        card: for an exported model.
+    """
+
+    build: Callable[[Any, int, Any, str], Any]
+    weights: Mapping[str, str]
+    labels: Path | None
+    architecture: str
+    counts: str
+    flops: Callable[[Any, int], float]
+    card: Card
+
+
+def family(name: str) -> Family:
+    """The family of that `model_type`.
+
+    Raises:
+        UserError: no file of this folder bears it; the message lists those that are known.
+    """
+    found = _of_file(str(name).replace("-", "_"))
+    if found is None or found.name != name:
+        raise UserError(f"model family {name!r} is not supported; known: {', '.join(families())}")
+    return found
+
+
+def families() -> dict[str, Family]:
+    """Every family of this folder by its name, in the order of their files."""
+    folders = sys.modules[__package__].__path__
+    found = [_of_file(module.name) for module in pkgutil.iter_modules(folders)]
+    return {one.name: one for one in found if one is not None}
+
+
+def _of_file(stem: str) -> Family | None:
+    module = f"{__package__}.{stem}"
+    # The name may come from somebody's config.json: a dot in it would lead out of this folder.
+    if not stem.isidentifier() or importlib.util.find_spec(module) is None:
+        return None
+    return getattr(importlib.import_module(module), "FAMILY", None)

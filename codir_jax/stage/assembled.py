@@ -1,0 +1,206 @@
+"""A stage, assembled: the one place where task, models, objective and optimizer of a config come together.
+
+A run trains it, a benchmark measures it, a plan looks at its shapes, an evaluation judges its student.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from codir_jax import config as config_lib
+from codir_jax.convert.folder import model_folder
+from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.objectives.contract import Objective, Setting, TrainRows, make_objective, needs_teacher
+from codir_jax.processes import console, distributed
+from codir_jax.processes.user_error import UserError
+from codir_jax.sharding import mesh as mesh_lib
+from codir_jax.sharding import rules
+from codir_jax.stage import checks
+from codir_jax.stage import models as models_lib
+from codir_jax.stage.initial_state import InitialState
+from codir_jax.stage.models import Model
+from codir_jax.tasks.contract import Feed, Outline, Task, task_module
+from codir_jax.training import optimizer
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Stage:
+    """The parts of a stage before its first step.
+
+    Attributes:
+      task: what is trained on; for a plan its outline.
+      student, teacher: the models; without weights for a plan.
+      mesh: of the devices; for a plan a jax.sharding.AbstractMesh. rules: logical axis -> mesh axis.
+      num_steps: length of the run.
+      rows: in the place of the task's, for tables of another size.
+    """
+
+    config: ConfigDict
+    task: Task | Outline
+    student: Model
+    teacher: Model | None
+    mesh: Any
+    rules: Any
+    num_steps: int
+    rows: TrainRows | None = None
+
+    @classmethod
+    def of(
+        cls,
+        config: ConfigDict,
+        mesh: Any = None,
+        *,
+        parts: tuple[Task | Outline, Model, Model | None] | None = None,
+        num_steps: int = 0,
+        num_epochs: int = 0,
+        rows: TrainRows | None = None,
+    ) -> "Stage":
+        """The stage of a config.
+
+        Args:
+          mesh: None makes the config's of all devices.
+          parts: (task, student, teacher) in the place of those that the config names: random ones of a benchmark, or
+            shapes of a plan.
+          num_steps, num_epochs: length of the run, in the place of the config's where one is not 0.
+          rows: of the objective's tables, in the place of the task's.
+
+        Raises:
+          UserError: bad config or data, before anything is computed.
+        """
+        mesh = mesh_lib.make_mesh(config.mesh) if mesh is None else mesh
+        table = mesh_lib.rules_of(config.mesh)
+        if parts is None:
+            checks.check_batch_sizes(config, rules.num_batch_shards(mesh, table), distributed.num_processes())
+            parts = read_parts(config)
+        task, student, teacher = parts
+        checks.check_length(config, student)
+        stage = cls(
+            config=config, task=task, student=student, teacher=teacher, mesh=mesh, rules=table, num_steps=1, rows=rows
+        )
+        epoch = stage.feed.steps_per_epoch
+        num_steps = num_steps or num_epochs * epoch
+        num_steps = num_steps or config_lib.duration_steps(config.train, "total", steps_per_epoch=epoch)
+        return dataclasses.replace(stage, num_steps=max(num_steps, 1))
+
+    @property
+    def distils(self) -> bool:
+        """Whether the objective needs the teacher."""
+        return needs_teacher(self.config.objective.name)
+
+    @property
+    def layout(self) -> tuple[Any, Any]:
+        """(mesh, table), by which arrays are placed."""
+        return self.mesh, self.rules
+
+    @functools.cached_property
+    def feed(self) -> Feed | Outline:
+        """Batches on the mesh."""
+        return self.task.feed(rules.batch_sharding(self.mesh, self.rules))
+
+    @functools.cached_property
+    def setting(self) -> Setting:
+        """What the objective is made for."""
+        return setting_of(self.config, self.task, self.student, self.teacher, self.rows)
+
+    @functools.cached_property
+    def objective(self) -> Objective:
+        """The method."""
+        return make_objective(self.config.objective, self.setting)
+
+    def duration(self, section: str, name: str) -> int:
+        """A duration of the config in steps."""
+        epoch = self.feed.steps_per_epoch
+        return config_lib.duration_steps(self.config[section], name, steps_per_epoch=epoch, num_steps=self.num_steps)
+
+    @functools.cached_property
+    def schedule(self):
+        """Learning rate by step."""
+        warmup = self.duration("optimizer", "warmup")
+        return optimizer.make_schedule(self.config.optimizer, self.num_steps, warmup, self.feed.steps_per_epoch)
+
+    @functools.cached_property
+    def initial_state(self) -> InitialState:
+        """What the first step starts from."""
+        return InitialState(
+            objective=self.objective,
+            tx=optimizer.make_optimizer(self.config.optimizer, self.schedule),
+            example=self.feed.example(),
+            mesh=self.mesh,
+            rules=self.rules,
+            num_steps=self.num_steps,
+            seed=self.config.seed,
+            prng_impl=self.config.train.prng_impl,
+        )
+
+    def abstract_state(self, *, live: bool):
+        """(state, frozen) as shapes with their places; the teacher is in `frozen` where it runs `live`."""
+        return self.initial_state.abstract(without=() if live else ("teacher",))
+
+    def start(self, abstract, columns: Mapping[str, Any], teacher_params=None):
+        """(state, frozen) on the devices.
+
+        Args:
+          abstract: of `abstract_state`.
+          columns: the teacher's rows of the train set where they are kept, else {}.
+          teacher_params: weights on the devices, where the teacher runs live.
+        """
+        given = {} if teacher_params is None else {"teacher": teacher_params}
+        given |= self.initial_state.tables(columns)
+        return self.initial_state.fill(abstract, self.student.params, given)
+
+    def judge(self, reference=None):
+        """A function (params, frozen) -> scores of the student on dev; `reference` is of `Task.examine`."""
+        return self.task.judge(self.feed, self.setting, self.config.objective, reference, self.layout)
+
+
+def setting_of(
+    config: ConfigDict, task, student: Model, teacher: Model | None, rows: TrainRows | None = None
+) -> Setting:
+    """What an objective is made for."""
+    return Setting(
+        head=task.head,
+        student=student.module,
+        teacher=teacher.module if teacher else None,
+        num_microbatches=config.train.num_microbatches,
+        rows=task.rows if rows is None else rows,
+    )
+
+
+def read_parts(config: ConfigDict) -> tuple[Task, Model, Model | None]:
+    """(task, student, teacher) that a config names, read and checked against each other."""
+    tokenizer = make_tokenizer(config)
+    task = task_module(config.task.name).make(config, tokenizer)
+    teacher = models_lib.make_teacher(config, task)
+    student = models_lib.make_student(config, task.head, teacher, tokenizer)
+    if teacher:
+        models_lib.check_vocabulary(tokenizer, config.teacher.path, teacher)
+    if config.student.init == "pretrained":
+        models_lib.check_vocabulary(tokenizer, config.student.path, student)
+    # Reading may take hours: what can be refused without it is refused before.
+    checks.check_length(config, student)
+    make_objective(config.objective, setting_of(config, task, student, teacher))
+    task.open()
+    console.say(task.describe())
+    return task, student, teacher
+
+
+def make_tokenizer(config: ConfigDict):
+    """The tokenizer that the config names, or the teacher's, or the student's, or that of an embedded data set.
+
+    Raises:
+      UserError: there is none to be had.
+    """
+    teacher_path = model_folder(config.teacher.path, "teacher.path") if config.teacher.path else ""
+    path = config.tokenizer_path or teacher_path or config.student.path
+    if path:
+        return tokenizer_lib.load_tokenizer(model_folder(path, "tokenizer_path"))
+    made = task_module(config.task.name).fresh_tokenizer(config)
+    if made is None:
+        raise UserError(
+            "tokenizer_path is empty, and there is neither a teacher.path nor a student.path to take it from; train "
+            "one on your text: codir tokenizer --help"
+        )
+    return made

@@ -1,0 +1,94 @@
+"""A labelled train set by its number and lengths, and the padded batches that follow from them."""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from codir_jax.data import length_buckets, pipeline, tokenizer
+from codir_jax.data.batch import BATCH_DTYPES
+from codir_jax.data.sets import demo, glue, text_classification
+from codir_jax.objectives.contract import TrainRows
+from codir_jax.objectives.heads.classification import Classification
+from codir_jax.processes.user_error import UserError
+from codir_jax.tasks.contract import Outline
+
+# So many texts are tokenised; of more, an even sample. So many lengths make up the epoch that is looked at.
+NUM_TOKENISED, NUM_LENGTHS = 4096, 200_000
+# Tables are laid out for so many examples; `codir plan` stretches their first axis for more.
+NUM_LAID_OUT = 1 << 14
+# Without a tokenizer: word pieces of an English word, and specials.
+TOKENS_PER_WORD, NUM_SPECIAL = 1.3, 3
+# Of an example on the host: a token and its type, 5 bytes each; offset, label, mask and text id.
+HOST_TOKEN_BYTES, HOST_EXAMPLE_BYTES = 5, 17
+
+
+def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) -> Outline:
+    """The train set of the config, read as a run reads it and tokenised in part; or as the arguments say.
+
+    Args:
+      num_examples, length: both given, no data is read; one given, it takes the place of what the data has.
+      text_tokenizer: None estimates lengths from words.
+    """
+    if num_examples and length:
+        told = f"{num_examples:,} examples of {length} tokens, as given"
+        return of_lengths(config.data, num_examples, np.asarray([length]), 2, False, told)
+    data = config.data
+    source = {"demo": demo, "text_classification": text_classification}.get(data.name, glue)
+    raw, label_names, is_regression, _ = source.read(data)
+    if "train" not in raw:
+        raise UserError(f"data {data.name} has no train split; it has: {', '.join(raw)}")
+    unlabelled = raw.get("unlabelled")
+    if unlabelled is None and data.name == "demo":
+        unlabelled = text_classification.read_unlabelled(data, is_pair=False)
+    train = raw["train"]
+    found = min(len(train), data.num_train_examples or len(train)) + (len(unlabelled) if unlabelled else 0)
+    rows = range(0, len(train), -(-len(train) // NUM_TOKENISED))
+    firsts = [train.texts_a[i] for i in rows]
+    seconds = [train.texts_b[i] for i in rows] if train.texts_b is not None else None
+    if length:
+        lengths, how = np.asarray([length]), f"lengths as given: {length}"
+    elif text_tokenizer is not None:
+        _, _, offsets, _ = tokenizer.encode(text_tokenizer, firsts, seconds, data.max_length)
+        lengths, how = np.diff(offsets), f"{len(rows):,} of them tokenised"
+    else:
+        both = zip(firsts, seconds, strict=True) if seconds else ((text, "") for text in firsts)
+        words = np.asarray([len(a.split()) + len(b.split()) for a, b in both])
+        lengths = np.minimum(np.ceil(words * TOKENS_PER_WORD).astype(int) + NUM_SPECIAL, data.max_length)
+        how = f"lengths estimated from words ({TOKENS_PER_WORD} tokens each: there is no tokenizer)"
+    num_train, num_classes = num_examples or found, 1 if is_regression else len(label_names)
+    told = f"{num_train:,} train examples{' as given' if num_examples else ''}; {data.name}: {found:,}, {how}"
+    return of_lengths(data, num_train, lengths, num_classes, is_regression, told)
+
+
+def of_lengths(
+    options: ConfigDict, num_train: int, lengths: np.ndarray, num_classes: int, is_regression: bool, told: str
+) -> Outline:
+    """The outline of `num_train` examples whose lengths repeat those of `lengths`, int [some]."""
+    of_epoch = np.resize(lengths, min(num_train, NUM_LENGTHS))
+    rows = pipeline.epoch_batches(of_epoch, options.batch_size, seed=0, epoch=0, window=options.bucket_window)
+    longest = np.where(rows >= 0, of_epoch[rows], 0).max(axis=1)
+    last = length_buckets.round_up(int(of_epoch.max()), options.max_length)
+    buckets = length_buckets.choose(longest, options.num_length_buckets, last)
+    shares = np.bincount(np.searchsorted(buckets, longest), minlength=len(buckets)) / len(longest)
+    laid_out = min(num_train, NUM_LAID_OUT)
+    labels = np.arange(laid_out) % max(num_classes, 2)
+    dtype = np.float32 if is_regression else np.int32
+    tokenwise = ("input_ids", "attention_mask", "token_type_ids")
+    example = {name: np.zeros((1, 1) if name in tokenwise else 1, kind) for name, kind in BATCH_DTYPES.items()}
+    example["labels"] = example["labels"].astype(dtype)
+    return Outline(
+        head=Classification(num_classes, is_regression),
+        rows=TrainRows(
+            labels.astype(dtype), np.ones(laid_out, bool), np.arange(laid_out, dtype=np.int32), is_regression
+        ),
+        num_train=num_train,
+        num_laid_out=laid_out,
+        lengths=lengths,
+        length_buckets=tuple(buckets),
+        shares=tuple(shares.tolist()),
+        steps_per_epoch=pipeline.num_batches_per_epoch(num_train, options.batch_size),
+        num_predictions=0,
+        example_batch=example,
+        host_bytes=num_train * (HOST_TOKEN_BYTES * float(lengths.mean()) + HOST_EXAMPLE_BYTES),
+        has_fixed_inputs=True,
+        told=told,
+    )
