@@ -1,17 +1,32 @@
-"""codir_jax: compress BERT and RoBERTa by contrastive distillation on intermediate representations (CoDIR), in JAX."""
+"""codir_jax: big language models made small, in JAX.
+
+load(folder)                        a finished model as a function: texts in, labels out
+compress(teacher, train, dev, ...)  the whole job: teacher, students, export, report; `text=...` for running text
+train(config, workdir)              one stage
+evaluate(model)                     scores of a finished model
+UserError                           what they raise for input that the caller can correct
+"""
 
 __version__ = "0.1.0"
-__all__ = ["compress", "load"]
+__all__ = ["UserError", "compress", "evaluate", "load", "train"]
+
+# Name -> where it lives. Late, so that `import codir_jax` costs nothing and `codir --help` is quick.
+_PLACES = {
+    "UserError": "codir_jax.processes.user_error",
+    "compress": "codir_jax.jobs.compress",
+    "evaluate": "codir_jax.jobs.evaluate",
+    "load": "codir_jax.predict.classifier",
+    "train": "codir_jax.jobs.train",
+}
 
 
 def __getattr__(name: str):
-    # Late, so that `import codir_jax` costs nothing and `codir --help` is quick.
-    if name == "compress":
-        from codir_jax.jobs.compress import compress
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
 
-        return compress
-    if name == "load":
-        from codir_jax.predict.classifier import load
+    return getattr(importlib.import_module(_PLACES[name]), name)
 
-        return load
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

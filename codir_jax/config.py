@@ -42,7 +42,7 @@ def load(spec: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
         if argument:
             raise UserError(f"a saved config takes no argument, got {argument!r}; use --config.KEY=VALUE")
     else:
-        config = _get_config(path)(argument)
+        config = function_of(path, "get_config")(argument)
     config = ConfigDict(config.to_dict())
     config.lock()
     for key, text in overrides:
@@ -61,15 +61,20 @@ def find(path_text: str) -> Path:
     raise MissingFileError(f"config {path_text!r} does not exist; expected a .py or .json file, see configs/README.md")
 
 
-def _get_config(path: Path):
+def function_of(path: Path, name: str):
+    """The function of that name that a file of `configs/` defines.
+
+    Raises:
+      UserError: it is no Python file, or defines none.
+    """
     module_spec = importlib.util.spec_from_file_location(path.stem, path)
     if module_spec is None or path.suffix != ".py":
-        raise UserError(f"config {path} must be a .py file with get_config(arg) or a saved config.json")
+        raise UserError(f"config {path} must be a .py file with {name}(argument) or a saved config.json")
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise UserError(f"{path} defines no get_config(arg)")
-    return module.get_config
+    if not hasattr(module, name):
+        raise UserError(f"{path} defines no {name}(argument)")
+    return getattr(module, name)
 
 
 def parse_arguments(argument: str, known: Mapping[str, Any] | Sequence[str]) -> list[str]:

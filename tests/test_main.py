@@ -10,6 +10,8 @@ import codir_jax
 from codir_jax import main as main_lib
 from codir_jax.main import main
 from codir_jax.processes import distributed, environment, stop
+from codir_jax.processes.user_error import MissingFileError
+from codir_jax.training.metrics import NonFiniteError
 
 DISTILL = "configs/codir/finetune_distill.py"
 TINY_JOB = [
@@ -85,14 +87,14 @@ def test_an_unknown_flag_is_status_2(capsys):
         (stop.Interrupted(5, signal.SIGTERM), 75, "SIGTERM after step 5; the same command goes on"),
         (stop.Interrupted(5, signal.SIGINT), 130, "SIGINT after step 5"),
         (OSError(28, "No space left on device", "w/metrics.jsonl"), 4, "w/metrics.jsonl'; make room"),
-        (FloatingPointError("loss is nan at step 3"), 3, "error: loss is nan"),
-        (FileNotFoundError("no such teacher"), 2, "error: no such teacher"),
+        (NonFiniteError("loss is nan at step 3"), 3, "error: loss is nan"),
+        (MissingFileError("no such teacher"), 2, "error: no such teacher"),
     ],
 )
 def test_how_a_run_ended_is_in_its_exit_status(error, status, told, monkeypatch, tmp_path, capsys):
     from codir_jax.stage import run
 
-    def stopped(config, workdir):
+    def stopped(config, workdir, **_):
         raise error
 
     monkeypatch.setattr(run, "run", stopped)
@@ -100,10 +102,23 @@ def test_how_a_run_ended_is_in_its_exit_status(error, status, told, monkeypatch,
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", [ValueError, FileNotFoundError, FloatingPointError, OSError, KeyError])
+def test_a_slip_of_the_program_keeps_its_traceback(kind, monkeypatch, tmp_path):
+    """It is not told as bad input, whatever its kind: what Python ends with is status 1 and the traceback."""
+    from codir_jax.stage import run
+
+    def slip(config, workdir, **_):
+        raise kind("shapes (3, 2) and (3,) do not match")
+
+    monkeypatch.setattr(run, "run", slip)
+    with pytest.raises(kind, match="do not match"):
+        main(["train", "--config=configs/codir/finetune_teacher.py:tiny", f"--workdir={tmp_path}"])
+
+
 def test_sigterm_before_the_first_step_ends_like_one_after_it(monkeypatch, tmp_path):
     from codir_jax.stage import run
 
-    monkeypatch.setattr(run, "run", lambda config, workdir: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(run, "run", lambda config, workdir, **_: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SystemExit) as ended:
         main(["train", "--config=configs/codir/finetune_teacher.py:tiny", f"--workdir={tmp_path}"])
     assert ended.value.code == distributed.PREEMPTED
@@ -111,13 +126,13 @@ def test_sigterm_before_the_first_step_ends_like_one_after_it(monkeypatch, tmp_p
 
 def test_compress_leaves_a_table_a_report_and_an_export(job):
     results = json.loads((job / "results.json").read_text())
-    assert list(results["models"]) == ["teacher", "distill", "paper"]
+    assert list(results["models"]) == ["teacher", "distill", "codir"]
     for row in results["models"].values():
         assert -1 <= row["dev"]["matthews_correlation"] <= 1
         assert row["latency"]["batch_1_p50_ms"] > 0
         assert row["bytes"] == 4 * row["parameters"]
-    assert results["models"]["paper"]["num_layers"] == 1
-    assert results["models"]["paper"]["parameters"] < results["models"]["teacher"]["parameters"]
+    assert results["models"]["codir"]["num_layers"] == 1
+    assert results["models"]["codir"]["parameters"] < results["models"]["teacher"]["parameters"]
     assert "parity passed" in results["parity"]
     assert (job / "report.png").read_bytes().startswith(b"\x89PNG")
     assert "| student, CoDIR" in (job / "report.md").read_text()
@@ -135,11 +150,11 @@ def test_compress_refuses_a_folder_with_another_job(job, capsys):
 
 
 def test_evaluate_gives_the_score_that_training_reported(job, capsys):
-    assert main(["evaluate", f"--model={job / 'paper'}"]) == 0
+    assert main(["evaluate", f"--model={job / 'codir'}"]) == 0
     told = json.loads(capsys.readouterr().out)
-    reported = json.loads((job / "paper" / "results.json").read_text())["dev"]
+    reported = json.loads((job / "codir" / "results.json").read_text())["dev"]
     assert told["matthews_correlation"] == pytest.approx(reported["matthews_correlation"])
-    assert main(["evaluate", f"--model={job / 'paper'}", "--split=test"]) == 2
+    assert main(["evaluate", f"--model={job / 'codir'}", "--split=test"]) == 2
 
 
 def test_predict_reads_lines_and_tables_and_writes_json_lines(job, tmp_path, capsys):
@@ -169,26 +184,28 @@ def test_the_python_interface_answers_like_the_command(job):
 
 
 def test_export_of_a_workdir_writes_the_card_with_its_results(job, tmp_path, capsys):
-    assert main(["export", f"--model={job / 'paper'}", f"--output={tmp_path / 'small'}"]) == 0
+    assert main(["export", f"--model={job / 'codir'}", f"--output={tmp_path / 'small'}"]) == 0
     assert "parity passed" in capsys.readouterr().out
     card = (tmp_path / "small" / "README.md").read_text()
     assert "matthews_correlation" in card
 
 
-def test_a_teacher_with_a_fitting_head_is_taken_as_it_is(job, tmp_path, capsys):
-    """The job's own teacher, given by name, is not fine-tuned again."""
-    folder = tmp_path / "again"
-    config_only = [word for word in TINY_JOB if word.startswith("--config.")]
-    from codir_jax import config as config_lib
+def test_a_teacher_with_a_fitting_head_is_taken_as_it_is(job, tmp_path):
+    """The job's own teacher, given by name, is not fine-tuned again; for other classes it is."""
     from codir_jax.jobs import compress as compress_lib
+    from codir_jax.jobs import recipe, sources
 
-    config = config_lib.load("configs/codir/finetune_distill.py:demo", [("teacher.path", str(job / "teacher"))])
-    assert compress_lib._fits(str(job / "teacher"), config)
-    config.data.name = "text_classification"
     (tmp_path / "train.tsv").write_text("sentence\tlabel\na b\tx\nb c\ty\nc d\tz\n")
-    config.data.train_path = config.data.dev_path = str(tmp_path / "train.tsv")
-    assert not compress_lib._fits(str(job / "teacher"), config)
-    assert not folder.exists() and config_only
+    own, nothing = str(tmp_path / "train.tsv"), {"text": "", "task": "", "fields": {}}
+    for given, fits in (
+        ({"train": "", "dev": "", "demo": True}, True),
+        ({"train": own, "dev": own, "demo": False}, False),
+    ):
+        source = sources.source_of(**given, **nothing, teacher=str(job / "teacher"))
+        made = compress_lib.Job(source, recipe.load("codir", source.task), tmp_path / "again", str(job / "teacher"))
+        made.configure((), 0, 0, (), ())
+        assert made.needs_training != fits
+    assert not (tmp_path / "again").exists()
 
 
 def test_compress_on_own_files_fine_tunes_a_teacher_without_a_head_for_the_labels(job, tmp_path, capsys):
@@ -212,7 +229,7 @@ def test_compress_on_own_files_fine_tunes_a_teacher_without_a_head_for_the_label
     assert main(arguments) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["primary_metric"] == "accuracy"
-    assert results["models"]["paper"]["num_layers"] == 1
+    assert results["models"]["codir"]["num_layers"] == 1
     config = json.loads((tmp_path / "out" / "export" / "config.json").read_text())
     assert config["id2label"] == {"0": "bad", "1": "good"}
     capsys.readouterr()

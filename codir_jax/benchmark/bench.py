@@ -9,9 +9,10 @@ from codir_jax.benchmark import subject as subject_lib
 from codir_jax.evaluation import cost
 from codir_jax.models.heads import abstract_params
 from codir_jax.processes.user_error import UserError
+from codir_jax.sharding import rules
 from codir_jax.stage import workdir
 
-SECTIONS = ("finetune_live", "finetune_cached", "pretraining", "evaluation", "inference")
+SECTIONS = ("train_live", "train_cached", "pretraining", "evaluation", "inference")
 OTHER_SECTIONS = ("collectives",)  # only on request
 
 
@@ -20,7 +21,7 @@ class Request:
     """What to measure.
 
     Attributes:
-      sections: of SECTIONS and OTHER_SECTIONS, in order.
+      sections: of SECTIONS and OTHER_SECTIONS, in order; () is all of SECTIONS that the config's task has.
       config: PATH.py[:ARG] of a distillation; "" is the demo. overrides: (dotted key, text).
       model: of a randomly started teacher, see `models.sizes.names()`; for a config without a teacher.path.
       steps: timed steps. epochs: whole ones in their place; 0 is none.
@@ -28,7 +29,7 @@ class Request:
       batch_size: 0 leaves the config's.
     """
 
-    sections: tuple[str, ...] = SECTIONS
+    sections: tuple[str, ...] = ()
     config: str = ""
     overrides: tuple[tuple[str, str], ...] = ()
     model: str = ""
@@ -40,7 +41,7 @@ class Request:
     def __post_init__(self):
         known = (*SECTIONS, *OTHER_SECTIONS)
         unknown = [name for name in self.sections if name not in known]
-        if unknown or not self.sections:
+        if unknown:
             raise UserError(f"--sections has {unknown}; known: {', '.join(known)}")
         if self.epochs and self.epochs < 2:
             raise UserError(f"--epochs={self.epochs}; the first one compiles and is left out: give at least 2")
@@ -71,23 +72,31 @@ def run(request: Request, started: float, say=lambda text: None) -> dict[str, An
         epochs=request.epochs,
         num_steps=request.steps,
     )
-    say(f"teacher {describe(subject.teacher)}, student {describe(subject.student)}, data {subject.data.info.name}")
+    stage = subject.stage
+    data = stage.task.facts()["task"]
+    say(f"teacher {describe(stage.teacher)}, student {describe(stage.student)}, data {data}")
     results = {
         "teacher": subject.teacher_name,
-        "models": {"teacher": describe(subject.teacher), "student": describe(subject.student)},
-        "data": subject.data.info.name,
-        "num_train": len(subject.data.splits["train"]),
+        "models": {"teacher": describe(stage.teacher), "student": describe(stage.student)},
+        "data": data,
+        "num_train": stage.feed.num_train,
         "objective": config.objective.name,
         "dtype": config.student.dtype,
     }
+    wanted = request.sections or _possible(subject)
+    if "train_cached" in wanted and not subject.can_be_cached:
+        raise UserError(
+            "--sections has train_cached, and the teacher's outputs of this config cannot be kept: its inputs change "
+            f"from epoch to epoch, or every token is compared; it has: {', '.join(_possible(subject))}"
+        )
     setup_seconds = time.perf_counter() - started
     sections: dict[str, dict[str, Any]] = {}
-    for name in request.sections:
+    for name in wanted:
         say(f"{name} ...")
-        if name.startswith("finetune") or name == "pretraining":
+        if name in ("train_live", "train_cached", "pretraining"):
             since = time.perf_counter() - setup_seconds  # each section as if it were the only one
             of_section = subject_lib.pretraining(subject) if name == "pretraining" else subject
-            live = name != "finetune_cached"
+            live = name != "train_cached"
             measured = training.measure(
                 of_section, live=live, steps=request.steps, epochs=request.epochs, started=since
             )
@@ -101,15 +110,25 @@ def run(request: Request, started: float, say=lambda text: None) -> dict[str, An
     working = [measured for measured in sections.values() if "flops_per_second" in measured]
     if working:
         say("matrix products ...")
-        results["peak"] = peak.matrix_product_flops(subject.feed.sharding, subject.num_shards, config.student.dtype)
+        results["peak"] = peak.matrix_product_flops(
+            stage.feed.sharding, rules.num_batch_shards(*stage.layout), config.student.dtype
+        )
     for measured in working:
         limit = results["peak"]["flops_per_second"]
         measured["utilisation"] = {name: value / limit for name, value in measured["flops_per_second"].items()}
     results["setup_seconds"] = setup_seconds
     results |= {"sections": sections, **workdir.environment()}
-    first = sections[request.sections[0]]
+    first = sections[wanted[0]]
     results |= {name: first[name] for name in first if name.startswith("sentences_per_second")}
     return results
+
+
+def _possible(subject) -> tuple[str, ...]:
+    """The sections of SECTIONS that the task of the subject has."""
+    if subject.can_be_cached:
+        return SECTIONS
+    # "pretraining" measures masked language models of the subject's sizes: it is one itself, or nothing is known of it.
+    return tuple(name for name in SECTIONS if name not in ("train_cached", "pretraining"))
 
 
 def describe(model) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from codir_jax.benchmark import bench, compare, table
 from codir_jax.benchmark.bench import Request
+from codir_jax.benchmark.child import child_command
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import workdir
 
@@ -61,16 +62,6 @@ def _told(results: dict[str, Any]) -> str:
     if "rows" in results:
         return "\n".join(f"written: {path}" for path in results["files"])
     return f"ours over theirs: {results['ratio']['median']:.3f} (median of {len(results['pairs'])} pairs)"
-
-
-def child_command(request: Request) -> list[str]:
-    """The command that measures `request` in a process of its own and prints JSON."""
-    words = [sys.executable, "-m", "codir_jax.main", "bench", "--json", f"--sections={','.join(request.sections)}"]
-    for name in ("config", "model", "steps", "epochs", "fixed_length", "batch_size"):
-        value = getattr(request, name)
-        if value:
-            words.append(f"--{name}={value}")
-    return [*words, *(f"--config.{key}={value}" for key, value in request.overrides)]
 
 
 def say(text: str) -> None:

@@ -45,9 +45,11 @@ def measure(of: Subject) -> dict[str, Any]:
 def _collectives(of: Subject, batch_times: int, width_times: int, length: int) -> list[Collective]:
     config = of.config.copy_and_resolve_references()
     config.teacher.path = ""  # the sizes matter, not the weights
-    config.student.update({"init": "teacher", "num_layers": of.student.config.num_layers, "init_layers": "uniform"})
+    config.student.update(
+        {"init": "teacher", "num_layers": of.stage.student.config.num_layers, "init_layers": "uniform"}
+    )
     config.data.batch_size *= batch_times
-    sizes = of.teacher.config
+    sizes = of.stage.teacher.config
     sizes = dataclasses.replace(
         sizes,
         hidden_size=sizes.hidden_size * width_times,
@@ -55,20 +57,20 @@ def _collectives(of: Subject, batch_times: int, width_times: int, length: int) -
         intermediate_size=sizes.intermediate_size * width_times,
     )
     changed = subject.make(config, model=sizes, fixed_length=length)
-    step, state, frozen = changed.train_step(live=True)
-    batch = abstract_batch(changed, length)
-    return collectives.parse(step.lower(state, frozen, batch).compile().as_text())
+    abstract = changed.stage.abstract_state(live=True)
+    step = changed.stage.initial_state.step(abstract)
+    return collectives.parse(step.lower(*abstract, abstract_batch(changed, length)).compile().as_text())
 
 
-def abstract_batch(of: Subject, length: int, extra: dict | None = None) -> dict:
-    """Shapes of a training batch on the devices; `extra` is name -> [n, ...] arrays that join it."""
-    rows = of.config.data.batch_size
-    like = {**next(of.feed.evaluation("train")), **(extra or {})}
+def abstract_batch(of: Subject, length: int, columns: dict | None = None) -> dict:
+    """Shapes of a training batch of `length` tokens on the devices; `columns`, name -> [num_train, ...], join it."""
+    rows, feed = of.config.data.batch_size, of.stage.feed
+    example, columns = feed.example(), columns or {}
+    padded = example["input_ids"].shape[1]
+    tokenwise = {name for name, x in example.items() if x.ndim == 2 and x.shape[1] == padded and name not in columns}
     return {
         name: jax.ShapeDtypeStruct(
-            (rows, length) if value.ndim == 2 and name not in (extra or {}) else (rows, *value.shape[1:]),
-            np.dtype(value.dtype),
-            sharding=of.feed.sharding,
+            (rows, length) if name in tokenwise else (rows, *x.shape[1:]), np.dtype(x.dtype), sharding=feed.sharding
         )
-        for name, value in like.items()
+        for name, x in {**example, **columns}.items()
     }

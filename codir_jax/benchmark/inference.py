@@ -8,7 +8,7 @@ from codir_jax.benchmark.subject import Subject
 from codir_jax.benchmark.timing import CompileClock
 from codir_jax.benchmark.training import rates
 from codir_jax.benchmark.work import Work, forward_flops
-from codir_jax.evaluation import cost, runner
+from codir_jax.evaluation import cost
 
 BATCH_SIZES = (1, 32)
 
@@ -19,22 +19,23 @@ def evaluation(subject: Subject, *, num_passes: int = 3) -> dict[str, Any]:
     Args:
       num_passes: timed ones, after one that compiles.
     """
-    split = "dev" if "dev" in subject.data.splits else "train"
-    size = len(subject.data.splits[split])
-    forward = runner.make_forward(subject.student.module)
+    stage = subject.stage
+    split = "dev" if "dev" in stage.task.splits else "train"
+    work = Work()
+    for batch in stage.feed.evaluation(split):
+        work.add(batch)
     seconds = []
     with CompileClock() as compiling:
         for _ in range(num_passes + 1):
-            work, start = Work(), time.perf_counter()
-            batches = work.counted(subject.feed.evaluation(split))
-            runner.collect(forward, subject.student_params, batches, size, subject.feed.sharding)
+            start = time.perf_counter()
+            stage.task.examine(stage.feed, stage.student.module, subject.student_params, stage.layout, split)
             seconds.append(time.perf_counter() - start)
     best = min(seconds[1:])
-    flops = forward_flops(subject.student.config, subject.outputs, work)
+    flops = forward_flops(stage.student.config, subject.outputs, work)
     return {
         "split": split,
-        "num_examples": size,
-        "batch_size": subject.config.data.eval_batch_size,
+        "num_examples": work.sentences,
+        "batch_size": stage.config.data.eval_batch_size,
         **rates(work, best),
         "seconds": best,
         "num_shapes": len(work.shapes),
@@ -46,10 +47,10 @@ def evaluation(subject: Subject, *, num_passes: int = 3) -> dict[str, Any]:
 
 def inference(subject: Subject, *, num_repeats: int) -> dict[str, Any]:
     """Milliseconds of a pass over full-length inputs, teacher and student in turns, and how many times faster it is."""
-    length = subject.config.data.max_length
+    length, has_labels = subject.config.data.max_length, subject.stage.task.head.num_labels > 0
     models = {
-        "teacher": (_logits(subject.teacher.module), subject.teacher.params),
-        "student": (_logits(subject.student.module), subject.student.params),
+        "teacher": (cost.answer(subject.stage.teacher.module, has_labels), subject.stage.teacher.params),
+        "student": (cost.answer(subject.stage.student.module, has_labels), subject.stage.student.params),
     }
     times = cost.latency(models, seq_len=length, batch_sizes=BATCH_SIZES, num_repeats=num_repeats)
     ratios = {
@@ -64,7 +65,3 @@ def inference(subject: Subject, *, num_repeats: int) -> dict[str, Any]:
         "sentences_per_second": largest * 1e3 / times["student"][f"batch_{largest}_p50_ms"],
         "peak_memory": memory.peak(),
     }
-
-
-def _logits(module):
-    return lambda params, *inputs: module.apply({"params": params}, *inputs).logits

@@ -1,4 +1,4 @@
-"""What is measured: data, models, objective and optimizer of a config, put together as a run puts them."""
+"""What is measured: the stage of a config, with random models or random texts in the place of those it names."""
 
 import dataclasses
 import functools
@@ -11,28 +11,20 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
-from codir_jax.benchmark import synthetic
-from codir_jax.data.batch import Dataset
-from codir_jax.data.corpus import masking
-from codir_jax.data.corpus.corpus import Corpus
-from codir_jax.evaluation import cost
+from codir_jax.data import synthetic
+from codir_jax.evaluation import cost, runner
 from codir_jax.models import sizes as sizes_lib
 from codir_jax.models.heads import init_params
 from codir_jax.models.transformer import TransformerConfig
-from codir_jax.objectives import codir, distill
-from codir_jax.objectives.contract import Objective, Setting
+from codir_jax.objectives import codir
+from codir_jax.objectives.contract import TrainRows, needs_teacher, objective_module
 from codir_jax.processes.user_error import UserError
-from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
-from codir_jax.stage import build
-from codir_jax.stage import checks as preflight
 from codir_jax.stage import config as stage_config
-from codir_jax.stage import models as partners
-from codir_jax.stage.initial_state import InitialState, shardings_of
-from codir_jax.tasks.corpus_feed import CorpusFeed
-from codir_jax.tasks.labelled_feed import Feed
-from codir_jax.training import optimizer
-from codir_jax.training.step import make_train_step
+from codir_jax.stage import models
+from codir_jax.stage.assembled import Stage, make_tokenizer, read_parts
+from codir_jax.stage.models import Model
+from codir_jax.tasks.contract import task_module
 
 DEFAULT_CONFIG = "configs/codir/finetune_distill.py:demo"
 _NUM_RANDOM_TEXTS = 8192  # about CoLA's train set
@@ -51,100 +43,61 @@ def load_config(
     if fixed_length:
         wanted += [("data.max_length", str(fixed_length))]
     config = config_lib.load(spec or DEFAULT_CONFIG, wanted)
-    if config.objective.name == "finetune":
-        raise UserError("the benchmark measures distillation, and objective.name is 'finetune'; choose another method")
+    if not needs_teacher(config.objective.name):
+        raise UserError(
+            f"the benchmark measures distillation, and objective.name={config.objective.name!r} has no teacher; choose "
+            "another method"
+        )
     return config
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subject:
-    """The parts of a stage, before its first step.
+    """A stage that is measured.
 
     Attributes:
       teacher_name: of `models.sizes.names()`, or the path the teacher came from.
-      data: tokenised splits. feed: its batches. outputs: what the heads compute for a text.
-      num_steps: length of the run, for the schedules.
     """
 
-    config: ConfigDict
+    stage: Stage
     teacher_name: str
-    data: Dataset | Corpus
-    feed: Feed | CorpusFeed
-    outputs: cost.Outputs
-    teacher: partners.Model
-    student: partners.Model
-    mesh: Any
-    rules: Any
-    setting: Setting
-    objective: Objective
-    num_steps: int
 
     @property
-    def num_shards(self) -> int:
-        return rules.num_batch_shards(self.mesh, self.rules)
+    def config(self) -> ConfigDict:
+        """Of the stage."""
+        return self.stage.config
 
     @property
-    def steps_per_epoch(self) -> int:
-        return self.feed.steps_per_epoch
+    def outputs(self) -> cost.Outputs:
+        """What the heads compute for a text."""
+        head, example = self.stage.task.head, self.stage.feed.example()
+        num_predictions = example["masked_positions"].shape[1] if "masked_positions" in example else 0
+        return cost.Outputs(num_labels=head.num_labels, num_predictions=num_predictions, head=head.name)
+
+    @property
+    def can_be_cached(self) -> bool:
+        """Whether a teacher's outputs could be kept."""
+        return self.stage.task.has_fixed_inputs and self.stage.objective.teacher_view is not None
 
     @functools.cached_property
     def teacher_params(self):
         """The teacher's weights on the devices."""
-        return self.teacher.placed(self.mesh, self.rules)
+        return self.stage.teacher.placed(*self.stage.layout)
 
     @functools.cached_property
     def student_params(self):
         """The student's starting weights on the devices."""
-        return self.student.placed(self.mesh, self.rules)
+        return self.stage.student.placed(*self.stage.layout)
 
-    def teacher_outputs(self) -> dict[str, np.ndarray]:
+    def teacher_rows(self) -> dict[str, np.ndarray]:
         """name -> [num_train, ...]: what a cached teacher puts into the batch, computed now over the train set."""
-        objective, setting = self.config.objective, self.setting
-        view = jax.jit(lambda params, batch: distill.teacher_view(objective, setting, params, batch))
-        return self.feed.collect(view, self.teacher_params, "train")
+        feed = self.stage.feed
+        view = jax.jit(self.stage.objective.teacher_view.rows)
+        return runner.collect(view, self.teacher_params, feed.evaluation("train"), feed.num_train, feed.sharding)
 
-    def train_step(self, *, live: bool):
-        """(step function, abstract state, abstract frozen), all with their shardings; nothing is allocated.
-
-        Args:
-          live: the teacher runs in the step; else its outputs are in the batch and it is not in `frozen`.
-        """
-        abstract = self._start.abstract(without=() if live else ("teacher",))
-        step = make_train_step(
-            self.objective,
-            self._tx,
-            prng_impl=self.config.train.prng_impl,
-            shardings=(*shardings_of(abstract), self.feed.sharding),
-            layout=(self.mesh, self.rules),
-        )
-        return step, *abstract
-
-    def initial_state(self, abstract_state, abstract_frozen, extra: Mapping[str, Any]):
-        """(state, frozen) on the devices, for the shapes of `train_step`; `extra` is of `teacher_outputs`."""
-        given = {"teacher": self.teacher_params} if "teacher" in abstract_frozen else {}
-        return self._start.fill(
-            (abstract_state, abstract_frozen), self.student.params, given | self._start.tables(extra)
-        )
-
-    @functools.cached_property
-    def _start(self) -> InitialState:
-        return InitialState(
-            objective=self.objective,
-            tx=self._tx,
-            example=self.feed.example(),
-            mesh=self.mesh,
-            rules=self.rules,
-            seed=self.config.seed,
-            prng_impl=self.config.train.prng_impl,
-        )
-
-    @functools.cached_property
-    def _tx(self):
-        warmup = config_lib.duration_steps(
-            self.config.optimizer, "warmup", steps_per_epoch=self.steps_per_epoch, num_steps=self.num_steps
-        )
-        schedule = optimizer.make_schedule(self.config.optimizer, self.num_steps, warmup, self.steps_per_epoch)
-        return optimizer.make_optimizer(self.config.optimizer, schedule)
+    def start(self, abstract, columns: Mapping[str, Any]):
+        """(state, frozen) on the devices; `columns` is of `teacher_rows`."""
+        return self.stage.start(abstract, columns, self.teacher_params if "teacher" in abstract[1] else None)
 
 
 def make(
@@ -161,7 +114,7 @@ def make(
     Args:
       config: as `load_config` returns it; without a teacher.path the teacher is randomly started.
       model: of such a teacher, a name in `models.sizes.names()` ("" is minilm) or its sizes.
-      fixed_length: random texts of that many tokens instead of the config's data.
+      fixed_length: random texts of that many tokens in the place of the config's data.
       epochs, num_steps: length of the run, for the schedules; epochs go first.
       bank_rows: pretended number of training examples, at least the real one; only banks and label tables grow.
 
@@ -172,45 +125,44 @@ def make(
     if given and model:
         raise UserError(f"give a teacher of random weights by --model={model}, or a real one by teacher.path, not both")
     model = model or "minilm"
-    if isinstance(model, str) and model not in sizes_lib.names():
-        raise UserError(f"--model={model!r}; known: {', '.join(sizes_lib.names())}")
+    sizes = sizes_lib.named(model) if isinstance(model, str) else model
     checked = config.copy_and_resolve_references()
     checked.teacher.path = given or "random weights"
     stage_config.check(checked)
-    tokenizer = None
-    if given or not fixed_length:
-        tokenizer = build.make_tokenizer(config)
-    sizes = sizes_lib.named(model) if isinstance(model, str) else model
-    if fixed_length:
-        num_examples = config.data.num_train_examples or _NUM_RANDOM_TEXTS
-        vocab, pad = (len(tokenizer), tokenizer.pad_token_id) if given else (sizes.vocab_size, sizes.pad_token_id)
-        data = synthetic.dataset(num_examples, fixed_length, vocab, pad, config.seed)
-    else:
-        data = build.read_data(config, tokenizer)
-        preflight.require_split(data, "train")
-        if not given and len(tokenizer) > sizes.vocab_size:
-            raise UserError(
-                f"the tokenizer has {len(tokenizer)} tokens and --model={model} only {sizes.vocab_size}; "
-                "choose another model"
-            )
-    head = partners.Head("classification", data.info.num_classes)
-    teacher = partners.make_teacher(config, head) if given else _random_teacher(config, sizes, head)
-    student = partners.make_student(config, head, teacher, tokenizer)
+    parts = read_parts(config) if given and not fixed_length else _parts(config, sizes, fixed_length)
+    task, student, teacher = parts
     if student.params is None:
         student = dataclasses.replace(student, params=_random_params(student.module, config.seed))
-    preflight.check_length(config, student)
-    mesh, table = mesh_lib.make_mesh(config.mesh), mesh_lib.rules_of(config.mesh)
-    preflight.check_batch_sizes(config, rules.num_batch_shards(mesh, table), 1)
-    feed = Feed(data, config.data, config.seed, rules.batch_sharding(mesh, table))
-    length = epochs * feed.steps_per_epoch if epochs else num_steps
-    microbatches = config.train.num_microbatches
-    setting = build.make_setting(data, student, teacher, max(length, 1), microbatches)
-    if bank_rows:
-        setting = _with_bank_rows(setting, bank_rows)
-    objective = build.make_objective(config.objective, setting)
+    rows = _bank_rows(task.rows, bank_rows) if bank_rows else None
+    stage = Stage.of(
+        config, parts=(task, student, teacher), num_steps=0 if epochs else num_steps, num_epochs=epochs, rows=rows
+    )
     name = given or (model if isinstance(model, str) else f"{sizes.num_layers} x {sizes.hidden_size}")
-    outputs = cost.Outputs(data.info.num_classes)
-    return Subject(config, name, data, feed, outputs, teacher, student, mesh, table, setting, objective, max(length, 1))
+    return Subject(stage, name)
+
+
+def _parts(config: ConfigDict, sizes: TransformerConfig, fixed_length: int):
+    """(task, student, teacher) with random texts of that length, or with a random teacher, or both."""
+    task_of = task_module(config.task.name)
+    given = config.teacher.path
+    tokenizer = make_tokenizer(config) if given or not fixed_length else None
+    if fixed_length:
+        num_examples = config.data.get("num_train_examples", 0) or _NUM_RANDOM_TEXTS
+        vocab, pad = (len(tokenizer), tokenizer.pad_token_id) if given else (sizes.vocab_size, sizes.pad_token_id)
+        task = task_of.synthetic(config, num_examples, fixed_length, vocab, pad)
+    else:
+        if len(tokenizer) > sizes.vocab_size:
+            raise UserError(
+                f"the tokenizer has {len(tokenizer)} tokens and the model of random weights only {sizes.vocab_size}; "
+                "choose another --model"
+            )
+        task = task_of.make(config, tokenizer)
+        task.open()
+    if given:
+        teacher = models.make_teacher(config, task)
+    else:
+        teacher = _random_model(models.build(task.head, sizes, config.teacher.dtype), sizes, config.seed)
+    return task, models.make_student(config, task.head, teacher, tokenizer), teacher
 
 
 def pretraining(like: Subject) -> Subject:
@@ -218,55 +170,33 @@ def pretraining(like: Subject) -> Subject:
 
     Masked language models of random weights on random chunks, masked as a corpus is. All else of its config stays.
     """
-    config = stage_config.pretraining_config(codir.default_config("pretrain"))
+    config = stage_config.default_config(codir.default_config("pretrain"), "masked_lm")
     for section in ("seed", "student", "optimizer", "train", "mesh"):
         config[section] = like.config[section]
     config.teacher.dtype = like.config.teacher.dtype
     sizes = {name: like.config.data[name] for name in ("max_length", "batch_size", "eval_batch_size")}
     config.data.update({**sizes, "chunks_per_document": math.gcd(4, sizes["batch_size"])})
-    head = partners.Head("masked_lm")
-    teacher = _random_model(head.module(like.teacher.config, config.teacher.dtype), like.teacher.config, config.seed)
-    module = head.module(like.student.config, config.student.dtype, config.student.remat)
-    student = _random_model(module, like.student.config, config.seed)
-    corpus = synthetic.corpus(
-        like.feed.num_train,
-        sizes["max_length"],
-        like.student.config.vocab_size,
-        like.data.pad_token_id,
-        mask_rate=config.data.mask_rate,
-        seed=config.seed,
+    student, teacher = like.stage.student.config, like.stage.teacher.config
+    task = task_module("masked_lm").synthetic(
+        config, like.stage.feed.num_train, sizes["max_length"], student.vocab_size, student.pad_token_id
     )
-    setting = Setting(
-        head=head.kind,
-        student=student.module,
-        teacher=teacher.module,
-        num_steps=like.num_steps,
-        num_microbatches=config.train.num_microbatches,
+    made = (
+        _random_model(
+            models.build(task.head, student, config.student.dtype, config.student.remat), student, config.seed
+        ),
+        _random_model(models.build(task.head, teacher, config.teacher.dtype), teacher, config.seed),
     )
-    return dataclasses.replace(
-        like,
-        config=config,
-        data=corpus,
-        feed=CorpusFeed(corpus, config.data, config.seed, like.feed.sharding),
-        outputs=cost.Outputs(num_predictions=masking.masked_slots(config.data), head=head.kind),
-        teacher=teacher,
-        student=student,
-        setting=setting,
-        objective=build.make_objective(config.objective, setting),
-    )
+    stage = Stage.of(config, like.stage.mesh, parts=(task, *made), num_steps=like.stage.num_steps)
+    return Subject(stage, like.teacher_name)
 
 
 def default_objective(name: str) -> ConfigDict:
     """The objective's own default config."""
-    return build.objective_module(name).default_config()
+    return objective_module(name).default_config()
 
 
-def _random_teacher(config: ConfigDict, sizes: TransformerConfig, head: partners.Head) -> partners.Model:
-    return _random_model(head.module(sizes, config.teacher.dtype), sizes, config.seed)
-
-
-def _random_model(module, sizes: TransformerConfig, seed: int) -> partners.Model:
-    return partners.Model(module, _random_params(module, seed), sizes, None)
+def _random_model(module, sizes: TransformerConfig, seed: int) -> Model:
+    return Model(module, _random_params(module, seed), sizes, None)
 
 
 def _random_params(module, seed: int):
@@ -274,13 +204,12 @@ def _random_params(module, seed: int):
     return jax.tree.map(np.asarray, params)
 
 
-def _with_bank_rows(setting: Setting, bank_rows: int) -> Setting:
-    if bank_rows < setting.info.num_train:
-        raise UserError(f"a bank of {bank_rows} rows is smaller than the {setting.info.num_train} train examples")
-    return dataclasses.replace(
-        setting,
-        info=synthetic.info("random", bank_rows),
-        labels=np.arange(bank_rows, dtype=np.int32) % synthetic.NUM_CLASSES,
-        is_labelled=np.ones(bank_rows, bool),
-        text_ids=np.arange(bank_rows, dtype=np.int32),
+def _bank_rows(rows: TrainRows, num_rows: int) -> TrainRows:
+    if num_rows < rows.num_train:
+        raise UserError(f"a bank of {num_rows} rows is smaller than the {rows.num_train} train examples")
+    return TrainRows(
+        labels=np.arange(num_rows, dtype=np.int32) % synthetic.NUM_CLASSES,
+        is_labelled=np.ones(num_rows, bool),
+        text_ids=np.arange(num_rows, dtype=np.int32),
+        is_regression=False,
     )

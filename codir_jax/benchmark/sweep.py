@@ -19,7 +19,6 @@ from codir_jax.benchmark.bench import Request
 from codir_jax.benchmark.subject import Subject
 from codir_jax.benchmark.timing import spread_ms
 from codir_jax.models import sizes as sizes_lib
-from codir_jax.objectives import distill
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import placement
 
@@ -179,21 +178,21 @@ class Runner:
 def prepare(request: Request, point: Point) -> Runner:
     """The step of a point, compiled; with its state on the devices, where that fits into memory."""
     subject = make_subject(request, point)
-    extra = {} if point.live else teacher_shaped(subject)
-    step, abstract_state, abstract_frozen = subject.train_step(live=point.live)
-    batch = exchange.abstract_batch(subject, point.length, extra)
-    compiled = step.lower(abstract_state, abstract_frozen, batch).compile()
+    columns = {} if point.live else teacher_shaped(subject)
+    abstract = subject.stage.abstract_state(live=point.live)
+    batch = exchange.abstract_batch(subject, point.length, columns)
+    compiled = subject.stage.initial_state.step(abstract).lower(*abstract, batch).compile()
     num_bytes, free = memory.needed(compiled), memory.available()
     row = {
         "program_bytes": num_bytes,
-        "state_bytes": sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract_state)),
+        "state_bytes": sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract[0])),
     }
     if free is not None and num_bytes > _MEMORY_SHARE * free:
         why = f"needs {num_bytes / 2**30:.1f} GiB, allowed {_MEMORY_SHARE * free / 2**30:.1f} GiB"
         return Runner({**row, "skipped": why}, point.batch)
-    state, frozen = subject.initial_state(abstract_state, abstract_frozen, extra)
-    hosts = subject.feed.train_on_host(0, request.steps + 1, extra)
-    batches = [placement.put_batch(host, subject.feed.sharding) for host in hosts]
+    state, frozen = subject.start(abstract, columns)
+    hosts = subject.stage.feed.train_on_host(0, request.steps + 1, columns)
+    batches = [placement.put_batch(host, subject.stage.feed.sharding) for host in hosts]
     return Runner(row, point.batch, compiled, state, frozen, jax.block_until_ready(batches))
 
 
@@ -235,17 +234,16 @@ def make_subject(request: Request, point: Point) -> Subject:
 
 def teacher_shaped(subject: Subject) -> dict[str, np.ndarray]:
     """Random numbers of the shapes of the teacher's outputs on the train set: a step takes as long on them."""
-    objective, setting = subject.config.objective, subject.setting
+    stage = subject.stage
     batch = exchange.abstract_batch(subject, subject.config.data.max_length)
-    view = jax.eval_shape(lambda p, b: distill.teacher_view(objective, setting, p, b), subject.teacher.params, batch)
+    view = jax.eval_shape(stage.objective.teacher_view.rows, stage.teacher.params, batch)
     rng = np.random.default_rng(0)
-    num_train = len(subject.data.splits["train"])
-    return {name: rng.normal(size=(num_train, *x.shape[1:])).astype(x.dtype) for name, x in view.items()}
+    return {name: rng.normal(size=(stage.feed.num_train, *x.shape[1:])).astype(x.dtype) for name, x in view.items()}
 
 
 def _devices(request: Request) -> Iterator[dict[str, Any]]:
     """Collectives of the compiled step on fake CPU devices, each number of them in a process of its own."""
-    from codir_jax.benchmark.command import child_command
+    from codir_jax.benchmark.child import child_command
 
     sizes = {
         "batch_size": request.batch_size or DEFAULTS["batch"],

@@ -26,26 +26,27 @@ def measure(subject: Subject, *, live: bool, steps: int, epochs: int, started: f
       started: `time.perf_counter()` from which the time to the first step counts.
     """
     facts: dict[str, Any] = {"batch_size": subject.config.data.batch_size}
-    extra: dict[str, Any] = {}
+    columns: dict[str, Any] = {}
     if not live:
         start = time.perf_counter()
-        extra = subject.teacher_outputs()
+        columns = subject.teacher_rows()
         facts["teacher_outputs_seconds"] = time.perf_counter() - start
     with CompileClock() as compiling:
-        step, abstract_state, abstract_frozen = subject.train_step(live=live)
-        state, frozen = subject.initial_state(abstract_state, abstract_frozen, extra)
-        state = _warm_up(subject, step, state, frozen, extra, 1 if epochs else steps, facts, started)
+        abstract = subject.stage.abstract_state(live=live)
+        step = subject.stage.initial_state.step(abstract)
+        state, frozen = subject.start(abstract, columns)
+        state = _warm_up(subject, step, state, frozen, columns, 1 if epochs else steps, facts, started)
         before = compiling.num_programs
         run = _epochs if epochs else _steps
-        timed, work, waiting = run(subject, step, state, frozen, extra, epochs or steps, facts, compiling)
+        timed, work, waiting = run(subject, step, state, frozen, columns, epochs or steps, facts, compiling)
         facts["compile_seconds"] = compiling.seconds
         facts["num_programs"], facts["num_programs_cached"] = compiling.num_programs, compiling.num_cached
         if not epochs:
             facts["num_programs_while_timed"] = compiling.num_programs - before
     facts |= rates(work, timed)
     facts["input_waiting_share"] = waiting / timed
-    teacher_config = subject.teacher.config if live else None
-    flops = training_flops(subject.student.config, teacher_config, subject.outputs, work)
+    teacher_config = subject.stage.teacher.config if live else None
+    flops = training_flops(subject.stage.student.config, teacher_config, subject.outputs, work)
     facts["flops_per_step"] = {
         side: {name: value / len(work.rows) for name, value in of_side.items()} for side, of_side in flops.items()
     }
@@ -66,24 +67,24 @@ def rates(work: Work, seconds: float) -> dict[str, float]:
     }
 
 
-def _warm_up(subject, step, state, frozen, extra, num_steps, facts, started):
+def _warm_up(subject, step, state, frozen, columns, num_steps, facts, started):
     """One step of each shape among the first `num_steps`; notes when the very first one was done."""
     seen = set()
-    for batch in subject.feed.train_on_host(0, num_steps, extra):
+    for batch in subject.stage.feed.train_on_host(0, num_steps, columns):
         if batch["input_ids"].shape in seen:
             continue
         seen.add(batch["input_ids"].shape)
-        state, _ = jax.block_until_ready(step(state, frozen, placement.put_batch(batch, subject.feed.sharding)))
+        state, _ = jax.block_until_ready(step(state, frozen, placement.put_batch(batch, subject.stage.feed.sharding)))
         facts.setdefault("first_step_seconds", time.perf_counter() - started)
     facts["num_shapes"] = len(seen)
     return state
 
 
-def _steps(subject, step, state, frozen, extra, num_steps, facts, compiling):
+def _steps(subject, step, state, frozen, columns, num_steps, facts, compiling):
     """(seconds, Work, seconds of waiting) of steps that are each waited for."""
     del compiling
     work, times = Work(), [time.perf_counter()]
-    clock = InputClock(_batches(subject, num_steps, extra, work), is_idle=lambda: True)  # every step is waited for
+    clock = InputClock(_batches(subject, num_steps, columns, work), is_idle=lambda: True)  # every step is waited for
 
     def stamp(_, current):
         jax.block_until_ready(current)
@@ -97,9 +98,9 @@ def _steps(subject, step, state, frozen, extra, num_steps, facts, compiling):
     return times[-1] - times[0], work, clock.seconds
 
 
-def _epochs(subject, step, state, frozen, extra, num_epochs, facts, compiling):
+def _epochs(subject, step, state, frozen, columns, num_epochs, facts, compiling):
     """(seconds, Work, seconds of waiting) of the epochs after the first, steps queued as in training."""
-    per_epoch = subject.steps_per_epoch
+    per_epoch = subject.stage.feed.steps_per_epoch
     work, buffer = Work(), MetricBuffer()
     newest: list[jax.Array] = []
 
@@ -113,7 +114,10 @@ def _epochs(subject, step, state, frozen, extra, num_epochs, facts, compiling):
 
     total = num_epochs * per_epoch
     clock = InputClock(
-        placement.put_ahead(work.counted(subject.feed.train_on_host(0, total, extra)), subject.feed.sharding), is_idle
+        placement.put_ahead(
+            work.counted(subject.stage.feed.train_on_host(0, total, columns)), subject.stage.feed.sharding
+        ),
+        is_idle,
     )
     stamps, waits, programs = [time.perf_counter()], [0.0], [compiling.num_programs]
 
@@ -132,8 +136,10 @@ def _epochs(subject, step, state, frozen, extra, num_epochs, facts, compiling):
     return stamps[-1] - stamps[1], Work(work.rows[per_epoch:]), waits[-1] - waits[1]
 
 
-def _batches(subject, num_steps, extra, work):
-    return placement.put_ahead(work.counted(subject.feed.train_on_host(0, num_steps, extra)), subject.feed.sharding)
+def _batches(subject, num_steps, columns, work):
+    return placement.put_ahead(
+        work.counted(subject.stage.feed.train_on_host(0, num_steps, columns)), subject.stage.feed.sharding
+    )
 
 
 def _loop(step, state, frozen, batches, num_steps, hooks, buffer=None) -> None:

@@ -100,7 +100,9 @@ class Tensors:
                 raise UserError(f"{path} is damaged or incomplete ({error}); fetch or write it again") from error
             self._open.append((handle, path))
             for stored in handle.keys():  # noqa: SIM118 - a safetensors handle is no dict
-                self._where[_modern_name(stored, prefix)] = (handle, stored)
+                self._where[stored] = (handle, stored)
+        is_base = not any(stored.startswith(prefix) for stored in self._where)
+        self._where = {_modern_name(n, prefix if is_base else ""): where for n, where in self._where.items()}
 
     def __enter__(self) -> Tensors:
         return self
@@ -149,7 +151,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _modern_name(name: str, prefix: str) -> str:
-    """Names of base checkpoints lack the prefix; those of the first BERTs say gamma and beta."""
+    """All names of a base checkpoint lack the prefix; those of the first BERTs say gamma and beta."""
     if name.endswith("LayerNorm.gamma"):
         name = name.removesuffix("gamma") + "weight"
     elif name.endswith("LayerNorm.beta"):

@@ -1,6 +1,6 @@
-"""What travels from data to training: batch keys, split containers, dataset facts, and the error for bad input.
+"""What travels from data to training: batch columns, split containers, dataset facts, and the error for bad input.
 
-A batch is a flat dict of numpy arrays with B rows padded to length L (see `BATCH_DTYPES`):
+A batch is a flat dict of numpy arrays, name -> column, with B rows padded to length L (see `LABELLED_COLUMNS`):
 
     input_ids       int32   [B, L]  pad token where there is no token
     attention_mask  int32   [B, L]  1 on tokens, 0 on padding
@@ -11,12 +11,14 @@ A batch is a flat dict of numpy arrays with B rows padded to length L (see `BATC
     example_ids     int32   [B]     row of the unshuffled split (labelled first, then unlabelled); padded rows: its size
     text_ids        int32   [B]     smallest example id with the same text (pair); padded rows: -1
 
-and, where the teacher's outputs were computed beforehand,
+Where a row has T > 1 texts that are encoded each by itself, the first three are [B, T, L]. Further columns, zeros on
+padded rows, come from the data set (`Examples.columns`, such as domain_ids or example_weights) and, where the teacher's
+outputs were computed beforehand, from there:
 
     teacher_logits  float [B, C]                float32 or bfloat16, as they were kept
     teacher_pooled  float [B, M, H_teacher]     for M matched layers
 
-A batch of a masked language model (data/corpus; see `MASKED_LM_DTYPES`) holds chunks of running text instead, all of
+A batch of a masked language model (data/corpus; see `MASKED_LM_COLUMNS`) holds chunks of running text instead, all of
 one length L, with P slots for masked positions. It has no labels and label_mask, and
 
     input_ids         int32   [B, L]  after masking
@@ -31,7 +33,8 @@ one length L, with P slots for masked positions. It has no labels and label_mask
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,29 +42,89 @@ from codir_jax.processes.user_error import UserError
 
 Batch = dict[str, np.ndarray]
 
-BATCH_DTYPES: dict[str, type] = {
-    "input_ids": np.int32,
-    "attention_mask": np.int32,
-    "token_type_ids": np.int32,
-    "labels": np.int32,  # float32 for a regression
-    "label_mask": np.float32,
-    "example_mask": np.float32,
-    "example_ids": np.int32,
-    "text_ids": np.int32,
+
+class Column(NamedTuple):
+    """A column of a batch, without its rows.
+
+    Attributes:
+      shape: of one row; a name stands for a size that differs from batch to batch or run to run: "length", "slots".
+      dtype: of numpy.
+    """
+
+    shape: tuple[int | str, ...]
+    dtype: Any
+
+
+LABELLED_COLUMNS: dict[str, Column] = {
+    "input_ids": Column(("length",), np.int32),
+    "attention_mask": Column(("length",), np.int32),
+    "token_type_ids": Column(("length",), np.int32),
+    "labels": Column((), np.int32),  # float32 for a regression
+    "label_mask": Column((), np.float32),
+    "example_mask": Column((), np.float32),
+    "example_ids": Column((), np.int32),
+    "text_ids": Column((), np.int32),
 }
 
-MASKED_LM_DTYPES: dict[str, type] = {
-    "input_ids": np.int32,
-    "attention_mask": np.int32,
-    "token_type_ids": np.int32,
-    "masked_positions": np.int32,
-    "masked_labels": np.int32,
-    "masked_weights": np.float32,
-    "example_mask": np.float32,
-    "example_ids": np.int32,
-    "text_ids": np.int32,
-    "document_ids": np.int32,
+# One entry a token.
+TOKEN_COLUMNS = tuple(name for name, column in LABELLED_COLUMNS.items() if column.shape)
+
+MASKED_LM_COLUMNS: dict[str, Column] = {
+    "input_ids": Column(("length",), np.int32),
+    "attention_mask": Column(("length",), np.int32),
+    "token_type_ids": Column(("length",), np.int32),
+    "masked_positions": Column(("slots",), np.int32),
+    "masked_labels": Column(("slots",), np.int32),
+    "masked_weights": Column(("slots",), np.float32),
+    "example_mask": Column((), np.float32),
+    "example_ids": Column((), np.int32),
+    "text_ids": Column((), np.int32),
+    "document_ids": Column((), np.int32),
 }
+
+
+def empty(columns: Mapping[str, Column], rows: int, **dims: int) -> Batch:
+    """Returns a batch of zeros.
+
+    Args:
+      columns: name -> Column.
+      rows: B.
+      **dims: size of every named dimension.
+
+    Raises:
+      ValueError: a named dimension has no size.
+
+    Example:
+      >>> empty(LABELLED_COLUMNS, 4, length=16)["input_ids"].shape
+      (4, 16)
+    """
+    missing = {size for column in columns.values() for size in column.shape if isinstance(size, str)} - dims.keys()
+    if missing:
+        raise ValueError(f"columns need sizes of {', '.join(sorted(missing))}; got {', '.join(dims) or 'none'}")
+    shapes = {name: tuple(dims.get(size, size) for size in column.shape) for name, column in columns.items()}
+    return {name: np.zeros((rows, *shapes[name]), column.dtype) for name, column in columns.items()}
+
+
+def columns_of(examples: Examples) -> dict[str, Column]:
+    """Returns the columns of the batches of a split, its further ones included."""
+    columns = dict(LABELLED_COLUMNS, labels=Column((), examples.labels.dtype))
+    if examples.texts_per_row > 1:
+        columns |= {name: Column((examples.texts_per_row, "length"), np.int32) for name in TOKEN_COLUMNS}
+    return columns | {name: Column(values.shape[1:], values.dtype) for name, values in examples.columns.items()}
+
+
+def check_new_columns(names: Sequence[str], taken: Sequence[str] = tuple(LABELLED_COLUMNS)) -> None:
+    """Refuses column names that a batch has already.
+
+    Raises:
+      UserError: naming them.
+    """
+    clashes = [name for name in names if name in taken]
+    if clashes:
+        raise UserError(
+            f"a batch has columns {', '.join(clashes)} already; name them otherwise (taken: {', '.join(taken)})"
+        )
+
 
 MAX_PROBLEMS_TOLD = 10
 
@@ -86,23 +149,51 @@ class RawSplit:
 
     Attributes:
       texts_a: n first (or only) texts.
-      texts_b: n second texts of pairs, or None for single texts.
+      texts_b: n second texts of pairs, encoded together with the first ones, or None.
       labels: n class indices (int) or regression targets (float), a None for a row without one; None if none has.
+      apart: further texts of a row, n each, where every text of a row is encoded by itself; texts_b is None then.
+      columns: name -> n numbers (rows of numbers) or n texts, which become class numbers: further columns of a batch.
     """
 
     texts_a: list[str]
     texts_b: list[str] | None = None
     labels: list[int | float | None] | None = None
+    apart: tuple[list[str], ...] = ()
+    columns: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        for name, column in (("texts_b", self.texts_b), ("labels", self.labels)):
+        parts = {"texts_b": self.texts_b, "labels": self.labels, **self.columns}
+        parts |= {f"apart[{i}]": texts for i, texts in enumerate(self.apart)}
+        for name, column in parts.items():
             if column is not None and len(column) != len(self.texts_a):
                 raise UserError(
                     f"RawSplit needs one entry of {name} a text: expected {len(self.texts_a)}, got {len(column)}"
                 )
+        if self.apart and self.texts_b is not None:
+            raise UserError("the texts of a row are encoded together (texts_b) or each by itself (apart), not both")
+        check_new_columns(tuple(self.columns))
 
     def __len__(self) -> int:
         return len(self.texts_a)
+
+    @property
+    def texts_per_row(self) -> int:
+        """Texts of a row that are encoded each by itself; 1 for single texts and for pairs encoded together."""
+        return 1 + len(self.apart)
+
+    def take(self, rows: Sequence[int]) -> RawSplit:
+        """Returns these rows, in this order."""
+
+        def pick(values):
+            return None if values is None else [values[i] for i in rows]
+
+        return RawSplit(
+            pick(self.texts_a),
+            pick(self.texts_b),
+            pick(self.labels),
+            tuple(pick(texts) for texts in self.apart),
+            {name: pick(values) for name, values in self.columns.items()},
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +201,7 @@ class DatasetInfo:
     """Facts of a dataset that models, metrics and reports are built from.
 
     Attributes:
-      name: GLUE task name, "text_classification" or "demo".
+      name: of the data set, as in `data.name`.
       num_train: examples of the train split, labelled and unlabelled.
       num_labelled: labelled examples of the train split; they are its rows 0 .. num_labelled - 1.
       num_classes: classes; 1 for a regression.
@@ -118,8 +209,10 @@ class DatasetInfo:
       is_regression: whether labels are float targets.
       is_pair: whether an example is two texts.
       metrics: metric names in order, the first is the primary one.
-      num_truncated: split -> number of examples cut to the maximal length.
+      num_truncated: split -> number of examples (texts, where a row has several) cut to the maximal length.
       splits: names of the splits that exist.
+      texts_per_row: texts of a row that are encoded each by itself.
+      column_names: further column of classes -> their names by number.
     """
 
     name: str
@@ -132,19 +225,25 @@ class DatasetInfo:
     metrics: tuple[str, ...]
     num_truncated: dict[str, int]
     splits: tuple[str, ...]
+    texts_per_row: int = 1
+    column_names: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Examples:
-    """One tokenised split, ragged: example i is `tokens[offsets[i]:offsets[i + 1]]`.
+    """One tokenised split of n rows with T texts each, ragged: text t is `tokens[offsets[t]:offsets[t + 1]]`.
+
+    The texts of row i are numbers T i .. T i + T - 1.
 
     Attributes:
       tokens: int32 [total].
       token_types: int8 [total].
-      offsets: int64 [n + 1], starting at 0.
+      offsets: int64 [n T + 1], starting at 0.
       labels: int32 [n] classes or float32 [n] targets; 0 where unlabelled.
       is_labelled: bool [n].
-      text_ids: int32 [n], smallest row with the same text (pair).
+      text_ids: int32 [n], smallest row with the same text (pair, texts).
+      texts_per_row: T.
+      columns: name -> [n, ...], further columns of a batch.
     """
 
     tokens: np.ndarray
@@ -153,14 +252,23 @@ class Examples:
     labels: np.ndarray
     is_labelled: np.ndarray
     text_ids: np.ndarray
+    texts_per_row: int = 1
+    columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        check_new_columns(tuple(self.columns))
+        for name, values in self.columns.items():
+            if len(values) != len(self):
+                raise ValueError(f"column {name!r} needs one entry a row: expected {len(self)}, got {len(values)}")
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return (len(self.offsets) - 1) // self.texts_per_row
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each example, specials included: int32 [n]."""
-        return np.diff(self.offsets).astype(np.int32)
+        """Tokens of each row, specials included; of several texts those of the longest: int32 [n]."""
+        lengths = np.diff(self.offsets).astype(np.int32)
+        return lengths if self.texts_per_row == 1 else lengths.reshape(-1, self.texts_per_row).max(axis=1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -171,7 +279,7 @@ class Dataset:
       info: DatasetInfo.
       splits: split name -> Examples.
       pad_token_id: token id that fills padding.
-      fingerprint: sha256 hex of texts, labels and tokenizer: same fingerprint, same tokens.
+      fingerprint: sha256 hex of tokens, labels and further columns: same fingerprint, same rows.
     """
 
     info: DatasetInfo

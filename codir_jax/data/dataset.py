@@ -1,8 +1,7 @@
-"""From raw rows to a tokenised `Dataset`: one function for every loader (GLUE, own files, demo)."""
+"""From the `data` section of a config to a tokenised `Dataset`, the same way for every data set (data/sets)."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -10,9 +9,55 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from codir_jax.data import token_cache
-from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.data import unlabelled as unlabelled_lib
 from codir_jax.data.batch import Dataset, DatasetInfo, Examples, RawSplit
+from codir_jax.data.numbered import number_columns
+from codir_jax.data.sets import contract
+from codir_jax.data.sets.contract import RawData
 from codir_jax.processes.user_error import UserError
+
+
+def load(options, tokenizer, *, seed: int) -> Dataset:
+    """Returns the data set that a config names, checked in full and tokenised.
+
+    Args:
+      options: the `data` section of a config (data/settings.py).
+      tokenizer: fast transformers tokenizer.
+      seed: of the run; it draws the rows of `data.num_train_examples`.
+
+    Raises:
+      DataError: with file and line of up to ten problems.
+      UserError: as `tokenize_dataset`, or no such data set.
+    """
+    raw = read(options)
+    return tokenize_dataset(
+        options.name,
+        raw.splits,
+        label_names=raw.label_names,
+        is_regression=raw.is_regression,
+        metrics=raw.metrics,
+        tokenizer=tokenizer,
+        max_length=options.max_length,
+        num_train_examples=options.num_train_examples,
+        seed=seed,
+    )
+
+
+def read(options) -> RawData:
+    """Returns the rows of the data set that a config names, with those of `data.unlabelled_path` as "unlabelled".
+
+    Raises:
+      DataError: with file and line of up to ten problems.
+      UserError: no such data set, or there is no train split for the unlabelled rows.
+    """
+    unlabelled_lib.check_is_there(options)  # first, because it is the quicker to be wrong
+    raw = contract.find(options.name).read(options)
+    if not options.unlabelled_path:
+        return raw
+    if "train" not in raw.splits:
+        raise _no_train(options.name, raw.splits)
+    rows = unlabelled_lib.read(options, raw.splits["train"])
+    return raw._replace(splits={**raw.splits, "unlabelled": rows})
 
 
 def tokenize_dataset(
@@ -48,32 +93,22 @@ def tokenize_dataset(
     raw = dict(raw)
     from_raw = raw.pop("unlabelled", None)
     unlabelled = from_raw if unlabelled is None else unlabelled
-    kinds = {split: rows.texts_b is not None for split, rows in raw.items()}
-    if unlabelled is not None:
-        if "train" not in raw:
-            raise UserError(f"unlabelled texts join the train split, and {name} has only {', '.join(raw)}")
-        kinds["unlabelled"] = unlabelled.texts_b is not None
-    if len(set(kinds.values())) > 1:
-        single = ", ".join(split for split, is_pair in kinds.items() if not is_pair)
-        pairs = ", ".join(split for split, is_pair in kinds.items() if is_pair)
-        raise UserError(
-            f"one dataset holds either pairs or single texts; {name} has pairs in {pairs} and single texts in {single}"
-        )
-    is_pair = any(kinds.values())
-
+    if unlabelled is not None and "train" not in raw:
+        raise _no_train(name, raw)
+    is_pair, texts_per_row = _kind(name, raw if unlabelled is None else {**raw, "unlabelled": unlabelled})
+    num_labelled = 0
     if "train" in raw:
         train = _labelled_first(raw["train"])
-        if num_train_examples:
-            train = _draw(train, num_train_examples, seed, label_names)
-        raw["train"] = _append_unlabelled(train, unlabelled) if unlabelled is not None else train
+        num_labelled = _num_labelled(train)
+        raw["train"] = train if unlabelled is None else unlabelled_lib.append(train, unlabelled)
+    # Before the draw, so that a class has the same number in every subset.
+    raw, column_names = number_columns(raw)
+    if "train" in raw and num_train_examples:
+        raw["train"] = _draw(raw["train"], num_labelled, num_train_examples, seed, label_names)
 
-    digest = hashlib.sha256(tokenizer_lib.state(tokenizer).encode())
-    digest.update(json.dumps([name, list(label_names), is_regression, max_length]).encode())
     splits, num_truncated = {}, {}
     for split, rows in raw.items():
         splits[split], num_truncated[split] = tokenize_split(rows, tokenizer, max_length, is_regression)
-        content = [split, rows.texts_a, rows.texts_b, rows.labels]
-        digest.update(json.dumps(content, default=lambda number: number.item()).encode())
 
     num_train = len(splits["train"]) if "train" in splits else 0
     info = DatasetInfo(
@@ -87,20 +122,49 @@ def tokenize_dataset(
         metrics=tuple(metrics),
         num_truncated=num_truncated,
         splits=tuple(splits),
+        texts_per_row=texts_per_row,
+        column_names=column_names,
     )
-    return Dataset(info, splits, int(tokenizer.pad_token_id), digest.hexdigest())
+    pad_token_id = int(tokenizer.pad_token_id)
+    return Dataset(info, splits, pad_token_id, fingerprint(info, splits, pad_token_id))
 
 
-def same_text_ids(texts_a: Sequence[str], texts_b: Sequence[str] | None) -> np.ndarray:
-    """Returns for each row the smallest row with the same text (pair), outer white space aside: int32 [n]."""
-    first: dict[tuple[str, str], int] = {}
-    pairs = zip(texts_a, texts_b if texts_b is not None else [""] * len(texts_a), strict=True)
-    ids = [first.setdefault((a.strip(), b.strip()), row) for row, (a, b) in enumerate(pairs)]
+def fingerprint(info: DatasetInfo, splits: Mapping[str, Examples], pad_token_id: int) -> str:
+    """Returns sha256 hex of every array that a model is fed from, and of what its classes mean.
+
+    Whatever the tokenizer does is in its tokens: of its settings none can be forgotten, and one that changes no token
+    changes nothing.
+    """
+    facts = [info.name, info.label_names, info.is_regression, info.column_names, pad_token_id]
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    for split, examples in splits.items():
+        arrays = {field: value for field, value in vars(examples).items() if isinstance(value, np.ndarray)}
+        arrays |= {f"columns {column}": values for column, values in examples.columns.items()}
+        digest.update(f"\n{split} of {examples.texts_per_row} texts".encode())
+        for name, array in arrays.items():
+            digest.update(f"\n{split} {name} {array.dtype.str} {array.shape}\n".encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def same_text_ids(*texts: Sequence[str] | None) -> np.ndarray:
+    """Returns for each row the smallest row with the same texts, outer white space aside: int32 [n].
+
+    Args:
+      *texts: n texts each, the first, second, ... of every row; None is left out.
+    """
+    first: dict[tuple[str, ...], int] = {}
+    rows = zip(*(column for column in texts if column is not None), strict=True)
+    ids = [first.setdefault(tuple(text.strip() for text in row), number) for number, row in enumerate(rows)]
     return np.asarray(ids, np.int32)
 
 
 def tokenize_split(rows: RawSplit, tokenizer, max_length: int, is_regression: bool) -> tuple[Examples, int]:
-    tokens, token_types, offsets, num_truncated = token_cache.encode(tokenizer, rows.texts_a, rows.texts_b, max_length)
+    """Returns one split tokenised, and how many of its texts were cut; its further columns are arrays already."""
+    firsts = rows.texts_a
+    if rows.apart:
+        firsts = [text for row in zip(rows.texts_a, *rows.apart, strict=True) for text in row]
+    tokens, token_types, offsets, num_truncated = token_cache.encode(tokenizer, firsts, rows.texts_b, max_length)
     labels = rows.labels if rows.labels is not None else [None] * len(rows)
     examples = Examples(
         tokens=tokens,
@@ -110,47 +174,56 @@ def tokenize_split(rows: RawSplit, tokenizer, max_length: int, is_regression: bo
             [0 if label is None else label for label in labels], np.float32 if is_regression else np.int32
         ),
         is_labelled=np.asarray([label is not None for label in labels], bool),
-        text_ids=same_text_ids(rows.texts_a, rows.texts_b),
+        text_ids=same_text_ids(rows.texts_a, rows.texts_b, *rows.apart),
+        texts_per_row=rows.texts_per_row,
+        columns={name: np.asarray(values) for name, values in rows.columns.items()},
     )
     return examples, num_truncated
 
 
-def _take(rows: RawSplit, indices: Sequence[int]) -> RawSplit:
-    def pick(column):
-        return None if column is None else [column[i] for i in indices]
+def _kind(name: str, raw: Mapping[str, RawSplit]) -> tuple[bool, int]:
+    """(is_pair, texts of a row encoded each by itself), the same for all splits."""
+    kinds: dict[tuple[bool, int], list[str]] = {}
+    for split, rows in raw.items():
+        kinds.setdefault((rows.texts_b is not None, rows.texts_per_row), []).append(split)
+    if len(kinds) > 1:
+        told = " and ".join(
+            f"{'pairs' if is_pair else f'{count} texts apart' if count > 1 else 'single texts'} in {', '.join(splits)}"
+            for (is_pair, count), splits in sorted(kinds.items(), reverse=True)
+        )
+        raise UserError(f"one dataset holds either pairs or single texts; {name} has {told}")
+    return next(iter(kinds))
 
-    return RawSplit(pick(rows.texts_a), pick(rows.texts_b), pick(rows.labels))
+
+def _no_train(name: str, splits: Mapping[str, RawSplit]) -> UserError:
+    return UserError(f"unlabelled texts join the train split, and {name} has only {', '.join(splits)}")
 
 
 def _labelled_first(rows: RawSplit) -> RawSplit:
     if rows.labels is None or None not in rows.labels:
         return rows
     # A stable sort: file order within each half.
-    return _take(rows, sorted(range(len(rows)), key=lambda i: rows.labels[i] is None))
+    return rows.take(sorted(range(len(rows)), key=lambda i: rows.labels[i] is None))
 
 
-def _draw(rows: RawSplit, num_examples: int, seed: int, label_names: Sequence[str]) -> RawSplit:
-    """Returns `num_examples` labelled rows in file order (a draw of n is within the draw of n + 1), and all others."""
-    num_labelled = len(rows) if rows.labels is None else sum(label is not None for label in rows.labels)
+def _num_labelled(rows: RawSplit) -> int:
+    """Rows that a draw chooses from: those with a label, or all where no row has one."""
+    return len(rows) if rows.labels is None else sum(label is not None for label in rows.labels)
+
+
+def _draw(rows: RawSplit, num_labelled: int, num_examples: int, seed: int, label_names: Sequence[str]) -> RawSplit:
+    """Returns `num_examples` of the first `num_labelled` rows in file order, and all rows after them.
+
+    A draw of n is within the draw of n + 1 by the same seed.
+    """
     if num_examples >= num_labelled:
         return rows
     kept = np.sort(np.random.default_rng(seed).permutation(num_labelled)[:num_examples]).tolist()
-    drawn = _take(rows, [*kept, *range(num_labelled, len(rows))])
-    present = set(drawn.labels or [])
-    missing = [label_name for i, label_name in enumerate(label_names) if rows.labels and i not in present]
-    if missing:
+    drawn = rows.take([*kept, *range(num_labelled, len(rows))])
+    present = set(drawn.labels or ()) - {None}
+    missing = [label_name for i, label_name in enumerate(label_names) if i not in present]
+    if present and missing:
         raise UserError(
             f"num_train_examples={num_examples} of {num_labelled} leaves no example of {', '.join(missing)}; use more"
         )
     return drawn
-
-
-def _append_unlabelled(train: RawSplit, unlabelled: RawSplit) -> RawSplit:
-    texts_b = None if train.texts_b is None else [*train.texts_b, *unlabelled.texts_b]
-    labels = train.labels if train.labels is not None else [None] * len(train)
-    return dataclasses.replace(
-        train,
-        texts_a=[*train.texts_a, *unlabelled.texts_a],
-        texts_b=texts_b,
-        labels=[*labels, *([None] * len(unlabelled))],
-    )

@@ -13,48 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from codir_jax.data import length_buckets as length_buckets_lib
-from codir_jax.data.batch import Batch, Examples
+from codir_jax.data.batch import Batch, Examples, check_new_columns, columns_of
 from codir_jax.processes.user_error import UserError
-
-
-def default_config():
-    """Returns the `data` section of a config: an ml_collections ConfigDict, one comment a field."""
-    from ml_collections import ConfigDict
-
-    config = ConfigDict()
-    # A GLUE task (cola sst2 mrpc stsb qqp mnli qnli rte wnli ax), "text_classification" (own files) or "demo".
-    config.name = "cola"
-    # Folder in the official GLUE layout, one subfolder a task (CoLA, SST-2, ...); empty: download through TFDS.
-    config.glue_dir = ""
-    # Where prepared TFDS array_records are kept; empty: a folder in the user's cache.
-    config.tfds_data_dir = ""
-    # Own files: .tsv (unquoted), .csv (quoted) with a header line, or .jsonl. Labels of the test file are optional.
-    config.train_path = ""
-    config.dev_path = ""
-    config.test_path = ""
-    # Texts without labels that join the train split: .txt (one a line), .tsv, .csv or .jsonl. Any dataset takes them.
-    config.unlabelled_path = ""
-    # Column names in own files; text_pair_column is empty for single texts.
-    config.text_column = "sentence"
-    config.text_pair_column = ""
-    config.label_column = "label"
-    # Own files: labels are float targets, not class names.
-    config.is_regression = False
-    # Own files: class names in order, comma separated; empty: as found in the train file, sorted.
-    config.label_names = ""
-    # Tokens of an example at most, specials included; longer ones are truncated and counted.
-    config.max_length = 128
-    # Padded lengths that batches may have at most, chosen from the data to pad least; each is compiled once.
-    config.num_length_buckets = 8
-    # Examples of a training batch over all processes and devices.
-    config.batch_size = 32
-    # Examples of an evaluation batch over all processes and devices.
-    config.eval_batch_size = 128
-    # Batches whose examples are sorted by length together; 1: no sorting, more padding.
-    config.bucket_window = 32
-    # Labelled train examples to use, drawn by the seed; 0: all.
-    config.num_train_examples = 0
-    return config
 
 
 def num_batches_per_epoch(num_examples: int, batch_size: int) -> int:
@@ -118,7 +78,7 @@ def collate(
       length: padded length, where it was chosen from more rows than these (the global batch of several processes).
 
     Returns:
-      Batch as in data/batch.py, without teacher outputs.
+      Batch as in data/batch.py, without teacher outputs; the split's own further columns are in it.
     """
     num_examples = len(examples) if num_examples is None else num_examples
     if len(indices) > batch_size:
@@ -127,29 +87,33 @@ def collate(
     rows[: len(indices)] = indices
     is_real = rows >= 0
     safe = np.where(is_real, rows, 0)
-    starts = examples.offsets[safe]
-    lengths = np.where(is_real, examples.offsets[safe + 1] - starts, 0)
+    num_texts = examples.texts_per_row
+    texts = safe[:, None] * num_texts + np.arange(num_texts)
+    starts = examples.offsets[texts]
+    lengths = np.where(is_real[:, None], examples.offsets[texts + 1] - starts, 0)
     if length is None:
         length = length_buckets_lib.bucket_length(int(lengths.max(initial=0)), length_buckets)
 
-    columns = np.arange(length)
-    is_token = columns < lengths[:, None]
-    flat = (starts[:, None] + columns)[is_token]
-    input_ids = np.full((batch_size, length), pad_token_id, np.int32)
+    places = np.arange(length)
+    is_token = places < lengths[:, :, None]
+    flat = (starts[:, :, None] + places)[is_token]
+    input_ids = np.full(is_token.shape, pad_token_id, np.int32)
     input_ids[is_token] = examples.tokens[flat]
-    token_type_ids = np.zeros((batch_size, length), np.int32)
+    token_type_ids = np.zeros(is_token.shape, np.int32)
     token_type_ids[is_token] = examples.token_types[flat]
+    shape = (batch_size, length) if num_texts == 1 else is_token.shape
 
     is_labelled = is_real & examples.is_labelled[safe]
     return {
-        "input_ids": input_ids,
-        "attention_mask": is_token.astype(np.int32),
-        "token_type_ids": token_type_ids,
+        "input_ids": input_ids.reshape(shape),
+        "attention_mask": is_token.astype(np.int32).reshape(shape),
+        "token_type_ids": token_type_ids.reshape(shape),
         "labels": np.where(is_labelled, examples.labels[safe], 0).astype(examples.labels.dtype),
         "label_mask": is_labelled.astype(np.float32),
         "example_mask": is_real.astype(np.float32),
         "example_ids": np.where(is_real, rows, num_examples).astype(np.int32),
         "text_ids": np.where(is_real, examples.text_ids[safe], -1).astype(np.int32),
+        **{name: _gather(values, rows) for name, values in examples.columns.items()},
     }
 
 
@@ -165,7 +129,7 @@ def train_batches(
     num_steps: int,
     process_index: int = 0,
     process_count: int = 1,
-    extra: Mapping[str, np.ndarray] | None = None,
+    columns: Mapping[str, np.ndarray] | None = None,
     num_threads: int = 2,
 ) -> Iterator[Batch]:
     """Returns the batches of steps start_step .. num_steps - 1, epoch after epoch, read ahead in threads by grain.
@@ -181,7 +145,7 @@ def train_batches(
       num_steps: end of the run, counted from step 0.
       process_index: whose rows of the global batch to return.
       process_count: processes that share the global batch.
-      extra: name -> [n, ...] arrays by example id (such as teacher_logits) that join the batch; zeros on padding rows.
+      columns: name -> [n, ...] by example id (such as teacher_logits), that join the batch; zeros on padding rows.
       num_threads: of grain; 0 computes in the caller's thread.
 
     Returns:
@@ -190,10 +154,11 @@ def train_batches(
     local = local_rows(batch_size, process_index, process_count)
     lengths = examples.lengths
     per_epoch = num_batches_per_epoch(len(examples), batch_size)
-    extra = dict(extra or {})
-    for name, values in extra.items():
+    columns = dict(columns or {})
+    check_new_columns(tuple(columns), tuple(columns_of(examples)))
+    for name, values in columns.items():
         if len(values) != len(examples):
-            raise UserError(f"extra {name!r} needs one row an example: expected {len(examples)}, got {len(values)}")
+            raise UserError(f"column {name!r} needs one row an example: expected {len(examples)}, got {len(values)}")
 
     # Threads work on neighbouring steps: two epochs are enough at any time.
     @functools.lru_cache(maxsize=2)
@@ -204,7 +169,7 @@ def train_batches(
         epoch, position = divmod(int(step), per_epoch)
         rows = rows_of_epoch(epoch)[position]
         batch = _global_collate(examples, rows, local, lengths, length_buckets, pad_token_id)
-        for name, values in extra.items():
+        for name, values in columns.items():
             batch[name] = _gather(values, rows[local])
         return batch
 
@@ -272,7 +237,7 @@ def real_token_share(
     """Returns the share of real tokens among all padded positions of epoch 0: 1 is no padding at all."""
     longest = _longest_of_batches(examples.lengths, batch_size, seed=seed, window=window)
     cells = sum(batch_size * length_buckets_lib.bucket_length(int(length), length_buckets) for length in longest)
-    return float(examples.offsets[-1]) / cells
+    return float(examples.offsets[-1]) / (cells * examples.texts_per_row)
 
 
 def _longest_of_batches(lengths: np.ndarray, batch_size: int, *, seed: int, window: int) -> np.ndarray:

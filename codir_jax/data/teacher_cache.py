@@ -4,8 +4,9 @@
     DIR/FINGERPRINT/shard-00000.bin    rows 0 .. shard_rows - 1: every array in order of its name, row-major; then the
                                        CRC-32 of all that, 4 bytes, little-endian
 
-A shard appears whole or not at all (it is written aside and renamed), so a run that was killed leaves finished shards
-to go on from, and two runs that write the same one do no harm: they write the same bytes.
+A file appears whole or not at all (it is written aside and renamed), so a run that was killed leaves finished shards
+to go on from, and two runs that write the same one do no harm: they write the same bytes. Nothing that is whole is ever
+removed, and a file aside, `*.part`, is locked by its writer: only one whose writer is gone is removed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import json
 import math
@@ -20,7 +22,7 @@ import os
 import shutil
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import ml_dtypes
@@ -33,6 +35,7 @@ FORMAT = 1
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 _CRC_BYTES = 4
 _READ_BYTES = 1 << 24
+_ATTEMPTS = 5  # to write a file that others remove
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +84,8 @@ class TeacherCache:
     Args:
       cache_dir: folder of all caches.
       layout: what is kept; part of the fingerprint.
-      parts: everything else that the outputs depend on, JSON values: teacher weights, data, layers, pooling, dtype.
+      parts: everything else that the outputs depend on, JSON values: weights and architecture of the teacher, data,
+        layers, pooling, dtype, arithmetic of the machine.
     """
 
     def __init__(self, cache_dir: str | os.PathLike, layout: Layout, **parts: object):
@@ -90,15 +94,14 @@ class TeacherCache:
         self.folder = Path(cache_dir).expanduser() / fingerprint(**self._meta)
 
     def missing(self, tell: Callable[[str], None] = print) -> list[int]:
-        """Returns the shards that are still to be computed; a damaged one is told, removed and among them."""
+        """Returns the shards that are still to be computed; a damaged one is told and among them."""
         missing = []
         for shard in range(self.layout.num_shards):
             path = self._path(shard)
             if not path.exists():
                 missing.append(shard)
-            elif not _is_whole(path, self.layout.shard_bytes(shard)):
+            elif not self._is_whole(shard):
                 tell(f"teacher cache: {path} is damaged (size or checksum); it is computed again")
-                path.unlink(missing_ok=True)
                 missing.append(shard)
         return missing
 
@@ -113,7 +116,7 @@ class TeacherCache:
         return shutil.disk_usage(folder).free
 
     def write(self, shard: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keeps a shard unless it is there by now; another run may have been faster.
+        """Keeps a shard unless it is there and whole by now; another run may have been faster.
 
         Args:
           shard: its number.
@@ -128,20 +131,10 @@ class TeacherCache:
             if arrays[name].shape != expected:
                 raise UserError(f"teacher cache: expected {name} {expected}, got {arrays[name].shape}")
             content.append(np.ascontiguousarray(arrays[name], DTYPES[self.layout.dtype]).view(np.uint8).reshape(-1))
-        path, crc = self._path(shard), 0
-        if path.exists():
+        if self._is_whole(shard):
             return
-        aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-        try:
-            with aside.open("wb") as file:
-                for part in content:
-                    crc = zlib.crc32(part, crc)
-                    file.write(part)
-                file.write(crc.to_bytes(_CRC_BYTES, "little"))
-            aside.replace(path)
-        except OSError as error:
-            aside.unlink(missing_ok=True)
-            raise self._unwritable(error) from error
+        crc = functools.reduce(lambda crc, part: zlib.crc32(part, crc), content, 0)
+        self._put(self._path(shard), [*content, crc.to_bytes(_CRC_BYTES, "little")])
 
     def fill(
         self,
@@ -157,15 +150,20 @@ class TeacherCache:
           compute: given the rows of the missing shards, yields each shard's arrays in turn.
           tell: prints a line.
           alone: one run fills and the others wait for it. Processes of one run that compute together must not wait
-            for each other: False.
+            for each other: False. They then write at the same time as others, which is safe.
           agree: makes one list of the missing shards that processes with folders of their own see.
         """
-        self._make_folder()
-        with _locked(self.folder / "lock", tell) if alone else contextlib.nullcontext(False) as is_locked:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "lock").touch()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        with _locked(self.folder / "lock", tell) if alone else contextlib.nullcontext():
+            for leftover in self.folder.glob("*.part"):
+                _remove_if_ownerless(leftover)
+            if not (self.folder / "meta.json").exists():
+                self._put(self.folder / "meta.json", [(json.dumps(self._meta, indent=2) + "\n").encode()])
             missing = agree(self.missing(tell))
-            if is_locked:  # so nobody is writing these: a killed run left them
-                for leftover in self.folder.glob("*.part"):
-                    leftover.unlink()
             for shard, arrays in zip(missing, compute([self.layout.rows(s) for s in missing]), strict=True):
                 self.write(shard, arrays)
 
@@ -182,16 +180,41 @@ class TeacherCache:
                 start = end
         return {name: Rows(shards, layout.shard_rows) for name, shards in parts.items()}
 
-    def _make_folder(self) -> None:
-        aside = self.folder / f"meta.{uuid.uuid4().hex}.part"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if not (self.folder / "meta.json").exists():
-                aside.write_text(json.dumps(self._meta, indent=2) + "\n", encoding="utf-8")
-                aside.replace(self.folder / "meta.json")
-            (self.folder / "lock").touch()
-        except OSError as error:
-            raise self._unwritable(error) from error
+    def _put(self, path: Path, content: Sequence[bytes | np.ndarray]) -> None:
+        """Writes a file in one rename, so that it is whole or not there.
+
+        The file aside is locked while it is written: it has an owner. Another run may come between its making and its
+        locking, or be on a host that does not see the lock, and remove it: it is then written again.
+        """
+        for attempts_left in reversed(range(_ATTEMPTS)):
+            aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+            try:
+                with aside.open("wb") as file:
+                    with contextlib.suppress(OSError):  # a file system without locks
+                        fcntl.flock(file, fcntl.LOCK_EX)
+                    for part in content:
+                        file.write(part)
+                    file.flush()
+                    aside.replace(path)
+                return
+            except FileNotFoundError as error:
+                if not attempts_left or not self.folder.exists():
+                    raise self._unwritable(error) from error
+            except OSError as error:
+                raise self._unwritable(error) from error
+            finally:
+                aside.unlink(missing_ok=True)
+
+    def _is_whole(self, shard: int) -> bool:
+        path, num_bytes, crc = self._path(shard), self.layout.shard_bytes(shard), 0
+        if not path.exists() or path.stat().st_size != num_bytes + _CRC_BYTES:
+            return False
+        with path.open("rb") as file:
+            while num_bytes:
+                part = file.read(min(num_bytes, _READ_BYTES))
+                crc = zlib.crc32(part, crc)
+                num_bytes -= len(part)
+            return file.read() == crc.to_bytes(_CRC_BYTES, "little")
 
     def _path(self, shard: int) -> Path:
         return self.folder / f"shard-{shard:05d}.bin"
@@ -240,23 +263,18 @@ def fingerprint(**parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _is_whole(path: Path, num_bytes: int) -> bool:
-    if path.stat().st_size != num_bytes + _CRC_BYTES:
-        return False
-    crc = 0
-    with path.open("rb") as file:
-        while num_bytes:
-            part = file.read(min(num_bytes, _READ_BYTES))
-            crc = zlib.crc32(part, crc)
-            num_bytes -= len(part)
-        return file.read() == crc.to_bytes(_CRC_BYTES, "little")
+def _remove_if_ownerless(aside: Path) -> None:
+    """Removes a file aside that nobody has locked: the lock goes with its writer. In doubt it stays."""
+    with contextlib.suppress(OSError), aside.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        aside.unlink()
 
 
 @contextlib.contextmanager
-def _locked(path: Path, tell: Callable[[str], None]) -> Iterator[bool]:
-    """Holds the lock file, True; the system lets it go with the process, however that ends.
+def _locked(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """Holds the lock file; the system lets it go with the process, however that ends.
 
-    False on a file system without locks: two runs may then do the same work, which breaks nothing.
+    On a file system without locks it holds nothing: two runs may then do the same work, which breaks nothing.
     """
     with path.open("r+") as file:
         try:
@@ -265,6 +283,5 @@ def _locked(path: Path, tell: Callable[[str], None]) -> Iterator[bool]:
             tell(f"teacher cache: another run is filling {path.parent}; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:
-            yield False
-            return
-        yield True
+            pass
+        yield

@@ -61,6 +61,16 @@ def model_flops(config: Any, seq_len: int, outputs: Outputs) -> float | None:
     return encoder(config, seq_len) + head.flops(config, count)
 
 
+def answer(module, has_labels: bool) -> ApplyFn:
+    """What a served model computes: logits; without labels the last hidden states, which a later task reads."""
+
+    def apply(params, *inputs):
+        output = module.apply({"params": params}, *inputs)
+        return output.logits if has_labels else output.hidden_states[-1]
+
+    return apply
+
+
 def latency(
     models: Mapping[str, tuple[ApplyFn, Params]],
     *,

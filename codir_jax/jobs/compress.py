@@ -1,26 +1,29 @@
-"""The whole job: a teacher that fits the task, students, evaluation, costs, export, one table and a short report."""
+"""The whole job: a recipe run on the user's data. Teacher, students, costs, export, one table, a short report."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from codir_jax import config as config_lib
-from codir_jax.processes.console import say
-from codir_jax.processes.user_error import UserError
-from codir_jax.stage import build, workdir
-from codir_jax.stage import config as stage_config
-from codir_jax.stage import models as partners
+from ml_collections import ConfigDict
 
-METHODS = ("finetune", "distill", "l2", "released", "paper")
-TITLES = {
-    "teacher": "teacher",
-    "finetune": "student, fine-tuning",
-    "distill": "student, soft targets",
-    "l2": "student, soft targets + L2",
-    "released": "student, CoDIR (released)",
-    "paper": "student, CoDIR",
-}
+from codir_jax import config as config_lib
+from codir_jax.convert.folder import model_folder
+from codir_jax.jobs import recipe as recipe_lib
+from codir_jax.jobs import sources
+from codir_jax.jobs.recipe import Recipe
+from codir_jax.jobs.sources import Source
+from codir_jax.jobs.train import train as train_stage
+from codir_jax.objectives.contract import make_objective
+from codir_jax.processes import console
+from codir_jax.processes.user_error import UserError
+from codir_jax.stage import checks, models, workdir
+from codir_jax.stage import config as stage_config
+from codir_jax.stage.assembled import make_tokenizer, setting_of
+from codir_jax.tasks.contract import task_module
+
+# Overrides of the students that hold for the teacher as well: one set of data, one arithmetic.
+FOR_ALL = ("data.", "train.deterministic")
 
 
 def compress(
@@ -29,110 +32,203 @@ def compress(
     dev: str = "",
     *,
     output: str,
+    text: str = "",
     layers: int = 0,
     test: str = "",
     unlabelled: str = "",
-    text_column: str = "sentence",
+    text_column: str = "",
     text_pair_column: str = "",
-    label_column: str = "label",
+    label_column: str = "",
     regression: bool = False,
     task: str = "",
     glue_dir: str = "",
     demo: bool = False,
     compare: Sequence[str] = (),
+    recipe: str = "codir",
     seed: int = 0,
     overrides: Sequence[tuple[str, str]] = (),
     teacher_overrides: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
-    """Compresses `teacher` on a task and returns what `results.json` holds; stopped, the same call goes on.
+    """Compresses `teacher` and returns what `results.json` holds; stopped, the same call goes on.
 
     Args:
-      teacher: Hugging Face folder, workdir or hub name; it is fine-tuned first where it has no head for the labels.
+      teacher: Hugging Face folder, workdir or hub name. Where it has no trained head for the task it is trained first.
+        Empty, with `text` or `demo`: a small teacher is made of nothing (and with `text` a tokenizer).
       train, dev, test, unlabelled: own files, or a GLUE `task` (read from `glue_dir`, else downloaded), or `demo`.
+      text: running text in their place (`data.sources`: files, folders, globs, comma separated): a masked language
+        model is compressed, for any task later.
       output: folder of the job: teacher/, one folder a student, export/, report.md, report.png, results.json.
       layers: of the student; 0 is half of the teacher's.
-      text_column, text_pair_column, label_column, regression: of own files.
-      compare: baselines to train from the same start: finetune, distill, l2, released.
+      text_column, text_pair_column, label_column, regression: of own files; empty: "sentence", none, "label".
+      compare: baselines to train from the same start, of the recipe.
+      recipe: name of a folder in configs/.
       seed: of every stage.
-      overrides, teacher_overrides: (dotted config key, text) of the distillation and of the teacher's fine-tuning.
+      overrides, teacher_overrides: (dotted config key, text) of the students and of the teacher. Those of `data` that
+        the students have hold for the teacher too, so that it is not trained on what the students are judged by.
 
     Raises:
       UserError: before anything is trained.
-    """
-    unknown = [name for name in compare if name not in METHODS[:-1]]
-    if unknown:
-        raise UserError(f"--compare has {unknown}; known: {', '.join(METHODS[:-1])}")
-    source = _source(demo, task, train, dev)
-    if not demo and not teacher:
-        raise UserError("--teacher is empty; give a Hugging Face folder, a workdir or a hub name such as roberta-base")
-    folder = Path(output)
-    data = {
-        "train_path": train,
-        "dev_path": dev,
-        "test_path": test,
-        "unlabelled_path": unlabelled,
-        "text_column": text_column,
-        "text_pair_column": text_pair_column,
-        "label_column": label_column,
-        "is_regression": str(regression),
-        "glue_dir": glue_dir,
-    }
-    shared = [("seed", str(seed)), *((f"data.{key}", value) for key, value in data.items())]
-    configs = {
-        method: config_lib.load(
-            f"configs/codir/finetune_distill.py:{source},{method}",
-            [*shared, ("teacher.path", teacher or "pending"), ("student.num_layers", str(layers)), *overrides],
-        )
-        for method in METHODS
-        if method in (*compare, "paper")
-    }
-    teacher_config = config_lib.load(
-        f"configs/codir/finetune_teacher.py:{source}",
-        [*shared, *([] if demo else [("student.path", teacher)]), *teacher_overrides],
-    )
-    for config in (*configs.values(), teacher_config):
-        stage_config.check(config)
 
-    if (done := claim(folder, teacher, teacher_config, configs)) is not None:
+    Example:
+      >>> codir_jax.compress("roberta-base", "train.tsv", "dev.tsv", layers=6, output="runs/mine")["export"]
+      'runs/mine/export'
+      >>> codir_jax.compress("roberta-base", text="books/*.txt", layers=6, output="runs/any_task")["export"]
+      'runs/any_task/export'
+    """
+    if not output:
+        raise UserError("--output is empty; name the folder of the job")
+    fields = {
+        "--test": test,
+        "--unlabelled": unlabelled,
+        "--text_column": text_column,
+        "--text_pair_column": text_pair_column,
+        "--label_column": label_column,
+        "--regression": regression,
+        "--glue_dir": glue_dir,
+    }
+    source = sources.source_of(text=text, train=train, dev=dev, task=task, demo=demo, teacher=teacher, fields=fields)
+    job = Job(source, recipe_lib.load(recipe, source.task), Path(output), teacher)
+    job.configure(compare, layers, seed, overrides, teacher_overrides)
+    return job.run()
+
+
+class Job:
+    """A recipe on a source, in a folder.
+
+    Attributes:
+      configs: name of a student's stage -> its config. teacher_config: of the teacher's stage.
+      needs_training: the teacher's stage is run.
+    """
+
+    def __init__(self, source: Source, recipe: Recipe, folder: Path, teacher: str):
+        self.source, self.recipe, self.folder, self.teacher = source, recipe, folder, teacher
+
+    def configure(self, compare, layers: int, seed: int, overrides, teacher_overrides) -> None:
+        """Makes and checks every config, and refuses what can be refused before the teacher is trained."""
+        source, students = self.source, self.recipe.chosen(compare)
+        self.titles = {spec.name: spec.title for spec in (self.recipe.teacher, *students)}
+        common = [("seed", str(seed)), *source.overrides]
+        for_all = [(key, value) for key, value in overrides if key.startswith(FOR_ALL)]
+        start = sources.teacher_start(source, self.teacher, self.folder / "tokenizer")
+        self.teacher_config = self._load(self.recipe.teacher, [*common, *start, *for_all, *teacher_overrides])
+        stage_config.check(self.teacher_config)
+        own = [*common, ("teacher.path", self.teacher or "pending"), ("student.num_layers", str(layers))]
+        self.configs = {spec.name: self._load(spec, [*own, *overrides]) for spec in students}
+        for config in self.configs.values():
+            stage_config.check(config)
+        self.needs_training = not self._fits()
+        for config in self.configs.values():
+            if self.needs_training:
+                config.teacher.path = str(self.folder / self.recipe.teacher.name)
+                if source.keeps_weak and "teacher.allow_weak" not in dict(overrides):
+                    config.teacher.allow_weak = True
+            config.teacher.cache_dir = config.teacher.cache_dir or str(self.folder / "teacher_cache")
+
+    def run(self) -> dict[str, Any]:
+        """Runs what is not finished, and returns the results."""
+        if (done := self._claim()) is not None:
+            return done
+        if self.needs_training:
+            if self.source.trains_tokenizer and not self.teacher:
+                sources.make_tokenizer(self.teacher_config, self.folder / "tokenizer")
+            made = self.folder / self.recipe.teacher.name
+            console.say(f"== training the teacher -> {made}")
+            train_stage(self.teacher_config, made)
+        stages = {}
+        for name, config in self.configs.items():
+            console.say(f"== {self.titles[name]} -> {self.folder / name}")
+            stages[name] = train_stage(config, self.folder / name)
+        return self._report(stages)
+
+    def _load(self, spec, overrides) -> ConfigDict:
+        return config_lib.load(spec.config.replace("{data}", self.source.argument), overrides)
+
+    def _fits(self) -> bool:
+        """Whether the teacher has a trained head for the task. The students are checked against its sizes as well.
+
+        Raises:
+          UserError: bad data, or a student that cannot be made from this teacher.
+        """
+        probe = self.configs[self.recipe.main]
+        if not self.teacher:
+            probe = self.teacher_config
+            if probe.tokenizer_path:
+                return False  # it is to be trained: nothing more is known of the teacher
+        tokenizer = make_tokenizer(probe)
+        task = task_module(probe.task.name).make(probe, tokenizer)
+        if self.teacher:
+            source = models.load_checkpoint(task.head, self.teacher, "--teacher")
+            sizes = source.config
+        else:
+            source, sizes = None, models.random_sizes(probe.student, None, tokenizer)
+        for config in self.configs.values():
+            student, teacher = models.shapes_only(config, task.head, sizes, tokenizer)
+            checks.check_length(config, student)
+            make_objective(config.objective, setting_of(config, task, student, teacher))
+        if source is None or not source.has_head:
+            return False
+        try:
+            task.check_checkpoint(source, self.teacher)
+        except UserError:
+            return False  # a head for other classes: it is fine-tuned anew
+        return True
+
+    def _claim(self) -> dict[str, Any] | None:
+        """Makes the job's folder; where the same job is finished, its results, printed again.
+
+        Raises:
+          UserError: the folder holds a job with other settings; the first keys that differ are named.
+        """
+        folder = self.folder
+        settings = {"teacher": self.teacher, "teacher_config": self.teacher_config.to_dict()}
+        settings["configs"] = {name: config.to_dict() for name, config in self.configs.items()}
+        settings = json.loads(json.dumps(settings))
+        saved = folder / "job.json"
+        has_progress = any(workdir.has_progress(inner) for inner in (folder, *folder.glob("*")))
+        before = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else settings
+        differing = config_lib.differences(ConfigDict(_what_counts(settings)), ConfigDict(_what_counts(before)))
+        if has_progress and differing:
+            raise UserError(
+                f"{folder} holds a job with other settings; choose another --output. Differing keys:\n  "
+                + "\n  ".join(differing[:10])
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        workdir.write_json(saved, settings)
+        results = folder / "results.json"
+        if not results.exists():
+            return None
+        console.say(f"{folder}: already finished; remove the folder to run it again\n")
+        done = json.loads(results.read_text(encoding="utf-8"))
+        print_results(done, folder)
         return done
-    return _run(folder, teacher, teacher_config, configs)
 
+    def _report(self, stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        from codir_jax.jobs import export, measure, report
 
-def _source(demo: bool, task: str, train: str, dev: str) -> str:
-    """The config argument of the one source of data that was given."""
-    given = [name for name, is_given in (("--demo", demo), ("--task", task), ("--train", train)) if is_given]
-    if len(given) != 1:
-        raise UserError(f"give one of --train (with --dev), --task or --demo, got {', '.join(given) or 'none'}")
-    if train and not dev:
-        raise UserError("--dev is empty; the student is chosen and reported by a dev file")
-    if task and task not in stage_config.GLUE_TASKS[:-1]:
-        raise UserError(f"--task={task}; known: {', '.join(stage_config.GLUE_TASKS[:-1])}")
-    return "demo" if demo else task or "own"
-
-
-def claim(folder: Path, teacher: str, teacher_config, configs) -> dict[str, Any] | None:
-    """Makes the job's folder; where the same job is finished, its results, printed again.
-
-    Raises:
-      UserError: the folder holds a job with other settings.
-    """
-    settings = {"teacher": teacher, "teacher_config": teacher_config.to_dict()}
-    settings["configs"] = {method: config.to_dict() for method, config in configs.items()}
-    settings = json.loads(json.dumps(settings))
-    saved = folder / "job.json"
-    has_progress = any(workdir.has_progress(inner) for inner in (folder, *folder.glob("*")))
-    before = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else settings
-    if has_progress and _what_counts(before) != _what_counts(settings):
-        raise UserError(f"{folder} holds a job with other settings (see {saved}); choose another --output")
-    folder.mkdir(parents=True, exist_ok=True)
-    saved.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    results = folder / "results.json"
-    if not results.exists():
-        return None
-    say(f"{folder}: already finished; remove the folder to run it again\n")
-    done = json.loads(results.read_text(encoding="utf-8"))
-    print_results(done, folder)
-    return done
+        console.say("== measuring cost, exporting")
+        main, folder = stages[self.recipe.main], self.folder
+        config = self.configs[self.recipe.main]
+        teacher = self.recipe.teacher.name
+        models = {teacher: model_folder(config.teacher.path, "teacher")}
+        models |= {name: str(folder / name / "best") for name in self.configs}
+        scores = {teacher: main["teacher_dev"], **{name: stage["dev"] for name, stage in stages.items()}}
+        rows = measure.measure(models, config, scores)
+        results = {
+            "task": config.data.get("sources") or main["task"],
+            "primary_metric": main["primary_metric"],
+            "metrics": main["metrics"],
+            "main": self.recipe.main,
+            "models": {name: {"title": self.titles[name], "folder": models[name], **row} for name, row in rows.items()},
+            "export": str(folder / "export"),
+            "parity": export.export_model(str(folder / self.recipe.main), str(folder / "export")),
+            "seconds": sum(stage["seconds"] for stage in stages.values()) + _seconds(folder / teacher),
+            "seed": config.seed,
+            **workdir.environment(),
+        }
+        report.write(folder, results)
+        workdir.write_json(folder / "results.json", results)
+        print_results(results, folder)
+        return results
 
 
 def _what_counts(settings: dict[str, Any]) -> dict[str, Any]:
@@ -143,89 +239,10 @@ def _what_counts(settings: dict[str, Any]) -> dict[str, Any]:
     return counted
 
 
-def _run(folder: Path, teacher: str, teacher_config, configs) -> dict[str, Any]:
-    from codir_jax.jobs import export as exporter
-    from codir_jax.jobs import report
-    from codir_jax.stage import run
-
-    if not (teacher and _fits(teacher, configs["paper"])):
-        say(f"== fine-tuning the teacher -> {folder / 'teacher'}")
-        run.run(teacher_config, folder / "teacher")
-        teacher = str(folder / "teacher")
-    stages = {}
-    for method, config in configs.items():
-        config.teacher.path = teacher
-        config.teacher.cache_dir = config.teacher.cache_dir or str(folder / "teacher_cache")
-        say(f"== {TITLES[method]} -> {folder / method}")
-        stages[method] = run.run(config, folder / method)
-
-    say("== measuring cost, exporting")
-    models = {"teacher": build.model_folder(teacher, "teacher"), **{m: str(folder / m / "best") for m in configs}}
-    rows = measure(models, configs["paper"])
-    verdict = exporter.export_model(str(folder / "paper"), str(folder / "export"))
-    results = {
-        "task": stages["paper"]["task"],
-        "primary_metric": stages["paper"]["primary_metric"],
-        "main": "paper",
-        "models": {name: {"title": TITLES[name], "folder": models[name], **row} for name, row in rows.items()},
-        "export": str(folder / "export"),
-        "parity": verdict,
-        "seconds": sum(stage["seconds"] for stage in stages.values()) + _seconds(folder / "teacher"),
-        "seed": configs["paper"].seed,
-        **workdir.environment(),
-    }
-    report.write(folder, results)
-    workdir.write_json(folder / "results.json", results)
-    print_results(results, folder)
-    return results
-
-
 def _seconds(stage: Path) -> float:
+    """Of the teacher's stage, where it was run."""
     path = stage / "results.json"
     return json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else 0.0
-
-
-def _fits(teacher: str, config) -> bool:
-    """Whether the teacher already has a trained head for the classes of the data."""
-    from codir_jax.convert import huggingface
-
-    probe = config.copy_and_resolve_references()
-    probe.unlock()
-    probe.teacher.path = teacher
-    info = build.read_data(probe, build.make_tokenizer(probe)).info
-    source = huggingface.load_pretrained(build.model_folder(teacher, "--teacher"), num_labels=info.num_classes)
-    return source.has_head and partners.has_classes(source, info) and source.is_regression == info.is_regression
-
-
-def measure(models: dict[str, str], config) -> dict[str, dict[str, Any]]:
-    """Scores and costs of each model folder: dev and (labelled) test metrics, parameters, bytes, latency in ms."""
-    from codir_jax.evaluation import cost, runner
-    from codir_jax.predict import classifier as predictor
-
-    loaded = {name: predictor.load(path, batch_size=config.data.eval_batch_size) for name, path in models.items()}
-    rows: dict[str, dict[str, Any]] = {}
-    data = loaded["teacher"].read_data(config)
-    info = data.info
-    for name, model in loaded.items():
-        row: dict[str, Any] = {}
-        for split, examples in data.splits.items():
-            if split != "train" and examples.is_labelled.all():
-                logits = model.logits(examples)
-                row[split] = runner.score(logits, examples.labels, info.metrics, info.is_regression)
-        row["parameters"] = cost.count_parameters(model.source.params)
-        row["bytes"] = cost.size_bytes(model.source.params)
-        rows[name] = row
-    length = int(sorted(data.splits["dev"].lengths)[len(data.splits["dev"]) // 2])
-    timed = cost.latency({name: model.timed() for name, model in loaded.items()}, seq_len=length)
-    for name, times in timed.items():
-        rows[name]["latency"] = times
-    for name, model in loaded.items():
-        rows[name]["flops"] = cost.model_flops(model.source.config, length, cost.Outputs(info.num_classes))
-        rows[name]["num_layers"] = model.source.config.num_layers
-        rows[name]["speed_up"] = (
-            rows["teacher"]["latency"]["batch_32_p50_ms"] / rows[name]["latency"]["batch_32_p50_ms"]
-        )
-    return rows
 
 
 def print_results(results: dict[str, Any], folder: Path) -> None:

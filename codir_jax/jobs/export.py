@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from codir_jax.convert import export, huggingface
-from codir_jax.convert.folder import without_path
+from codir_jax.convert.folder import model_folder, without_path
 from codir_jax.data import dataset, pipeline
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import RawSplit
 from codir_jax.data.length_buckets import LADDER
 from codir_jax.processes.user_error import UserError
-from codir_jax.stage import build
 
 # A few texts of different lengths, on which an export is compared with its source.
 TEXTS = ("A small model.", "The keys to the cabinet are on the table that nobody uses any more.", "No.")
@@ -30,7 +29,7 @@ def export_model(model: str, output: str) -> str:
       UserError: the model has no trained head.
       convert.export.ParityError: logits differ by more than 1e-4 after re-reading.
     """
-    folder = build.model_folder(model, "--model")
+    folder = model_folder(model, "--model")
     head = huggingface.stored_head(folder)
     source = huggingface.load_pretrained(folder, head=head)
     if not source.has_head:

@@ -11,7 +11,7 @@ def table(results: dict[str, Any]) -> str:
     models = results["models"]
     splits = [split for split in models["teacher"] if isinstance(models["teacher"][split], dict)]
     splits = [split for split in splits if metric in models["teacher"][split]]
-    header = ["model", "layers", *(f"{split} {metric}" for split in splits)]
+    header = ["model", "layers", *(f"{split} {metric}{_direction(results)}" for split in splits)]
     header += ["parameters", "size", "latency, batch 1", "latency, batch 32", "speed-up"]
     rows = [header]
     for row in models.values():
@@ -58,37 +58,50 @@ def write(folder: Path, results: dict[str, Any]) -> None:
 
 
 def plot(folder: Path, results: dict[str, Any], path: Path) -> None:
-    """Three panels: loss terms of the CoDIR student, dev score of all stages, score against latency."""
+    """Three panels: loss terms of the main student, dev score of all stages, score against latency."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    metric = results["primary_metric"]
+    metric, better = results["primary_metric"], _direction(results)
     curves = {name: read_metrics(folder / name / "metrics.jsonl") for name in results["models"]}
     figure, (losses, scores, trade) = pyplot.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
     for term in ("loss", "task_loss", "masked_lm_loss", "soft_target_loss", "contrastive_loss"):
         points = [(line["step"], line[term]) for line in curves[results["main"]] if line.get(term) is not None]
         if points:
             losses.plot(*zip(*points, strict=True), label=term.replace("_", " "))
-    losses.set(title="CoDIR student: loss terms", xlabel="step", ylabel="mean per example", yscale="log")
+    losses.set(
+        title=f"{results['models'][results['main']]['title']}: loss terms",
+        xlabel="step",
+        ylabel="mean per example",
+        yscale="log",
+    )
     losses.legend()
     for name, lines in curves.items():
         points = [(line["step"], line[f"dev_{metric}"]) for line in lines if line.get(f"dev_{metric}") is not None]
         if points:
             scores.plot(*zip(*points, strict=True), marker="o", markersize=3, label=results["models"][name]["title"])
-    scores.set(title="dev score over time", xlabel="step", ylabel=metric.replace("_", " "))
+    scores.set(title="dev score over time", xlabel="step", ylabel=f"{metric.replace('_', ' ')}{better}")
     scores.legend()
     for name, row in results["models"].items():
         point = (row["latency"]["batch_32_p50_ms"], row["dev"][metric])
         trade.scatter(*point, s=60, marker="s" if name == "teacher" else "o", label=row["title"])
     trade.set(
-        title="score against latency", xlabel="ms per batch of 32 (median)", ylabel=f"dev {metric.replace('_', ' ')}"
+        title="score against latency",
+        xlabel="ms per batch of 32 (median)",
+        ylabel=f"dev {metric.replace('_', ' ')}{better}",
     )
     trade.set_xlim(left=0)
     trade.legend()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def _direction(results: dict[str, Any]) -> str:
+    """What is said of a metric of which less is better."""
+    primary = next(metric for metric in results["metrics"] if metric["name"] == results["primary_metric"])
+    return "" if primary["higher_is_better"] else " (less is better)"
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

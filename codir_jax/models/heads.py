@@ -14,16 +14,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from codir_jax.models.contract import Card, HeadSpec, family
+from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.outputs import MaskedLMOutput, ModelOutput
-from codir_jax.models.transformer import (
-    ACTIVATIONS,
-    REMAT,
-    TransformerConfig,
-    dense,
-    dropout,
-    dropout_seed,
-    layer_norm,
-)
+from codir_jax.models.transformer import ACTIVATIONS, REMAT, TransformerConfig, dense, layer_norm
 from codir_jax.processes.user_error import UserError
 
 

@@ -55,7 +55,9 @@ from codir_jax.processes.user_error import UserError
 # Those that keep no row for each row of the train set.
 ROWLESS_SOURCES = ("in_batch", "queue")
 HEADS, ROLES = ("classification", "masked_lm"), ("student", "teacher")
-__all__ = ["HEADS", "ROLES", "check", "default_config", "make", "needs_cache"]
+# The preset that fits a head, where it is not the first one.
+PRESETS = {"masked_lm": "pretrain"}
+__all__ = ["HEADS", "PRESETS", "ROLES", "check", "default_config", "make", "needs_cache"]
 
 
 def _check_data(config: ConfigDict, setting: Setting) -> None:

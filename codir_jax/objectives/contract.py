@@ -4,7 +4,8 @@ A method is a file `objectives/NAME.py`, found by `objective.name`. It defines
 
     HEADS                    names of the heads that it serves, of `objectives/heads/`
     ROLES                    of ("student", "teacher"): whose outputs it needs
-    default_config()         its fields
+    default_config()         its fields; with an argument those of a preset
+    PRESETS                  optional: name of a head -> the preset that fits it
     check(config)            optional: what in them cannot be
     needs_cache(config)      optional: whether it takes rows out of the teacher cache
     make(config, setting)    -> Objective
@@ -197,6 +198,13 @@ class Setting:
 def objective_module(name: str) -> ModuleType:
     """The module `objectives/NAME.py`; an unknown name lists the known ones."""
     return by_name.module("codir_jax.objectives", name, "objective.name", ("default_config", "make", "HEADS"))
+
+
+def default_config_of(name: str, head: str):
+    """The fields of the objective of that name as they fit a head."""
+    module = objective_module(name)
+    preset = getattr(module, "PRESETS", {}).get(head)
+    return module.default_config(preset) if preset else module.default_config()
 
 
 def needs_teacher(name: str) -> bool:

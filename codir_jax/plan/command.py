@@ -1,6 +1,7 @@
 """`codir plan`: reads a config and a machine, tells what the run needs, and what to change where it does not fit."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import jax
 from jax.sharding import AbstractMesh
@@ -8,15 +9,15 @@ from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
 from codir_jax.plan import estimate, job, machines, report
-from codir_jax.plan import texts as texts_lib
 from codir_jax.plan.job import Job
 from codir_jax.plan.machines import Devices
-from codir_jax.plan.texts import Texts
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
-from codir_jax.stage import checks as preflight
+from codir_jax.stage import checks, models
 from codir_jax.stage import config as stage_config
+from codir_jax.stage.assembled import make_tokenizer
+from codir_jax.tasks.contract import Outline, task_module
 
 # Of a device's memory that a plan may fill.
 FILL = 0.8
@@ -47,15 +48,36 @@ def run(
     stage_config.check(checked)
     if length > config.data.max_length:
         raise UserError(f"--length={length} is above data.max_length {config.data.max_length}")
-    texts = texts_lib.read(config, num_examples, length, texts_lib.has_tokenizer(config))
-    planned = plan(config, on, teacher or config.teacher.path, texts)
-    found = estimate.estimate(planned, float(texts.lengths.mean()), on, utilisation)
-    advice = list(_advice(planned, found, config, on, teacher or config.teacher.path, texts))
-    arguments = planned, on, found, texts.told, advice, utilisation
+    outline = read_outline(config, num_examples, length)
+    planned = plan(config, on, teacher or config.teacher.path, outline)
+    found = estimate.estimate(planned, on, utilisation)
+    advice = list(_advice(planned, found, config, on, teacher or config.teacher.path, outline))
+    arguments = planned, on, found, outline.told, advice, utilisation
     return report.to_json(report.as_dict(*arguments)) if as_json else report.text(*arguments)
 
 
-def plan(config: ConfigDict, on: Devices, teacher: str, texts: Texts) -> Job:
+def read_outline(config: ConfigDict, num_examples: int = 0, length: int = 0) -> Outline:
+    """The train set of a config by its sizes; a tokenizer is used where it is here.
+
+    Args:
+      num_examples, length: in the place of what the data have, where they are not 0.
+
+    Raises:
+      NotModelledError: the task gives no outline.
+    """
+    task = task_module(config.task.name)
+    if not hasattr(task, "outline"):
+        raise job.NotModelledError(f"task.name={config.task.name!r} is not modelled: it gives no outline of its data")
+    tokenizer = None
+    if not (num_examples and length):
+        path = config.tokenizer_path or config.teacher.path or config.student.path
+        tokenizer = task.fresh_tokenizer(config) if not path else None
+        if path and Path(path).expanduser().is_dir():
+            tokenizer = make_tokenizer(config)
+    return task.outline(config, num_examples, length, tokenizer)
+
+
+def plan(config: ConfigDict, on: Devices, teacher: str, outline: Outline) -> Job:
     """The job of a config on devices that need not be here.
 
     Raises:
@@ -63,17 +85,11 @@ def plan(config: ConfigDict, on: Devices, teacher: str, texts: Texts) -> Job:
     """
     sizes = mesh_lib.sizes_of(config.mesh, on.count)
     mesh, table = AbstractMesh(tuple(sizes.values()), tuple(sizes)), mesh_lib.rules_of(config.mesh)
-    preflight.check_batch_sizes(config, rules.num_batch_shards(mesh, table), on.hosts)
-    teacher_sizes = job.model_sizes(teacher) if teacher else None
-    student = job.student_sizes(config, teacher_sizes)
-    if config.data.max_length > student.max_length:
-        raise UserError(
-            f"data.max_length {config.data.max_length} is above the model's {student.max_length} positions; lower it"
-        )
-    return job.lay_out(config, student, teacher_sizes, texts, mesh, table)
+    checks.check_batch_sizes(config, rules.num_batch_shards(mesh, table), on.hosts)
+    return job.lay_out(config, models.read_sizes(teacher, "teacher.path") if teacher else None, outline, mesh)
 
 
-def _advice(planned: Job, found, config, on: Devices, teacher: str, texts: Texts) -> Iterator[str]:
+def _advice(planned: Job, found, config, on: Devices, teacher: str, outline: Outline) -> Iterator[str]:
     """Sentences on what does not fit and which single change would help."""
     tables = found.held["tables"]
     if tables > 2**30:
@@ -99,7 +115,7 @@ def _advice(planned: Job, found, config, on: Devices, teacher: str, texts: Texts
             changed = config.copy_and_resolve_references()
             config_lib.set_from_text(changed, key, value)
             try:
-                other = estimate.estimate(plan(changed, on, teacher, texts), 1.0, on).peak_bytes
+                other = estimate.estimate(plan(changed, on, teacher, outline), on).peak_bytes
             except ValueError:  # sizes that do not divide
                 continue
             if other < 0.98 * found.peak_bytes:
@@ -111,7 +127,7 @@ def _advice(planned: Job, found, config, on: Devices, teacher: str, texts: Texts
 
 def _changes(planned: Job, config: ConfigDict) -> dict[str, list[str]]:
     """Key -> values to try, the mildest first."""
-    rows = config.data.batch_size // rules.num_batch_shards(planned.mesh, planned.rules)
+    rows = int(planned.rows_on_device)
     parts = (2**i for i in range(1, 8))
     changes = {"train.num_microbatches": [str(n) for n in parts if config.train.num_microbatches < n <= rows]}
     if config.student.remat == "none":
@@ -121,7 +137,8 @@ def _changes(planned: Job, config: ConfigDict) -> dict[str, list[str]]:
     if planned.is_live and config.teacher.dtype == "float32":
         changes["teacher.dtype"] = ["bfloat16"]
     if config.mesh.fsdp == 1 and config.mesh.data == -1:
-        changes["mesh.fsdp"] = [str(n) for n in (4, 16, 64) if planned.mesh.size % n == 0]
-    if config.objective.name == "codir" and "bank" in config.objective.negatives.source.split("+"):
-        changes["objective.negatives.source"] = [config.objective.negatives.source.replace("bank", "queue")]
+        changes["mesh.fsdp"] = [str(n) for n in (4, 16, 64) if planned.stage.mesh.size % n == 0]
+    sources = config.objective.get("negatives", {}).get("source", "").split("+")
+    if "bank" in sources:
+        changes["objective.negatives.source"] = ["+".join("queue" if s == "bank" else s for s in sources)]
     return changes

@@ -3,9 +3,15 @@
 import json
 from typing import Any
 
+import jax
+
+from codir_jax.plan import job as job_lib
+from codir_jax.plan import memory
 from codir_jax.plan.estimate import Estimate, passing_bytes
 from codir_jax.plan.job import Job
 from codir_jax.plan.machines import Devices
+from codir_jax.processes import distributed
+from codir_jax.stage.assembled import Stage
 
 ASSUMPTIONS = """\
 assumed: matrix products reach {utilisation:.0%} of the published peak (--utilisation), collectives the published
@@ -19,13 +25,13 @@ def as_dict(job: Job, devices: Devices, found: Estimate, told: str, advice: list
     """All numbers, for --json."""
     return {
         "devices": {"name": devices.name, "count": devices.count, "hosts": devices.hosts},
-        "mesh": dict(job.mesh.shape),
+        "mesh": dict(job.stage.mesh.shape),
         "data": told,
         "examples": job.num_train,
         "batch_size": job.config.data.batch_size,
-        "lengths": dict(zip(map(str, job.batches.buckets), job.batches.shares, strict=True)),
-        "steps": job.num_steps,
-        "epochs": job.num_steps / job.steps_per_epoch,
+        "lengths": dict(zip(map(str, job.length_buckets), job.shares, strict=True)),
+        "steps": job.stage.num_steps,
+        "epochs": job.stage.num_steps / job.stage.feed.steps_per_epoch,
         "parameters": found.parameters,
         "bytes_per_device": {**found.held, **found.passing, "peak": found.peak_bytes},
         "device_memory_bytes": devices.machine.memory_bytes,
@@ -46,12 +52,12 @@ def as_dict(job: Job, devices: Devices, found: Estimate, told: str, advice: list
 def text(job: Job, devices: Devices, found: Estimate, told: str, advice: list[str], utilisation: float) -> str:
     """The same for people."""
     machine, config = devices.machine, job.config
-    mesh = " x ".join(f"{axis} {size}" for axis, size in job.mesh.shape.items())
+    mesh = " x ".join(f"{axis} {size}" for axis, size in job.stage.mesh.shape.items())
     lines = [
         f"{devices.name}: {devices.count} devices on {devices.hosts} hosts, mesh {mesh}",
         f"data: {told}",
-        f"batches of {config.data.batch_size}, padded lengths {', '.join(map(str, job.batches.buckets))}; "
-        f"{job.steps_per_epoch:,} steps an epoch, {job.num_steps:,} steps in all",
+        f"batches of {config.data.batch_size}, padded lengths {', '.join(map(str, job.length_buckets))}; "
+        f"{job.stage.feed.steps_per_epoch:,} steps an epoch, {job.stage.num_steps:,} steps in all",
         "",
         *_rows("parameters", {side: f"{n:,}" for side, n in found.parameters.items() if n}),
         "",
@@ -92,19 +98,21 @@ def text(job: Job, devices: Devices, found: Estimate, told: str, advice: list[st
     return "\n".join([*lines, *(["", *advice] if advice else [])])
 
 
-def at_start(job: Job, num_processes: int, platform: str) -> str:
+def at_start(stage: Stage, state, frozen) -> str:
     """A few lines before the first step of a run: processes, devices, mesh, memory on a device by kind."""
-    from codir_jax.plan import memory
-
-    mesh = " x ".join(f"{axis} {size}" for axis, size in job.mesh.shape.items())
-    held = memory.held(job.state, job.frozen)
-    passing = passing_bytes(job, is_cpu=platform == "cpu")
-    kinds = {**held, "activations (estimate)": passing["activations"]}
+    job = job_lib.of_run(stage, state, frozen)
+    mesh = " x ".join(f"{axis} {size}" for axis, size in stage.mesh.shape.items())
+    platform = jax.default_backend()
+    kinds = {name: size(n) for name, n in memory.held(state, frozen).items() if n}
+    try:
+        kinds["activations (estimate)"] = size(passing_bytes(job, is_cpu=platform == "cpu")["activations"])
+    except job_lib.NotModelledError as error:
+        kinds["activations"] = str(error)
     return "\n".join(
         [
-            *_rows("processes", {str(num_processes): ""}),
-            *_rows("devices", {f"{job.mesh.size} {platform}": f"mesh {mesh}"}),
-            *_rows("memory on a device", {name: size(n) for name, n in kinds.items() if n}),
+            *_rows("processes", {str(distributed.num_processes()): ""}),
+            *_rows("devices", {f"{stage.mesh.size} {platform}": f"mesh {mesh}"}),
+            *_rows("memory on a device", kinds),
         ]
     )
 

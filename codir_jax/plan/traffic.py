@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from codir_jax.models.transformer import TransformerConfig
+from codir_jax.objectives.contract import Features
 from codir_jax.plan.memory import Encoding
 from codir_jax.sharding import rules
 
@@ -33,23 +34,6 @@ class Transfer:
         """Bytes that a device sends in a step: a ring passes on all but its own part, an all-reduce twice."""
         passes = 2 if self.kind == "all-reduce" else 1
         return passes * self.times * self.num_bytes * (self.group - 1) / self.group
-
-
-@dataclasses.dataclass(frozen=True)
-class Features:
-    """What a contrastive term sends.
-
-    Attributes:
-      batch_size: global. num_bytes: of an example's features, both sides.
-      bank_rows: rows that a step reads, drawn and own; 0 without a bank.
-      has_in_batch, has_queue: among the sources of negatives.
-    """
-
-    batch_size: int
-    num_bytes: float
-    bank_rows: int
-    has_in_batch: bool
-    has_queue: bool
 
 
 def weight_bytes(weights: Any, *, only_split: bool = False) -> float:

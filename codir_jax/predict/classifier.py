@@ -9,18 +9,17 @@ import jax
 import numpy as np
 
 from codir_jax.convert import huggingface
+from codir_jax.convert.folder import model_folder
 from codir_jax.data import dataset, pipeline
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import Dataset, Examples, RawSplit
 from codir_jax.data.length_buckets import LADDER
 from codir_jax.evaluation import runner
-from codir_jax.models.heads import build_model
+from codir_jax.models.heads import build_model, head_spec
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
-from codir_jax.stage import build
-from codir_jax.stage import checks as preflight
-from codir_jax.stage import models as partners
+from codir_jax.tasks.classification import check_label_names, read_data
 
 
 def load(path: str, *, batch_size: int = 32) -> "Predictor":
@@ -37,14 +36,15 @@ def load(path: str, *, batch_size: int = 32) -> "Predictor":
       >>> classify = codir_jax.load("runs/quickstart/export")
       >>> classify(["the cats that the dog sees sleep"])[0]["label"]
     """
-    folder = build.model_folder(path, "model")
+    folder = model_folder(path, "model")
     source = huggingface.load_pretrained(folder)
     if not source.has_head:
         what = f"{path} has no trained classification head ({', '.join(source.new_weights)} are missing)"
-        if huggingface.stored_head(folder) == "masked_lm":
+        stored = head_spec(huggingface.stored_head(folder))
+        if not stored.card.is_loadable:
             what = (
-                f"{path} is a masked language model; fine-tune it for your labels: codir train "
-                f"--config=configs/codir/finetune_teacher.py:own --config.student.path={path} --workdir=DIR"
+                f"{path} is no classifier but a {stored.card.pipeline_tag} model; fine-tune it for your labels: codir "
+                f"train --config=configs/codir/finetune_teacher.py:own --config.student.path={path} --workdir=DIR"
             )
         raise UserError(what)
     return Predictor(source, tokenizer_lib.load_tokenizer(folder), batch_size)
@@ -113,11 +113,6 @@ class Predictor:
         )
         return runner.collect(forward, params, batches, len(examples), sharding)
 
-    def timed(self):
-        """(apply function, weights) as `cost.latency` measures them."""
-        module, params = self._module, self._compiled[1]
-        return lambda params, *inputs: module.apply({"params": params}, *inputs).logits, params
-
     @functools.cached_property
     def _module(self):
         return build_model(self.source.config, "classification", self.source.num_labels)
@@ -136,28 +131,14 @@ class Predictor:
         Raises:
           UserError: its classes are not the model's.
         """
-        data = build.read_data(config, self.tokenizer)
+        data = read_data(config, self.tokenizer)
         info = data.info
         if info.num_classes != self.source.num_labels:
             raise UserError(
                 f"the model has {self.source.num_labels} outputs, data {info.name} has {info.num_classes} classes"
             )
-        partners.check_label_names(self.source, info, str(self.source.folder))
+        check_label_names(self.source, info, str(self.source.folder))
         return data
-
-    def evaluate(self, config, split: str) -> dict[str, float]:
-        """Task metrics on a split of the data that `config` names.
-
-        Raises:
-          UserError: the split does not exist or has no labels, or its classes are not the model's.
-        """
-        data = self.read_data(config)
-        info = data.info
-        preflight.require_split(data, split)
-        examples = data.splits[split]
-        if not examples.is_labelled.all():
-            raise UserError(f"split {split!r} of {info.name} has unlabelled rows; `codir predict` needs no labels")
-        return runner.score(self.logits(examples), examples.labels, info.metrics, info.is_regression)
 
 
 def predict_lines(predictor: Predictor, lines: Iterator[tuple[str, str | None]]) -> Iterator[dict[str, Any]]:

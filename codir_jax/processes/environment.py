@@ -4,6 +4,10 @@ import os
 import sys
 
 from codir_jax.processes.cache_folder import user_cache
+from codir_jax.processes.user_error import UserError
+
+# XLA's flag for GPUs: sums in a fixed order and no choice of kernels by their time. Other backends take no notice.
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
 def set_defaults() -> None:
@@ -26,3 +30,38 @@ def use_huge_pages() -> None:
         os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def make_deterministic() -> None:
+    """Makes GPUs of this process add in a fixed order, so that equal runs end bit-equal; before JAX's devices start.
+
+    Without it, scatters (the gradient of an embedding table) add in the order in which threads come.
+
+    Raises:
+      UserError: JAX's devices have started as GPUs without it: XLA reads its flags only once.
+    """
+    if DETERMINISTIC in os.environ.get("XLA_FLAGS", "").split():
+        return
+    from jax._src import xla_bridge
+
+    if not xla_bridge.backends_are_initialized():
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
+        return
+    import jax
+
+    if jax.default_backend() == "gpu":
+        raise UserError(
+            "train.deterministic=True must be known before JAX starts its GPUs, and this process has used them; start "
+            f"a new process, or set XLA_FLAGS={DETERMINISTIC} before it starts"
+        )
+
+
+def arithmetic() -> dict[str, str]:
+    """What decides the last bits of a result beside program and data: backend, kind of device, matmul precision."""
+    import jax
+
+    return {
+        "backend": jax.default_backend(),
+        "device_kind": jax.devices()[0].device_kind,
+        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+    }

@@ -1,5 +1,6 @@
 """The request to stop: Ctrl-C and SIGTERM end a run after a whole step, the same one on every process."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -65,3 +66,17 @@ class StopRequest:
         print("\nstopping after this step; a checkpoint is written ...", file=sys.stderr, flush=True)
         if distributed.is_several():
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def preemptible():
+    """SIGTERM before the first step or after the last one ends a command like one between them: there is more to do."""
+    try:
+        previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(distributed.PREEMPTED))
+    except ValueError:  # not the main thread: the caller owns the signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

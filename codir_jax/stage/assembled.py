@@ -72,10 +72,8 @@ class Stage:
         """
         mesh = mesh_lib.make_mesh(config.mesh) if mesh is None else mesh
         table = mesh_lib.rules_of(config.mesh)
-        if parts is None:
-            checks.check_batch_sizes(config, rules.num_batch_shards(mesh, table), distributed.num_processes())
-            parts = read_parts(config)
-        task, student, teacher = parts
+        checks.check_batch_sizes(config, rules.num_batch_shards(mesh, table), distributed.num_processes())
+        task, student, teacher = read_parts(config) if parts is None else parts
         checks.check_length(config, student)
         stage = cls(
             config=config, task=task, student=student, teacher=teacher, mesh=mesh, rules=table, num_steps=1, rows=rows
@@ -118,8 +116,8 @@ class Stage:
     @functools.cached_property
     def schedule(self):
         """Learning rate by step."""
-        warmup = self.duration("optimizer", "warmup")
-        return optimizer.make_schedule(self.config.optimizer, self.num_steps, warmup, self.feed.steps_per_epoch)
+        warmup_steps = self.duration("optimizer", "warmup")
+        return optimizer.make_schedule(self.config.optimizer, self.num_steps, warmup_steps, self.feed.steps_per_epoch)
 
     @functools.cached_property
     def initial_state(self) -> InitialState:

@@ -55,7 +55,14 @@ def check_batch_sizes(config: ConfigDict, shards: int, num_processes: int) -> No
 
 
 def check_fingerprints(ours: dict, saved: dict) -> None:
-    """Refuses to resume on other data or with another teacher."""
+    """Refuses to resume on other data, with another teacher or by another matmul precision.
+
+    Args:
+      ours, saved: hold data_fingerprint, teacher_fingerprint and arithmetic (`environment.arithmetic`).
+
+    Raises:
+      UserError: what changed, and what to do.
+    """
     for key in ("data_fingerprint", "teacher_fingerprint"):
         if ours[key] != saved[key]:
             what = key.removesuffix("_fingerprint")
@@ -63,3 +70,17 @@ def check_fingerprints(ours: dict, saved: dict) -> None:
                 f"the {what} changed since the checkpoint was written ({saved[key][:12]} then, {ours[key][:12]} now); "
                 "restore it, or start in another --workdir"
             )
+    precision, before = (facts["arithmetic"]["matmul_precision"] for facts in (ours, saved))
+    if precision != before:
+        raise UserError(
+            f"the matmul precision changed since the checkpoint was written ({before} then, {precision} now); set "
+            f"JAX_DEFAULT_MATMUL_PRECISION={before}, or start in another --workdir"
+        )
+
+
+def describe_move(ours: dict, saved: dict) -> str:
+    """One line where a run goes on with other devices than it began with: allowed, and not bit for bit; else empty."""
+    now, before = (facts["arithmetic"]["device_kind"] for facts in (ours, saved))
+    if now == before:
+        return ""
+    return f"note: this run began on {before} devices and goes on with {now}: not bit for bit what one kind gives"

@@ -26,7 +26,9 @@ def default_config(objective: ConfigDict, task: str = "classification") -> Confi
             "data": task_module(task).default_data(),
             "tokenizer_path": "",  # folder or hub name; empty: the teacher's, else the student's (demo: trained)
             "teacher": {
-                "path": "",  # fine-tuned model: Hugging Face folder, workdir of a finetune stage, or hub name
+                "path": "",  # a model trained on the task: Hugging Face folder, workdir of a stage, or hub name
+                # Where path is empty: PATH.py:ARG of the stage that makes it; it is trained first, in WORKDIR/teacher.
+                "config": "",
                 "allow_weak": False,  # go on although it is no better than always answering the majority class
                 "dtype": "float32",  # of its computation: float32 or bfloat16
                 # Run it once over the train set and keep its outputs: "on", "off" (it runs in every step), or "auto":
@@ -69,8 +71,6 @@ def check(config: ConfigDict) -> None:
     """
     task = task_module(config.task.name)
     module = objectives.objective_module(config.objective.name)
-    if hasattr(module, "check"):
-        module.check(config.objective)
     optimizer.check(config.optimizer)
     if config.student.init not in ("teacher", "pretrained", "random"):
         raise UserError(f"student.init={config.student.init!r}; known: teacher, pretrained, random")
@@ -96,6 +96,8 @@ def check(config: ConfigDict) -> None:
             "teacher.cache='off'; use 'auto' or 'on'"
         )
     task.check(config)
+    if hasattr(module, "check"):
+        module.check(config.objective)
     for section, duration in (("train", "total"), ("train", "eval_every"), ("train", "checkpoint_every")):
         duration_steps(config[section], duration, steps_per_epoch=1, num_steps=1)
     duration_steps(config.optimizer, "warmup", steps_per_epoch=1, num_steps=1)

@@ -133,12 +133,10 @@ def shapes_only(
     """
     options = config.student
     taught = Model(build(head, teacher, config.teacher.dtype), None, teacher, None) if teacher else None
-    if options.init == "pretrained":
-        sizes = read_sizes(options.path, "student.path")
-        return Model(
-            build(head, _with_dropout(sizes, options), options.dtype, options.remat), None, sizes, None
-        ), taught
-    return make_student(config, head, taught, tokenizer), taught
+    if options.init != "pretrained":
+        return make_student(config, head, taught, tokenizer), taught
+    sizes = _with_dropout(read_sizes(options.path, "student.path"), options)
+    return Model(build(head, sizes, options.dtype, options.remat), None, sizes, None), taught
 
 
 def read_sizes(path: str, purpose: str) -> TransformerConfig:

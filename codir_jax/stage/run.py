@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from codir_jax.convert import huggingface
-from codir_jax.processes import console, distributed
+from codir_jax.processes import console, distributed, environment
 from codir_jax.stage import checks, results
 from codir_jax.stage import config as stage_config
 from codir_jax.stage import workdir as workdir_lib
@@ -38,6 +38,8 @@ def run(
       metrics.NonFiniteError: NaN or infinity in a loss term.
     """
     stage_config.check(config)
+    if config.train.deterministic:
+        environment.make_deterministic()
     workdir = Path(workdir)
     with workdir_lib.held(workdir):
         finished = distributed.first_decides(lambda: workdir_lib.claim(config, workdir))
@@ -85,6 +87,8 @@ class _Run:
         if restored is not None:
             state, saved = restored
             checks.check_fingerprints(facts, saved)
+            if moved := checks.describe_move(facts, saved):
+                console.say(moved)
             facts = saved
             console.say(f"resumed from {self.workdir}/checkpoints at step {int(state.step)} of {num_steps}")
         start_step = int(state.step)
@@ -174,8 +178,12 @@ class _Run:
         results.save_best(self.workdir, self.stage.student, params, task.tokenizer, head=task.head.name, **task.labels)
 
     def _fingerprints(self) -> dict[str, Any]:
-        teacher = self.stage.teacher.source.fingerprint if self.stage.teacher else ""
-        return {"data_fingerprint": self.stage.task.fingerprint, "teacher_fingerprint": teacher}
+        stage = self.stage
+        return {
+            "data_fingerprint": stage.task.fingerprint,
+            "teacher_fingerprint": stage.teacher.source.fingerprint if stage.teacher else "",
+            "arithmetic": environment.arithmetic(),
+        }
 
     def _write_results(self, facts, last, seconds: float, input_wait_share: float) -> dict[str, Any]:
         stage, head = self.stage, self.stage.task.head

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from codir_jax.data import teacher_cache
 from codir_jax.evaluation import runner
 from codir_jax.models.heads import abstract_params
-from codir_jax.processes import console
+from codir_jax.processes import console, environment
 from codir_jax.processes.cache_folder import user_cache
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
@@ -86,6 +86,7 @@ class Teacher:
             data=stage.task.fingerprint,  # every token
             view=stage.objective.teacher_view.key,
             dtype=options.dtype,
+            arithmetic=environment.arithmetic(),
         )
 
     def _compute(self, shards: list[range]) -> Iterator[dict[str, np.ndarray]]:

@@ -68,25 +68,33 @@ def held(workdir: Path) -> Iterator[None]:
             file.close()
 
 
+def refuse_other(config: ConfigDict, workdir: Path) -> None:
+    """Refuses a workdir with a run of another config; the differing keys are listed.
+
+    The mesh may differ: a checkpoint is read on any.
+    """
+    saved = workdir / "config.json"
+    if not (saved.exists() and has_progress(workdir)):
+        return
+    theirs = ConfigDict(json.loads(saved.read_text(encoding="utf-8")))
+    differing = [key for key in config_lib.differences(config, theirs) if not key.startswith(LAYOUT)]
+    if differing:
+        raise UserError(
+            f"{workdir} holds a run of another config; choose another --workdir. Differing keys:\n  "
+            + "\n  ".join(differing)
+        )
+
+
 def claim(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
     """Makes `workdir` the one of this config; returns its results where the run is already finished.
 
     Raises:
-      UserError: the workdir belongs to a run of another config; the differing keys are listed. The mesh may differ: a
-        checkpoint is read on any.
+      UserError: of `refuse_other`, or it cannot be written.
     """
-    saved = workdir / "config.json"
-    if saved.exists() and has_progress(workdir):
-        theirs = ConfigDict(json.loads(saved.read_text(encoding="utf-8")))
-        differing = [key for key in config_lib.differences(config, theirs) if not key.startswith(LAYOUT)]
-        if differing:
-            raise UserError(
-                f"{workdir} holds a run of another config; choose another --workdir. Differing keys:\n  "
-                + "\n  ".join(differing)
-            )
+    refuse_other(config, workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_text(saved, config_lib.to_json(config))
+        write_text(workdir / "config.json", config_lib.to_json(config))
     except OSError as error:
         raise UserError(f"cannot write to the workdir {workdir}: {error}") from error
     results = workdir / "results.json"

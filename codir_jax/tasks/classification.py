@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax.data import pipeline
-from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.data import dataset, settings
+from codir_jax.data import synthetic as random_texts
 from codir_jax.data.batch import Dataset
-from codir_jax.data.sets import demo
+from codir_jax.data.sets import contract as sets
 from codir_jax.evaluation import metrics as metrics_lib
 from codir_jax.evaluation import runner
 from codir_jax.evaluation.metrics import Metric
@@ -18,48 +18,50 @@ from codir_jax.objectives import contract as objectives
 from codir_jax.objectives.contract import Setting, TrainRows
 from codir_jax.objectives.heads.classification import Classification as Head
 from codir_jax.processes.user_error import UserError
-from codir_jax.stage import build
 from codir_jax.tasks.contract import Examined
 from codir_jax.tasks.labelled_feed import LabelledFeed
 from codir_jax.tasks.labelled_outline import outline
 
 TEACHER = ("fine-tuned model", "configs/codir/finetune_teacher.py")
 PLAIN_OBJECTIVE = "finetune"
-__all__ = ["PLAIN_OBJECTIVE", "TEACHER", "check", "default_data", "fresh_tokenizer", "make", "outline"]
+__all__ = ["PLAIN_OBJECTIVE", "TEACHER", "check", "default_data", "fresh_tokenizer", "make", "outline", "synthetic"]
 
 
 def default_data() -> ConfigDict:
     """The `data` section: what every labelled set reads, and the fields of the sets themselves."""
-    data = pipeline.default_config()
-    data.update(demo.default_config())
-    return data
+    return settings.default_config()
 
 
 def check(config: ConfigDict) -> None:
     """Refuses what cannot be, before any file is opened."""
-    data = config.data
     objectives.require_head(config.objective.name, "classification")
     if config.objective.get("pooling") == "none" and config.teacher.cache != "off":
         raise UserError(
             f"objective.pooling='none' with teacher.cache={config.teacher.cache!r}: the states of every token are not "
             "kept; set teacher.cache=off, or pool them (mean, first)"
         )
-    for field in ("batch_size", "eval_batch_size", "max_length", "bucket_window", "num_length_buckets"):
-        if data[field] < 1:
-            raise UserError(f"data.{field} must be >= 1, got {data[field]}")
+    settings.check(config.data)
 
 
 def fresh_tokenizer(config: ConfigDict):
     """The tokenizer that an embedded data set brings; None where one must be named."""
-    if config.data.name != "demo":
-        return None
-    raw, *_ = demo.read(config.data)
-    return tokenizer_lib.train_wordpiece(raw["train"].texts_a, vocab_size=2000)
+    return sets.fresh_tokenizer(config.data)
 
 
 def make(config: ConfigDict, tokenizer) -> "Classification":
     """The task of a config; its data are read, checked in full and tokenised."""
-    return Classification(config, build.read_data(config, tokenizer), tokenizer)
+    return Classification(config, read_data(config, tokenizer), tokenizer)
+
+
+def read_data(config: ConfigDict, tokenizer) -> Dataset:
+    """The tokenised data set that the config names, checked in full before it is returned."""
+    return dataset.load(config.data, tokenizer, seed=config.seed)
+
+
+def synthetic(config: ConfigDict, num_examples: int, length: int, vocab_size: int, pad_token_id: int):
+    """The task of random texts of exactly `length` tokens, for measurements."""
+    data = random_texts.dataset(num_examples, length, vocab_size, pad_token_id, config.seed)
+    return Classification(config, data)
 
 
 class Classification:
@@ -73,7 +75,6 @@ class Classification:
 
     def __init__(self, config: ConfigDict, data: Dataset, tokenizer=None):
         info = data.info
-        require_split(data, "train")
         self.config, self.data, self.tokenizer = config, data, tokenizer
         self.head = Head(info.num_classes, info.is_regression)
         self.metrics = tuple(Metric(name) for name in info.metrics)
@@ -84,8 +85,27 @@ class Classification:
     @property
     def rows(self) -> TrainRows:
         """The train set row by row."""
+        require_split(self.data, "train")
         train = self.data.splits["train"]
         return TrainRows(train.labels, train.is_labelled, train.text_ids, self.data.info.is_regression)
+
+    @property
+    def typical_length(self) -> int:
+        """Tokens of the dev text of median length."""
+        lengths = self.data.splits["dev" if "dev" in self.splits else self.splits[0]].lengths
+        return int(sorted(lengths)[len(lengths) // 2])
+
+    def is_judged_once(self, split: str) -> bool:
+        """Whether models are compared on it at the end only: it has labels, and no model was chosen by it."""
+        return split not in ("train", "dev") and bool(self.data.splits[split].is_labelled.all())
+
+    def require_split(self, split: str) -> None:
+        """Refuses a split that is not there, or that has rows without a label."""
+        require_split(self.data, split)
+        if not self.data.splits[split].is_labelled.all():
+            raise UserError(
+                f"split {split!r} of {self.data.info.name} has unlabelled rows; `codir predict` needs no labels"
+            )
 
     def open(self) -> None:
         """Nothing is left to read."""
@@ -101,7 +121,7 @@ class Classification:
     def lacks_head(self) -> tuple[str, str]:
         """What a model without a fitting head lacks, and the config that trains one."""
         info = self.data.info
-        argument = "own" if info.name == "text_classification" else info.name
+        argument = sets.config_argument(self.config.data.name)
         return f"head for the {info.num_classes} classes of {argument}", f"{TEACHER[1]}:{argument}"
 
     def examine(self, feed: LabelledFeed, module, params, layout, split: str = "dev") -> Examined:

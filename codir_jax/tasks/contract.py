@@ -8,7 +8,8 @@ A task is a file `tasks/NAME.py`, found by `task.name`. It defines
     check(config)                what in a config cannot be, before data or devices are touched
     fresh_tokenizer(config)      a tokenizer made of embedded data; None: one must be named
     make(config, tokenizer)      -> Task
-    outline(config, ...)         -> Outline: its train set by sizes alone, for `codir plan`
+    outline(config, ...)         -> Outline: its train set by sizes alone, for `codir plan`; without it: not modelled
+    synthetic(config, ...)       -> Task of random texts of one length, for `codir bench --fixed_length`
 
 A task never imports `stage`: models are handed to it.
 """
@@ -73,6 +74,7 @@ class Task(Protocol):
     splits: names of those that exist. fingerprint: of the data: equal for equal tokens and labels only.
     rows: the train set row by row; None where no table of it is kept.
     has_fixed_inputs: an example gives the same inputs in every epoch, so that a teacher's outputs can be kept.
+    typical_length: tokens of an input for which costs are told.
     labels: what a saved model is told of its classes, keyword arguments of `huggingface.save_pretrained`.
     """
 
@@ -83,6 +85,13 @@ class Task(Protocol):
     rows: TrainRows | None
     has_fixed_inputs: bool
     labels: dict[str, Any]
+    typical_length: int
+
+    def is_judged_once(self, split: str) -> bool:
+        """Whether finished models are compared on the split, by which none of them was chosen."""
+
+    def require_split(self, split: str) -> None:
+        """Refuses a split that does not exist, or by which nothing can be judged."""
 
     def open(self) -> None:
         """Reads what may take hours; everything else of the stage was checked before."""

@@ -80,7 +80,7 @@ class LabelledFeed:
             window=self.options.bucket_window,
             start_step=start_step,
             num_steps=num_steps,
-            extra=columns,
+            columns=columns,
         )
 
     def evaluation(self, split: str, rows: Sequence[int] | None = None) -> Iterator[Batch]:

@@ -3,9 +3,8 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax.data import length_buckets, pipeline, tokenizer
-from codir_jax.data.batch import BATCH_DTYPES
-from codir_jax.data.sets import demo, glue, text_classification
+from codir_jax.data import dataset, length_buckets, pipeline, tokenizer
+from codir_jax.data.batch import LABELLED_COLUMNS, Column, empty
 from codir_jax.objectives.contract import TrainRows
 from codir_jax.objectives.heads.classification import Classification
 from codir_jax.processes.user_error import UserError
@@ -32,13 +31,12 @@ def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) 
         told = f"{num_examples:,} examples of {length} tokens, as given"
         return of_lengths(config.data, num_examples, np.asarray([length]), 2, False, told)
     data = config.data
-    source = {"demo": demo, "text_classification": text_classification}.get(data.name, glue)
-    raw, label_names, is_regression, _ = source.read(data)
+    raw, label_names, is_regression, _ = dataset.read(data)
     if "train" not in raw:
         raise UserError(f"data {data.name} has no train split; it has: {', '.join(raw)}")
+    if raw["train"].apart:
+        raise UserError(f"data {data.name} has several texts a row, and what they cost is not modelled")
     unlabelled = raw.get("unlabelled")
-    if unlabelled is None and data.name == "demo":
-        unlabelled = text_classification.read_unlabelled(data, is_pair=False)
     train = raw["train"]
     found = min(len(train), data.num_train_examples or len(train)) + (len(unlabelled) if unlabelled else 0)
     rows = range(0, len(train), -(-len(train) // NUM_TOKENISED))
@@ -72,9 +70,7 @@ def of_lengths(
     laid_out = min(num_train, NUM_LAID_OUT)
     labels = np.arange(laid_out) % max(num_classes, 2)
     dtype = np.float32 if is_regression else np.int32
-    tokenwise = ("input_ids", "attention_mask", "token_type_ids")
-    example = {name: np.zeros((1, 1) if name in tokenwise else 1, kind) for name, kind in BATCH_DTYPES.items()}
-    example["labels"] = example["labels"].astype(dtype)
+    example = empty({**LABELLED_COLUMNS, "labels": Column((), dtype)}, 1, length=1)
     return Outline(
         head=Classification(num_classes, is_regression),
         rows=TrainRows(

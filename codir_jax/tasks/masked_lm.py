@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from codir_jax.data import synthetic as random_texts
 from codir_jax.data import tokenizer as tokenizer_lib
-from codir_jax.data.batch import MASKED_LM_DTYPES
+from codir_jax.data.batch import MASKED_LM_COLUMNS, empty
 from codir_jax.data.corpus import corpus as corpus_lib
 from codir_jax.data.corpus import demo_text, settings, shards, sources
 from codir_jax.data.corpus.corpus import Corpus
@@ -63,6 +64,14 @@ def make(config: ConfigDict, tokenizer) -> "MaskedLanguageModel":
     return MaskedLanguageModel(config, tokenizer)
 
 
+def synthetic(config: ConfigDict, num_examples: int, length: int, vocab_size: int, pad_token_id: int):
+    """The task of random chunks of exactly `length` tokens, for measurements."""
+    corpus = random_texts.corpus(
+        num_examples, length, vocab_size, pad_token_id, mask_rate=config.data.mask_rate, seed=config.seed
+    )
+    return MaskedLanguageModel(config, corpus=corpus)
+
+
 class MaskedLanguageModel:
     """A `tasks.contract.Task` of a corpus.
 
@@ -80,6 +89,23 @@ class MaskedLanguageModel:
     def fingerprint(self) -> str:
         """Of the corpus."""
         return self.corpus.fingerprint
+
+    @property
+    def typical_length(self) -> int:
+        """Tokens of a full chunk."""
+        return self.config.data.max_length
+
+    def is_judged_once(self, split: str) -> bool:
+        """There is no split but the two that training sees."""
+        del split
+        return False
+
+    def require_split(self, split: str) -> None:
+        """Refuses every split but the held-out documents."""
+        if split != "dev":
+            raise UserError(
+                f"--split={split}; a masked language model is judged on the held-out documents, --split=dev"
+            )
 
     def open(self) -> None:
         """Tokenises the corpus, where that was not done before; several processes share the work."""
@@ -107,10 +133,7 @@ class MaskedLanguageModel:
 
     def examine(self, feed: CorpusFeed, module, params, layout, split: str = "dev") -> Examined:
         """Loss and accuracy on held-out documents; the reference is the weights on the devices."""
-        if split != "dev":
-            raise UserError(
-                f"--split={split}; a masked language model is judged on the held-out documents, --split=dev"
-            )
+        self.require_split(split)
         alone = Setting(head=self.head, student=module)
         evaluate = make_evaluation(masked_lm.default_config(), alone, layout)
         return Examined(feed.means(evaluate, {"student": params}, {}), params)
@@ -181,7 +204,6 @@ def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) 
         num_bytes = sum(unit.num_bytes for unit in found)
         num_chunks = max(round(num_bytes / BYTES_PER_TOKEN / (length - shards.NUM_SPECIAL)), 1)
         told = f"from {num_bytes / 1e6:,.1f} MB of text at {BYTES_PER_TOKEN} bytes a token"
-    wide = ("input_ids", "attention_mask", "token_type_ids", "masked_positions", "masked_labels", "masked_weights")
     return Outline(
         head=Head(),
         rows=None,
@@ -192,7 +214,7 @@ def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) 
         shares=(1.0,),
         steps_per_epoch=num_batches_per_epoch(num_chunks, options.batch_size),
         num_predictions=masked_slots(options),
-        example_batch={n: np.zeros((1, 1) if n in wide else 1, kind) for n, kind in MASKED_LM_DTYPES.items()},
+        example_batch=empty(MASKED_LM_COLUMNS, 1, length=1, slots=1),
         host_bytes=0.0,  # tokens stay on disk, and the index is mapped from there
         has_fixed_inputs=False,
         told=f"{num_chunks:,} chunks of {length} tokens, {told}",

@@ -56,8 +56,9 @@ def make_train_step(
         def loss_of(params):
             # A frozen parameter costs no backward pass.
             params = jax.tree.map(lambda t, p: p if t else jax.lax.stop_gradient(p), trained, params)
-            at = Step(rng, state.step / num_steps)
-            return objective.loss(*gather(params, frozen), state.objective_state, batch, at)
+            return objective.loss(
+                *gather(params, frozen), state.objective_state, batch, Step(rng, state.step / num_steps)
+            )
 
         with rules.on_mesh(*layout) if layout else contextlib.nullcontext():
             (loss, (objective_state, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)

@@ -9,13 +9,13 @@ from codir_jax.verbs.flag_types import names
 HELP = "speed, memory and utilisation of training and inference on this machine"
 EXAMPLES = """examples:
   codir bench --output=runs/bench
-  codir bench --model=bert-base --fixed_length=128 --batch_size=32 --sections=finetune_live,inference
+  codir bench --model=bert-base --fixed_length=128 --batch_size=32 --sections=train_live,inference
   codir bench --config=configs/codir/finetune_distill.py:cola --config.teacher.path=runs/teacher --epochs=4 \\
-      --sections=finetune_cached --compare='python their_training.py'
+      --sections=train_cached --compare='python their_training.py'
   codir bench --sweep=length,negatives,devices --steps=5 --output=runs/sweep
 
 Without --config: the embedded demo texts and a teacher of random weights, which run as fast as trained ones.
-Sections: finetune_live, finetune_cached, pretraining (CoDIR of masked language models of these sizes, live teacher, on
+Sections: train_live, train_cached, pretraining (CoDIR of masked language models of these sizes, live teacher, on
 random chunks), evaluation, inference; on request collectives, what the devices send each other in a step (on one
 machine with XLA_FLAGS=--xla_force_host_platform_device_count=8)."""
 OVERRIDES = ("config",)

@@ -2,7 +2,6 @@
 
 import argparse
 
-from codir_jax.processes.user_error import UserError
 from codir_jax.verbs.flag_types import names
 
 HELP = "the whole job: fine-tune the teacher where needed, distil, evaluate, export, report"
@@ -16,8 +15,8 @@ With --text a masked language model is compressed on running text, for any task 
 head first goes on pre-training; without --teacher a tokenizer and a small teacher are trained on the text first.
 
 Stopped, the same command goes on where it was. --config.KEY=VALUE changes the distillation,
---teacher_config.KEY=VALUE the training of the teacher, e.g. --config.train.total_epochs=10; with --text --config.data.*
-holds for both."""
+--teacher_config.KEY=VALUE the training of the teacher, e.g. --config.train.total_epochs=10. --config.data.* holds for
+both."""
 OVERRIDES = ("config", "teacher_config")
 
 
@@ -29,35 +28,27 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dev", default="", help="likewise, to choose and report by")
     parser.add_argument("--test", default="", help="likewise, reported if it has labels")
     parser.add_argument("--unlabelled", default="", help="texts of your domain without labels (.txt, .tsv, ...)")
-    parser.add_argument("--text_column", default="sentence", help="(default: %(default)s)")
+    parser.add_argument("--text_column", default="", help="(default: sentence)")
     parser.add_argument("--text_pair_column", default="", help="second text, for tasks on pairs")
-    parser.add_argument("--label_column", default="label", help="(default: %(default)s)")
+    parser.add_argument("--label_column", default="", help="(default: label)")
     parser.add_argument("--regression", action="store_true", help="labels are numbers, not class names")
     parser.add_argument("--text", default="", help="running text instead: files, folders, globs, comma separated")
     parser.add_argument("--task", default="", help="a GLUE task instead of your files: cola, sst2, ...")
     parser.add_argument("--glue_dir", default="", help="GLUE in the official layout; empty: download")
     parser.add_argument("--demo", action="store_true", help="the embedded task and a small teacher from scratch")
     parser.add_argument(
-        "--compare", type=names, default=(), help="methods to train as well: finetune, distill, l2, released; masked_lm"
+        "--compare",
+        type=names,
+        default=(),
+        help="baselines to train as well: finetune, distill, l2, released; with --text masked_lm, distill, l2",
     )
+    parser.add_argument("--recipe", default="codir", help="folder of configs/ with the recipe (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
 
 
 def run(overrides, **flags) -> int:
     """The flags are the arguments of the function of the same name."""
-    text, common = flags.pop("text"), ("output", "teacher", "layers", "compare", "seed")
-    changes = {"overrides": overrides["config"], "teacher_overrides": overrides["teacher_config"]}
-    if not text:
-        from codir_jax.jobs.compress import compress
+    from codir_jax.jobs.compress import compress
 
-        compress(**flags, **changes)
-        return 0
-    from codir_jax.jobs.compress_corpus import compress_corpus
-
-    of_tasks = argparse.ArgumentParser()
-    add_flags(of_tasks)
-    others = {name: value for name, value in flags.items() if name not in common}
-    if unused := [f"--{name}" for name, value in others.items() if value != of_tasks.get_default(name)]:
-        raise UserError(f"--text is of no task: leave out {', '.join(unused)}")
-    compress_corpus(text, **{name: flags[name] for name in common}, **changes)
+    compress(**flags, overrides=overrides["config"], teacher_overrides=overrides["teacher_config"])
     return 0

@@ -1,16 +1,15 @@
-"""`codir evaluate`: task metrics of a model on a split."""
+"""`codir evaluate`: scores of a model on a split."""
 
 import argparse
 import json
-from pathlib import Path
 
-from codir_jax.processes.user_error import UserError
-
-HELP = "task metrics of a model on a split, or of a masked language model on held-out text"
+HELP = "scores of a model on a split, or of a masked language model on held-out text"
 EXAMPLES = """examples:
   codir evaluate --model=runs/student --split=dev
   codir evaluate --model=runs/mlm_student --config.teacher.path=runs/mlm_teacher
-  codir evaluate --model=FOLDER --config=configs/codir/finetune_distill.py:rte --config.data.glue_dir=glue"""
+  codir evaluate --model=FOLDER --config=configs/codir/finetune_distill.py:rte --config.data.glue_dir=glue
+
+On dev the distance to the teacher is told too, where teacher.path of the config is a folder that is here."""
 OVERRIDES = ("config",)
 
 
@@ -18,30 +17,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="workdir, Hugging Face folder or hub name")
     parser.add_argument("--config", default="", help="names the data (default: the workdir's config.json)")
     parser.add_argument("--split", default="dev", help="(default: %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=0, help="(default: data.eval_batch_size of the config)")
 
 
-def run(overrides, *, model: str, config: str, split: str) -> int:
-    """Prints one line of JSON."""
-    from codir_jax.predict import classifier as predictor
-    from codir_jax.stage import config as stage_config
-    from codir_jax.tasks import masked_lm as pretraining
+def run(overrides, **flags) -> int:
+    """Prints one line of JSON; the flags are the arguments of the function of the same name."""
+    from codir_jax.jobs.evaluate import evaluate
 
-    data = data_config(model, config, overrides["config"])
-    if stage_config.is_pretraining(data):
-        scores = pretraining.evaluate(data, model, split)
-    else:
-        scores = predictor.load(model, batch_size=data.data.eval_batch_size).evaluate(data, split)
-    print(json.dumps({"model": model, "task": data.data.name, "split": split, **scores}))
+    print(json.dumps(evaluate(**flags, overrides=overrides["config"])))
     return 0
-
-
-def data_config(model: str, spec: str, overrides):
-    """The config that names the data: that of `--config`, else the one saved in the model's workdir."""
-    from codir_jax import config as config_lib
-
-    saved = Path(model) / "config.json"
-    if not spec and (Path(model) / "best").is_dir() and saved.exists():
-        spec = str(saved)
-    if not spec:
-        raise UserError("--config is needed to name the data, e.g. --config=configs/codir/finetune_distill.py:cola")
-    return config_lib.load(spec, overrides)

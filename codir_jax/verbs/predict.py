@@ -46,7 +46,7 @@ def run(
     classifier = predictor.load(model, batch_size=batch_size)
     if glue_submission:
         from codir_jax.evaluation import glue_submission as submission
-        from codir_jax.verbs.evaluate import data_config
+        from codir_jax.jobs.evaluate import data_config
 
         named = data_config(model, config, overrides["config"])
         data = classifier.read_data(named)

@@ -1,9 +1,6 @@
 """`codir train`: one stage, in one process or several."""
 
 import argparse
-import contextlib
-import signal
-import sys
 
 HELP = "one stage from its config"
 EXAMPLES = """examples:
@@ -46,15 +43,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(overrides, *, config: str, workdir: str, connect_timeout: float, heartbeat_timeout: float, **place) -> int:
     """Joins the other processes where there are any, and trains."""
     from codir_jax import config as config_lib
-    from codir_jax.processes import distributed
+    from codir_jax.processes import distributed, stop
 
     config = config_lib.load(config, overrides["config"])
-    with _preemptible():
+    with stop.preemptible():
         if found := distributed.place_of(place):
             distributed.start(found, connect_timeout=connect_timeout, heartbeat_timeout=heartbeat_timeout)
-        from codir_jax.stage.run import run as run_stage
+        from codir_jax.jobs.train import train
 
-        results = run_stage(config, workdir)
+        results = train(config, workdir)
     if distributed.process_id() != 0:
         return 0
     if results["dev"]:
@@ -62,19 +59,3 @@ def run(overrides, *, config: str, workdir: str, connect_timeout: float, heartbe
         print(f"best dev, step {results['best_step']}: {scores}")
     print(f"written: {workdir}/best, {workdir}/results.json")
     return 0
-
-
-@contextlib.contextmanager
-def _preemptible():
-    """SIGTERM before the first step or after the last one ends the run like one between them: there is more to do."""
-    from codir_jax.processes import distributed
-
-    try:
-        previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(distributed.PREEMPTED))
-    except ValueError:  # not the main thread: the caller owns the signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

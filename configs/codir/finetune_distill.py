@@ -12,11 +12,11 @@ from the same teacher layers.
 from ml_collections import ConfigDict
 
 from codir_jax.config import parse_arguments
+from codir_jax.data.sets.glue import TRAINABLE_TASKS
 from codir_jax.objectives import codir, distill, finetune
-from codir_jax.data.sets import glue
 from codir_jax.stage import config as stage_config
 
-TASKS = (*tuple(glue.TASKS)[:-1], "own", "demo")
+TASKS = (*TRAINABLE_TASKS, "own", "demo")
 METHODS = ("paper", "released", "distill", "l2", "finetune")
 
 
@@ -38,7 +38,7 @@ def get_config(argument: str = "") -> ConfigDict:
         config.data.update({"demo_num_train": 512, "demo_num_dev": 128, "max_length": 18})
         config.data.num_length_buckets = 1
         config.train.update({"total_epochs": 1.0, "log_every_steps": 4})
-        config.teacher.allow_weak = True
+        config.teacher.update({"allow_weak": True, "config": f"configs/codir/finetune_teacher.py:{task},tiny"})
     return config
 
 

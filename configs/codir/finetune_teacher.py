@@ -11,11 +11,11 @@ Arguments, comma separated: a task (cola sst2 mrpc stsb qqp mnli qnli rte wnli, 
 from ml_collections import ConfigDict
 
 from codir_jax.config import parse_arguments
+from codir_jax.data.sets.glue import TRAINABLE_TASKS
 from codir_jax.objectives import finetune
-from codir_jax.data.sets import glue
 from codir_jax.stage import config as stage_config
 
-TASKS = (*tuple(glue.TASKS)[:-1], "own", "demo")
+TASKS = (*TRAINABLE_TASKS, "own", "demo")
 
 
 def get_config(argument: str = "") -> ConfigDict:

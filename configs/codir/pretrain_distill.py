@@ -66,7 +66,7 @@ def tiny(config: ConfigDict) -> None:
     """Sizes for a test of the machinery, not of the method."""
     config.data.update({"sources": "demo:200", "dev_percent": 10.0, "max_length": 32})
     config.data.update({"batch_size": 32, "eval_batch_size": 32})
-    config.teacher.allow_weak = True
+    config.teacher.update({"allow_weak": True, "config": "configs/codir/pretrain_teacher.py:tiny"})
     config.optimizer.learning_rate = 2e-3
     config.train.update({"total_epochs": 2.0, "log_every_steps": 10})
 

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from codir_jax.benchmark import bench, command, exchange, peak, table
+from codir_jax.benchmark import bench, child, exchange, peak, table
 from codir_jax.benchmark import subject as subject_lib
 from codir_jax.benchmark.bench import Request
 from codir_jax.evaluation import cost
@@ -34,20 +34,20 @@ def small_products():
 @pytest.fixture(scope="module")
 def steps(small_products):
     """Steps of both stages, evaluation and inference on random texts of 8 tokens, batch 16."""
-    sections = ("finetune_live", "pretraining", "evaluation", "inference")
+    sections = ("train_live", "pretraining", "evaluation", "inference")
     return bench.run(Request(sections, DISTILL, SMALL, "tiny", steps=2, fixed_length=8, batch_size=16), started=0.0)
 
 
 def test_every_section_is_there_and_is_json(steps):
-    assert tuple(steps["sections"]) == ("finetune_live", "pretraining", "evaluation", "inference")
+    assert tuple(steps["sections"]) == ("train_live", "pretraining", "evaluation", "inference")
     assert json.loads(json.dumps(steps)) == steps
-    assert steps["sentences_per_second"] == steps["sections"]["finetune_live"]["sentences_per_second"]
+    assert steps["sentences_per_second"] == steps["sections"]["train_live"]["sentences_per_second"]
 
 
 def test_flops_are_those_of_the_shapes(steps):
     sizes = sizes_lib.named("tiny")
     half = types.SimpleNamespace(family="bert", hidden_size=32, intermediate_size=64, num_layers=1)
-    live = steps["sections"]["finetune_live"]["flops_per_step"]
+    live = steps["sections"]["train_live"]["flops_per_step"]
     assert live["teacher"]["padded"] == live["teacher"]["real"] == 16 * cost.model_flops(sizes, 8, cost.Outputs(2))
     assert live["student"]["padded"] == 3 * 16 * cost.model_flops(half, 8, cost.Outputs(2))
 
@@ -66,31 +66,31 @@ def test_pretraining_batches_are_masked_chunks_of_the_same_sizes():
         subject_lib.load_config(DISTILL, SMALL, batch_size=16, fixed_length=20), model="tiny", fixed_length=20
     )
     subject = subject_lib.pretraining(like)
-    batch = next(subject.feed.train_on_host(0, 1, {}))
+    batch = next(subject.stage.feed.train_on_host(0, 1, {}))
     assert batch["input_ids"].shape == (16, 20)
     assert batch["masked_positions"].shape == (16, 3)  # 15 % of 18 words
     assert batch["masked_weights"].sum() == 48
     assert len(set(batch["document_ids"])) <= 8  # fours of neighbours, each of one document or two
-    assert (subject.config.objective.name, subject.setting.head) == ("codir", "masked_lm")
-    assert subject.steps_per_epoch == like.steps_per_epoch == 4
+    assert (subject.config.objective.name, subject.stage.task.head.name) == ("codir", "masked_lm")
+    assert subject.stage.feed.steps_per_epoch == like.stage.feed.steps_per_epoch == 4
 
 
 def test_rates_belong_together(steps):
-    for name in ("finetune_live", "pretraining", "evaluation"):
+    for name in ("train_live", "pretraining", "evaluation"):
         section = steps["sections"][name]
         assert section["real_token_share"] == 1.0
         assert section["padded_tokens_per_second"] == pytest.approx(8 * section["sentences_per_second"])
         ratio = section["utilisation"]["padded"] * steps["peak"]["flops_per_second"]
         assert ratio == pytest.approx(section["flops_per_second"]["padded"])
-    assert steps["sections"]["finetune_live"]["num_programs_while_timed"] == 0
-    assert 0 <= steps["sections"]["finetune_live"]["input_waiting_share"] <= 1
+    assert steps["sections"]["train_live"]["num_programs_while_timed"] == 0
+    assert 0 <= steps["sections"]["train_live"]["input_waiting_share"] <= 1
     assert set(steps["sections"]["inference"]["teacher_over_student"]) == {"batch_1_p50", "batch_32_p50"}
 
 
 def test_the_table_shows_every_section(steps):
     text = table.render(steps)
     for word in (
-        "finetune_live",
+        "train_live",
         "pretraining",
         "evaluation",
         "inference, 8 tokens",
@@ -103,7 +103,7 @@ def test_the_table_shows_every_section(steps):
 
 
 def test_whole_epochs_leave_the_first_one_out(tmp_path, capsys):
-    arguments = ["bench", "--model=tiny", "--epochs=3", "--sections=finetune_cached", "--json", f"--output={tmp_path}"]
+    arguments = ["bench", "--model=tiny", "--epochs=3", "--sections=train_cached", "--json", f"--output={tmp_path}"]
     arguments += [
         f"--config={DISTILL}",
         "--batch_size=16",
@@ -114,7 +114,7 @@ def test_whole_epochs_leave_the_first_one_out(tmp_path, capsys):
     assert main(arguments) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert json.loads((tmp_path / "bench.json").read_text()) == told
-    section = told["sections"]["finetune_cached"]
+    section = told["sections"]["train_cached"]
     assert len(section["epoch_seconds"]) == 3
     assert section["num_steps"] == 9
     assert section["num_programs_after_first_epoch"] == 0
@@ -125,6 +125,19 @@ def test_whole_epochs_leave_the_first_one_out(tmp_path, capsys):
     flops = section["flops_per_step"]["student"]
     assert section["flops_per_step"]["teacher"] == {"padded": 0.0, "real": 0.0}
     assert flops["real"] < flops["padded"] * section["real_token_share"] * 1.01
+
+
+@pytest.mark.parametrize("texts", [["--fixed_length=16"], ["--config.data.max_dev_chunks=8"]])
+def test_a_config_of_running_text_is_measured_too(texts, capsys):
+    """With random chunks and with its own embedded documents; no teacher's outputs are kept where masks change."""
+    config = ["--config=configs/codir/pretrain_distill.py:tiny", "--config.data.batch_size=8"]
+    arguments = [*config, "--config.data.eval_batch_size=8", "--config.optimizer.clip_norm=0", "--steps=2", *texts]
+    assert main(["bench", "--model=tiny", "--json", *arguments]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(told["sections"]) == ["train_live", "evaluation", "inference"]
+    assert told["sections"]["train_live"]["num_steps"] == 2
+    assert main(["bench", "--model=tiny", "--sections=train_cached", *arguments]) == 2
+    assert "it has: train_live, evaluation, inference" in capsys.readouterr().err
 
 
 def test_8_devices_exchange_nothing_that_grows_with_batch_times_width():
@@ -143,7 +156,7 @@ def test_8_devices_exchange_nothing_that_grows_with_batch_times_width():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sections=training"], "known: finetune_live, finetune_cached"),
+        (["--sections=training"], "known: train_live, train_cached"),
         (["--model=huge"], "known: tiny, minilm, bert-base"),
         (["--epochs=1"], "at least 2"),
         (["--steps=1"], "--steps must be >= 2"),
@@ -166,8 +179,8 @@ def test_bad_input_is_told_before_anything_is_measured(arguments, message, capsy
 def test_the_child_measures_the_same_request():
     from codir_jax.main import parser, split_overrides
 
-    request = Request(("finetune_live",), "c.py:cola", (("seed", "3"),), "tiny", 7, 2, 16, 8)
-    words = command.child_command(request)
+    request = Request(("train_live",), "c.py:cola", (("seed", "3"),), "tiny", 7, 2, 16, 8)
+    words = child.child_command(request)
     rest, overrides = split_overrides(words[words.index("bench") :])
     flags = parser().parse_args(rest)
     assert flags.as_json

@@ -53,7 +53,7 @@ def test_only_the_named_size_varies():
 def test_a_point_is_measured_with_its_own_bank_and_negatives():
     point = sweep.Point("x", live=False, length=8, batch=8, negatives=6, bank_rows=1000)
     subject = sweep.make_subject(REQUEST, point)
-    _, state, frozen = subject.train_step(live=False)
+    state, frozen = subject.stage.abstract_state(live=False)
     assert state.objective_state["bank"]["student"].shape == (1024, 1, 128)
     assert frozen["classes"].shape == (1001,)
     assert "teacher" not in frozen
@@ -71,7 +71,7 @@ def test_a_point_is_measured_with_its_own_bank_and_negatives():
 
 def test_a_point_that_does_not_fit_is_skipped_before_it_is_allocated(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 1000)
-    monkeypatch.setattr(sweep.Subject, "initial_state", None)
+    monkeypatch.setattr(sweep.Subject, "start", None)
     runner = sweep.prepare(REQUEST, sweep.Point("x", live=False, objective="distill", length=8, batch=8))
     (row,) = sweep.take_turns([runner], num_steps=2)
     assert row["skipped"].startswith("needs 0.0 GiB")

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 from codir_jax.convert import export as exports
+from codir_jax.convert.folder import without_path
 from codir_jax.convert.huggingface import load_pretrained
 
 GOLDEN = Path(__file__).parents[1] / "models" / "golden"
@@ -137,6 +138,35 @@ def test_the_card_does_not_tell_a_path_of_the_machine(tmp_path):
     card = (tmp_path / "out" / "README.md").read_text()
     assert "`my-teacher`" in card
     assert str(tmp_path) not in card
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("FacebookAI/roberta-base", "FacebookAI/roberta-base"),
+        ("roberta-base", "roberta-base"),
+        ("", ""),
+        ("runs/here", "here"),  # it lies here
+        ("./runs/teacher", "teacher"),
+        ("/home/somebody/teacher", "teacher"),
+        ("~/teacher", "teacher"),
+        ("a/b/teacher/", "teacher"),
+    ],
+)
+def test_a_hub_name_is_told_whole_and_of_a_path_the_last_part(name, told, tmp_path, monkeypatch):
+    (tmp_path / "runs" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert without_path(name) == told
+
+
+def test_a_masked_lm_has_its_own_card(tmp_path):
+    loaded = load_pretrained(GOLDEN / "roberta_mlm", head="masked_lm")
+    batch = BATCH | {"token_type_ids": np.zeros((2, 5), np.int32)}
+    exports.export(tmp_path, loaded.config, loaded.params, tokenizer(), head="masked_lm", sample_batch=batch)
+    card = (tmp_path / "README.md").read_text()
+    assert 'pipeline_tag: "fill-mask"' in card and "AutoModelForMaskedLM" in card
+    assert "A RoBERTa encoder of 2 layers, 12 hidden features and 3 heads, that fills in masked tokens" in card
+    assert "codir_jax.load" not in card
 
 
 def test_regression_is_exported_as_such(tmp_path):

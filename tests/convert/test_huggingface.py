@@ -292,3 +292,27 @@ def test_the_fingerprint_follows_the_weights():
     params["pooler"]["bias"] = params["pooler"]["bias"].copy()
     params["pooler"]["bias"][0] += 1e-6
     assert fingerprint(params) != before
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_attention_heads": 2}, {"layer_norm_eps": 1e-3}, {"hidden_act": "relu"}, {"pad_token_id": 2}]
+)
+def test_the_fingerprint_of_a_model_follows_its_sizes_and_constants_too(folder, change):
+    """Its outputs change though no weight does: what was cached of it must not be used again."""
+    one = load_pretrained(GOLDEN / "bert_seqcls")
+    path = folder(change_config=lambda config: config.update(change))
+    other = load_pretrained(path)
+    assert fingerprint(other.params) == fingerprint(one.params)
+    assert other.fingerprint != one.fingerprint
+    assert load_pretrained(path).fingerprint == other.fingerprint
+
+
+def test_whole_numbers_written_as_floats_are_the_same_model(folder):
+    path = folder(change_config=lambda config: config.update(hidden_size=12.0, hidden_dropout_prob=0))
+    config = load_pretrained(path).config
+    assert (type(config.hidden_size), type(config.hidden_dropout)) == (int, float)
+
+
+def test_a_masked_lm_is_no_regression(folder):
+    path = folder("bert_mlm", change_config=lambda config: config.update(problem_type="regression"))
+    assert not load_pretrained(path, head="masked_lm").is_regression

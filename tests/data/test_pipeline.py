@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codir_jax.data import pipeline
-from codir_jax.data.batch import BATCH_DTYPES, Examples, RawSplit
+from codir_jax.data.batch import LABELLED_COLUMNS, Examples, RawSplit
 
 BUCKETS = (4, 8, 16)
 PAD = 99
@@ -55,7 +55,8 @@ def test_a_batch_has_the_keys_dtypes_and_values_of_the_contract(regression):
     batch = pipeline.collate(
         examples, np.array([5, 20, 0]), batch_size=4, length_buckets=BUCKETS, pad_token_id=PAD, num_examples=21
     )
-    dtypes = dict(BATCH_DTYPES, labels=np.float32 if regression else np.int32)
+    dtypes = {name: column.dtype for name, column in LABELLED_COLUMNS.items()}
+    dtypes["labels"] = np.float32 if regression else np.int32
     assert {key: value.dtype for key, value in batch.items()} == {key: np.dtype(v) for key, v in dtypes.items()}
     for row, example in enumerate([5, 20, 0]):
         start, end = examples.offsets[example : example + 2]
@@ -157,9 +158,9 @@ def test_two_epochs_have_every_example_twice_in_another_order():
 def test_rows_of_two_processes_make_the_batch_of_one(window):
     examples = make_examples()
     logits = np.arange(21 * 2, dtype=np.float32).reshape(21, 2)
-    whole = train(examples, window=window, extra={"teacher_logits": logits})
+    whole = train(examples, window=window, columns={"teacher_logits": logits})
     halves = [
-        train(examples, window=window, extra={"teacher_logits": logits}, process_index=i, process_count=2)
+        train(examples, window=window, columns={"teacher_logits": logits}, process_index=i, process_count=2)
         for i in range(2)
     ]
     for batch, first, second in zip(whole, *halves, strict=True):
@@ -173,11 +174,11 @@ def test_a_batch_that_processes_cannot_share_is_refused():
 
 def test_extra_arrays_are_indexed_by_example_and_zero_on_padding():
     pooled = np.random.default_rng(0).normal(size=(21, 2, 3)).astype(np.float32)
-    for batch in train(make_examples(), extra={"teacher_pooled": pooled}):
+    for batch in train(make_examples(), columns={"teacher_pooled": pooled}):
         for row, example in enumerate(batch["example_ids"]):
             np.testing.assert_array_equal(batch["teacher_pooled"][row], pooled[example] if example < 21 else 0)
     with pytest.raises(ValueError, match="expected 21, got 20"):
-        train(make_examples(), extra={"teacher_pooled": pooled[:20]})
+        train(make_examples(), columns={"teacher_pooled": pooled[:20]})
 
 
 @pytest.mark.parametrize("process_count", [1, 2])

@@ -1,8 +1,11 @@
 """The cache of teacher outputs on disk: what comes back, what is never read, damage, a killed run, two runs at once."""
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import time
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -174,3 +177,77 @@ def test_runs_that_do_not_wait_for_each_other_do_no_harm(tmp_path):
 
     one.fill(meanwhile, alone=False)
     assert one.missing() == []
+
+
+def _paused_run(folder, alone, name, paused, go_on):
+    """Fills the cache; between writing the file `name` aside and renaming it, it waits for another run."""
+    rename = Path.replace
+
+    def replace(self, target):
+        if target.name == name and not paused.is_set():
+            paused.set()
+            go_on.wait(1)  # a run that waits for our lock never comes to its end
+        return rename(self, target)
+
+    Path.replace = replace
+    make(folder).fill(compute, alone=alone)
+
+
+@pytest.mark.parametrize(
+    ("alone", "name"),
+    [(True, "meta.json"), (False, "meta.json"), (False, "shard-00001.bin"), (True, "shard-00001.bin")],
+)
+def test_a_run_never_removes_what_another_one_is_writing(tmp_path, alone, name):
+    context = multiprocessing.get_context("fork")
+    paused, go_on = context.Event(), context.Event()
+    other = context.Process(target=_paused_run, args=(tmp_path, alone, name, paused, go_on))
+    other.start()
+    assert paused.wait(20)
+    make(tmp_path).fill(compute)
+    go_on.set()
+    other.join()
+    assert other.exitcode == 0
+    np.testing.assert_array_equal(np.asarray(make(tmp_path).read()["teacher_pooled"]), WHOLE["teacher_pooled"])
+    assert {path.name for path in make(tmp_path).folder.iterdir()} == {
+        "lock",
+        "meta.json",
+        *(f"shard-{shard:05d}.bin" for shard in range(3)),
+    }
+
+
+def test_a_file_that_another_host_removes_before_its_rename_is_written_again(tmp_path, monkeypatch):
+    rename, removed = Path.replace, []
+
+    def replace(self, target):
+        if target.name not in removed:  # once each
+            removed.append(target.name)
+            self.unlink()
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    make(tmp_path).fill(compute)
+    assert len(removed) == 4 and make(tmp_path).missing() == []
+
+
+def test_a_file_aside_whose_owner_cannot_be_known_stays(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    cache = make(tmp_path)
+    cache.fill(compute)
+    (cache.folder / "shard-00002.bin.0.part").write_bytes(b"half")
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    cache.fill(compute)
+    assert (cache.folder / "shard-00002.bin.0.part").exists()
+
+
+def test_a_damaged_shard_is_there_for_its_readers_until_it_is_replaced(filled):
+    path = filled.folder / "shard-00001.bin"
+    _flip_a_bit(path)
+
+    def again(shards):
+        assert path.exists()
+        return compute(shards)
+
+    filled.fill(again, tell=lambda _: None)
+    assert filled.missing() == []

@@ -50,6 +50,13 @@ def test_another_text_pair_length_or_tokenizer_is_another_fingerprint(wordpiece)
     assert len({token_cache.fingerprint(*case) for case in cases}) == len(cases)
 
 
+@pytest.mark.parametrize(("name", "value"), [("truncation_side", "left"), ("model_input_names", ["input_ids"])])
+def test_settings_outside_the_tokenizers_file_are_in_the_fingerprint(wordpiece, monkeypatch, name, value):
+    before = token_cache.fingerprint(wordpiece, TEXTS, TEXTS, 7)
+    monkeypatch.setattr(wordpiece, name, value)
+    assert token_cache.fingerprint(wordpiece, TEXTS, TEXTS, 7) != before
+
+
 def test_a_damaged_file_is_made_again(wordpiece, folder, calls):
     made = token_cache.encode(wordpiece, TEXTS, None, 7)
     (path,) = folder.iterdir()

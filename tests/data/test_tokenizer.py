@@ -155,10 +155,24 @@ def test_the_fingerprint_follows_texts_labels_tokenizer_and_length(wordpiece, ro
     others = [
         dataset(wordpiece, {"train": RawSplit(["the cat", "a mat"], None, [0, 1])}),
         dataset(wordpiece, {"train": RawSplit(["the cat", "a dog"], None, [1, 0])}),
-        dataset(wordpiece, raw, max_length=31),
+        dataset(wordpiece, raw, max_length=3),
         dataset(roberta, raw),
     ]
     assert len({original, *(other.fingerprint for other in others)}) == 5
+
+
+def test_the_fingerprint_follows_whatever_the_tokenizer_does(wordpiece, monkeypatch):
+    raw = {"train": RawSplit(["the cat sat on the mat"], ["a dog"], [0])}
+    original = dataset(wordpiece, raw, max_length=8).fingerprint
+    others = []
+    for name, value in (("truncation_side", "left"), ("model_input_names", ["input_ids"])):
+        with monkeypatch.context() as patch:
+            patch.setattr(wordpiece, name, value)
+            others.append(dataset(wordpiece, raw, max_length=8).fingerprint)
+    assert len({original, *others}) == 3
+    with monkeypatch.context() as patch:  # of no token
+        patch.setattr(wordpiece, "padding_side", "left")
+        assert dataset(wordpiece, raw, max_length=8).fingerprint == original
 
 
 def test_a_draw_of_train_examples_is_nested_seeded_and_keeps_unlabelled_rows(wordpiece):

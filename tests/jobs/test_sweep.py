@@ -9,26 +9,30 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parents[2] / "launch")
-)  # a script, not a package; workers import it too
-
-import sweep
+from codir_jax.jobs import sweep, sweep_table, workers
+from codir_jax.jobs.workers import Run
+from codir_jax.main import main
+from codir_jax.processes.user_error import UserError
 
 DISTILL = "configs/codir/finetune_distill.py:{task}"
 
 
-def _finish(job, score, teacher_kl=0.1):
+ACCURACY = {"name": "accuracy", "higher_is_better": True, "unit": "share"}
+
+
+def _finish(run, score, teacher_kl=0.1, metric=ACCURACY):
     """Writes the results of a run that gave `score`."""
-    seed = int(dict(job.overrides)["seed"])
-    dev = {"accuracy": score, "teacher_kl": teacher_kl}
-    results = {"primary_metric": "accuracy", "dev": dev, "dev_last": dev, "seed": seed, "seconds": 1.0}
-    Path(job.workdir).mkdir(parents=True, exist_ok=True)
-    (Path(job.workdir) / "results.json").write_text(json.dumps({**results, "teacher_dev": {"accuracy": 0.9}}))
+    seed = int(dict(run.overrides)["seed"])
+    dev = {metric["name"]: score, "teacher_kl": teacher_kl}
+    results = {"primary_metric": metric["name"], "metrics": [metric], "dev": dev, "dev_last": dev, "seed": seed}
+    results |= {"seconds": 1.0, "teacher_dev": {metric["name"]: 0.9}}
+    Path(run.workdir).mkdir(parents=True, exist_ok=True)
+    (Path(run.workdir) / "results.json").write_text(json.dumps(results))
 
 
 def _arguments(tmp_path, *more):
     return [
+        "sweep",
         f"--output={tmp_path}",
         "--tasks=rte",
         "--seeds=0,1,2",
@@ -48,43 +52,92 @@ def test_an_arm_is_a_config_with_fixed_overrides_and_a_product_of_trials():
 
 @pytest.mark.parametrize("text", ["a", f"a {DISTILL} batch", f"a {DISTILL} --search lr"])
 def test_an_arm_that_cannot_be_read_is_refused(text):
-    with pytest.raises(ValueError, match="--arm"):
+    with pytest.raises(UserError, match="--arm"):
         sweep.parse_arm(text)
 
 
 def test_task_and_seed_are_filled_in(tmp_path):
     arm = sweep.parse_arm(f"a {DISTILL},paper student.path=runs/student_{{seed}}")
-    job = sweep.make_job(arm, "rte", (), 4, [("teacher.path", "runs/teacher_{task}")], tmp_path)
+    job = sweep.make_run(arm, "rte", (), 4, [("teacher.path", "runs/teacher_{task}")], tmp_path)
     assert job.config == "configs/codir/finetune_distill.py:rte,paper"
     assert dict(job.overrides) == {"teacher.path": "runs/teacher_rte", "student.path": "runs/student_4", "seed": "4"}
 
 
-def test_unequal_budgets_and_shared_seeds_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="same number of trials"):
-        sweep.main(_arguments(tmp_path, f"--arm=l2 {DISTILL},l2"))
-    with pytest.raises(ValueError, match="must not be among"):
-        sweep.main(_arguments(tmp_path, "--search_seeds=0"))
-    with pytest.raises(ValueError, match="baseline"):
-        sweep.main([*_arguments(tmp_path), "--baseline=best"])
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([f"--arm=l2 {DISTILL},l2"], "same number of trials"),
+        (["--search_seeds=0"], "must not be among"),
+        (["--baseline=best"], "must be one of the arms"),
+        (["--tasks=rte,.."], "'..' becomes a folder"),
+        (["--tasks=../rte"], "'../rte' becomes a folder"),
+        ([f"--arm=a/b {DISTILL} --search seed=1,2"], "'a/b' becomes a folder"),
+        (["--config.optimiser.name=sgd"], "Did you mean"),
+        ([f"--arm=odd {DISTILL} optimizer.name=lamb --search seed=1,2"], "known: adamw"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_runs(more, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(workers, "run_all", lambda *_: pytest.fail("something was run"))
+    assert main([*_arguments(tmp_path), *more]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_workdir_of_another_config_is_refused_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "run_all", lambda *_: pytest.fail("something was run"))
+    arm = f"plain {DISTILL},finetune"
+    run = sweep.make_run(sweep.parse_arm(arm), "rte", (), 0, [("teacher.path", "t")], tmp_path / "rte/plain/seed_0")
+    _finish(run, 0.5)
+    (Path(run.workdir) / "config.json").write_text(json.dumps({"seed": 7}))
+    with pytest.raises(UserError, match="run of another config"):
+        sweep.sweep(str(tmp_path), ["rte"], [arm], seeds=[0, 1], overrides=[("teacher.path", "t")])
+
+
+def test_of_a_metric_of_which_less_is_better_the_lowest_trial_is_chosen(tmp_path):
+    """Its name says nothing about it: results.json does."""
+    arm = sweep.parse_arm(f"lstm {DISTILL} --search optimizer.learning_rate=1,2,3")
+    perplexity = {"name": "perplexity", "higher_is_better": False, "unit": "per word"}
+    runs = [[sweep.make_run(arm, "ptb", trial, 100, [], tmp_path / str(i))] for i, trial in enumerate(arm.trials)]
+    for (run,), score in zip(runs, (120.0, 80.0, 95.0), strict=True):
+        _finish(run, score, metric=perplexity)
+    best, told = sweep.choose(arm, runs)
+    assert best == (("optimizer.learning_rate", "2"),)
+    assert told["optimizer.learning_rate=3"] == 95.0
+    plain = sweep.parse_arm(f"plain {DISTILL}")
+    final = {("ptb", "plain"): runs[0] + runs[1]}
+    cell = {("ptb", "plain"): ()}
+    table = sweep_table.make([plain], ["ptb"], final, cell, {("ptb", "plain"): {}}, "plain")
+    text = sweep_table.markdown(table, "plain")
+    assert "perplexity, per word (less is better) on dev" in text and "| plain | 100.000 | 28.284 | 2 |" in text
+
+
+def test_results_that_do_not_say_what_is_better_are_refused(tmp_path):
+    arm = sweep.parse_arm(f"a {DISTILL} --search optimizer.learning_rate=1,2")
+    runs = [[sweep.make_run(arm, "rte", trial, 100, [], tmp_path / str(i))] for i, trial in enumerate(arm.trials)]
+    for (run,) in runs:
+        _finish(run, 0.5)
+        path = Path(run.workdir) / "results.json"
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "metrics"}))
+    with pytest.raises(UserError, match=r"older version.*run it again"):
+        sweep.choose(arm, runs)
 
 
 def test_the_search_chooses_by_its_own_seed_and_the_table_pairs_by_seed(tmp_path, monkeypatch, capsys):
     """Two arms, two trials, three seeds; the runs are played, everything else is real."""
     played = {"distill": [0.70, 0.72, 0.74], "codir": [0.71, 0.74, 0.77]}
 
-    def play(jobs, workers):
-        for job in jobs:
-            arm, run = Path(job.workdir).parts[-2:]
-            if run.startswith("search_1"):
-                _finish(job, 0.9)  # the second trial is the better one
-            elif run.startswith("search_0"):
-                _finish(job, 0.5)
+    def play(runs, num_workers):
+        for run in runs:
+            arm, name = Path(run.workdir).parts[-2:]
+            if name.startswith("search_1"):
+                _finish(run, 0.9)  # the second trial is the better one
+            elif name.startswith("search_0"):
+                _finish(run, 0.5)
             else:
-                _finish(job, played[arm][int(run.removeprefix("seed_"))])
+                _finish(run, played[arm][int(name.removeprefix("seed_"))])
         return []
 
-    monkeypatch.setattr(sweep, "execute", play)
-    assert sweep.main(_arguments(tmp_path)) == 0
+    monkeypatch.setattr(workers, "run_all", play)
+    assert main(_arguments(tmp_path)) == 0
     table = json.loads((tmp_path / "table.json").read_text())["rte"]
     assert table["distill"]["overrides"] == ["optimizer.learning_rate=3e-4"]
     assert table["codir"]["overrides"] == ["seed=9", "objective.contrastive_weight=0.1"]
@@ -99,44 +152,48 @@ def test_the_search_chooses_by_its_own_seed_and_the_table_pairs_by_seed(tmp_path
 
 
 def test_finished_runs_are_not_run_again_and_open_cells_stay_open(tmp_path, capsys):
-    arms = [sweep.parse_arm(f"a {DISTILL}")]
-    job = sweep.make_job(arms[0], "rte", (), 0, [], tmp_path / "rte" / "a" / "seed_0")
-    _finish(job, 0.6)
-    assert sweep.execute([job], workers=1) == []
+    arm = sweep.parse_arm(f"a {DISTILL}")
+    run = sweep.make_run(arm, "rte", (), 0, [], tmp_path / "rte" / "a" / "seed_0")
+    _finish(run, 0.6)
+    assert workers.run_all([run], 1) == []
     assert "1 runs, 1 finished before" in capsys.readouterr().out
     arguments = [f"--output={tmp_path}", "--tasks=rte,cola", f"--arm=a {DISTILL}", "--seeds=0", "--table_only"]
-    assert sweep.main(arguments) == 0
+    assert main(["sweep", *arguments]) == 0
     text = (tmp_path / "table.md").read_text()
     assert "| a | 60.0 |  | 1 |" in text
     assert "| a | | | 0 |" in text
 
 
-def test_a_failed_run_is_named_and_the_others_go_on(tmp_path, capsys, monkeypatch):
+def test_a_failed_run_is_named_and_the_others_go_on(tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # else it asks the hub for a model of that name, again and again
-    good = [("teacher.path", "nowhere")]
-    arm = sweep.parse_arm("a configs/codir/finetune_distill.py:demo")
-    jobs = [sweep.make_job(arm, "demo", (), seed, good, tmp_path / f"seed_{seed}") for seed in (0, 1)]
-    failures = sweep.execute(jobs, workers=1)
-    assert len(failures) == 2
-    assert all("nowhere" in failure for failure in failures)
+    arguments = [f"--output={tmp_path}", "--tasks=demo", "--seeds=0,1", "--config.teacher.path=nowhere"]
+    assert main(["sweep", *arguments, "--arm=a configs/codir/finetune_distill.py:{task}", "--workers=1"]) == 1
+    told = capfd.readouterr()
+    assert told.err.count("nowhere") >= 2 and "| a | | | 0 |" in told.out
+    assert "nowhere" not in (tmp_path / "demo" / "a" / "seed_0" / "log.txt").read_text().partition("Traceback")[2]
+
+
+def announce_and_sleep(run):
+    """What a worker does in the test below: says who it is, and is busy."""
+    open(f"{os.environ['PLACES']}/{os.getpid()}", "w").close()
+    time.sleep(600)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux tells of its processes in /proc")
 def test_workers_end_with_the_process_that_started_them(tmp_path):
     """One that is killed while its workers are at work."""
     code = (
-        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
-        "import sweep\n"
-        "def slow(job): open(sys.argv[2] + '/' + str(sweep.os.getpid()), 'w').close(); time.sleep(600)\n"
+        "import sys\n"
+        "from codir_jax.jobs import workers\n"
+        "from tests.jobs.test_sweep import announce_and_sleep\n"
         "if __name__ == '__main__':\n"
-        "    sweep.run_job = slow\n"
-        "    sweep.execute([sweep.Job('c', (), sys.argv[2] + '/run')], 1)\n"
+        "    workers.run_all([workers.Run('c', (), sys.argv[1] + '/run')], 1, announce_and_sleep)\n"
     )
-    script = tmp_path / "killed.py"
+    script, places = tmp_path / "killed.py", tmp_path / "places"
     script.write_text(code)
-    places = tmp_path / "places"
     places.mkdir()
-    parent = subprocess.Popen([sys.executable, str(script), str(Path(sweep.__file__).parent), str(places)])
+    env = {**os.environ, "PLACES": str(places), "PYTHONPATH": os.getcwd()}
+    parent = subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=env)
     deadline = time.monotonic() + 60
     while not list(places.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -148,8 +205,20 @@ def test_workers_end_with_the_process_that_started_them(tmp_path):
     assert not Path(f"/proc/{worker}").exists()
 
 
-def test_workers_share_the_cores():
-    places = sweep.worker_places(2)
-    cores = [cores for name, cores in places if name == "cores"]
-    assert len(places) == 2
-    assert not cores or all(cores)
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores are given on Linux")
+def test_workers_share_the_cores_or_the_cards_and_their_memory(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    found = workers.places(2)
+    assert len(found) == 2 and all(place.cores for place in found)
+    monkeypatch.delenv("JAX_PLATFORMS")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert [place.variables["CUDA_VISIBLE_DEVICES"] for place in workers.places()] == ["3", "5"]
+    assert [place.variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] for place in workers.places(4)] == ["0.450"] * 4
+
+
+def test_a_run_is_what_the_train_command_does(tmp_path):
+    quick = (("train.total_steps", "1"), ("data.demo_num_train", "64"), ("data.demo_num_dev", "16"), ("seed", "0"))
+    run = Run("configs/codir/finetune_teacher.py:tiny", quick, str(tmp_path / "run"))
+    assert workers.run_all([run], 1) == []
+    assert sweep_table.read_results(run.workdir)["num_steps"] == 1
+    assert "step 1/1" in (tmp_path / "run" / "log.txt").read_text()

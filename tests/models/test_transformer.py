@@ -9,8 +9,9 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from codir_jax.models import bert, roberta
+from codir_jax.models.dropout import keep_mask
 from codir_jax.models.heads import build_model, init_params
-from codir_jax.models.transformer import TransformerConfig, keep_mask
+from codir_jax.models.transformer import TransformerConfig
 from codir_jax.sharding.rules import unbox
 
 TINY = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""What every objective must do; a new one joins by being listed in `METHODS`."""
+"""What every objective must do; a new one joins by existing, and its variants by a line in `METHODS`."""
 
 import dataclasses
 import functools
@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from codir_jax.models.apply import apply_model
 from codir_jax.objectives import codir
-from codir_jax.objectives.contract import apply_model
-from codir_jax.objectives.distill import matches, teacher_view
+from codir_jax.objectives.contract import Step, default_config_of, make_objective, needs_teacher, objective_module
+from codir_jax.objectives.distill import matches
+from codir_jax.processes import by_name
 from codir_jax.sharding import rules
 from codir_jax.sharding.mesh import make_mesh
 from codir_jax.sharding.rules import unbox
-from codir_jax.stage.build import objective_module
 from tests.objectives import tiny
 
 
@@ -31,13 +32,18 @@ def _config(name, **changes):
 
 
 # Variants whose parts are in others, too; their tests are slow.
-VARIANTS = ("distill cosine", "codir ema", "codir teacher cache of each, bank", "pre-training: distill cosine")
+VARIANTS = (
+    "pre-training: distill",
+    "distill cosine",
+    "codir ema",
+    "codir teacher cache of each, bank",
+    "pre-training: distill cosine",
+)
 
 METHODS = {
-    "finetune": _config("finetune"),
-    "distill": _config("distill"),
     "distill l2": _config("distill", hidden_loss="l2"),
     "distill cosine": _config("distill", hidden_loss="cosine", pooling="first"),
+    "codir": _config("codir", projection_dim=8, negatives={"num_negatives": 9}),
     "codir paper": _config("codir", projection_dim=8, negatives={"num_negatives": 5, "shared": False}),
     "codir released": _config("codir:released", projection_dim=8, negatives={"num_negatives": 5}),
     "codir per layer, queue": _config(
@@ -46,9 +52,6 @@ METHODS = {
         layer_aggregation="per_layer",
         teacher_projection="frozen",
         negatives={"source": "in_batch+queue", "queue_size": 10, "label_aware": False, "mask_same_label": False},
-    ),
-    "codir shared bank": _config(
-        "codir", projection_dim=8, negatives={"source": "in_batch+bank", "num_negatives": 9, "shared": True}
     ),
     "codir teacher cache": _config(
         "codir",
@@ -73,10 +76,18 @@ METHODS = {
 }
 
 
+# The fields of every objective that is there, for every head that it serves.
+for _name, _module in by_name.modules("codir_jax.objectives", ("default_config", "make", "HEADS")).items():
+    for _head in _module.HEADS:
+        _method = _name if _head == "classification" else f"pre-training: {_name}"
+        if _method not in METHODS:
+            METHODS[_method] = default_config_of(_name, _head)
+
+
 def of_methods(with_teacher=False, at_pretraining=True):
     """Their names as parameters of a test; `with_teacher`: of those that have one only."""
     slow = lambda name: [pytest.mark.slow] if name in VARIANTS else []  # noqa: E731
-    names = [name for name in METHODS if not with_teacher or METHODS[name].name not in ("finetune", "masked_lm")]
+    names = [name for name in METHODS if not with_teacher or needs_teacher(METHODS[name].name)]
     names = [name for name in names if at_pretraining or not name.startswith("pre-training")]
     return [pytest.param(name, marks=slow(name)) for name in names]
 
@@ -85,12 +96,12 @@ def of_methods(with_teacher=False, at_pretraining=True):
 def _make(name, **of_setting):
     """(setting, objective, its initial parts, jitted value and gradient), compiled once for all tests."""
     setting = (tiny.pretraining_setting if name.startswith("pre-training") else tiny.setting)(**of_setting)
-    objective = objective_module(METHODS[name].name).make(METHODS[name], setting)
+    objective = make_objective(METHODS[name], setting)
     parts = jax.jit(lambda rng, batch: unbox(objective.init(rng, batch)))(jax.random.key(0), tiny.batch(setting))
-    if objective.tables:
+    if objective.frozen_tables:
         every_row = tiny.batch(setting, np.arange(tiny.NUM_TRAIN))
-        view = teacher_view(METHODS[name], setting, parts[1]["teacher"], every_row)
-        made = objective.tables(view["teacher_pooled"], jnp.asarray)
+        view = objective.teacher_view.rows(parts[1]["teacher"], every_row)
+        made = objective.frozen_tables(view, jnp.asarray)
         assert jax.tree.map(jnp.shape, made) == {key: parts[1][key].shape for key in made}
         parts[1].update(made)
     return setting, objective, parts, jax.jit(jax.value_and_grad(objective.loss, has_aux=True))
@@ -100,7 +111,7 @@ def _gradient(name, batch, rng, parts=None, **of_setting):
     """((loss, (state, metrics)), gradient)."""
     _, _, own, gradient = _make(name, **of_setting)
     params, frozen, state = own if parts is None else parts
-    return gradient(params, frozen, state, batch, rng)
+    return gradient(params, frozen, state, batch, Step(rng))
 
 
 def _assert_close(ours, theirs, tolerance=2e-6):
@@ -145,7 +156,7 @@ def test_eight_devices_give_the_loss_gradient_and_state_of_one(name):
 def test_negatives_of_each_device_alone_would_give_another_loss():
     setting, objective, parts, _ = _make("codir per layer, queue")
     batch = tiny.batch(setting, ids=np.arange(16))
-    loss = lambda b: objective.loss(*parts, b, None)[1][1]["contrastive_loss"]  # noqa: E731
+    loss = lambda b: objective.loss(*parts, b, Step())[1][1]["contrastive_loss"]  # noqa: E731
     whole = loss(batch)[0]
     parts_of_batch = [{k: v[2 * i : 2 * i + 2] for k, v in batch.items()} for i in range(8)]
     alone = sum(loss(part)[0] for part in parts_of_batch)
@@ -180,9 +191,11 @@ def test_padding_rows_change_nothing(name):
 
 @pytest.mark.parametrize("name", of_methods(with_teacher=True, at_pretraining=False))
 def test_a_teacher_view_in_the_batch_equals_the_live_teacher(name):
-    setting, _, parts, _ = _make(name)
+    setting, objective, parts, _ = _make(name)
+    if objective.teacher_view is None:
+        pytest.skip("nothing of its teacher can be kept")
     batch = tiny.batch(setting)
-    view = teacher_view(METHODS[name], setting, parts[1]["teacher"], batch)
+    view = objective.teacher_view.rows(parts[1]["teacher"], batch)
     without_teacher = (parts[0], {k: v for k, v in parts[1].items() if k != "teacher"}, parts[2])
     live = _gradient(name, batch, jax.random.key(2))
     cached = _gradient(name, {**batch, **view}, jax.random.key(2), without_teacher)
@@ -192,17 +205,17 @@ def test_a_teacher_view_in_the_batch_equals_the_live_teacher(name):
 @pytest.mark.parametrize("name", of_methods(with_teacher=True))
 def test_no_gradient_reaches_the_teacher(name):
     setting, objective, (params, frozen, state), _ = _make(name)
-    loss = lambda teacher: objective.loss(params, {**frozen, "teacher": teacher}, state, tiny.batch(setting), None)[0]  # noqa: E731
+    loss = lambda teacher: objective.loss(params, {**frozen, "teacher": teacher}, state, tiny.batch(setting), Step())[0]  # noqa: E731
     assert all(not np.any(g) for g in jax.tree.leaves(jax.grad(loss)(frozen["teacher"])))
 
 
 @pytest.mark.parametrize("name", of_methods(with_teacher=True))
 def test_the_teacher_is_deterministic_and_the_student_has_dropout(name):
-    setting, _, parts, _ = _make(name)
+    setting, objective, parts, _ = _make(name)
     batch = tiny.batch(setting)
-    view = teacher_view(METHODS[name], setting, parts[1]["teacher"], batch)
-    again = teacher_view(METHODS[name], setting, parts[1]["teacher"], batch)
-    _assert_close(view, again, tolerance=0)
+    if objective.teacher_view is not None:
+        view, again = (objective.teacher_view.rows(parts[1]["teacher"], batch) for _ in range(2))
+        _assert_close(view, again, tolerance=0)
     losses = {float(_gradient(name, batch, jax.random.key(seed))[0][0]) for seed in range(2)}
     assert len(losses) == 2
 
@@ -210,8 +223,8 @@ def test_the_teacher_is_deterministic_and_the_student_has_dropout(name):
 def test_unlabelled_rows_join_the_soft_targets_and_not_the_task():
     setting, objective, parts, _ = _make("distill")
     labelled, unlabelled = [0, 1, 2, 3], [20, 21]
-    metrics = objective.loss(*parts, tiny.batch(setting, labelled + unlabelled), None)[1][1]
-    only = objective.loss(*parts, tiny.batch(setting, labelled), None)[1][1]
+    metrics = objective.loss(*parts, tiny.batch(setting, labelled + unlabelled), Step())[1][1]
+    only = objective.loss(*parts, tiny.batch(setting, labelled), Step())[1][1]
     assert metrics["task_loss"][1] == 4
     assert metrics["soft_target_loss"][1] == 6
     np.testing.assert_allclose(metrics["task_loss"][0], only["task_loss"][0], rtol=1e-6)
@@ -232,7 +245,7 @@ def test_the_hidden_term_of_tokens_by_hand():
     batch = tiny.batch(setting, ids=np.arange(6), num_padding=2)
     batch["attention_mask"] = np.array(batch["attention_mask"])
     batch["attention_mask"][:3, -2:] = 0
-    metrics = objective.loss(*parts, batch, None)[1][1]
+    metrics = objective.loss(*parts, batch, Step())[1][1]
     student = apply_model(setting.student, parts[0]["student"], batch).hidden_states
     teacher = apply_model(setting.teacher, parts[1]["teacher"], batch).hidden_states
     pairs = matches(METHODS[name], setting)
@@ -256,7 +269,7 @@ def test_projections_that_start_equal_see_a_student_that_is_its_teacher_as_one(e
     objective = codir.make(config, setting)
     params, frozen, state = unbox(objective.init(jax.random.key(0), tiny.batch(setting)))
     frozen["teacher"] = params["student"]
-    total, count = objective.loss(params, frozen, state, tiny.batch(setting), None)[1][1]["alignment"]
+    total, count = objective.loss(params, frozen, state, tiny.batch(setting), Step())[1][1]["alignment"]
     assert (total / count < 1e-6) == equal_start
 
     narrower = tiny.pretraining_setting(teacher_width=32)
@@ -272,7 +285,7 @@ def test_schedules_turn_a_term_on_over_the_run():
     batch = tiny.batch(setting)
 
     def share(step):
-        loss, (_, metrics) = objective.loss(params, frozen, {**state, "step": jnp.int32(step)}, batch, None)
+        loss, (_, metrics) = objective.loss(params, frozen, state, batch, Step(progress=step / 10))
         value = lambda n: metrics[n][0] / metrics[n][1]  # noqa: E731
         rest = 0.5 * value("task_loss") + 0.5 * value("soft_target_loss")
         return float((loss - rest) / value("contrastive_loss"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from codir_jax.objectives import codir
+from codir_jax.objectives.contract import Step
 from codir_jax.objectives.contrastive_term import contrastive_term, init_state, project
 from codir_jax.sharding.rules import unbox
 from tests.objectives import tiny
@@ -120,7 +121,7 @@ def test_in_batch_negatives_count_the_other_rows_of_other_classes_and_texts():
     batch = tiny.batch(setting, ids=[0, 1, 2, 3, 4])  # classes 0 1 2 0 1
     batch["text_ids"][2] = batch["text_ids"][1]  # one text twice
     parts = unbox(objective.init(jax.random.key(0), batch))
-    _, (_, metrics) = objective.loss(*parts, batch, None)
+    _, (_, metrics) = objective.loss(*parts, batch, Step())
     # Other classes: 3, 3, 4, 3, 3 rows; the pair (1, 2) has equal texts, which takes one from each of the two.
     assert float(metrics["num_negatives"][0]) == 3 + 2 + 3 + 3 + 3
 
@@ -138,6 +139,7 @@ def test_in_batch_negatives_count_the_other_rows_of_other_classes_and_texts():
         ({"pooling": "max"}, "pooling"),
         ({"pooling": "none"}, "one vector a text"),
         ({"negatives": {"num_negatives": 0}}, "num_negatives"),
+        ({"negatives": {"source": "in_batch+queue", "mask_same_text": False}}, "its own earlier view"),
     ],
 )
 def test_a_config_that_contradicts_itself_is_refused_by_name(changes, message):
@@ -158,7 +160,7 @@ def test_an_unknown_preset_lists_the_known_ones():
 
 def test_label_aware_negatives_need_two_classes():
     setting = tiny.setting(num_unlabelled=0)
-    setting.labels[:] = 0
+    setting.rows.labels[:] = 0
     with pytest.raises(ValueError, match="another class"):
         codir.make(codir.default_config(), setting)
 

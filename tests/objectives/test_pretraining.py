@@ -9,15 +9,16 @@ import optax
 import pytest
 
 from codir_jax.losses import contrastive
+from codir_jax.models.apply import apply_model
 from codir_jax.models.heads import abstract_params
 from codir_jax.objectives import codir, distill, finetune, masked_lm
-from codir_jax.objectives.contract import apply_model
+from codir_jax.objectives.contract import Step, make_objective
 from codir_jax.objectives.contrastive_term import contrastive_term, init_state
-from codir_jax.objectives.masked_lm_evaluation import evaluate_batch
+from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 from codir_jax.sharding.mesh import make_mesh
 from codir_jax.sharding.rules import unbox
-from codir_jax.stage.build import objective_module
+from codir_jax.tasks.masked_lm_evaluation import evaluate_batch
 from tests.objectives import tiny
 
 SETTING = tiny.pretraining_setting()
@@ -95,13 +96,13 @@ def test_a_batch_without_documents_has_no_metrics_of_hard_negatives_and_cannot_m
 def test_no_table_of_the_corpus_lies_on_the_devices():
     _, frozen, state = jax.eval_shape(codir.make(config(), SETTING).init, jax.random.key(0), BATCH)
     assert set(frozen) == {"teacher"}
-    assert set(state) == {"queue", "step"}
+    assert set(state) == {"queue"}
 
 
 def test_the_masked_lm_loss_is_that_of_all_logits():
     objective = masked_lm.make(masked_lm.default_config(), SETTING)
     params = {"student": weights(abstract_params(SETTING.student))}
-    loss, (_, metrics) = jax.jit(objective.loss)(params, {}, {}, BATCH, None)
+    loss, (_, metrics) = jax.jit(objective.loss)(params, {}, {}, BATCH, Step())
     inputs = {name: BATCH[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
     logits = np.asarray(jax.jit(lambda p: apply_model(SETTING.student, p, inputs).logits)(params["student"]))
     logits = np.take_along_axis(logits, BATCH["masked_positions"][..., None], 1)
@@ -176,10 +177,10 @@ def test_sources_with_a_row_for_each_row_of_the_corpus_are_refused(change, messa
 
 
 def test_a_setting_of_another_head_is_refused():
-    with pytest.raises(ValueError, match="'masked_lm' trains a masked_lm head, got 'classification'"):
-        masked_lm.make(masked_lm.default_config(), tiny.setting())
-    with pytest.raises(ValueError, match="objectives for it: masked_lm, distill, codir"):
-        finetune.make(finetune.default_config(), SETTING)
+    with pytest.raises(UserError, match="'masked_lm' trains a masked_lm head, and the task has a classification head"):
+        make_objective(masked_lm.default_config(), tiny.setting())
+    with pytest.raises(UserError, match="objectives for it: codir, distill, masked_lm"):
+        make_objective(finetune.default_config(), SETTING)
     with pytest.raises(ValueError, match="mask_same_document is for pre-training"):
         fine_tuning = codir.default_config()
         fine_tuning.negatives.mask_same_document = True
@@ -192,4 +193,4 @@ def test_a_teacher_of_another_vocabulary_is_refused(name):
     setting = dataclasses.replace(SETTING, teacher=SETTING.teacher.clone(config=other))
     made = config() if name == "codir" else distill.default_config()
     with pytest.raises(ValueError, match="vocabulary of 40, the teacher of 41"):
-        objective_module(name).make(made, setting)
+        make_objective(made, setting)

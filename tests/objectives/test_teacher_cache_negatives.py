@@ -9,6 +9,7 @@ import pytest
 
 from codir_jax.negatives import neighbours
 from codir_jax.objectives import codir
+from codir_jax.objectives.contract import Step
 from codir_jax.objectives.contrastive_term import contrastive_term, project
 from codir_jax.sharding.rules import unbox
 from tests.objectives import tiny
@@ -159,14 +160,14 @@ def _objective(**negatives):
     objective = codir.make(config, setting)
     parts = jax.jit(lambda rng: unbox(objective.init(rng, tiny.batch(setting))))(jax.random.key(0))
     pooled = jnp.asarray(np.random.default_rng(2).normal(size=parts[1]["teacher_pooled"].shape), jnp.bfloat16)
-    parts[1].update(objective.tables(pooled, jnp.asarray))
+    parts[1].update(objective.frozen_tables({"teacher_pooled": pooled}, jnp.asarray))
     return setting, objective, parts
 
 
 def test_the_neighbours_of_the_batch_are_negatives_of_all_its_rows():
     setting, objective, parts = _objective(num_negatives=0, num_hard=3, num_neighbours=3)
     batch = tiny.batch(setting, [0, 4, 21])
-    metrics = jax.jit(objective.loss)(*parts, batch, jax.random.key(0))[1][1]
+    metrics = jax.jit(objective.loss)(*parts, batch, Step(jax.random.key(0)))[1][1]
     classes, table, ids = parts[1]["classes"], np.asarray(parts[1]["neighbours"]), [0, 4, 21]
     rows = set(table[ids].ravel().tolist()) - {-1} | set(ids)
     usable = lambda i, r: r != i and not (classes[i] >= 0 and classes[i] == classes[r])  # noqa: E731
@@ -176,7 +177,7 @@ def test_the_neighbours_of_the_batch_are_negatives_of_all_its_rows():
 def test_a_pool_of_all_rows_gives_every_example_all_its_usable_rows():
     setting, objective, parts = _objective(num_negatives=1000)
     batch = tiny.batch(setting, [0, 4, 21])
-    metrics = jax.jit(objective.loss)(*parts, batch, jax.random.key(0))[1][1]
+    metrics = jax.jit(objective.loss)(*parts, batch, Step(jax.random.key(0)))[1][1]
     classes = np.asarray(parts[1]["classes"])[:-1]
     expected = [(classes != 0).sum(), (classes != 1).sum(), tiny.NUM_TRAIN - 1]
     assert float(metrics["num_negatives"][0]) == sum(expected)

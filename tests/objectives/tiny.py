@@ -5,15 +5,15 @@ import dataclasses
 import jax
 import numpy as np
 
-from codir_jax.data.batch import DatasetInfo
 from codir_jax.models.heads import build_model
 from codir_jax.models.transformer import TransformerConfig
-from codir_jax.objectives.contract import Objective, Setting
+from codir_jax.objectives.contract import Objective, Setting, TrainRows
+from codir_jax.objectives.heads.classification import Classification
+from codir_jax.objectives.heads.masked_lm import MaskedLM
 from codir_jax.sharding import mesh as meshes
 from codir_jax.sharding import rules
-from codir_jax.stage.initial_state import InitialState, shardings_of
+from codir_jax.stage.initial_state import InitialState
 from codir_jax.training import optimizer
-from codir_jax.training.step import make_train_step
 
 NUM_TRAIN = 24
 
@@ -43,26 +43,16 @@ def setting(*, is_regression=False, teacher_width=16, num_unlabelled=4, num_micr
     rng = np.random.default_rng(0)
     num_classes = 1 if is_regression else 3
     labels = np.arange(NUM_TRAIN) % 3
-    info = DatasetInfo(
-        name="tiny",
-        num_train=NUM_TRAIN,
-        num_labelled=NUM_TRAIN - num_unlabelled,
-        num_classes=num_classes,
-        label_names=() if is_regression else ("a", "b", "c"),
-        is_regression=is_regression,
-        is_pair=False,
-        metrics=("pearson",) if is_regression else ("accuracy",),
-        num_truncated={"train": 0},
-        splits=("train",),
-    )
     return Setting(
+        head=Classification(num_classes, is_regression),
         student=build_model(sizes(1), "classification", num_classes),
         teacher=build_model(sizes(2, teacher_width), "classification", num_classes),
-        info=info,
-        labels=rng.normal(size=NUM_TRAIN).astype(np.float32) if is_regression else labels.astype(np.int32),
-        is_labelled=np.arange(NUM_TRAIN) < NUM_TRAIN - num_unlabelled,
-        text_ids=np.arange(NUM_TRAIN, dtype=np.int32),
-        num_steps=10,
+        rows=TrainRows(
+            labels=rng.normal(size=NUM_TRAIN).astype(np.float32) if is_regression else labels.astype(np.int32),
+            is_labelled=np.arange(NUM_TRAIN) < NUM_TRAIN - num_unlabelled,
+            text_ids=np.arange(NUM_TRAIN, dtype=np.int32),
+            is_regression=is_regression,
+        ),
         num_microbatches=num_microbatches,
     )
 
@@ -70,10 +60,9 @@ def setting(*, is_regression=False, teacher_width=16, num_unlabelled=4, num_micr
 def pretraining_setting(*, teacher_width=16, num_microbatches=1):
     """The same models as masked LMs; a corpus has no labels."""
     return Setting(
-        head="masked_lm",
+        head=MaskedLM(),
         student=build_model(sizes(1), "masked_lm"),
         teacher=build_model(sizes(2, teacher_width), "masked_lm"),
-        num_steps=10,
         num_microbatches=num_microbatches,
     )
 
@@ -97,7 +86,7 @@ def batch(of, ids=None, length=8, num_padding=0, seed=1):
         "example_ids": np.where(real, rows, NUM_TRAIN).astype(np.int32),
         "text_ids": np.where(real, rows, -1).astype(np.int32),
     }
-    if of.head == "masked_lm":
+    if of.rows is None:
         positions = np.stack([1 + 0 * rows, lengths[rows] - 1, 0 * rows], axis=1)
         used = real[:, None] & np.array([True, True, False])
         labels = np.where(used, np.take_along_axis(texts[rows], positions, 1), 0)
@@ -109,12 +98,12 @@ def batch(of, ids=None, length=8, num_padding=0, seed=1):
             "masked_weights": used.astype(np.float32),
             "document_ids": np.where(real, rows // 3, -1).astype(np.int32),
         }
-    labelled = real & of.is_labelled[rows]
+    labelled = real & of.rows.is_labelled[rows]
     return {
         **whole,
-        "labels": np.where(labelled, of.labels[rows], 0).astype(of.labels.dtype),
+        "labels": np.where(labelled, of.rows.labels[rows], 0).astype(of.rows.labels.dtype),
         "label_mask": labelled.astype(np.float32),
-        "text_ids": np.where(real, of.text_ids[rows], -1).astype(np.int32),
+        "text_ids": np.where(real, of.rows.text_ids[rows], -1).astype(np.int32),
     }
 
 
@@ -134,12 +123,11 @@ class Placed:
         options.update({"learning_rate": 1e-3, "eps": 1e-4})
         tx = optimizer.make_optimizer(options, optimizer.make_schedule(options, num_steps, 2))
         mesh = meshes.make_mesh(dict(zip(rules.MESH_AXES, shape, strict=True)), jax.devices()[: np.prod(shape)])
-        start = InitialState(objective, tx, example, mesh, rules.RULES, 0, "threefry2x32")
-        abstract, split = start.abstract(), rules.batch_sharding(mesh)
-        shardings = (*shardings_of(abstract), split)
-        layout = (mesh, rules.RULES)
-        step = make_train_step(objective, tx, prng_impl="threefry2x32", shardings=shardings, layout=layout)
-        return cls(start, step, abstract, split)
+        start = InitialState(
+            objective=objective, tx=tx, example=example, mesh=mesh, rules=rules.RULES, num_steps=num_steps
+        )
+        abstract = start.abstract()
+        return cls(start, start.step(abstract), abstract, rules.batch_sharding(mesh))
 
     def compile(self, example, abstract=None):
         """The compiled step for batches like `example`, not run."""

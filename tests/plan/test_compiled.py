@@ -41,7 +41,7 @@ SLOW = {
 
 def _assert_agrees(case):
     job = plan(**case)
-    found, compiled = estimate.estimate(job, 1.0), compile_step(job)
+    found, compiled = estimate.estimate(job), compile_step(job)
     held = sum(memory.held(job.state, job.frozen).values()) + estimate.batch_bytes(job, 1)
     num = job.config.train.num_microbatches
     # XLA counts the body of a loop once, whatever its turns.
@@ -50,12 +50,12 @@ def _assert_agrees(case):
     told = {
         "arguments": held,
         "temporary": max(found.passing.values()),
-        "flops": flops / job.mesh.size,
+        "flops": flops / job.stage.mesh.size,
         "sent": sum(one.num_bytes for one in found.transfers),
     }
     compiled["sent"] = sum(one["bytes"] for one in compiled["sent"].values())
     ratios = {name: told[name] / max(compiled[name], 1) for name in told}
-    if job.mesh.size == 1:
+    if job.stage.mesh.size == 1:
         assert told.pop("sent") == compiled["sent"] == 0
         del ratios["sent"]
     limits = {"arguments": 0.01, "sent": 0.05, "temporary": 0.2, "flops": 0.2}

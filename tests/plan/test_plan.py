@@ -1,5 +1,6 @@
 """The verb: machines, data sizes without their data, what does not fit, no device touched."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -16,10 +17,9 @@ from codir_jax.models import sizes as sizes_lib
 from codir_jax.models.heads import abstract_params, build_model
 from codir_jax.objectives import codir
 from codir_jax.plan import command, estimate, job, machines, memory, report, work
-from codir_jax.plan import texts as texts_lib
-from codir_jax.plan.texts import Texts
 from codir_jax.plan.traffic import Transfer
 from codir_jax.stage import config as stage_config
+from codir_jax.tasks import classification, labelled_outline
 from tests.plan.compiled import plan
 
 DEMO = "configs/codir/finetune_distill.py:demo"
@@ -78,7 +78,7 @@ def test_the_bank_is_a_kilobyte_an_example_over_all_devices():
 def test_tables_of_many_examples_are_those_of_few_stretched(source, monkeypatch):
     options = {"num_train": 5000, "objective": (("source", source), ("shared", False)), "cache": "on"}
     whole = plan(**options)
-    monkeypatch.setattr(job, "NUM_LAID_OUT", 2000)
+    monkeypatch.setattr(labelled_outline, "NUM_LAID_OUT", 2000)
     stretched = plan(**options)
     assert memory.held(stretched.state, stretched.frozen) == memory.held(whole.state, whole.frozen)
 
@@ -94,7 +94,7 @@ def test_optimizer_holds_two_moments_and_fsdp_divides_all_three():
 
 def test_microbatches_and_remat_save_memory_and_cost_operations():
     def numbers(**overrides):
-        found = estimate.estimate(plan(overrides=tuple(overrides.items())), 1.0, machines.parse("v5e-8"))
+        found = estimate.estimate(plan(overrides=tuple(overrides.items())), machines.parse("v5e-8"))
         return found.passing["activations"], found.flops["student"]
 
     plain = numbers()
@@ -117,23 +117,24 @@ def test_operations_of_the_encoders_are_three_passes_and_one():
 
 def test_the_data_of_a_config_are_counted_and_sampled(monkeypatch):
     config = config_lib.load(f"{DEMO},tiny")
-    whole = texts_lib.read(config)
+    tokenizer = classification.fresh_tokenizer(config)
+    whole = labelled_outline.outline(config, 0, 0, tokenizer)
     assert whole.num_train == len(whole.lengths) == 512
-    monkeypatch.setattr(texts_lib, "NUM_TOKENISED", 100)
-    part = texts_lib.read(config)
+    monkeypatch.setattr(labelled_outline, "NUM_TOKENISED", 100)
+    part = labelled_outline.outline(config, 0, 0, tokenizer)
     assert part.num_train == 512
     assert 80 <= len(part.lengths) <= 100
     assert part.lengths.mean() == pytest.approx(whole.lengths.mean(), rel=0.05)
-    words = texts_lib.read(config, has_tokenizer=False)
+    words = labelled_outline.outline(config, 0, 0, None)
     assert "estimated" in words.told
-    assert texts_lib.read(config, 10**9).num_train == 10**9
+    assert labelled_outline.outline(config, 10**9, 0, tokenizer).num_train == 10**9
 
 
 def test_padded_lengths_are_those_that_a_run_chooses():
     config = stage_config.default_config(codir.default_config())
     config.data.update({"num_length_buckets": 2, "batch_size": 4, "bucket_window": 1, "max_length": 32})
     lengths = np.asarray([4] * 4 + [20] * 4)
-    found = texts_lib.batches(config.data, Texts(8, lengths, 2, False, ""))
+    found = labelled_outline.of_lengths(config.data, 8, lengths, 2, False, "")
     assert found.longest == 20
     assert sum(found.shares) == pytest.approx(1.0)
 
@@ -224,8 +225,19 @@ def test_sizes_and_durations_read_well():
     assert [report.duration(s) for s in (90, 600, 7200, 864000)] == ["90 seconds", "10 minutes", "2 hours", "10 days"]
 
 
+def test_what_nobody_has_counted_is_told_so_and_gets_no_number():
+    planned = plan()
+    uncounted = dataclasses.replace(planned.stage)
+    uncounted.__dict__["objective"] = planned.stage.objective._replace(cost=None)
+    with pytest.raises(job.NotModelledError, match="'codir' is not modelled"):
+        estimate.estimate(dataclasses.replace(planned, stage=uncounted))
+    text = report.at_start(uncounted, planned.state, planned.frozen)
+    assert "not modelled" in text and "parameters" in text
+
+
 def test_the_table_at_the_start_of_a_run_says_what_lies_where():
-    text = report.at_start(plan(), 2, "cpu")
+    planned = plan()
+    text = report.at_start(planned.stage, planned.state, planned.frozen)
     assert "mesh data 8 x fsdp 1 x model 1" in text
     for word in ("processes", "parameters", "optimizer", "bank and queue", "activations"):
         assert word in text

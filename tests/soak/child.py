@@ -6,6 +6,7 @@ import os
 import sys
 
 from codir_jax import main
+from codir_jax.stage import results
 from codir_jax.tasks.classification import Classification
 from codir_jax.training import checkpoint, integrity
 from codir_jax.training.metrics import MetricBuffer
@@ -34,8 +35,8 @@ def _in_phase(owner, method: str, name: str) -> None:
 
 
 def _watch() -> None:
-    _in_phase(Classification, "evaluate", "evaluation")
-    _in_phase(Classification, "save_best", "best")
+    _in_phase(Classification, "examine", "evaluation")
+    _in_phase(results, "save_best", "best")
     _in_phase(checkpoint.Checkpointer, "restore", "restore")
     # A write begins in the loop's thread and ends, old checkpoints deleted, in the writer's.
     _in_phase(checkpoint._Manager, "_finalize", "finalize")

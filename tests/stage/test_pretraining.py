@@ -9,12 +9,13 @@ import pytest
 from codir_jax import config as config_lib
 from codir_jax.convert import huggingface
 from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.data.corpus import corpus as corpus_lib
 from codir_jax.data.corpus import demo_text
-from codir_jax.jobs import compress_corpus
 from codir_jax.jobs import export as exporter
+from codir_jax.jobs.compress import compress
 from codir_jax.processes import distributed
 from codir_jax.stage import run
-from codir_jax.tasks import masked_lm as pretraining
+from codir_jax.stage.evaluate import evaluate
 from codir_jax.training import loop
 from tests import commands
 from tests.stage.test_run import _assert_same_end, _stop_after
@@ -71,12 +72,12 @@ def test_the_results_tell_held_out_loss_distance_to_the_teacher_and_retrieval(st
 
 def test_a_finished_model_is_judged_again_alike(student):
     config = config_lib.load(str(student / "config.json"))
-    scores = pretraining.evaluate(config, str(student), "dev")
+    scores = evaluate(config, str(student), "dev")
     told = json.loads((student / "results.json").read_text())["dev"]
     for name in ("masked_lm_loss", "teacher_kl", "retrieval_rate_unprojected"):
         assert scores[name] == pytest.approx(told[name], rel=1e-5)
     with pytest.raises(ValueError, match="held-out documents"):
-        pretraining.evaluate(config, str(student), "train")
+        evaluate(config, str(student), "train")
 
 
 def test_the_export_is_a_masked_language_model_equal_to_what_was_trained(student, tmp_path):
@@ -148,7 +149,7 @@ def test_a_tokenizer_that_is_not_the_teachers_is_refused(teacher, tmp_path):
 
 
 def test_contradictions_of_a_stage_on_a_corpus_are_refused_before_it_is_tokenised(teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr(pretraining, "read_corpus", lambda *_: pytest.fail("was tokenised"))
+    monkeypatch.setattr(corpus_lib, "load", lambda *_, **__: pytest.fail("was tokenised"))
     for change, message in (
         (("teacher.cache", "on"), "masks of a corpus change"),
         (("objective.negatives.source", "in_batch+bank"), "bank"),
@@ -171,14 +172,14 @@ def test_one_command_goes_from_text_to_an_exported_student(tmp_path, capsys):
     teacher += [("student.intermediate_size", "64")]
     small = [*SMALL[1:], ("data.eval_batch_size", "32")]
     job = {"output": str(tmp_path / "job"), "overrides": small, "teacher_overrides": [*teacher, *SMALL[3:]]}
-    results = compress_corpus.compress_corpus(str(text), **job)
+    results = compress(text=str(text), **job)
     assert "parity passed" in results["parity"]
     assert set(results["models"]) == {"teacher", "codir"}
     assert (tmp_path / "job" / "report.png").stat().st_size > 0
     told = capsys.readouterr().out
     assert "warning: the teacher" in told and "no better than the words' frequencies" in told  # after 8 steps
     refused = {**job, "overrides": [*small, ("teacher.allow_weak", "False")]}
-    assert compress_corpus.compress_corpus(str(text), **refused) == json.loads(json.dumps(results))  # the same job
+    assert compress(text=str(text), **refused) == json.loads(json.dumps(results))  # the same job
 
 
 def test_one_command_first_goes_on_pre_training_a_teacher_without_a_masked_lm_head(teacher, tmp_path, capsys):
@@ -189,7 +190,7 @@ def test_one_command_first_goes_on_pre_training_a_teacher_without_a_masked_lm_he
         "overrides": SMALL[1:],
         "teacher_overrides": SMALL[3:],
     }
-    results = compress_corpus.compress_corpus("demo:24", **job)
+    results = compress(text="demo:24", **job)
     assert results["models"]["teacher"]["folder"] == str(tmp_path / "job" / "teacher" / "best")
     assert f"started from {given} (new: transform/kernel" in capsys.readouterr().out
     assert results["models"]["codir"]["num_layers"] == 1 and "parity passed" in results["parity"]

@@ -1,8 +1,10 @@
 """A stage as a user runs it: results, resume bit for bit, refusals. Everything at tiny size on the demo task."""
 
+import dataclasses
 import functools
 import json
 import os
+import shutil
 import signal
 import threading
 
@@ -12,11 +14,14 @@ import pytest
 
 from codir_jax import config as config_lib
 from codir_jax.convert import huggingface
-from codir_jax.data import teacher_cache
+from codir_jax.data import synthetic, teacher_cache
 from codir_jax.objectives import distill
-from codir_jax.stage import checks as preflight
+from codir_jax.processes import environment
+from codir_jax.processes.user_error import UserError
 from codir_jax.stage import run, workdir
 from codir_jax.stage import teacher as teacher_outputs
+from codir_jax.stage.assembled import Stage
+from codir_jax.tasks import classification
 from codir_jax.training import checkpoint, loop
 
 TEACHER = "configs/codir/finetune_teacher.py:tiny"
@@ -72,6 +77,12 @@ def _stop_after(monkeypatch, steps):
             signal.sigtimedwait([], 0.2)
 
     monkeypatch.setattr(loop.MetricBuffer, "append", append)
+
+
+def test_rules_that_do_not_fit_the_parameters_are_refused_before_the_teacher_runs(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "Teacher", None)  # whoever asks it anything fails
+    with pytest.raises(ValueError, match="no pattern matches the parameter 'projection_student/bias'"):
+        run.run(_config(teacher, ("optimizer.rules", "('student/.*: frozen',)")), tmp_path)
 
 
 @pytest.mark.parametrize("method", ["paper", pytest.param("released", marks=pytest.mark.slow)])
@@ -141,7 +152,7 @@ def test_results_tell_what_was_run_and_with_what(teacher, tmp_path):
 def test_a_finished_run_is_not_run_again(teacher, tmp_path, monkeypatch):
     config = _config(teacher)
     results = run.run(config, tmp_path)
-    monkeypatch.setattr(run, "_Stage", None)
+    monkeypatch.setattr(run, "Stage", None)
     assert run.run(config, tmp_path) == results
 
 
@@ -175,11 +186,15 @@ def test_a_teacher_no_better_than_the_majority_class_is_refused(teacher, tmp_pat
 
 
 def test_weakness_of_a_teacher():
-    logits = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    assert preflight.teacher_weakness(logits, np.array([0, 0, 1]), False) == ""
-    assert "66.7%" in preflight.teacher_weakness(logits, np.array([0, 1, 1]), False)
-    assert preflight.teacher_weakness(np.array([[1.0], [2.0]]), np.array([1.0, 3.0]), True) == ""
-    assert "correlates" in preflight.teacher_weakness(np.array([[1.0], [2.0]]), np.array([3.0, 1.0]), True)
+    config = config_lib.load("configs/codir/finetune_teacher.py:tiny")
+    data = synthetic.dataset(8, 6, 50, 0)  # labels 0, 1: half of them is the majority
+    task = classification.Classification(config, data)
+    assert task.weakness({"accuracy": 0.51}, None) == ""
+    assert "50.0%" in task.weakness({"accuracy": 0.5}, None)
+    info = dataclasses.replace(data.info, is_regression=True, num_classes=1, metrics=("pearson",))
+    task = classification.Classification(config, dataclasses.replace(data, info=info))
+    assert task.weakness({"pearson": 0.1}, None) == ""
+    assert "correlates" in task.weakness({"pearson": -0.1}, None)
 
 
 def test_the_teacher_cache_gives_the_same_training_as_the_live_teacher(teacher, tmp_path, capsys):
@@ -201,12 +216,11 @@ def test_the_teacher_pass_is_cut_into_shards_and_equals_the_live_teacher(teacher
     """Shards of 40 rows, of which batches of 32 leave uneven rests."""
     monkeypatch.setattr(teacher_cache, "Layout", functools.partial(teacher_cache.Layout, shard_rows=40))
     config = _config(teacher, ("teacher.cache", "on"), ("teacher.cache_dir", str(tmp_path / "cache")))
-    stage = run._Stage(config, tmp_path / "student")
-    frozen_teacher = teacher_outputs.Teacher(
-        config, stage.task.teacher, stage.setting, stage.feed, stage.mesh, stage.rules
-    )
+    stage = Stage.of(config)
+    frozen_teacher = teacher_outputs.Teacher(stage)
     params = frozen_teacher.params
-    rows = frozen_teacher.train_outputs(stage.feed.steps_per_epoch)
+    rows = frozen_teacher.train_rows()
+    frozen_teacher.let_go()
     assert frozen_teacher.params is None
     (folder,) = (tmp_path / "cache").iterdir()
     assert len(list(folder.glob("shard-*.bin"))) == 5
@@ -277,6 +291,57 @@ def test_a_changed_teacher_is_noticed_on_resume(teacher, tmp_path, monkeypatch):
         run.run(config, tmp_path / "student")
 
 
+def _rewrite(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_what_changes_no_weight_and_no_text_is_noticed_on_resume(teacher, tmp_path, monkeypatch, capsys):
+    folder, student = tmp_path / "teacher", tmp_path / "student"
+    shutil.copytree(teacher / "best", folder)
+    config = _config(folder, ("data.max_length", "9"), ("teacher.cache_dir", str(tmp_path / "cache")), method="distill")
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 3)
+        with pytest.raises(loop.Interrupted):
+            run.run(config, student)
+    for file, change, noticed in (
+        ("config.json", {"layer_norm_eps": 1e-3}, "the teacher changed"),
+        ("tokenizer_config.json", {"truncation_side": "left"}, "the data changed"),
+    ):
+        before = (folder / file).read_text()
+        _rewrite(folder / file, **change)
+        with pytest.raises(UserError, match=noticed):
+            run.run(config, student)
+        (folder / file).write_text(before)
+    with (
+        jax.default_matmul_precision("bfloat16"),
+        pytest.raises(UserError, match=r"matmul precision changed since .*default then, bfloat16 now"),
+    ):
+        run.run(config, student)
+    moved = {**environment.arithmetic(), "device_kind": "another"}
+    monkeypatch.setattr(environment, "arithmetic", lambda: moved)
+    assert run.run(config, student)["arithmetic"] == moved
+    assert "began on cpu devices and goes on with another" in capsys.readouterr().out
+
+
+def test_the_teacher_cache_follows_all_that_its_outputs_depend_on(teacher, tmp_path, monkeypatch):
+    config = _config(teacher, ("teacher.cache_dir", str(tmp_path)))
+    stage = Stage.of(config)
+    model = stage.teacher
+
+    def folder(**changes):
+        changed = dataclasses.replace(model, config=dataclasses.replace(model.config, **changes))
+        return teacher_outputs.Teacher(dataclasses.replace(stage, teacher=changed))._cache().folder
+
+    found = [folder(), folder(layer_norm_eps=1e-3), folder(num_heads=1), folder(hidden_act="relu")]
+    with jax.default_matmul_precision("bfloat16"):
+        found.append(folder())
+    for name in ("backend", "device_kind"):
+        with monkeypatch.context() as patch:
+            patch.setattr(environment, "arithmetic", lambda changed={name: "another"}: changed)
+            found.append(folder())
+    assert folder() == found[0] and len(set(found)) == len(found)
+
+
 def test_a_checkpoint_of_another_structure_is_refused(tmp_path):
     from codir_jax.training.state import TrainState
 
@@ -306,6 +371,17 @@ def test_a_loss_that_becomes_infinite_stops_the_run_and_keeps_the_checkpoint(tea
 def test_a_batch_that_the_devices_do_not_divide_is_refused_with_sizes_that_do(teacher, tmp_path):
     with pytest.raises(ValueError, match="not divisible by 8 devices; use 24 or 32"):
         run.run(_config(teacher, ("data.batch_size", "30")), tmp_path)
+
+
+def test_a_deterministic_run_says_so_before_any_device_is_asked(teacher, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(environment, "make_deterministic", lambda: calls.append("flag"))
+    monkeypatch.setattr(Stage, "of", lambda _: calls.append("stage") or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run.run(_config(teacher), tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        run.run(_config(teacher, ("train.deterministic", "true")), tmp_path)
+    assert calls == ["stage", "flag", "stage"]
 
 
 def test_a_run_saved_on_one_mesh_resumes_on_another(teacher, tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ def test_the_state_is_donated_and_the_compiler_writes_into_its_buffers():
     setting = tiny.setting()
     objective = distill.make(distill.default_config(), setting)
     batch = tiny.batch(setting)
-    params, frozen, objective_state = rules.unrules.with_axes(objective.init(jax.random.key(0), batch))
+    params, frozen, objective_state = rules.unbox(objective.init(jax.random.key(0), batch))
     tx = optax.adamw(1e-3)
     state = state_lib.create(params, objective_state, tx, 0, "threefry2x32")
     step_fn = make_train_step(objective, tx, num_steps=10, prng_impl="threefry2x32")
@@ -38,12 +38,12 @@ def test_the_state_is_donated_and_the_compiler_writes_into_its_buffers():
     assert not any(leaf.is_deleted() for leaf in teacher)
 
 
-def test_after_a_skipped_update_the_rate_is_that_of_the_step():
+def test_after_a_skipped_update_rate_and_progress_are_those_of_the_step():
     """SGD on a loss with gradient 1: each step moves by the rate of its number, of the skipped one too."""
 
-    def loss(params, frozen, objective_state, batch, rng):
+    def loss(params, frozen, objective_state, batch, at):
         value = jnp.sum(params["w"]) * batch
-        return value, (objective_state, {})
+        return value, (objective_state, {"progress": (at.progress, 1.0)})
 
     config = optimizer.default_config()
     config.update({"name": "sgd", "clip_norm": 0.0, "weight_decay": 0.0})
@@ -52,12 +52,14 @@ def test_after_a_skipped_update_the_rate_is_that_of_the_step():
         Objective(init=None, loss=loss), tx, num_steps=10, prng_impl="threefry2x32", skips_non_finite=True
     )
     state = state_lib.create({"w": jnp.zeros(1)}, {}, tx, 0, "threefry2x32")
-    moves = []
+    moves, progress = [], []
     for batch in (1.0, np.nan, 1.0, 1.0):
         before = float(state.params["w"][0])
-        state, _ = step(state, None, jnp.float32(batch))
+        state, metrics = step(state, None, jnp.float32(batch))
         moves.append(before - float(state.params["w"][0]))
+        progress.append(float(metrics["progress"][0]))
     assert moves == [1.0, 0.0, 0.25, 0.125]
+    np.testing.assert_allclose(progress, [0.0, 0.1, 0.2, 0.3], rtol=1e-6)
 
 
 FROZEN = ("student/encoder/.*: frozen", "student/head/.*: rate=1")

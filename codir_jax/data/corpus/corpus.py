@@ -138,7 +138,9 @@ def load(
     else:
         place, joined, units = prepare(found["train"], dev_percent=config.dev_percent)
         parts = {split: (place, split, joined, units) for split in ("train", "dev")}
-        digest.update(f"{joined.digest} {splits.held_out(joined.num_documents, config.dev_percent)}".encode())
+        digest.update(f"{joined.digest} ".encode())
+        # The bytes: an array of more than 1,000 numbers is written with dots for all but the outer ones.
+        digest.update(splits.held_out(joined.num_documents, config.dev_percent).tobytes())
 
     chunks, facts = {}, {}
     for split, (place, name, joined, units) in parts.items():

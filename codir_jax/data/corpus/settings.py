@@ -12,7 +12,7 @@ def default_config():
     from ml_collections import ConfigDict
 
     config = ConfigDict()
-    # Running text for pre-training; other names are the data sets of data/pipeline.py.
+    # Running text for pre-training; other names are the data sets of data/settings.py.
     config.name = "corpus"
     # Comma-separated: PATH_OR_GLOB_OR_FOLDER[@WEIGHT] (.txt, .jsonl, either with .gz) or
     # tfds:NAME[:FIELD[:SPLIT]][@WEIGHT] or demo:NUMBER (embedded documents),

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from codir_jax.data.batch import RawSplit
+from codir_jax.data.sets.contract import RawData
 from codir_jax.data.sets.demo_grammar import FRAMES, LEXICON, Frame, realise, slot_kind
 from codir_jax.processes.user_error import UserError
 
@@ -49,14 +50,21 @@ def default_config() -> ConfigDict:
     return config
 
 
-def read(config: ConfigDict) -> tuple[dict[str, RawSplit], tuple[str, ...], bool, tuple[str, ...]]:
-    """(splits train and dev, label names by class number, is_regression, metrics with the primary first)."""
+def read(config: ConfigDict) -> RawData:
+    """The splits train and dev."""
     generated = generate(config.demo_num_train, config.demo_num_dev, config.demo_seed)
     splits = {
         name: RawSplit([example.text for example in examples], None, [example.label for example in examples])
         for name, examples in generated.items()
     }
-    return splits, LABEL_NAMES, False, METRICS
+    return RawData(splits, LABEL_NAMES, False, METRICS)
+
+
+def fresh_tokenizer(config: ConfigDict):
+    """A WordPiece tokenizer of the train sentences' words."""
+    from codir_jax.data import tokenizer
+
+    return tokenizer.train_wordpiece(read(config).splits["train"].texts_a, vocab_size=2000)
 
 
 def generate(num_train: int, num_dev: int, seed: int) -> dict[str, list[Example]]:

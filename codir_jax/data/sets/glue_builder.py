@@ -1,7 +1,7 @@
 """GLUE rows through tensorflow-datasets, as array_record, without TensorFlow.
 
 The stock Glue builder unpacks its zip with TensorFlow and reads with csv in text mode. The subclass here keeps its
-features, URLs and checksums, unpacks with zipfile and takes its rows from a reader that is given (data/glue.py), so
+features, URLs and checksums, unpacks with zipfile and takes its rows from a reader that is given (glue_files.py), so
 that downloaded and local files are read and checked by the same code.
 
 A prepared dataset lies in a folder named after the fingerprint of its source: a changed source never meets an old one.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from codir_jax.data.batch import MASKED_LM_DTYPES
+from codir_jax.data.batch import MASKED_LM_COLUMNS, empty
 from codir_jax.data.corpus import batches, sources, vocabulary
 from tests.data.corpus.conftest import prose, rows_of
 
@@ -29,7 +29,10 @@ def test_a_batch_is_as_data_batch_says(corpus, config):
     whole = rows_of(corpus.splits["train"])
     slots = round(0.15 * 14)
     for batch in train(corpus, config, stop=2 * batches.steps_per_epoch(corpus, config)):
-        assert {name: values.dtype for name, values in batch.items()} == MASKED_LM_DTYPES
+        zeros = empty(MASKED_LM_COLUMNS, 4, length=16, slots=slots)
+        assert {name: (v.dtype, v.shape) for name, v in batch.items()} == {
+            n: (v.dtype, v.shape) for n, v in zeros.items()
+        }
         assert batch["input_ids"].shape == (4, 16) and batch["masked_labels"].shape == (4, slots)
         for i, row in enumerate(batch["example_ids"]):
             if not batch["example_mask"][i]:

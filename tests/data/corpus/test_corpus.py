@@ -284,3 +284,16 @@ def test_a_tokenizer_without_a_mask_token_is_refused(write, load, byte_level):
     write(BOOKS)
     with pytest.raises(ValueError, match="this one has no mask, sep token"):
         load(bare)
+
+
+def test_every_held_out_document_is_in_the_fingerprint_of_a_large_corpus(write, load, config, wordpiece):
+    # As text, numpy abbreviates an array of more than 1,000 numbers to its outer three: here they are the same.
+    write({"all.txt": "sea\n\n" * 2400})
+    config.document_boundary = "blank_line"
+    corpora = []
+    for count in (1100, 1101):
+        config.dev_percent = 100 * count / 2400
+        corpora.append(load(wordpiece)[0])
+        assert corpora[-1].info.num_documents["dev"] == count
+    outer = [np.unique(corpus.splits["dev"].document_ids)[[0, 1, 2, -3, -2, -1]].tolist() for corpus in corpora]
+    assert outer[0] == outer[1] and corpora[0].fingerprint != corpora[1].fingerprint

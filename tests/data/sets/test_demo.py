@@ -4,6 +4,7 @@ import collections
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -71,8 +72,8 @@ def test_a_larger_train_set_leaves_dev_as_it_is():
 
 
 def test_sentences_do_not_depend_on_the_process():
-    code = "from codir_jax.data.demo import generate; print([e.text for e in generate(40, 20, 1)['train']])"
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    code = "from codir_jax.data.sets.demo import generate; print([e.text for e in generate(40, 20, 1)['train']])"
+    root = str(Path(__file__).resolve().parents[3])
     outputs = [
         subprocess.run(
             [sys.executable, "-c", code],

@@ -8,9 +8,9 @@ import zipfile
 
 import pytest
 
-from codir_jax.data import pipeline
+from codir_jax.data import dataset, settings
 from codir_jax.data.batch import DataError
-from codir_jax.data.sets import glue, glue_builder
+from codir_jax.data.sets import glue, glue_builder, glue_files
 from codir_jax.data.tokenizer import train_wordpiece
 
 STSB_HEAD = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2"
@@ -95,7 +95,7 @@ def write(root, task, **changed):
 
 @pytest.fixture
 def config(tmp_path):
-    config = pipeline.default_config()
+    config = settings.default_config()
     config.glue_dir, config.tfds_data_dir = str(tmp_path / "glue"), str(tmp_path / "cache")
     return config
 
@@ -105,7 +105,7 @@ def test_official_files_of_every_task_come_back_in_order_through_array_record(ta
     folder = write(tmp_path / "glue", task)
     config.name = task
     raw, label_names, is_regression, metrics = glue.read(config)
-    assert raw == glue.read_official(folder, task)
+    assert raw == glue_files.read_official(folder, task)
     assert list(tmp_path.glob("cache/**/*array_record*"))
     assert set(raw) == set(glue.TASKS[task].files) and metrics == glue.TASK_METRICS[task]
     assert is_regression == (task == "stsb") == (label_names == ())
@@ -129,7 +129,7 @@ def test_every_task_has_label_order_of_the_stock_builder():
 
 
 def test_quotes_in_cola_are_characters(tmp_path):
-    assert glue.read_official(write(tmp_path, "cola"), "cola")["train"].texts_a == ['A "quote', "quote the cat."]
+    assert glue_files.read_official(write(tmp_path, "cola"), "cola")["train"].texts_a == ['A "quote', "quote the cat."]
 
 
 def test_mrpc_in_microsofts_layout_splits_train_by_the_dev_ids(tmp_path, config):
@@ -169,10 +169,10 @@ def test_a_cache_that_lost_rows_is_refused(tmp_path, config, monkeypatch):
 def test_a_folder_without_test_file_reads_and_without_dev_file_does_not(tmp_path):
     folder = write(tmp_path, "rte")
     (folder / "test.tsv").unlink()
-    assert set(glue.read_official(folder, "rte")) == {"train", "dev"}
+    assert set(glue_files.read_official(folder, "rte")) == {"train", "dev"}
     (folder / "dev.tsv").unlink()
     with pytest.raises(DataError, match=r"dev\.tsv: there is no such file"):
-        glue.read_official(folder, "rte")
+        glue_files.read_official(folder, "rte")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_task_loads_with_unlabelled_pairs(tmp_path, config):
     (tmp_path / "more.tsv").write_text("sentence1\tsentence2\na 0\tb 0\nnew\tpair\n")
     config.update(name="rte", unlabelled_path=str(tmp_path / "more.tsv"))
     config.update(text_column="sentence1", text_pair_column="sentence2")
-    data = glue.load(config, train_wordpiece(["a b 0 1 2 new pair"], 60))
+    data = dataset.load(config, train_wordpiece(["a b 0 1 2 new pair"], 60), seed=0)
     assert data.info.splits == ("train", "dev", "test") and data.info.is_pair and data.info.num_classes == 2
     assert data.splits["train"].text_ids.tolist() == [0, 1, 0, 3] and data.info.num_labelled == 2
     assert data.splits["train"].token_types.max() == 1
@@ -256,7 +256,7 @@ def test_a_download_is_unpacked_without_tensorflow_and_kept(tmp_path, config, se
     (tmp_path / "www" / "ax.tsv").write_text(TEST_PAIRS)
     config.update(name="cola", glue_dir="")
     raw, *_ = glue.read(config)
-    assert raw == glue.read_official(write(tmp_path / "glue", "cola"), "cola")
+    assert raw == glue_files.read_official(write(tmp_path / "glue", "cola"), "cola")
     num_asked = len(server)
     assert glue.read(config)[0] == raw and len(server) == num_asked
     config.name = "ax"

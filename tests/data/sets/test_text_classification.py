@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from codir_jax.data import pipeline
+from codir_jax.data import dataset, settings
 from codir_jax.data.batch import DataError
-from codir_jax.data.sets import text_classification
 from codir_jax.data.tokenizer import train_wordpiece
 
 GOOD = "sentence\tlabel\nthe cat\tgood\na dog\tbad\n"
@@ -17,7 +16,8 @@ def read(tmp_path):
     """Returns read(files, **config fields): files are name -> content; {name}_path fields take file names."""
 
     def read_files(files, **fields):
-        config = pipeline.default_config()
+        config = settings.default_config()
+        config.name = "text_classification"
         for name, content in files.items():
             path = tmp_path / name
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -25,7 +25,7 @@ def read(tmp_path):
             if f"{split}_path" in config:
                 config[f"{split}_path"] = str(path)
         config.update(fields)
-        return text_classification.read(config)
+        return dataset.read(config)
 
     return read_files
 
@@ -97,9 +97,10 @@ def test_a_regression_has_float_targets(read):
 def test_unlabelled_text_joins_train(read, tmp_path, name, content):
     raw, *_ = read({"train.tsv": GOOD, name: content})
     assert raw["unlabelled"].texts_a == ["one", "two"]
-    config = pipeline.default_config()
+    config = settings.default_config()
+    config.name = "text_classification"
     config.update(train_path=str(tmp_path / "train.tsv"), unlabelled_path=str(tmp_path / name))
-    data = text_classification.load(config, train_wordpiece(["the cat", "one two"], 60))
+    data = dataset.load(config, train_wordpiece(["the cat", "one two"], 60), seed=0)
     assert data.splits["train"].is_labelled.tolist() == [True, True, False, False]
     assert data.info.num_labelled == 2 and data.info.label_names == ("bad", "good")
 

@@ -1,0 +1,108 @@
+"""What a data set is: one file of this folder, found by `data.name`. A new one is added by its file alone.
+
+Its module defines
+
+    read(options) -> RawData           texts, labels and further columns, already validated
+
+and may define
+
+    NAMES: tuple[str, ...]             names that it serves; without it, the name of its file
+    CONFIG_ARGUMENT: str               what the configs' argument calls it, where that is not its name
+    default_config() -> ConfigDict     fields that only this set reads, one comment a field; all stages have them
+    check(options)                     refuses what in the config cannot be, before a file is opened
+    fresh_tokenizer(options)           a tokenizer trained on the set's own texts, where none is named
+
+`options` is the `data` section of a config (data/settings.py). Texts without labels, the draw of a subset and the
+tokens are the same for all sets: data/dataset.py.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import NamedTuple
+
+from codir_jax.data.batch import RawSplit
+from codir_jax.processes import by_name
+from codir_jax.processes.user_error import UserError
+
+_PACKAGE = "codir_jax.data.sets"
+
+
+class RawData(NamedTuple):
+    """What a data set holds before it is tokenised.
+
+    Attributes:
+      splits: "train", "dev", "test", ... -> rows. "unlabelled" is reserved for `data.unlabelled_path`.
+      label_names: of the classes in the order of their numbers; () for a regression.
+      is_regression: labels are float targets.
+      metrics: names, the primary one first.
+    """
+
+    splits: dict[str, RawSplit]
+    label_names: tuple[str, ...]
+    is_regression: bool
+    metrics: tuple[str, ...]
+
+
+def sets() -> dict[str, ModuleType]:
+    """Returns every name that `data.name` may have -> the module that serves it.
+
+    Raises:
+      ValueError: two modules serve one name.
+    """
+    found: dict[str, ModuleType] = {}
+    for file_name, module in by_name.modules(_PACKAGE, ("read",)).items():
+        for name in getattr(module, "NAMES", (file_name,)):
+            if name in found:
+                raise ValueError(f"two data sets are called {name!r}: {found[name].__file__} and {module.__file__}")
+            found[name] = module
+    return found
+
+
+def find(name: str) -> ModuleType:
+    """Returns the module of the data set.
+
+    Raises:
+      UserError: there is none; the known names are listed.
+    """
+    found = sets()
+    if name not in found:
+        raise UserError(f"data.name={name!r}; known: {', '.join(found)}")
+    return found[name]
+
+
+def default_config():
+    """Returns the fields of all data sets together, an ml_collections ConfigDict.
+
+    Raises:
+      ValueError: two sets define a field of the same name.
+    """
+    from ml_collections import ConfigDict
+
+    config, owner = ConfigDict(), {}
+    for module in by_name.modules(_PACKAGE, ("read", "default_config")).values():
+        fields = module.default_config()
+        for field in fields:
+            if field in owner:
+                raise ValueError(f"two data sets define data.{field}: {owner[field]} and {module.__file__}")
+            owner[field] = module.__file__
+        config.update(fields)
+    return config
+
+
+def check(options) -> None:
+    """Refuses an unknown name, and what the set itself refuses, before a file is opened."""
+    module = find(options.name)
+    if hasattr(module, "check"):
+        module.check(options)
+
+
+def fresh_tokenizer(options):
+    """Returns the tokenizer that the set trains on its own texts; None where one must be named."""
+    module = find(options.name)
+    return module.fresh_tokenizer(options) if hasattr(module, "fresh_tokenizer") else None
+
+
+def config_argument(name: str) -> str:
+    """Returns what the argument of a config calls the data set: `configs/codir/finetune_teacher.py:ARGUMENT`."""
+    return getattr(find(name), "CONFIG_ARGUMENT", name)

@@ -1,0 +1,87 @@
+"""Columns of a table as texts, numbers or names; what is wrong with a value is told with file and line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from codir_jax.data.delimited import Table, at
+
+
+def check_texts(
+    table: Table, columns: Sequence[str], problems: list[str], *, may_be_empty: bool = False
+) -> tuple[list[str], list[str] | None]:
+    """Returns (first texts, second texts or None); tells of empty ones and of what is no text."""
+    for column in columns:
+        for line, text in zip(table.lines, table.columns[column], strict=True):
+            if not isinstance(text, str):
+                problems.append(at(table.path, line, f"expected a text in column {column!r}, got {text!r}"))
+            elif not text.strip():
+                if not may_be_empty:
+                    problems.append(at(table.path, line, f"empty text in column {column!r}"))
+            elif not _is_unicode(text):
+                problems.append(at(table.path, line, f"broken encoding in column {column!r}: half a surrogate pair"))
+    texts = [table.columns[column] for column in columns]
+    return texts[0], texts[1] if len(texts) > 1 else None
+
+
+def parse_targets(
+    table: Table, values: Sequence, problems: list[str], *, may_be_empty: bool = False
+) -> list[float | None] | None:
+    """Returns the finite float of every value, None for an empty one; None altogether if all are empty."""
+    targets: list[float | None] = []
+    for line, value in zip(table.lines, values, strict=True):
+        target = None
+        if may_be_empty and (value is None or str(value).strip() == ""):
+            targets.append(None)
+            continue
+        try:
+            target = float("" if value is None or isinstance(value, bool) else value)
+        except (ValueError, TypeError):
+            problems.append(at(table.path, line, f"score {value!r} is not a number"))
+        else:
+            if not math.isfinite(target):
+                problems.append(at(table.path, line, f"score {value!r} is not finite"))
+        targets.append(target)
+    return None if all(target is None for target in targets) else targets
+
+
+def parse_column(table: Table, name: str, problems: list[str]) -> list[float] | list[str]:
+    """Returns a column whose values are all finite numbers as floats, and one that has none as stripped texts."""
+    numbers, texts = {}, {}
+    for row, (line, value) in enumerate(zip(table.lines, table.columns[name], strict=True)):
+        if isinstance(value, bool):
+            texts[row] = str(value).lower()
+        elif value is None or (isinstance(value, str) and not value.strip()):
+            problems.append(at(table.path, line, f"empty value in column {name!r}"))
+        elif not isinstance(value, str | int | float):
+            problems.append(at(table.path, line, f"expected a number or a text in column {name!r}, got {value!r}"))
+        elif (number := _finite(value)) is not None:
+            numbers[row] = number
+        else:
+            texts[row] = str(value).strip()
+    if numbers and texts:
+        row, text = next(iter(texts.items()))
+        problems.append(
+            at(table.path, table.lines[row], f"{text!r} in column {name!r} is not a finite number, and {len(numbers)} "
+               "other rows hold numbers; a column holds numbers only or none")
+        )  # fmt: skip
+    # A row with a problem keeps its place; the problems are raised before anybody reads it.
+    found, missing = (texts, "") if texts else (numbers, math.nan)
+    return [found.get(row, missing) for row in range(len(table.lines))]
+
+
+def _finite(value: str | float) -> float | None:
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,59 @@
+"""A finished model, judged on a split of its own data or of those that a config names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from codir_jax import config as config_lib
+from codir_jax.processes.user_error import UserError
+
+
+def evaluate(
+    model: str,
+    config: str = "",
+    split: str = "dev",
+    *,
+    batch_size: int = 0,
+    overrides: Sequence[tuple[str, str]] = (),
+) -> dict[str, Any]:
+    """The scores of a model on a split; on dev also its distance to the teacher of the config, where that is here.
+
+    Args:
+      model: workdir, Hugging Face folder or hub name.
+      config: names the data; empty: the config of the workdir.
+      split: of the data.
+      batch_size: examples that are run together; 0: data.eval_batch_size.
+      overrides: (dotted key, text) pairs of the config.
+
+    Raises:
+      UserError: no config, a split that does not exist or has no labels, a model without a head for the task.
+
+    Example:
+      >>> codir_jax.evaluate("runs/student", split="dev")
+      {'model': 'runs/student', 'task': 'sst2', 'split': 'dev', 'accuracy': ...}
+    """
+    from codir_jax.stage.evaluate import evaluate as of_stage
+
+    named = data_config(model, config, overrides)
+    if batch_size:
+        config_lib.set_from_text(named, "data.eval_batch_size", str(batch_size))
+    return {"model": model, "task": named.data.name, "split": split, **of_stage(named, model, split)}
+
+
+def data_config(model: str, spec: str, overrides: Sequence[tuple[str, str]]) -> ConfigDict:
+    """The config that names the data: that of `spec`, else the one saved in the model's workdir.
+
+    Raises:
+      UserError: there is neither.
+    """
+    saved = Path(model) / "config.json"
+    if not spec and (Path(model) / "best").is_dir() and saved.exists():
+        spec = str(saved)
+    if not spec:
+        raise UserError(
+            f"{model} is no workdir, so --config must name the data, e.g. "
+            "--config=configs/codir/finetune_distill.py:cola"
+        )
+    return config_lib.load(spec, overrides)

@@ -1,0 +1,188 @@
+"""Many runs, one table: arms x tasks x seeds, each arm with the same number of trials, differences paired by seed.
+
+An arm is `NAME CONFIG [KEY=VALUE ...] [--search KEY=V1,V2 ...]`; {task} is filled in, in values also {seed}. `--search`
+lists the trials of an arm (the product of its lists). They are compared on the search seeds, which are not among the
+reported ones, by the mean of the primary dev metric, separately for every task.
+"""
+
+import itertools
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from codir_jax import config as config_lib
+from codir_jax.jobs import sweep_table, workers
+from codir_jax.jobs.sweep_table import read_results
+from codir_jax.jobs.workers import Run
+from codir_jax.processes.user_error import UserError
+from codir_jax.stage import config as stage_config
+from codir_jax.stage import workdir as workdir_lib
+
+Overrides = tuple[tuple[str, str], ...]
+_NAME = re.compile(r"[\w.\-]+")
+
+
+class Arm(NamedTuple):
+    """NAME, config path, fixed overrides and the trials of its search; without a search one trial of no overrides."""
+
+    name: str
+    config: str
+    fixed: Overrides
+    trials: tuple[Overrides, ...]
+
+
+def sweep(
+    output: str,
+    tasks: Sequence[str],
+    arms: Sequence[str],
+    *,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    search_seeds: Sequence[int] = (100,),
+    baseline: str = "",
+    metric: str = "",
+    num_workers: int = 0,
+    table_only: bool = False,
+    overrides: Sequence[tuple[str, str]] = (),
+) -> tuple[dict[str, Any], list[workers.Failure]]:
+    """Runs what is not finished, writes table.md and table.json, and returns (table, failed runs).
+
+    Each run is a workdir under `output`: what is finished is not run again, what was stopped goes on.
+
+    Args:
+      output: folder of all runs.
+      tasks: put in the place of {task}.
+      arms: see the module's docstring.
+      seeds: that are reported. search_seeds: of the search.
+      baseline: arm that the others are paired with; empty: the first.
+      metric: dev metric to report; empty: the primary one.
+      num_workers: runs at once; 0: one a device, or per two cores.
+      table_only: the table of what is finished, and nothing is run.
+      overrides: (dotted config key, text) of every arm; an arm's own come after them.
+
+    Raises:
+      UserError: arms, tasks, seeds or configs that cannot be, or workdirs of other configs, before anything is run.
+
+    Example:
+      >>> table, failed = sweep("runs/sweep", ["rte"], ["plain configs/codir/finetune_distill.py:{task},finetune"])
+    """
+    parsed = [parse_arm(text) for text in arms]
+    baseline = baseline or parsed[0].name
+    _check(parsed, tasks, seeds, search_seeds, baseline)
+    folder, failures = Path(output), []
+    cells = list(itertools.product(tasks, parsed))
+
+    def runs(task: str, arm: Arm, trial: Overrides, of_seeds: Sequence[int], name: str) -> list[Run]:
+        place = folder / task / arm.name
+        return [make_run(arm, task, trial, seed, overrides, place / f"{name}seed_{seed}") for seed in of_seeds]
+
+    search = {
+        (task, arm.name): [
+            runs(task, arm, trial, search_seeds, f"search_{number}_")
+            for number, trial in enumerate(arm.trials if len(arm.trials) > 1 else ())
+        ]
+        for task, arm in cells
+    }
+    if not table_only:
+        for task, arm in cells:
+            _check_configs(runs(task, arm, trial, seeds[:1], "") for trial in arm.trials)
+        searching = [run for trials in search.values() for of_trial in trials for run in of_trial]
+        _check_workdirs(searching)
+        failures += workers.run_all(searching, num_workers) if searching else []
+    chosen, searched, final = {}, {}, {}
+    for task, arm in cells:
+        cell = task, arm.name
+        chosen[cell], searched[cell] = choose(arm, search[cell])
+        final[cell] = runs(task, arm, chosen[cell], seeds, "")
+    if not table_only:
+        # Seed by seed over all arms, so that a stopped sweep has whole pairs.
+        ordered = [final[task, arm.name][i] for i in range(len(seeds)) for task, arm in cells]
+        _check_workdirs(ordered)
+        failures += workers.run_all(ordered, num_workers)
+    table = sweep_table.make(parsed, tasks, final, chosen, searched, baseline, metric)
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep_table.write(folder, table, baseline)
+    return table, failures
+
+
+def parse_arm(text: str) -> Arm:
+    """The arm of a command-line text."""
+    words = shlex.split(text)
+    if len(words) < 2:
+        raise UserError(f"--arm={text!r}: expected 'NAME CONFIG [KEY=VALUE ...] [--search KEY=V1,V2 ...]'")
+    name, config, *rest = words
+    fixed, lists = [], []
+    while rest:
+        word = rest.pop(0)
+        is_search = word == "--search"
+        key, equals, value = (rest.pop(0) if is_search and rest else word).partition("=")
+        if not equals:
+            raise UserError(f"--arm={text!r}: {word!r} is not KEY=VALUE")
+        if is_search:
+            lists.append([(key, one) for one in value.split(",")])
+        else:
+            fixed.append((key, value))
+    return Arm(name, config, tuple(fixed), tuple(itertools.product(*lists)))
+
+
+def make_run(arm: Arm, task: str, trial: Overrides, seed: int, shared, workdir: Path) -> Run:
+    """The run of one arm, task, trial and seed. The arm's own overrides come after the shared ones."""
+    values = (*shared, *arm.fixed, *trial)
+    filled = [(key, value.replace("{task}", task).replace("{seed}", str(seed))) for key, value in values]
+    return Run(arm.config.replace("{task}", task), (*filled, ("seed", str(seed))), str(workdir))
+
+
+def choose(arm: Arm, search: Sequence[Sequence[Run]]) -> tuple[Overrides, dict[str, float]]:
+    """(overrides of the best trial, every trial's mean score); the first trial where nothing was finished.
+
+    Args:
+      search: for every trial its runs on the search seeds.
+    """
+    if len(arm.trials) <= 1:
+        return arm.trials[0], {}
+    scores, primary = {}, None
+    for number, runs in enumerate(search):
+        found = [read_results(run.workdir) for run in runs]
+        if all(found):
+            primary = sweep_table.primary(found[0], runs[0].workdir)
+            scores[number] = sum(results["dev"][primary.name] for results in found) / len(found)
+    if not scores:
+        return arm.trials[0], {}
+    best = (max if primary.higher_is_better else min)(scores, key=scores.get)
+    told = {" ".join(f"{k}={v}" for k, v in arm.trials[n]): round(score, 4) for n, score in scores.items()}
+    return arm.trials[best], told
+
+
+def _check(arms: Sequence[Arm], tasks, seeds, search_seeds, baseline: str) -> None:
+    """Refuses names that are no file names, unequal budgets and seeds that are searched and reported."""
+    names = [arm.name for arm in arms]
+    if baseline not in names or len(set(names)) < len(names):
+        raise UserError(f"--baseline={baseline!r} must be one of the arms, each named once: {names}")
+    for flag, given in (("--arm", names), ("--tasks", tasks)):
+        for name in given:
+            if not _NAME.fullmatch(name) or name in (".", ".."):
+                raise UserError(f"{flag}: {name!r} becomes a folder; use letters, digits, '_', '-' and '.'")
+    counts = {arm.name: len(arm.trials) for arm in arms}
+    if len(set(counts.values())) > 1:
+        raise UserError(f"every arm needs the same number of trials, got {counts}")
+    if shared := set(seeds) & set(search_seeds):
+        raise UserError(f"--search_seeds {sorted(shared)} must not be among the reported --seeds {list(seeds)}")
+
+
+def _check_configs(lists: Iterable[Sequence[Run]]) -> None:
+    """Refuses what no run can be made of."""
+    for run in itertools.chain.from_iterable(lists):
+        config = config_lib.load(run.config, run.overrides)
+        if not config.teacher.path and config.teacher.config:
+            config.teacher.path = "made first"
+        stage_config.check(config)
+
+
+def _check_workdirs(runs: Sequence[Run]) -> None:
+    """Refuses workdirs that hold runs of other configs, before any of the runs is started."""
+    for run in runs:
+        config = config_lib.load(run.config, run.overrides)
+        if not config.teacher.path and config.teacher.config:
+            config.teacher.path = str(Path(run.workdir) / "teacher")
+        workdir_lib.refuse_other(config, Path(run.workdir))

@@ -1,0 +1,128 @@
+"""The table of a sweep: mean, spread, paired differences, from the results of its runs."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from codir_jax.evaluation import statistics
+from codir_jax.evaluation.metrics import Metric
+from codir_jax.processes.user_error import UserError
+from codir_jax.stage import workdir as workdir_lib
+
+
+def read_results(workdir: str) -> dict[str, Any] | None:
+    """results.json of a finished run, None of another."""
+    path = Path(workdir) / "results.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def primary(results: dict[str, Any], workdir: str) -> Metric:
+    """The metric that the run was judged by.
+
+    Raises:
+      UserError: the results are of an older version, which did not say in which direction a metric is better.
+    """
+    if "metrics" not in results:
+        raise UserError(f"{workdir} is of an older version: its results.json has no 'metrics'; run it again")
+    return Metric(**results["metrics"][0])
+
+
+class _Unit(NamedTuple):
+    """How numbers of a metric are told."""
+
+    scale: float
+    digits: int
+
+    def number(self, value: float, sign: str = "") -> str:
+        return f"{self.scale * value:{sign}.{self.digits}f}"
+
+
+def make(arms, tasks, final, chosen, searched, baseline: str, metric: str = "") -> dict[str, Any]:
+    """Everything the printed table holds, for each task and arm; of the primary metric, or of `metric`.
+
+    Args:
+      arms: of `sweep.Arm`. final: (task, arm) -> runs of the reported seeds.
+      chosen, searched: (task, arm) -> overrides of the best trial; every trial's mean score.
+    """
+    table: dict[str, Any] = {}
+    for task in tasks:
+        rows: dict[str, Any] = {}
+        found = {arm.name: [read_results(run.workdir) for run in final[task, arm.name]] for arm in arms}
+        for arm in arms:
+            rows[arm.name] = {
+                "config": arm.config.replace("{task}", task),
+                "overrides": [f"{k}={v}" for k, v in (*arm.fixed, *chosen[task, arm.name])],
+                "search": searched[task, arm.name],
+                **_row(found[arm.name], final[task, arm.name], metric),
+            }
+            told = rows[arm.name].get("metric", {}).get("name")
+            pairs = [
+                (ours["dev"][told], theirs["dev"][told])
+                for ours, theirs in zip(found[arm.name], found[baseline], strict=True)
+                if ours and theirs
+            ]
+            if len(pairs) > 1 and arm.name != baseline:
+                rows[arm.name]["difference"] = statistics.paired_difference(*zip(*pairs, strict=True))._asdict()
+        table[task] = rows
+    return table
+
+
+def _row(found: list[dict[str, Any] | None], runs, name: str) -> dict[str, Any]:
+    """What the finished runs of a cell tell."""
+    finished = [(results, run) for results, run in zip(found, runs, strict=True) if results]
+    row: dict[str, Any] = {"seeds": [results["seed"] for results, _ in finished]}
+    if not finished:
+        return row
+    of_run = primary(finished[0][0], finished[0][1].workdir)
+    known = {one["name"]: Metric(**one) for one in finished[0][0]["metrics"]}
+    metric = known.get(name, Metric(name)) if name else of_run
+    results = [each for each, _ in finished]
+    if missing := [run.workdir for each, run in finished if metric.name not in each["dev"]]:
+        raise UserError(f"--metric={metric.name}: {missing[0]} has only {', '.join(results[0]['dev'])}")
+    row |= {"metric": metric._asdict(), "scores": [each["dev"][metric.name] for each in results]}
+    row["last_scores"] = [each["dev_last"][metric.name] for each in results]
+    row |= {"summary": statistics.summary(row["scores"])._asdict(), "seconds": [each["seconds"] for each in results]}
+    row["teacher"] = (results[0].get("teacher_dev") or {}).get(metric.name)
+    for distance in ("teacher_kl", "teacher_agreement", "teacher_mse"):
+        values = [each["dev"][distance] for each in results if distance in each["dev"]]
+        if values:
+            row[distance] = sum(values) / len(values)
+    return row
+
+
+def write(folder: Path, table: dict[str, Any], baseline: str) -> None:
+    """Writes table.md and table.json."""
+    workdir_lib.write_text(folder / "table.md", markdown(table, baseline))
+    workdir_lib.write_json(folder / "table.json", table)
+
+
+def markdown(table: dict[str, Any], baseline: str) -> str:
+    """The table as Markdown: shares times 100, other units as they are."""
+    lines = []
+    for task, rows in table.items():
+        metric = next((Metric(**row["metric"]) for row in rows.values() if "metric" in row), Metric(""))
+        unit = _Unit(100, 1) if metric.unit == "share" else _Unit(1, 3)
+        teacher = next((row["teacher"] for row in rows.values() if row.get("teacher") is not None), None)
+        told = " x 100" if metric.unit == "share" else f", {metric.unit}"
+        told += "" if metric.higher_is_better else " (less is better)"
+        of_teacher = f", teacher {unit.number(teacher)}" if teacher is not None else ""
+        lines += [
+            f"### {task}: {metric.name}{told} on dev{of_teacher}",
+            "",
+            f"| arm | mean | sd | seeds | minus {baseline} (95 % interval) | KL to teacher | settings |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for name, row in rows.items():
+            settings = " ".join(row["overrides"]) or "-"
+            if "summary" not in row:
+                lines.append(f"| {name} | | | 0 | | | {settings} |")
+                continue
+            mean, sd, n = (row["summary"][key] for key in ("mean", "sd", "n"))
+            spread = unit.number(sd) if sd is not None else ""
+            gap = ""
+            if "difference" in row:
+                gap = "{} ({} to {})".format(*(unit.number(row["difference"][k], "+") for k in ("mean", "low", "high")))
+            kl = f"{row['teacher_kl']:.3f}" if "teacher_kl" in row else ""
+            lines.append(f"| {name} | {unit.number(mean)} | {spread} | {n} | {gap} | {kl} | {settings} |")
+        lines.append("")
+    return "\n".join(lines)

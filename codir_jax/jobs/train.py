@@ -1,0 +1,51 @@
+"""One stage as `codir train` runs it: its teacher first where the config names one to be made, then the stage."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from codir_jax import config as config_lib
+from codir_jax.plan import report
+from codir_jax.processes import console, distributed
+from codir_jax.stage import config as stage_config
+from codir_jax.stage import run as run_lib
+from codir_jax.stage import workdir as workdir_lib
+
+
+def train(
+    config: str | ConfigDict, workdir: str | os.PathLike, overrides: Sequence[tuple[str, str]] = ()
+) -> dict[str, Any]:
+    """Trains the stage of a config in `workdir` and returns what `results.json` holds; stopped, the same call goes on.
+
+    Where `teacher.path` is empty and `teacher.config` names a config, that stage is trained first, in WORKDIR/teacher.
+
+    Args:
+      config: `PATH.py[:ARG,ARG]`, a saved `config.json`, or a whole config.
+      workdir: folder of the run.
+      overrides: (dotted key, text) pairs, as `--config.KEY=VALUE`.
+
+    Raises:
+      UserError: bad config or data, or a workdir of another run, before anything is computed.
+
+    Example:
+      >>> codir_jax.train("configs/codir/finetune_teacher.py:tiny", "runs/tiny")["dev"]
+      {'matthews_correlation': ..., 'accuracy': ...}
+    """
+    if isinstance(config, str):
+        config = config_lib.load(config, overrides)
+    else:
+        config = config.copy_and_resolve_references()
+        for key, text in overrides:
+            config_lib.set_from_text(config, key, text)
+    workdir = Path(workdir)
+    if not config.teacher.path and config.teacher.config:
+        made_by = config_lib.load(config.teacher.config, [("seed", str(config.seed))])
+        config.teacher.path = str(workdir / "teacher")
+        stage_config.check(config)
+        distributed.first_decides(lambda: workdir_lib.refuse_other(config, workdir))
+        console.say(f"== teacher.config={config.teacher.config} -> {config.teacher.path}")
+        train(made_by, config.teacher.path)
+    return run_lib.run(config, workdir, on_start=report.at_start)

@@ -1,0 +1,57 @@
+"""A finished model, judged as a run judges its student."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from codir_jax.convert.folder import model_folder
+from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.objectives.contract import Setting, objective_module
+from codir_jax.processes import console
+from codir_jax.processes.user_error import UserError
+from codir_jax.sharding import mesh as mesh_lib
+from codir_jax.sharding import rules
+from codir_jax.stage import models
+from codir_jax.stage.models import Model
+from codir_jax.tasks.contract import task_module
+
+
+def evaluate(config: ConfigDict, model: str, split: str = "dev") -> dict[str, float]:
+    """The scores of a model on a split of the data that the config names; on dev also its distance to the teacher.
+
+    Args:
+      config: of a stage; its task, data, mesh and teacher.path are read. A teacher that is not here is left out.
+      model: workdir, Hugging Face folder or hub name.
+
+    Raises:
+      UserError: the split does not exist or has no labels, or the model has no head for the task.
+    """
+    module = task_module(config.task.name)
+    tokenizer = tokenizer_lib.load_tokenizer(model_folder(model, "--model"))
+    task = module.make(config, tokenizer)
+    task.require_split(split)
+    student = _read(config, task, model, "--model")
+    teacher = None
+    if split == "dev" and config.teacher.path:
+        if Path(config.teacher.path).expanduser().is_dir():
+            teacher = models.make_teacher(config, task)
+            models.check_vocabulary(tokenizer, config.teacher.path, teacher)
+        else:
+            console.say(f"note: the teacher {config.teacher.path} is no folder here; its distance is not told")
+    task.open()
+    layout = mesh, table = mesh_lib.make_mesh(config.mesh), mesh_lib.rules_of(config.mesh)
+    feed, params = task.feed(rules.batch_sharding(mesh, table)), student.placed(*layout)
+    if teacher is None:
+        return task.examine(feed, student.module, params, layout, split).scores
+    reference = task.examine(feed, teacher.module, teacher.placed(*layout), layout).reference
+    setting = Setting(head=task.head, student=student.module, teacher=teacher.module)
+    objective = objective_module(module.PLAIN_OBJECTIVE).default_config()
+    return task.judge(feed, setting, objective, reference, layout)({"student": params}, {})
+
+
+def _read(config: ConfigDict, task, path: str, flag: str) -> Model:
+    source = models.load_checkpoint(task.head, path, flag)
+    if not source.has_head:
+        raise UserError(f"{path} has no {task.lacks_head()[0]} (missing or of another size: {source.new_weights})")
+    task.check_checkpoint(source, path)
+    return Model(models.build(task.head, source.config, config.student.dtype), source.params, source.config, source)

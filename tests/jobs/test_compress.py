@@ -1,0 +1,132 @@
+"""The whole job: what holds for all of its stages, and what is refused before its teacher is trained."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from codir_jax import config as config_lib
+from codir_jax.jobs import compress as compress_lib
+from codir_jax.jobs import recipe as recipe_lib
+from codir_jax.jobs.compress import compress
+from codir_jax.processes.user_error import UserError
+
+TINY = {
+    "overrides": [("train.total_steps", "2"), ("data.eval_batch_size", "8"), ("teacher.allow_weak", "true")],
+    "teacher_overrides": [("train.total_steps", "2")],
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A tiny encoder with a head for other classes than the files'."""
+    from codir_jax.jobs.train import train
+
+    folder = tmp_path_factory.mktemp("base")
+    small = [("data.demo_num_train", "64"), ("data.demo_num_dev", "16"), ("train.total_steps", "1")]
+    train("configs/codir/finetune_teacher.py:tiny", folder, small)
+    return str(folder)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Own files of two classes; sorted, their names stand in the other order than the one that is asked for."""
+    lines = "".join(f"sentence number {i} is {word}\t{word}\n" for i in range(16) for word in ("good", "bad"))
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.tsv").write_text(f"sentence\tlabel\n{lines}", encoding="utf-8")
+    return {"train": str(tmp_path / "train.tsv"), "dev": str(tmp_path / "dev.tsv")}
+
+
+def test_what_is_said_of_the_data_holds_for_the_teacher_too(base, files, tmp_path):
+    """Before, the teacher took its classes in another order and the student was refused when it was trained."""
+    own = {**TINY, "overrides": [*TINY["overrides"], ("data.label_names", "good,bad"), ("data.max_length", "16")]}
+    results = compress(base, **files, output=str(tmp_path / "job"), **own)
+    for stage in ("teacher", "codir"):
+        config = json.loads((tmp_path / "job" / stage / "config.json").read_text())
+        assert (config["data"]["label_names"], config["data"]["max_length"]) == ("good,bad", 16)
+        told = json.loads((tmp_path / "job" / stage / "best" / "config.json").read_text())
+        assert told["id2label"] == {"0": "good", "1": "bad"}
+    stages = [json.loads((tmp_path / "job" / s / "results.json").read_text()) for s in ("teacher", "codir")]
+    assert results["seconds"] == pytest.approx(sum(stage["seconds"] for stage in stages))
+    assert results["main"] == "codir" and list(results["models"]) == ["teacher", "codir"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([("objective.layer_matches", "1:9")], "layer 9"),
+        ([("student.num_layers", "3")], "a student of 3 layers"),
+        ([("data.max_length", "1024")], "512 positions"),
+        ([("data.label_names", "good,evil")], "unknown label 'bad'"),
+        ([("objective.negatives.source", "banc")], "banc"),
+    ],
+)
+def test_what_a_student_cannot_be_is_told_before_the_teacher_is_trained(
+    overrides, message, base, files, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(compress_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
+    with pytest.raises(UserError, match=message):
+        compress(base, **files, output=str(tmp_path / "job"), overrides=overrides)
+    assert not (tmp_path / "job").exists()
+
+
+def test_a_folder_with_another_job_is_refused_with_the_keys_that_differ(base, files, tmp_path):
+    job = {**files, "output": str(tmp_path / "job")}
+    compress(base, **job, **TINY)
+    with pytest.raises(UserError, match=r"(?s)other settings.*configs\.codir\.seed: 3 here, 0 there"):
+        compress(base, **job, **TINY, seed=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "give one of --train .*got none"),
+        ({"text": "a.txt", "demo": True}, "got --demo, --text"),
+        ({"text": "a.txt", "regression": True}, "leave out --regression"),
+        ({"train": "a.tsv"}, "--dev is empty"),
+        ({"task": "sst"}, "known: cola, sst2"),
+        ({"task": "sst2"}, "--teacher is empty"),
+        ({"demo": True, "compare": ["paper"]}, "known: finetune, distill, l2, released"),
+        ({"text": "a.txt", "compare": ["released"]}, "known: masked_lm, distill, l2"),
+        ({"demo": True, "recipe": "cadir"}, "does not exist"),
+        ({"demo": True, "recipe": "../codir"}, "name of a folder"),
+        ({"demo": True, "output": ""}, "--output is empty"),
+    ],
+)
+def test_what_no_job_can_be_made_of_is_refused(arguments, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        compress(**{"output": str(tmp_path / "job"), **arguments})
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs").glob("*/recipe.py")), ids=str)
+def test_every_recipe_names_configs_that_load(path):
+    """A new paper joins by its folder."""
+    recipes = []
+    for task in ("classification", "masked_lm"):
+        try:
+            recipes.append(recipe_lib.load(path.parent.name, task))
+        except UserError:
+            continue
+    assert recipes
+    for stage in (stage for recipe in recipes for stage in recipe.stages):
+        config_lib.load(stage.config.replace("{data}", "demo"))
+
+
+def test_the_functions_of_the_package_are_functions_whatever_was_imported_before():
+    code = """
+import importlib, pkgutil
+import codir_jax
+names = [m.name for m in pkgutil.walk_packages(codir_jax.__path__, "codir_jax.") if ".configs" not in m.name]
+first = {name: getattr(codir_jax, name) for name in codir_jax.__all__}
+for name in names:
+    importlib.import_module(name)
+second = {name: getattr(codir_jax, name) for name in codir_jax.__all__}
+assert first == second and all(map(callable, first.values())), (first, second)
+assert all(f"codir_jax.{name}(" in f.__doc__ for name, f in first.items() if name != "UserError"), "an example each"
+print(sorted(first))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "['UserError', 'compress', 'evaluate', 'load', 'train']"

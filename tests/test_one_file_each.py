@@ -1,0 +1,147 @@
+"""A new objective, family, task and data set are one file each: four files outside the package, and a run of them."""
+
+import json
+import sys
+import textwrap
+
+import pytest
+
+import codir_jax.data.sets
+import codir_jax.models
+import codir_jax.objectives
+import codir_jax.tasks
+from codir_jax import config as config_lib
+from codir_jax.jobs.train import train
+from codir_jax.plan import command
+from codir_jax.processes.user_error import UserError
+from codir_jax.stage import config as stage_config
+from codir_jax.stage.evaluate import evaluate
+
+FILES = {
+    "objectives": """
+        '''Half of the task's loss.'''
+        from ml_collections import ConfigDict
+        from codir_jax.objectives import finetune
+
+        HEADS, ROLES = ("classification",), ("student",)
+
+        def default_config():
+            return ConfigDict({"name": "throw_away", "share": 0.5})
+
+        def make(config, setting):
+            whole = finetune.make(config, setting)
+            def loss(*args):
+                value, rest = whole.loss(*args)
+                return config.share * value, rest
+            return whole._replace(loss=loss, cost=None)  # it does not say what it costs
+        """,
+    "models": """
+        '''A BERT by another name, with its own start.'''
+        import dataclasses
+        from codir_jax.models import bert
+
+        def named(config):
+            return dataclasses.replace(config, family="throw_away")
+
+        FAMILY = bert.FAMILY._replace(
+            name="throw_away",
+            title="Throw-away",
+            sizes={"throw-away-tiny": named(bert.FAMILY.sizes["tiny"])},
+            from_scratch=lambda *args, **sizes: named(bert.FAMILY.from_scratch(*args, **sizes)),
+            read_config=lambda told: named(bert.FAMILY.read_config({**told, "model_type": "bert"})),
+            write_config=lambda config: {**bert.FAMILY.write_config(config), "model_type": "throw_away"},
+        )
+        """,
+    "tasks": """
+        '''Labelled texts, judged by their errors: less is better.'''
+        from codir_jax.evaluation.metrics import Metric
+        from codir_jax.tasks import classification
+        from codir_jax.tasks.classification import (
+            PLAIN_OBJECTIVE, TEACHER, check, default_data, fresh_tokenizer, outline, read_data
+        )
+
+        class Task(classification.Classification):
+            def __init__(self, *args):
+                super().__init__(*args)
+                self.metrics = (Metric("error_rate", higher_is_better=False),)
+
+            def _score(self, logits, split):
+                scores = super()._score(logits, split)
+                return {"error_rate": 1 - scores["accuracy"], **scores}
+
+        def make(config, tokenizer):
+            return Task(config, read_data(config, tokenizer), tokenizer)
+        """,
+    "data.sets": """
+        '''Which of two words a text holds.'''
+        from ml_collections import ConfigDict
+        from codir_jax.data.batch import RawSplit
+        from codir_jax.data.sets.contract import RawData
+        from codir_jax.data.tokenizer import train_wordpiece
+
+        def default_config():
+            return ConfigDict({"throw_away_num": 32})
+
+        def rows(number):
+            texts = [f"number {i} is {word}" for i in range(number // 2) for word in ("odd", "even")]
+            return RawSplit(texts, None, [0, 1] * (number // 2))
+
+        def read(options):
+            splits = {"train": rows(options.throw_away_num), "dev": rows(16)}
+            return RawData(splits, ("odd", "even"), False, ("accuracy",))
+
+        def fresh_tokenizer(options):
+            return train_wordpiece(rows(options.throw_away_num).texts_a, 200)
+        """,
+}
+
+
+@pytest.fixture
+def four_files(tmp_path, monkeypatch):
+    """They are found while the test runs, and nothing of the package is touched."""
+    for room, text in FILES.items():
+        folder = tmp_path / room
+        folder.mkdir()
+        (folder / "throw_away.py").write_text(textwrap.dedent(text), encoding="utf-8")
+        package = sys.modules[f"codir_jax.{room}"]
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+    yield
+    for room in FILES:
+        sys.modules.pop(f"codir_jax.{room}.throw_away", None)
+        if hasattr(package := sys.modules[f"codir_jax.{room}"], "throw_away"):
+            delattr(package, "throw_away")
+
+
+def test_four_files_make_a_run_that_is_judged_saved_and_read_again(four_files, tmp_path, capsys):
+    objective = codir_jax.objectives.contract.objective_module("throw_away").default_config()
+    config = stage_config.default_config(objective, "throw_away")
+    config.data.update({"name": "throw_away", "batch_size": 8, "eval_batch_size": 8, "max_length": 16})
+    config.student.update({"init": "random", "family": "throw_away", "num_layers": 1, "hidden_size": 8, "num_heads": 2})
+    config.student.intermediate_size = 8
+    config.optimizer.learning_rate = 1e-2
+    config.train.update({"total_epochs": 2.0, "log_every_steps": 4})
+    results = train(config, tmp_path / "run")
+    assert results["task"] == "throw_away" and results["name"] == "throw_away"
+    assert results["metrics"] == [{"name": "error_rate", "higher_is_better": False, "unit": "share"}]
+    told = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    errors = [line["dev_error_rate"] for line in told if "dev_error_rate" in line]
+    assert results["dev"]["error_rate"] == min(errors) and len(errors) == 2
+    trained = next(line for line in told if "loss" in line)
+    assert trained["loss"] == pytest.approx(0.5 * trained["task_loss"])
+    assert json.loads((tmp_path / "run" / "best" / "config.json").read_text())["model_type"] == "throw_away"
+    assert "not modelled" in capsys.readouterr().out  # in the table at the start
+    saved = config_lib.load(str(tmp_path / "run" / "config.json"))
+    assert evaluate(saved, str(tmp_path / "run"))["error_rate"] == pytest.approx(results["dev"]["error_rate"])
+    with pytest.raises(UserError, match="'throw_away' is not modelled"):
+        command.run(str(tmp_path / "run" / "config.json"), (), devices="v5e-8")
+
+
+def test_without_their_files_the_names_are_unknown_and_the_known_are_listed():
+    with pytest.raises(UserError, match=r"known: .*codir, distill"):
+        codir_jax.objectives.contract.objective_module("throw_away")
+    with pytest.raises(UserError, match=r"known: .*bert, roberta"):
+        codir_jax.models.contract.family("throw_away")
+    with pytest.raises(UserError, match=r"known: classification, masked_lm"):
+        codir_jax.tasks.contract.task_module("throw_away")
+    with pytest.raises(UserError, match=r"known: .*demo, .*text_classification"):
+        codir_jax.data.sets.contract.find("throw_away")
