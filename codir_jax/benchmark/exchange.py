@@ -10,6 +10,7 @@ import numpy as np
 from codir_jax.benchmark import collectives, subject
 from codir_jax.benchmark.collectives import Collective
 from codir_jax.benchmark.subject import Subject
+from codir_jax.data.batch import Column, empty
 
 
 def measure(of: Subject) -> dict[str, Any]:
@@ -65,12 +66,6 @@ def _collectives(of: Subject, batch_times: int, width_times: int, length: int) -
 def abstract_batch(of: Subject, length: int, columns: dict | None = None) -> dict:
     """Shapes of a training batch of `length` tokens on the devices; `columns`, name -> [num_train, ...], join it."""
     rows, feed = of.config.data.batch_size, of.stage.feed
-    example, columns = feed.example(), columns or {}
-    padded = example["input_ids"].shape[1]
-    tokenwise = {name for name, x in example.items() if x.ndim == 2 and x.shape[1] == padded and name not in columns}
-    return {
-        name: jax.ShapeDtypeStruct(
-            (rows, length) if name in tokenwise else (rows, *x.shape[1:]), np.dtype(x.dtype), sharding=feed.sharding
-        )
-        for name, x in {**example, **columns}.items()
-    }
+    further = {name: Column(x.shape[1:], np.dtype(x.dtype)) for name, x in (columns or {}).items()}
+    batch = empty({**feed.columns, **further}, rows, length=length)
+    return {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=feed.sharding) for name, x in batch.items()}

@@ -63,7 +63,7 @@ def forward_flops(model_config: Any, outputs: cost.Outputs, work: Work) -> dict[
 
 
 def training_flops(student: Any, teacher: Any | None, outputs: cost.Outputs, work: Work) -> dict[str, dict[str, float]]:
-    """{"student": {"padded", "real"}, "teacher": likewise} of training steps on the batches.
+    """{"student": {"padded", "real"}, "teacher": the same} of training steps on the batches.
 
     The student's forward and backward pass count as three forward passes, a live teacher as one; no teacher as none.
     """

@@ -228,7 +228,7 @@ def _hf_shape(shape: tuple[int, ...], key: HfKey) -> tuple[int, ...]:
 
 
 def _check_weights(folder: Path, tensors: Tensors, keys: Mapping, shapes: Mapping, spec: HeadSpec) -> None:
-    """Refuses a missing encoder weight and a wrong shape anywhere, but for the number of labels."""
+    """Refuses a missing encoder weight and a wrong shape anywhere; the number of labels may differ."""
     encoder = [key.name for path, key in keys.items() if path[0] == "encoder"]
     missing = [name for name in encoder if name not in tensors]
     if missing:

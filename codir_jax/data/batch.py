@@ -83,6 +83,10 @@ MASKED_LM_COLUMNS: dict[str, Column] = {
 }
 
 
+# Names that objectives look for in a batch: a data set gives none of them another meaning.
+RESERVED = tuple(dict.fromkeys((*LABELLED_COLUMNS, *MASKED_LM_COLUMNS, "teacher_logits", "teacher_pooled")))
+
+
 def empty(columns: Mapping[str, Column], rows: int, **dims: int) -> Batch:
     """Returns a batch of zeros.
 
@@ -98,11 +102,19 @@ def empty(columns: Mapping[str, Column], rows: int, **dims: int) -> Batch:
       >>> empty(LABELLED_COLUMNS, 4, length=16)["input_ids"].shape
       (4, 16)
     """
-    missing = {size for column in columns.values() for size in column.shape if isinstance(size, str)} - dims.keys()
+    columns = with_sizes(columns, **dims)
+    missing = {size for column in columns.values() for size in column.shape if isinstance(size, str)}
     if missing:
         raise ValueError(f"columns need sizes of {', '.join(sorted(missing))}; got {', '.join(dims) or 'none'}")
-    shapes = {name: tuple(dims.get(size, size) for size in column.shape) for name, column in columns.items()}
-    return {name: np.zeros((rows, *shapes[name]), column.dtype) for name, column in columns.items()}
+    return {name: np.zeros((rows, *column.shape), column.dtype) for name, column in columns.items()}
+
+
+def with_sizes(columns: Mapping[str, Column], **dims: int) -> dict[str, Column]:
+    """Returns the columns with numbers in the place of these named dimensions; others keep their name."""
+    return {
+        name: column._replace(shape=tuple(dims.get(size, size) for size in column.shape))
+        for name, column in columns.items()
+    }
 
 
 def columns_of(examples: Examples) -> dict[str, Column]:
@@ -113,7 +125,7 @@ def columns_of(examples: Examples) -> dict[str, Column]:
     return columns | {name: Column(values.shape[1:], values.dtype) for name, values in examples.columns.items()}
 
 
-def check_new_columns(names: Sequence[str], taken: Sequence[str] = tuple(LABELLED_COLUMNS)) -> None:
+def check_new_columns(names: Sequence[str], taken: Sequence[str] = RESERVED) -> None:
     """Refuses column names that a batch has already.
 
     Raises:

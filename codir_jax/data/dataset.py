@@ -14,6 +14,7 @@ from codir_jax.data.batch import Dataset, DatasetInfo, Examples, RawSplit
 from codir_jax.data.numbered import number_columns
 from codir_jax.data.sets import contract
 from codir_jax.data.sets.contract import RawData
+from codir_jax.data.table_columns import named_columns
 from codir_jax.processes.user_error import UserError
 
 
@@ -48,10 +49,14 @@ def read(options) -> RawData:
 
     Raises:
       DataError: with file and line of up to ten problems.
-      UserError: no such data set, or there is no train split for the unlabelled rows.
+      UserError: no such data set, it does not bring `data.columns`, or there is no train split for unlabelled rows.
     """
     unlabelled_lib.check_is_there(options)  # first, because it is the quicker to be wrong
+    wanted = named_columns(options)
     raw = contract.find(options.name).read(options)
+    missing = [name for name in wanted if "train" in raw.splits and name not in raw.splits["train"].columns]
+    if missing:
+        raise UserError(f"data.columns wants {', '.join(missing)}, which data.name={options.name!r} does not bring")
     if not options.unlabelled_path:
         return raw
     if "train" not in raw.splits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from codir_jax.data.sets import contract
+from codir_jax.data.table_columns import named_columns
 from codir_jax.processes.user_error import UserError
 
 
@@ -23,6 +24,10 @@ def default_config():
     # Column names in own files and unlabelled ones; text_pair_column is empty for single texts.
     config.text_column = "sentence"
     config.text_pair_column = ""
+    # Further columns of these files that join a batch, comma separated: NAME=COLUMN, or NAME where both are the same,
+    # as "domain_ids=domain,example_weights=weight". One of numbers becomes float32, one of other texts int32 class
+    # numbers, its texts sorted. Optional in dev and test.
+    config.columns = ""
     # Tokens of an example at most, specials included; longer ones are truncated and counted.
     config.max_length = 128
     # Padded lengths that batches may have at most, chosen from the data to pad least; each is compiled once.
@@ -49,6 +54,7 @@ def check(options) -> None:
       UserError: with what was expected, what came and what to do.
     """
     contract.check(options)
+    named_columns(options)
     for field in ("batch_size", "eval_batch_size", "max_length", "bucket_window", "num_length_buckets"):
         if options[field] < 1:
             raise UserError(f"data.{field} must be >= 1, got {options[field]}")

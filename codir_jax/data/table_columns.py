@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from codir_jax.data.batch import check_new_columns
 from codir_jax.data.delimited import Table, at
+from codir_jax.processes.user_error import UserError
 
 
 def check_texts(
@@ -44,6 +46,24 @@ def parse_targets(
                 problems.append(at(table.path, line, f"score {value!r} is not finite"))
         targets.append(target)
     return None if all(target is None for target in targets) else targets
+
+
+def named_columns(options) -> dict[str, str]:
+    """Returns name in a batch -> column of the files, of `data.columns`, "NAME=COLUMN" or "NAME", comma separated.
+
+    Raises:
+      UserError: a name is empty, comes twice or is one that a batch has already.
+    """
+    found: dict[str, str] = {}
+    for entry in filter(None, (entry.strip() for entry in options.columns.split(","))):
+        name, separator, column = (part.strip() for part in entry.partition("="))
+        if not name or (separator and not column):
+            raise UserError(f"data.columns: expected NAME=COLUMN or NAME, comma separated, got {entry!r}")
+        if name in found:
+            raise UserError(f"data.columns names one twice: {options.columns!r}")
+        found[name] = column or name
+    check_new_columns(tuple(found))
+    return found
 
 
 def parse_column(table: Table, name: str, problems: list[str]) -> list[float] | list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from codir_jax.data.batch import DataError, RawSplit
 from codir_jax.data.delimited import TABLE_SUFFIXES, at, read_lines, read_table
-from codir_jax.data.table_columns import check_texts, parse_column
+from codir_jax.data.table_columns import check_texts, named_columns, parse_column
 from codir_jax.processes.user_error import UserError
 
 
@@ -79,8 +79,9 @@ def _read(options, like: RawSplit, problems: list[str]) -> RawSplit | None:
         problems.append(at(path, None, f"unknown format {suffix!r}; expected .txt, .tsv, .csv or .jsonl"))
         return None
     texts = [options.text_column, options.text_pair_column][: 2 if is_pair else 1]
-    table = read_table(path, [*texts, *like.columns], problems)
+    further = {name: named_columns(options).get(name, name) for name in like.columns}
+    table = read_table(path, list(dict.fromkeys([*texts, *further.values()])), problems)
     if table is None:
         return None
-    columns = {name: parse_column(table, name, problems) for name in like.columns}
+    columns = {name: parse_column(table, column, problems) for name, column in further.items()}
     return RawSplit(*check_texts(table, texts, problems), columns=columns)

@@ -2,13 +2,15 @@
 
 An arm is `NAME CONFIG [KEY=VALUE ...] [--search KEY=V1,V2 ...]`; {task} is filled in, in values also {seed}. `--search`
 lists the trials of an arm (the product of its lists). They are compared on the search seeds, which are not among the
-reported ones, by the mean of the primary dev metric, separately for every task.
+reported ones, by the mean of the primary dev metric, separately for every task; results.json says whether more or less
+of it is better.
 """
 
 import itertools
+import math
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +18,11 @@ from codir_jax import config as config_lib
 from codir_jax.jobs import sweep_table, workers
 from codir_jax.jobs.sweep_table import read_results
 from codir_jax.jobs.workers import Run
+from codir_jax.processes.console import say
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import config as stage_config
 from codir_jax.stage import workdir as workdir_lib
+from codir_jax.training.metrics import NonFiniteError
 
 Overrides = tuple[tuple[str, str], ...]
 _NAME = re.compile(r"[\w.\-]+")
@@ -48,7 +52,9 @@ def sweep(
 ) -> tuple[dict[str, Any], list[workers.Failure]]:
     """Runs what is not finished, writes table.md and table.json, and returns (table, failed runs).
 
-    Each run is a workdir under `output`: what is finished is not run again, what was stopped goes on.
+    Each run is a workdir under `output`: what is finished is not run again, what was stopped goes on. A run that failed
+    leaves its cell open. A trial that diverged has lost its search; a search that is unfinished for another reason has
+    no winner, and the runs of its cell wait until the same call has finished it.
 
     Args:
       output: folder of all runs.
@@ -68,8 +74,8 @@ def sweep(
       >>> table, failed = sweep("runs/sweep", ["rte"], ["plain configs/codir/finetune_distill.py:{task},finetune"])
     """
     parsed = [parse_arm(text) for text in arms]
-    baseline = baseline or parsed[0].name
-    _check(parsed, tasks, seeds, search_seeds, baseline)
+    baseline = baseline or next((arm.name for arm in parsed), "")
+    _check(parsed, tasks, seeds, search_seeds, baseline, overrides)
     folder, failures = Path(output), []
     cells = list(itertools.product(tasks, parsed))
 
@@ -84,21 +90,31 @@ def sweep(
         ]
         for task, arm in cells
     }
-    if not table_only:
-        for task, arm in cells:
-            _check_configs(runs(task, arm, trial, seeds[:1], "") for trial in arm.trials)
-        searching = [run for trials in search.values() for of_trial in trials for run in of_trial]
-        _check_workdirs(searching)
-        failures += workers.run_all(searching, num_workers) if searching else []
+    searching = [run for trials in search.values() for of_trial in trials for run in of_trial]
+    for task, arm in cells:
+        ways = [runs(task, arm, trial, seeds, "") for trial in arm.trials]
+        if not table_only:
+            _check_configs([of_trial[0] for of_trial in ways])
+        for of_seed in zip(*ways, strict=True):
+            _check_workdir(of_seed)
+    for run in searching:
+        _check_workdir([run])
+    if searching and not table_only:
+        failures += workers.run_all(searching, num_workers)
+    unfinished = {run.workdir for run in searching if not workers.is_finished(run.workdir)}
+    diverged = {failure.workdir for failure in failures if failure.status == NonFiniteError.exit_status}
     chosen, searched, final = {}, {}, {}
     for task, arm in cells:
         cell = task, arm.name
-        chosen[cell], searched[cell] = choose(arm, search[cell])
-        final[cell] = runs(task, arm, chosen[cell], seeds, "")
+        chosen[cell], searched[cell] = choose(arm, search[cell], unfinished if table_only else diverged)
+        final[cell] = [] if chosen[cell] is None else runs(task, arm, chosen[cell], seeds, "")
+        for run in final[cell]:
+            _check_workdir([run])
+        if chosen[cell] is None and not table_only:
+            say(f"{task}, {arm.name}: its search is not finished, so its runs wait; the same command goes on")
     if not table_only:
         # Seed by seed over all arms, so that a stopped sweep has whole pairs.
-        ordered = [final[task, arm.name][i] for i in range(len(seeds)) for task, arm in cells]
-        _check_workdirs(ordered)
+        ordered = [final[task, arm.name][i] for i in range(len(seeds)) for task, arm in cells if final[task, arm.name]]
         failures += workers.run_all(ordered, num_workers)
     table = sweep_table.make(parsed, tasks, final, chosen, searched, baseline, metric)
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +124,10 @@ def sweep(
 
 def parse_arm(text: str) -> Arm:
     """The arm of a command-line text."""
-    words = shlex.split(text)
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"--arm={text!r} cannot be read: {error}") from error
     if len(words) < 2:
         raise UserError(f"--arm={text!r}: expected 'NAME CONFIG [KEY=VALUE ...] [--search KEY=V1,V2 ...]'")
     name, config, *rest = words
@@ -133,36 +152,53 @@ def make_run(arm: Arm, task: str, trial: Overrides, seed: int, shared, workdir: 
     return Run(arm.config.replace("{task}", task), (*filled, ("seed", str(seed))), str(workdir))
 
 
-def choose(arm: Arm, search: Sequence[Sequence[Run]]) -> tuple[Overrides, dict[str, float]]:
-    """(overrides of the best trial, every trial's mean score); the first trial where nothing was finished.
+def choose(
+    arm: Arm, search: Sequence[Sequence[Run]], lost: Collection[str] = ()
+) -> tuple[Overrides | None, dict[str, float]]:
+    """(overrides of the best trial, every finished trial's mean score); None as long as there is no best one.
 
     Args:
       search: for every trial its runs on the search seeds.
+      lost: workdirs whose runs give no score any more, so that their trials have lost. Any other unfinished run may yet
+        be the best: there is no winner without it.
+
+    Raises:
+      UserError: results that do not say in which direction their metric is better.
     """
     if len(arm.trials) <= 1:
         return arm.trials[0], {}
-    scores, primary = {}, None
+    scores, primary, is_open = {}, None, False
     for number, runs in enumerate(search):
         found = [read_results(run.workdir) for run in runs]
+        is_open |= any(not results and run.workdir not in lost for results, run in zip(found, runs, strict=True))
         if all(found):
             primary = sweep_table.primary(found[0], runs[0].workdir)
-            scores[number] = sum(results["dev"][primary.name] for results in found) / len(found)
-    if not scores:
-        return arm.trials[0], {}
-    best = (max if primary.higher_is_better else min)(scores, key=scores.get)
+            of_runs = [sweep_table.score(each, primary, run.workdir) for each, run in zip(found, runs, strict=True)]
+            scores[number] = sum(of_runs) / len(of_runs)
     told = {" ".join(f"{k}={v}" for k, v in arm.trials[n]): round(score, 4) for n, score in scores.items()}
-    return arm.trials[best], told
+    finite = {number: score for number, score in scores.items() if math.isfinite(score)}  # max and min misplace a nan
+    if is_open or not finite:
+        return None, told
+    return arm.trials[(max if primary.higher_is_better else min)(finite, key=finite.get)], told
 
 
-def _check(arms: Sequence[Arm], tasks, seeds, search_seeds, baseline: str) -> None:
+def _check(arms: Sequence[Arm], tasks, seeds, search_seeds, baseline: str, overrides) -> None:
     """Refuses names that are no file names, unequal budgets and seeds that are searched and reported."""
     names = [arm.name for arm in arms]
+    for flag, given in (("--arm", arms), ("--tasks", tasks), ("--seeds", seeds), ("--search_seeds", search_seeds)):
+        if not given:
+            raise UserError(f"{flag} is empty; give at least one")
+        if len(set(given)) < len(given) and flag != "--arm":
+            raise UserError(f"{flag} has one twice: {', '.join(map(str, given))}")
     if baseline not in names or len(set(names)) < len(names):
         raise UserError(f"--baseline={baseline!r} must be one of the arms, each named once: {names}")
     for flag, given in (("--arm", names), ("--tasks", tasks)):
         for name in given:
             if not _NAME.fullmatch(name) or name in (".", ".."):
                 raise UserError(f"{flag}: {name!r} becomes a folder; use letters, digits, '_', '-' and '.'")
+    lists = [overrides, *(arm.fixed for arm in arms), *(trial for arm in arms for trial in arm.trials)]
+    if any(key == "seed" for values in lists for key, _ in values):
+        raise UserError("seed is set by --seeds and --search_seeds, the same for every arm; leave out seed=")
     counts = {arm.name: len(arm.trials) for arm in arms}
     if len(set(counts.values())) > 1:
         raise UserError(f"every arm needs the same number of trials, got {counts}")
@@ -170,19 +206,32 @@ def _check(arms: Sequence[Arm], tasks, seeds, search_seeds, baseline: str) -> No
         raise UserError(f"--search_seeds {sorted(shared)} must not be among the reported --seeds {list(seeds)}")
 
 
-def _check_configs(lists: Iterable[Sequence[Run]]) -> None:
+def _check_configs(runs: Sequence[Run]) -> None:
     """Refuses what no run can be made of."""
-    for run in itertools.chain.from_iterable(lists):
-        config = config_lib.load(run.config, run.overrides)
-        if not config.teacher.path and config.teacher.config:
-            config.teacher.path = "made first"
-        stage_config.check(config)
-
-
-def _check_workdirs(runs: Sequence[Run]) -> None:
-    """Refuses workdirs that hold runs of other configs, before any of the runs is started."""
     for run in runs:
-        config = config_lib.load(run.config, run.overrides)
-        if not config.teacher.path and config.teacher.config:
-            config.teacher.path = str(Path(run.workdir) / "teacher")
-        workdir_lib.refuse_other(config, Path(run.workdir))
+        stage_config.check(_config(run))
+
+
+def _check_workdir(ways: Sequence[Run]) -> None:
+    """Refuses a workdir that holds a run of another config.
+
+    Args:
+      ways: the runs that it may hold: one, or of a search that is not decided yet one for every trial.
+    """
+    workdir = Path(ways[0].workdir)
+    problems = []
+    for run in ways if workdir_lib.has_progress(workdir) else ():
+        try:
+            return workdir_lib.refuse_other(_config(run), workdir, "--output")
+        except UserError as error:
+            problems.append(error)
+    if problems:
+        raise problems[0]
+
+
+def _config(run: Run):
+    """The config that the run's workdir is claimed with."""
+    config = config_lib.load(run.config, run.overrides)
+    if not config.teacher.path and config.teacher.config:  # a teacher that `jobs.train` makes first
+        config.teacher.path = str(Path(run.workdir) / "teacher")
+    return config

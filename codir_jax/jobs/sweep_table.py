@@ -27,6 +27,17 @@ def primary(results: dict[str, Any], workdir: str) -> Metric:
     return Metric(**results["metrics"][0])
 
 
+def score(results: dict[str, Any], metric: Metric, workdir: str) -> float:
+    """The dev score of a finished run.
+
+    Raises:
+      UserError: there is none; what there is is listed.
+    """
+    if metric.name not in results["dev"]:
+        raise UserError(f"{workdir} has no {metric.name} on dev; known: {', '.join(results['dev']) or 'nothing'}")
+    return results["dev"][metric.name]
+
+
 class _Unit(NamedTuple):
     """How numbers of a metric are told."""
 
@@ -42,7 +53,11 @@ def make(arms, tasks, final, chosen, searched, baseline: str, metric: str = "") 
 
     Args:
       arms: of `sweep.Arm`. final: (task, arm) -> runs of the reported seeds.
-      chosen, searched: (task, arm) -> overrides of the best trial; every trial's mean score.
+      chosen, searched: (task, arm) -> overrides of the best trial; every trial's mean score. A cell whose search has no
+        winner yet has None and no runs.
+
+    Raises:
+      UserError: arms of a task that are judged by different metrics, a run without the metric, or an older version's.
     """
     table: dict[str, Any] = {}
     for task in tasks:
@@ -51,14 +66,17 @@ def make(arms, tasks, final, chosen, searched, baseline: str, metric: str = "") 
         for arm in arms:
             rows[arm.name] = {
                 "config": arm.config.replace("{task}", task),
-                "overrides": [f"{k}={v}" for k, v in (*arm.fixed, *chosen[task, arm.name])],
+                "overrides": [f"{k}={v}" for k, v in (*arm.fixed, *(chosen[task, arm.name] or ()))],
                 "search": searched[task, arm.name],
                 **_row(found[arm.name], final[task, arm.name], metric),
             }
-            told = rows[arm.name].get("metric", {}).get("name")
+        told = sorted({row["metric"]["name"] for row in rows.values() if "metric" in row})
+        if len(told) > 1:
+            raise UserError(f"the arms of {task} are judged by {' and '.join(told)}; choose one by --metric")
+        for arm in arms:
             pairs = [
-                (ours["dev"][told], theirs["dev"][told])
-                for ours, theirs in zip(found[arm.name], found[baseline], strict=True)
+                (ours["dev"][told[0]], theirs["dev"][told[0]])
+                for ours, theirs in zip(found[arm.name], found[baseline], strict=False)  # no winner, no runs
                 if ours and theirs
             ]
             if len(pairs) > 1 and arm.name != baseline:
@@ -75,11 +93,9 @@ def _row(found: list[dict[str, Any] | None], runs, name: str) -> dict[str, Any]:
         return row
     of_run = primary(finished[0][0], finished[0][1].workdir)
     known = {one["name"]: Metric(**one) for one in finished[0][0]["metrics"]}
-    metric = known.get(name, Metric(name)) if name else of_run
+    metric = known.get(name, Metric(name, unit="")) if name else of_run  # another number of dev is told as it is
     results = [each for each, _ in finished]
-    if missing := [run.workdir for each, run in finished if metric.name not in each["dev"]]:
-        raise UserError(f"--metric={metric.name}: {missing[0]} has only {', '.join(results[0]['dev'])}")
-    row |= {"metric": metric._asdict(), "scores": [each["dev"][metric.name] for each in results]}
+    row |= {"metric": metric._asdict(), "scores": [score(each, metric, run.workdir) for each, run in finished]}
     row["last_scores"] = [each["dev_last"][metric.name] for each in results]
     row |= {"summary": statistics.summary(row["scores"])._asdict(), "seconds": [each["seconds"] for each in results]}
     row["teacher"] = (results[0].get("teacher_dev") or {}).get(metric.name)
@@ -103,7 +119,7 @@ def markdown(table: dict[str, Any], baseline: str) -> str:
         metric = next((Metric(**row["metric"]) for row in rows.values() if "metric" in row), Metric(""))
         unit = _Unit(100, 1) if metric.unit == "share" else _Unit(1, 3)
         teacher = next((row["teacher"] for row in rows.values() if row.get("teacher") is not None), None)
-        told = " x 100" if metric.unit == "share" else f", {metric.unit}"
+        told = " x 100" if metric.unit == "share" else f", {metric.unit}" if metric.unit else ""
         told += "" if metric.higher_is_better else " (less is better)"
         of_teacher = f", teacher {unit.number(teacher)}" if teacher is not None else ""
         lines += [

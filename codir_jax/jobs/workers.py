@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from codir_jax.processes import console, environment, exit_status, stop
+from codir_jax.processes.user_error import UserError
 
 
 class Run(NamedTuple):
@@ -77,7 +78,12 @@ def run_all(runs: Sequence[Run], num_workers: int = 0, work: Callable[[Run], Non
     Args:
       num_workers: runs at once; 0 is one a card, or one per two cores.
       work: what is done for a run, a function at the top level of a module; it is called in the run's own process.
+
+    Raises:
+      UserError: a negative number of workers.
     """
+    if num_workers < 0:
+        raise UserError(f"--workers={num_workers}: expected 1 or more, or 0 for one a card or per two cores")
     waiting = [run for run in runs if not is_finished(run.workdir)]
     console.say(f"{len(runs)} runs, {len(runs) - len(waiting)} finished before")
     free, running, failures, num_ended = places(num_workers) if waiting else [], [], [], 0

@@ -195,7 +195,7 @@ def _chunks(decoder, num):
         return None
     states, table, bias = decoder
     missing = -bias.shape[0] % num
-    if missing:  # words that no model would choose; finite, lest their differences be NaN
+    if missing:  # words that no model would choose; finite, so that their differences are not NaN
         table = jnp.pad(table, ((0, missing), (0, 0)))
         bias = jnp.pad(bias, (0, missing), constant_values=-1e30)
     return _Chunks(states, table.reshape(-1, num, table.shape[-1]), bias.reshape(-1, num))

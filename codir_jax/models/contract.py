@@ -103,7 +103,7 @@ def family(name: str) -> Family:
     """The family of that `model_type`.
 
     Raises:
-        UserError: no file of this folder bears it; the message lists those that are known.
+        UserError: no file of this folder has it; the message lists those that are known.
     """
     found = _of_file(str(name).replace("-", "_"))
     if found is None or found.name != name:

@@ -38,7 +38,7 @@ SIZES = {
     "roberta-large": dataclasses.replace(BASE, hidden_size=1024, num_layers=24, num_heads=16, intermediate_size=4096),
 }
 
-# transformers' RobertaConfig has BERT's defaults but for these.
+# transformers' RobertaConfig has BERT's defaults except for these.
 HF_FIELDS = {
     **bert.HF_FIELDS,
     "vocab_size": ("vocab_size", 50265),

@@ -42,7 +42,7 @@ def default_config(preset: str = "paper") -> ConfigDict:
                 "hard_similarity_ceiling": 0.98,
                 "mask_same_label": True,  # also in batch and queue, an example of the same class is no negative
                 "mask_same_text": True,  # an equal text is never a negative
-                "mask_same_document": False,  # at pre-training: nor is a row of the same document, which is a hard one
+                "mask_same_document": False,  # at pre-training: a row of the same document, a hard one, is none either
                 "mask_unvisited": True,  # bank rows still at their random start are no negatives; ours
                 "momentum": 0.5,  # m of the bank: row <- normalise(m * row + (1 - m) * v)
                 "queue_size": 4096,  # rows of the first-in-first-out queue

@@ -1,4 +1,4 @@
-"""The first seam of the house: a method is a pair of pure functions, in the manner of an optax transformation.
+"""The first seam of the house: a method is a pair of pure functions, like an optax transformation.
 
 A method is a file `objectives/NAME.py`, found by `objective.name`. It defines
 

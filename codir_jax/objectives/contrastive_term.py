@@ -178,7 +178,7 @@ def _gather(config, features, frozen, batch) -> _WholeBatch:
     classes = frozen["classes"][ids] if "classes" in frozen else documents[0] if documents else jnp.full_like(ids, -1)
     return _WholeBatch(
         features={side: gather_batch(features[side]) for side in SIDES},
-        # Constrained each for itself, lest XLA splits it again only to gather it again.
+        # Each is constrained, so that XLA does not split it again only to gather it again.
         bank_ids=constrain(jnp.where(is_real > 0, ids, outside)),
         classes=constrain(classes),
         text_ids=constrain(text_ids),

@@ -41,10 +41,10 @@ def term_defaults() -> dict:
     """Fields of the terms that soft-target methods share."""
     return {
         "task_weight": 0.5,  # w_task, on the mean over labelled examples; of a masked LM over masked tokens
-        "soft_target_weight": 0.5,  # w_kd, on the mean over all examples, unlabelled ones too; likewise
+        "soft_target_weight": 0.5,  # w_kd, on the mean over all examples, unlabelled too; of a masked LM as above
         "soft_target_temperature": 2.0,  # T of T^2 KL(teacher || student); 2 in the released GLUE runs
         "task_schedule": "constant",  # multiplier over the run: "constant" or points such as "0%:0 10%:1"
-        "soft_target_schedule": "constant",  # likewise
+        "soft_target_schedule": "constant",  # of the same form
         "layer_matches": "uniform",  # "uniform", "skip_last", "last", or pairs student:teacher, "1:2,2:4,3:6"
         # Of hidden states over tokens: "mean" over real tokens, or the "first"; "none" compares token by token.
         "pooling": "mean",
@@ -138,11 +138,11 @@ def compute_views(config, setting: Setting, params, frozen, batch, rng) -> Views
     def read(output, part):
         return getattr(output, head.kept), pool(output.hidden_states, layers, part["attention_mask"], config.pooling)
 
-    def teach(part, _):
+    def view_of_teacher(part, _):
         return teacher_view(config, setting, frozen.get("teacher"), part)
 
     student, student_pooled = run_student(setting, params["student"], batch, rng, read)
-    teacher = in_microbatches(teach, setting.num_microbatches, batch, None)
+    teacher = in_microbatches(view_of_teacher, setting.num_microbatches, batch, None)
     return Views(
         head.view(student, params["student"]),
         head.view(teacher[f"teacher_{head.kept}"], frozen.get("teacher")),

@@ -15,7 +15,7 @@ class Machine:
         with float32 operands: one bfloat16 pass on TPU, TensorFloat-32 on NVIDIA.
       memory_bytes: of the device. memory_bandwidth: bytes.
       link_bandwidth: bytes that a device sends to its neighbours in one direction, within a slice or host.
-      network_bandwidth: likewise between hosts; None where a slice is one network.
+      network_bandwidth: the same between hosts; None where a slice is one network.
       devices_per_host: of the usual host.
       size_unit: what the number in --devices counts: devices, or cores of which a device has two.
       source: page of the figures.

@@ -196,7 +196,7 @@ def _give_up(place: Place, seconds: float) -> None:
             what = f"process 0 at {place.coordinator} ({error})"
             check = "--coordinator, that process 0 runs there, and that no firewall closes the port"
     sys.stdout.flush()
-    sys.stderr.write(f"error: process {place.process_id} waited {seconds:g} s in vain for {what}; check {check}\n")
+    sys.stderr.write(f"error: process {place.process_id} waited {seconds:g} s for {what} and gave up; check {check}\n")
     sys.stderr.flush()
     os._exit(LOST)
 

@@ -9,7 +9,7 @@ import sys
 
 from codir_jax.processes.user_error import CannotWriteError
 
-# The system's words about a file of the user's; any other OSError is a slip of the program.
+# The system's words about a file of the user's; any other OSError is a fault of the program.
 _ABOUT_FILES = frozenset(
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "ENOENT", "EISDIR", "ENOTDIR", "ENAMETOOLONG", "EFBIG")

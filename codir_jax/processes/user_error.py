@@ -1,6 +1,6 @@
-"""What a user can mend: an error that is told in one sentence, without a traceback, and the exit status that it leaves.
+"""What a user can correct: an error that is told in one sentence, without a traceback, and its exit status.
 
-Every other exception is a slip of the program, a `ValueError` of our own included, and keeps its traceback.
+Every other exception is a fault of the program, a `ValueError` of our own included, and keeps its traceback.
 """
 
 

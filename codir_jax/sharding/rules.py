@@ -24,7 +24,7 @@ Rules = Sequence[tuple[str, str]]
 
 # Mesh axes, outermost first.
 DATA = "data"  # each has its part of the batch and, apart from fsdp and model, all of the weights
-FSDP = "fsdp"  # likewise its part of the batch, but a part of each weight only, gathered where it is used
+FSDP = "fsdp"  # each has its part of the batch too, but a part of each weight only, gathered where it is used
 MODEL = "model"  # each has a part of the features of a layer
 MESH_AXES = (DATA, FSDP, MODEL)
 
@@ -189,7 +189,7 @@ _places: contextvars.ContextVar[tuple[Mesh, Rules] | None] = contextvars.Context
 
 @contextlib.contextmanager
 def on_mesh(mesh: Mesh, rules: Rules = RULES) -> Iterator[None]:
-    """While active, programs that are traced lay out what they `constrain` by this mesh and table."""
+    """While active, programs that are traced place what they `constrain` by this mesh and table."""
     token = _places.set((mesh, rules))
     try:
         yield
@@ -198,7 +198,7 @@ def on_mesh(mesh: Mesh, rules: Rules = RULES) -> Iterator[None]:
 
 
 def constrain(array: jax.Array, *names: str | None) -> jax.Array:
-    """The array, laid out by the logical names of its first dimensions; no names: whole on every device.
+    """The array, placed by the logical names of its first dimensions; no names: whole on every device.
 
     Without `on_mesh` nothing happens: XLA chooses.
     """

@@ -21,7 +21,7 @@ from codir_jax.processes import distributed, shared_folder
 from codir_jax.processes.user_error import UserError
 
 # Keys of a config that say where a run is computed and not what: it may go on with others.
-LAYOUT = "mesh."
+MOVABLE = "mesh."
 
 
 @contextlib.contextmanager
@@ -68,19 +68,22 @@ def held(workdir: Path) -> Iterator[None]:
             file.close()
 
 
-def refuse_other(config: ConfigDict, workdir: Path) -> None:
+def refuse_other(config: ConfigDict, workdir: Path, flag: str = "--workdir") -> None:
     """Refuses a workdir with a run of another config; the differing keys are listed.
 
     The mesh may differ: a checkpoint is read on any.
+
+    Args:
+      flag: by which another folder is chosen.
     """
     saved = workdir / "config.json"
     if not (saved.exists() and has_progress(workdir)):
         return
     theirs = ConfigDict(json.loads(saved.read_text(encoding="utf-8")))
-    differing = [key for key in config_lib.differences(config, theirs) if not key.startswith(LAYOUT)]
+    differing = [key for key in config_lib.differences(config, theirs) if not key.startswith(MOVABLE)]
     if differing:
         raise UserError(
-            f"{workdir} holds a run of another config; choose another --workdir. Differing keys:\n  "
+            f"{workdir} holds a run of another config; choose another {flag}. Differing keys:\n  "
             + "\n  ".join(differing)
         )
 

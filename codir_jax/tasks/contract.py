@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from codir_jax.data.batch import Batch
+from codir_jax.data.batch import Batch, Column
 from codir_jax.evaluation.metrics import Metric
 from codir_jax.objectives.contract import Head, Setting, TrainRows
 from codir_jax.processes import by_name
@@ -35,6 +35,7 @@ class Feed(Protocol):
       sharding: of a batch. length_buckets: padded lengths of all batches.
       num_train: examples of the train split. steps_per_epoch: batches of an epoch.
       real_token_share: share of real tokens among the positions of the train batches.
+      columns: of a batch, without a teacher's; "length" stands for the padded length.
     """
 
     sharding: Any
@@ -42,6 +43,7 @@ class Feed(Protocol):
     num_train: int
     steps_per_epoch: int
     real_token_share: float
+    columns: Mapping[str, Column]
 
     def example(self) -> Batch:
         """A host batch, for its shapes."""
@@ -129,8 +131,8 @@ class Outline:
     """A train set by its sizes alone; it stands in the place of a Task and its Feed where nothing is trained.
 
     Attributes:
-      head: of the models. rows: as of a Task, laid out for at most `num_laid_out` examples.
-      num_train: examples. num_laid_out: of these that `rows` has.
+      head: of the models. rows: as of a Task, made for at most `num_table_rows` examples.
+      num_train: examples. num_table_rows: of these that `rows` has.
       lengths: int [some of them], tokens. length_buckets, shares: padded lengths and the share of batches of each.
       steps_per_epoch: batches of an epoch. num_predictions: masked slots of an example, 0 without any.
       example_batch: one row of one token, for shapes.
@@ -141,7 +143,7 @@ class Outline:
     head: Head
     rows: TrainRows | None
     num_train: int
-    num_laid_out: int
+    num_table_rows: int
     lengths: np.ndarray
     length_buckets: tuple[int, ...]
     shares: tuple[float, ...]

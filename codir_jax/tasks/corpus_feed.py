@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
-from codir_jax.data.batch import Batch
+from codir_jax.data.batch import MASKED_LM_COLUMNS, Batch, Column, with_sizes
 from codir_jax.data.corpus import batches as corpus_batches
 from codir_jax.data.corpus.corpus import Corpus
 from codir_jax.processes import distributed
@@ -51,6 +51,11 @@ class CorpusFeed:
     def num_train(self) -> int:
         """Chunks of the train split."""
         return len(self.corpus.splits["train"])
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """The columns of a batch; its padded length goes by its name."""
+        return with_sizes(MASKED_LM_COLUMNS, slots=self.corpus.splits["train"].num_masked_max)
 
     def example(self) -> Batch:
         """A host batch, for its shapes."""

@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from codir_jax.data import pipeline
-from codir_jax.data.batch import Batch, Dataset
+from codir_jax.data.batch import Batch, Column, Dataset, columns_of
 from codir_jax.evaluation import runner
 from codir_jax.processes import distributed
 from codir_jax.sharding import placement
@@ -61,6 +61,11 @@ class LabelledFeed:
     def num_train(self) -> int:
         """Examples of the train split."""
         return len(self.data.splits["train"])
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """The columns of a batch; its padded length goes by its name."""
+        return columns_of(self.data.splits["train"])
 
     def example(self) -> Batch:
         """A host batch, for its shapes."""

@@ -12,8 +12,8 @@ from codir_jax.tasks.contract import Outline
 
 # So many texts are tokenised; of more, an even sample. So many lengths make up the epoch that is looked at.
 NUM_TOKENISED, NUM_LENGTHS = 4096, 200_000
-# Tables are laid out for so many examples; `codir plan` stretches their first axis for more.
-NUM_LAID_OUT = 1 << 14
+# Tables are made for at most this many examples; `codir plan` stretches their first axis for more.
+MAX_TABLE_ROWS = 1 << 14
 # Without a tokenizer: word pieces of an English word, and specials.
 TOKENS_PER_WORD, NUM_SPECIAL = 1.3, 3
 # Of an example on the host: a token and its type, 5 bytes each; offset, label, mask and text id.
@@ -67,17 +67,17 @@ def of_lengths(
     last = length_buckets.round_up(int(of_epoch.max()), options.max_length)
     buckets = length_buckets.choose(longest, options.num_length_buckets, last)
     shares = np.bincount(np.searchsorted(buckets, longest), minlength=len(buckets)) / len(longest)
-    laid_out = min(num_train, NUM_LAID_OUT)
-    labels = np.arange(laid_out) % max(num_classes, 2)
+    num_rows = min(num_train, MAX_TABLE_ROWS)
+    labels = np.arange(num_rows) % max(num_classes, 2)
     dtype = np.float32 if is_regression else np.int32
     example = empty({**LABELLED_COLUMNS, "labels": Column((), dtype)}, 1, length=1)
     return Outline(
         head=Classification(num_classes, is_regression),
         rows=TrainRows(
-            labels.astype(dtype), np.ones(laid_out, bool), np.arange(laid_out, dtype=np.int32), is_regression
+            labels.astype(dtype), np.ones(num_rows, bool), np.arange(num_rows, dtype=np.int32), is_regression
         ),
         num_train=num_train,
-        num_laid_out=laid_out,
+        num_table_rows=num_rows,
         lengths=lengths,
         length_buckets=tuple(buckets),
         shares=tuple(shares.tolist()),

@@ -9,7 +9,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from codir_jax.data import synthetic as random_texts
-from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import MASKED_LM_COLUMNS, empty
 from codir_jax.data.corpus import corpus as corpus_lib
 from codir_jax.data.corpus import demo_text, settings, shards, sources
@@ -53,10 +52,7 @@ def check(config: ConfigDict) -> None:
 
 def fresh_tokenizer(config: ConfigDict):
     """A tokenizer trained on embedded text; None where one must be named, or trained by `codir tokenizer`."""
-    if not config.data.sources.startswith(demo_text.PREFIX):
-        return None
-    number = int(config.data.sources.removeprefix(demo_text.PREFIX))
-    return tokenizer_lib.train_wordpiece(demo_text.documents(number), vocab_size=2000)
+    return demo_text.fresh_tokenizer(config.data.sources)
 
 
 def make(config: ConfigDict, tokenizer) -> "MaskedLanguageModel":
@@ -208,7 +204,7 @@ def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) 
         head=Head(),
         rows=None,
         num_train=num_chunks,
-        num_laid_out=num_chunks,
+        num_table_rows=num_chunks,
         lengths=np.asarray([length]),
         length_buckets=(length,),
         shares=(1.0,),

@@ -36,7 +36,7 @@ def evaluate_batch(config: ConfigDict, setting: Setting, params, frozen, batch) 
         of the batch's other texts, under the method's trained projections; for a method that has them;
       retrieval_rate_unprojected: the same by the cosine of mean-pooled states of the "uniform" layer matches, each
         layer standardised, all concatenated; for a student of its teacher's width and at most its depth;
-      hard_retrieval_rate_unprojected: likewise among the texts of the same document only; where the batch has
+      hard_retrieval_rate_unprojected: the same among the texts of the same document only; where the batch has
         document_ids.
     """
     head = setting.head

@@ -52,7 +52,7 @@ class Checkpointer:
         self._writing: int | None = None
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest whole checkpoint, bit-equal, laid out as `like`; None where there is none at all.
+        """The newest whole checkpoint, bit-equal, placed as `like`; None where there is none at all.
 
         Damaged ones that are newer are told, with the reason, and renamed to STEP.damaged; nothing is deleted.
 
@@ -93,7 +93,7 @@ class Checkpointer:
 
         Args:
           state, facts: of a step.
-          score: of an evaluation at this very step, for `keep_best`.
+          score: of an evaluation at this step, for `keep_best`.
           wait: block until it is on disk.
 
         Raises:

@@ -33,7 +33,7 @@ def make_train_step(
       num_steps: length of the run, for the schedules of the loss weights.
       prng_impl: of the rng in the state, e.g. "threefry2x32".
       shardings: (state, frozen, batch) trees of shardings, None on one device.
-      layout: (mesh, table of `sharding.rules`) by which activations are laid out; None leaves that to XLA.
+      layout: (mesh, table of `sharding.rules`) by which activations are placed; None leaves that to XLA.
       skips_non_finite: where loss or gradient norm is not finite, parameters, optimizer and objective state stay as
         they were and the metric "skipped_updates" is 1. It costs a second copy of the objective state.
 

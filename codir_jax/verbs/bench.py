@@ -38,7 +38,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         dest="theirs",
         metavar="COMMAND",
         default="",
-        help="shell command to run in turns with this one; see the README",
+        help="shell command to run in turns with this one; see codir_jax/benchmark/README.md",
     )
     parser.add_argument(
         "--pairs", dest="num_pairs", metavar="N", type=int, default=5, help="of --compare (default: %(default)s)"

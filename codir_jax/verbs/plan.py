@@ -1,9 +1,9 @@
-"""`codir plan`: what a run needs on a machine that need not be here."""
+"""`codir plan`: what a run needs on a machine that you need not have."""
 
 import argparse
 import os
 
-HELP = "memory, work, traffic and time of a run on a machine that need not be here"
+HELP = "memory, work, traffic and time of a run on a machine that you need not have"
 EXAMPLES = """examples:
   codir plan --config=configs/codir/finetune_distill.py:mnli --teacher=roberta-base --devices=v5e-256 \\
       --config.data.batch_size=4096
@@ -38,7 +38,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(overrides, *, config: str, **flags) -> int:
     """Prints the plan; the flags are the arguments of the command, by name."""
-    # What is planned for need not be here, and what is here is left alone.
+    # The machine of the plan may be another one, and the devices of this one are left alone.
     os.environ["JAX_PLATFORMS"] = "cpu"
     from codir_jax.plan import command
 

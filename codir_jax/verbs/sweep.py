@@ -20,7 +20,9 @@ on the search seeds (not among the reported ones) by the mean of the primary dev
 --config.KEY=VALUE holds for every arm; an arm's own values come after it.
 
 Each run is a workdir under --output: what is finished is not run again, what was stopped goes on. One worker a device,
-or per two cores on a CPU. A failed run is named and leaves its cell open; the exit status is then 1."""
+or per two cores on a CPU; on a TPU host give --workers=1. A failed run is named and leaves its cell open; the exit
+status is then 1. A trial that diverged has lost; a search that is unfinished for another reason has no winner, and the
+cell waits until the same command has finished it."""
 OVERRIDES = ("config",)
 
 

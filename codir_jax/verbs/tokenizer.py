@@ -1,4 +1,4 @@
-"""`codir tokenizer`: a vocabulary of one's own text."""
+"""`codir tokenizer`: a vocabulary of your own text."""
 
 import argparse
 
@@ -37,7 +37,7 @@ def run(overrides, *, sources: str, output: str, kind: str, vocab_size: int, tex
     from codir_jax.processes.console import progress_bar
 
     if (folder := Path(output)).exists() and any(folder.iterdir()):
-        raise UserError(f"--output={output} is not empty; models trained with a tokenizer need that very one")
+        raise UserError(f"--output={output} is not empty; models that were trained with a tokenizer need the same one")
     config = settings.default_config()
     config.update({"sources": sources, "text_field": text_field})
     tokenizer = vocabulary.train(kind, config, vocab_size, progress=progress_bar)

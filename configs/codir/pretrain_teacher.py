@@ -11,7 +11,7 @@ estimate). On two CPU cores rather go on with a small model that is there: MiniL
 25 minutes (`--config.student.init=pretrained --config.student.path=... --config.student.num_layers=0`, measured);
 `roberta_base`: roberta-base goes on pre-training on a field of your own (domain adaptation), one GPU host or TPU slice:
 12,500 steps of 1,024 x 512 tokens, about 14 minutes on a v5e-64 and 21 on 8 H100 by `codir plan ...:roberta_base
---examples=12000000 --teacher=roberta-base` (likewise an estimate, not a run);
+--examples=12000000 --teacher=roberta-base` (an estimate too, not a run);
 
     codir train --config=configs/codir/pretrain_teacher.py:roberta_base --config.data.sources='field/*.jsonl.gz' \\
         --workdir=/shared/runs/mlm_teacher   # on every host: see launch/README.md

@@ -208,3 +208,42 @@ def test_columns_named_twice_or_like_a_batchs_own_are_refused_before_a_file_is_o
         options.columns = columns
         with pytest.raises(UserError, match=message):
             settings.check(options)
+
+
+def test_a_column_joins_a_batch_by_another_name_or_besides_being_a_text_or_a_label(own):
+    unlabelled = "domain\tsentence\tlabel\tweight\nhill\tthe mat\t?\t7\n"
+    data = own(
+        {"train.tsv": OWN, "dev.tsv": OWN, "unlabelled.tsv": unlabelled},
+        columns="domain_ids=domain, example_weights = weight, text=sentence, kind=label",
+    )
+    train = data.splits["train"]
+    assert train.columns["domain_ids"].tolist() == [1, 0, 1, 0]
+    assert train.columns["example_weights"].tolist() == [1.5, 2.0, -10.0, 7.0]
+    assert data.info.column_names["kind"] == ("?", "bad", "good") and len(data.info.column_names["text"]) == 4
+    assert data.splits["dev"].columns["domain_ids"].tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("name", ["demo", "text_classification"])
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("=domain", "expected NAME=COLUMN or NAME, comma separated, got '=domain'"),
+        ("domain=", "expected NAME=COLUMN or NAME"),
+        ("a=x,a=y", "names one twice"),
+        ("labels=label", "has columns labels already"),
+        ("document_ids=id", "has columns document_ids already"),  # of a corpus: an objective reads them
+        ("teacher_logits=x", "has columns teacher_logits already"),
+    ],
+)
+def test_columns_that_cannot_be_are_refused_for_every_set(name, columns, message):
+    options = settings.default_config()
+    options.update({"name": name, "columns": columns})
+    with pytest.raises(UserError, match=message):
+        settings.check(options)
+
+
+def test_columns_that_a_data_set_does_not_bring_are_refused():
+    options = settings.default_config()
+    options.update({"name": "demo", "columns": "domain_ids=domain", "demo_num_train": 4, "demo_num_dev": 2})
+    with pytest.raises(UserError, match=r"data.columns wants domain_ids, which data.name='demo' does not bring"):
+        dataset_lib.read(options)

@@ -1,7 +1,10 @@
 """The sweep: arms, equal search budgets, resumption, and the table from finished runs."""
 
 import json
+import math
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -9,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from codir_jax import config as config_lib
 from codir_jax.jobs import sweep, sweep_table, workers
 from codir_jax.jobs.workers import Run
 from codir_jax.main import main
 from codir_jax.processes.user_error import UserError
+from codir_jax.verbs.sweep import EXAMPLES
+from tests.test_readme import CODIR
 
 DISTILL = "configs/codir/finetune_distill.py:{task}"
 
@@ -39,7 +45,7 @@ def _arguments(tmp_path, *more):
         "--baseline=distill",
         "--config.teacher.path=runs/teacher_{task}",
         f"--arm=distill {DISTILL},distill --search optimizer.learning_rate=1e-4,3e-4",
-        f"--arm=codir {DISTILL},paper seed=9 --search objective.contrastive_weight=0.02,0.1",
+        f"--arm=codir {DISTILL},paper data.batch_size=16 --search objective.contrastive_weight=0.02,0.1",
         *more,
     ]
 
@@ -71,9 +77,15 @@ def test_task_and_seed_are_filled_in(tmp_path):
         (["--baseline=best"], "must be one of the arms"),
         (["--tasks=rte,.."], "'..' becomes a folder"),
         (["--tasks=../rte"], "'../rte' becomes a folder"),
-        ([f"--arm=a/b {DISTILL} --search seed=1,2"], "'a/b' becomes a folder"),
+        ([f"--arm=a/b {DISTILL} --search train.log_every_steps=1,2"], "'a/b' becomes a folder"),
         (["--config.optimiser.name=sgd"], "Did you mean"),
-        ([f"--arm=odd {DISTILL} optimizer.name=lamb --search seed=1,2"], "known: adamw"),
+        ([f"--arm=odd {DISTILL} optimizer.name=lamb --search train.log_every_steps=1,2"], "known: adamw"),
+        ([f"--arm=odd {DISTILL} --search seed=1,2"], "seed is set by --seeds"),
+        (["--config.seed=3"], "seed is set by --seeds"),
+        (["--tasks=rte,rte"], "--tasks has one twice"),
+        (["--seeds=0,1,0"], "--seeds has one twice"),
+        (["--tasks="], "--tasks is empty"),
+        ([f"--arm=a '{DISTILL}"], "No closing quotation"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(more, message, tmp_path, monkeypatch, capsys):
@@ -92,6 +104,27 @@ def test_a_workdir_of_another_config_is_refused_before_anything_runs(tmp_path, m
         sweep.sweep(str(tmp_path), ["rte"], [arm], seeds=[0, 1], overrides=[("teacher.path", "t")])
 
 
+def test_a_workdir_of_no_trial_is_refused_before_the_search_runs(tmp_path, monkeypatch, capsys):
+    workdir = tmp_path / "rte" / "codir" / "seed_1"
+    arm = sweep.parse_arm(f"codir {DISTILL},paper data.batch_size=16 objective.contrastive_weight=0.02")
+
+    def hold(**change):
+        run = sweep.make_run(arm, "rte", (), 1, [("teacher.path", "runs/teacher_{task}"), *change.items()], workdir)
+        _finish(run, 0.5)
+        (workdir / "config.json").write_text(config_lib.to_json(config_lib.load(run.config, run.overrides)))
+
+    started = []
+    monkeypatch.setattr(workers, "run_all", lambda runs, _: started.extend(runs) or [])
+    hold(**{"data.max_length": "17"})
+    assert main(_arguments(tmp_path)) == 2
+    told = capsys.readouterr().err
+    assert "choose another --output" in told and "data.max_length: 128 here, 17 there" in told
+    assert not started
+    hold()
+    assert main(_arguments(tmp_path)) == 0  # of the first trial, and the search has not decided yet
+    assert started
+
+
 def test_of_a_metric_of_which_less_is_better_the_lowest_trial_is_chosen(tmp_path):
     """Its name says nothing about it: results.json does."""
     arm = sweep.parse_arm(f"lstm {DISTILL} --search optimizer.learning_rate=1,2,3")
@@ -108,6 +141,75 @@ def test_of_a_metric_of_which_less_is_better_the_lowest_trial_is_chosen(tmp_path
     table = sweep_table.make([plain], ["ptb"], final, cell, {("ptb", "plain"): {}}, "plain")
     text = sweep_table.markdown(table, "plain")
     assert "perplexity, per word (less is better) on dev" in text and "| plain | 100.000 | 28.284 | 2 |" in text
+
+
+def test_there_is_no_best_trial_until_each_is_finished_or_lost(tmp_path):
+    arm = sweep.parse_arm(f"a {DISTILL} --search optimizer.learning_rate=1,2,3")
+    runs = [[sweep.make_run(arm, "rte", trial, 100, [], tmp_path / str(i))] for i, trial in enumerate(arm.trials)]
+    assert sweep.choose(arm, runs) == (None, {})
+    _finish(runs[0][0], math.nan)
+    _finish(runs[1][0], 0.5)
+    best, told = sweep.choose(arm, runs)
+    assert best is None and told["optimizer.learning_rate=2"] == 0.5
+    best, _ = sweep.choose(arm, runs, lost=[runs[2][0].workdir])
+    assert best == (("optimizer.learning_rate", "2"),)
+
+
+@pytest.mark.parametrize(("status", "waits"), [(2, True), (3, False)])
+def test_a_cell_waits_for_a_search_run_that_failed_and_not_for_one_that_diverged(
+    status, waits, tmp_path, monkeypatch, capsys
+):
+    failing = str(tmp_path / "rte" / "codir" / "search_1_seed_100")
+
+    def play(runs, num_workers):
+        for run in runs:
+            if run.workdir != failing:
+                _finish(run, 0.5)
+        return [workers.Failure(failing, status, "why")] if failing in [run.workdir for run in runs] else []
+
+    monkeypatch.setattr(workers, "run_all", play)
+    assert main(_arguments(tmp_path)) == 1
+    told = capsys.readouterr()
+    assert f"failed: {failing}: why" in told.err
+    assert (tmp_path / "rte" / "codir" / "seed_0").exists() != waits
+    assert ("its search is not finished" in told.out) == waits
+    rows = json.loads((tmp_path / "table.json").read_text())["rte"]
+    assert rows["codir"]["seeds"] == ([] if waits else [0, 1, 2])
+    assert rows["distill"]["seeds"] == [0, 1, 2]
+
+
+def test_another_number_of_dev_is_told_as_it_is(tmp_path, capsys):
+    run = sweep.make_run(sweep.parse_arm(f"a {DISTILL}"), "rte", (), 0, [], tmp_path / "rte" / "a" / "seed_0")
+    _finish(run, 0.6, teacher_kl=0.1234)
+    arguments = ["sweep", f"--output={tmp_path}", "--tasks=rte", f"--arm=a {DISTILL}", "--seeds=0", "--table_only"]
+    assert main([*arguments, "--metric=teacher_kl"]) == 0
+    assert "### rte: teacher_kl on dev" in (table := capsys.readouterr().out) and "| a | 0.123 |" in table
+    assert main([*arguments, "--metric=f1"]) == 2
+    assert "has no f1 on dev; known: accuracy, teacher_kl" in capsys.readouterr().err
+
+
+def test_arms_that_are_judged_by_different_metrics_are_not_compared(tmp_path, capsys):
+    for name, metric in (("a", ACCURACY), ("b", {**ACCURACY, "name": "f1"})):
+        run = sweep.make_run(sweep.parse_arm(f"{name} {DISTILL}"), "rte", (), 0, [], tmp_path / "rte" / name / "seed_0")
+        _finish(run, 0.6, metric=metric)
+    arms = [f"--arm={name} {DISTILL}" for name in "ab"]
+    assert main(["sweep", f"--output={tmp_path}", "--tasks=rte", *arms, "--seeds=0", "--table_only"]) == 2
+    assert "the arms of rte are judged by accuracy and f1" in capsys.readouterr().err
+
+
+SHOWN = [
+    shlex.split(line.strip())[1:] for line in EXAMPLES.replace("\\\n", " ").splitlines() if " codir sweep -" in line
+]
+SHOWN += [words[1:] for _, command in CODIR if (words := shlex.split(command))[1] == "sweep"]
+
+
+@pytest.mark.parametrize("words", SHOWN, ids=lambda words: words[1])
+def test_a_sweep_that_is_shown_can_be_run(words, tmp_path, monkeypatch):
+    """Its arms are read, every config loads with its overrides, the budgets are equal."""
+    planned = []
+    monkeypatch.setattr(workers, "run_all", lambda runs, _: planned.extend(runs) or [])
+    assert main([*words, f"--output={tmp_path}"]) == 0
+    assert planned or "--table_only" in words
 
 
 def test_results_that_do_not_say_what_is_better_are_refused(tmp_path):
@@ -140,7 +242,7 @@ def test_the_search_chooses_by_its_own_seed_and_the_table_pairs_by_seed(tmp_path
     assert main(_arguments(tmp_path)) == 0
     table = json.loads((tmp_path / "table.json").read_text())["rte"]
     assert table["distill"]["overrides"] == ["optimizer.learning_rate=3e-4"]
-    assert table["codir"]["overrides"] == ["seed=9", "objective.contrastive_weight=0.1"]
+    assert table["codir"]["overrides"] == ["data.batch_size=16", "objective.contrastive_weight=0.1"]
     assert table["codir"]["summary"]["mean"] == pytest.approx(0.74)
     difference = table["codir"]["difference"]
     # Differences 0.01, 0.02, 0.03: mean 0.02, sd 0.01, t(0.975, 2) = 4.303, half width 4.303 * 0.01 / sqrt(3).
@@ -173,6 +275,20 @@ def test_a_failed_run_is_named_and_the_others_go_on(tmp_path, capfd, monkeypatch
     assert "nowhere" not in (tmp_path / "demo" / "a" / "seed_0" / "log.txt").read_text().partition("Traceback")[2]
 
 
+def end_at_once(run):
+    """What a worker does in the test below: it is killed, as for want of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_run_is_named_and_the_others_go_on(tmp_path, capsys):
+    runs = [Run("c", (), str(tmp_path / name)) for name in ("one", "two")]
+    failures = workers.run_all(runs, 1, end_at_once)
+    assert [(failure.workdir, failure.status) for failure in failures] == [(run.workdir, -9) for run in runs]
+    assert f"[2/2] {runs[1].workdir}: killed by signal 9" in capsys.readouterr().out
+    with pytest.raises(UserError, match="--workers=-1"):
+        workers.run_all(runs, -1, end_at_once)
+
+
 def announce_and_sleep(run):
     """What a worker does in the test below: says who it is, and is busy."""
     open(f"{os.environ['PLACES']}/{os.getpid()}", "w").close()
@@ -180,8 +296,9 @@ def announce_and_sleep(run):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux tells of its processes in /proc")
-def test_workers_end_with_the_process_that_started_them(tmp_path):
-    """One that is killed while its workers are at work."""
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)])
+def test_workers_end_with_the_process_that_started_them(number, status, tmp_path):
+    """One that is killed, or asked to stop, while its workers are at work."""
     code = (
         "import sys\n"
         "from codir_jax.jobs import workers\n"
@@ -198,8 +315,8 @@ def test_workers_end_with_the_process_that_started_them(tmp_path):
     while not list(places.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.1)
     (worker,) = (int(path.name) for path in places.iterdir())
-    parent.kill()
-    parent.wait()
+    parent.send_signal(number)
+    assert parent.wait(60) == status
     while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not Path(f"/proc/{worker}").exists()

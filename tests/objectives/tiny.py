@@ -119,7 +119,7 @@ class Placed:
     @classmethod
     def make(cls, objective: Objective, shape, example, num_steps=20):
         options = optimizer.default_config()
-        # Some gradients are zero but for rounding (a key's bias); Adam would make steps of full size out of them.
+        # Some gradients are zero except for rounding (a key's bias); Adam would make steps of full size out of them.
         options.update({"learning_rate": 1e-3, "eps": 1e-4})
         tx = optimizer.make_optimizer(options, optimizer.make_schedule(options, num_steps, 2))
         mesh = meshes.make_mesh(dict(zip(rules.MESH_AXES, shape, strict=True)), jax.devices()[: np.prod(shape)])

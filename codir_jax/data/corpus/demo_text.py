@@ -9,11 +9,13 @@ import json
 import os
 from pathlib import Path
 
+from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.processes.cache_folder import user_cache
 from codir_jax.processes.user_error import UserError
 
 PREFIX = "demo:"
 _SENTENCES_PER_DOCUMENT = 12
+_VOCAB_SIZE = 2000
 
 
 def file(entry: str) -> Path:
@@ -33,6 +35,15 @@ def file(entry: str) -> Path:
         aside.write_text("".join(lines), encoding="utf-8")
         os.replace(aside, path)
     return path
+
+
+def fresh_tokenizer(sources: str):
+    """Returns a tokenizer trained on the documents of `data.sources` where that is one such entry, else None."""
+    place, _, _ = sources.strip().partition("@")
+    number = place.removeprefix(PREFIX)
+    if not place.startswith(PREFIX) or not number.isdecimal():
+        return None
+    return tokenizer_lib.train_wordpiece(documents(int(number)), vocab_size=_VOCAB_SIZE)
 
 
 def documents(number: int) -> list[str]:

@@ -147,7 +147,7 @@ def _tfds(unit: Unit, problems: list[str]) -> Iterator[Event]:
                 except UnicodeDecodeError as error:
                     problem = _broken_utf8(value, error)
             if not problem and isinstance(value, str) and not value.strip():
-                continue  # an empty article is none, and nobody can mend it here
+                continue  # an empty article is none, and nobody can correct it here
             if not problem:
                 value, problem = _checked_text(value, text.field)
             if problem:

@@ -260,7 +260,7 @@ def may_overlap(one: TfdsText, other: TfdsText) -> bool:
 
 
 def _pinned_name(builder) -> str:
-    """The name that tfds.builder gives this very version for; info.full_name is none."""
+    """The name that tfds.builder gives this version for; info.full_name is none."""
     config = f"/{builder.builder_config.name}" if builder.builder_config else ""
     return f"{builder.name}{config}:{builder.version}"
 

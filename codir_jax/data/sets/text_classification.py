@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from codir_jax.data.batch import DataError, RawSplit, check_new_columns
+from codir_jax.data.batch import DataError, RawSplit
 from codir_jax.data.delimited import Table, at, nearest, read_table
 from codir_jax.data.sets.contract import RawData
-from codir_jax.data.table_columns import check_texts, parse_column, parse_targets
+from codir_jax.data.table_columns import check_texts, named_columns, parse_column, parse_targets
 from codir_jax.processes.user_error import UserError
 
 CONFIG_ARGUMENT = "own"
@@ -28,19 +28,14 @@ def default_config():
     config.is_regression = False
     # Class names in order, comma separated; empty: as found in the train file, sorted.
     config.label_names = ""
-    # Further columns that join a batch under their names, comma separated, such as "domain,weight". One of numbers
-    # becomes float32, one of other texts int32 class numbers, its names sorted. Optional in dev and test.
-    config.columns = ""
     return config
 
 
 def check(config) -> None:
-    """Refuses names that are given twice or that a batch has already."""
-    for field in ("label_names", "columns"):
-        names = _listed(config[field])
-        if len(set(names)) < len(names):
-            raise UserError(f"data.{field} names one twice: {config[field]!r}")
-    check_new_columns(_listed(config.columns))
+    """Refuses classes that are named twice."""
+    names = _listed(config.label_names)
+    if len(set(names)) < len(names):
+        raise UserError(f"data.label_names names one twice: {config.label_names!r}")
 
 
 def read(config) -> RawData:
@@ -57,7 +52,7 @@ def read(config) -> RawData:
         for split, path in (("train", config.train_path), ("dev", config.dev_path), ("test", config.test_path))
         if path
     }
-    given_names, further = _listed(config.label_names), _listed(config.columns)
+    given_names, further = _listed(config.label_names), named_columns(config)
     if not paths:
         raise UserError("no files: set data.train_path and data.dev_path (and data.test_path) to .tsv, .csv or .jsonl")
     if "train" not in paths and not given_names and not config.is_regression:
@@ -69,8 +64,10 @@ def read(config) -> RawData:
     for split, path in paths.items():
         required, optional = list(text_columns), []
         (optional if split == "test" else required).append(config.label_column)
-        (required if split == "train" else optional).extend(further)
-        table = read_table(path, required, problems, optional=optional)
+        (required if split == "train" else optional).extend(further.values())
+        # A column may join the batches and be the text or the label as well.
+        optional = [column for column in dict.fromkeys(optional) if column not in required]
+        table = read_table(path, list(dict.fromkeys(required)), problems, optional=optional)
         if table is not None:
             tables[split] = table
 
@@ -85,8 +82,8 @@ def read(config) -> RawData:
             labels = parse_targets(table, values, problems, may_be_empty=split == "test")
         elif values is not None:
             labels = _parse_classes(table, values, label_names, problems, paths, may_be_empty=split == "test")
-        present = [name for name in further if name in table.columns]
-        columns = {name: parse_column(table, name, problems) for name in present}
+        present = {name: column for name, column in further.items() if column in table.columns}
+        columns = {name: parse_column(table, column, problems) for name, column in present.items()}
         raw[split] = RawSplit(*check_texts(table, text_columns, problems), labels, columns=columns)
     if "train" in tables and not config.is_regression:
         _check_classes(tables["train"].path, raw["train"].labels, label_names, problems)

@@ -12,7 +12,7 @@ import pytest
 
 from codir_jax.data.batch import DataError
 from codir_jax.data.corpus import corpus as corpus_lib
-from codir_jax.data.corpus import preparation, shards
+from codir_jax.data.corpus import demo_text, preparation, shards
 from tests.data.corpus.conftest import packed, prose, rows_of
 
 BOOKS = {f"book{i}.txt": prose(40 + 30 * i, seed=i) for i in range(5)}
@@ -297,3 +297,10 @@ def test_every_held_out_document_is_in_the_fingerprint_of_a_large_corpus(write, 
         assert corpora[-1].info.num_documents["dev"] == count
     outer = [np.unique(corpus.splits["dev"].document_ids)[[0, 1, 2, -3, -2, -1]].tolist() for corpus in corpora]
     assert outer[0] == outer[1] and corpora[0].fingerprint != corpora[1].fingerprint
+
+
+def test_only_one_embedded_source_brings_a_tokenizer():
+    trained = demo_text.fresh_tokenizer(" demo:24@2")
+    assert trained.get_vocab() == demo_text.fresh_tokenizer("demo:24").get_vocab()
+    several = ("books/*.txt", "demo:24,books.txt", "demo:24,demo:30", "demo:all", "")
+    assert [demo_text.fresh_tokenizer(text) for text in several] == [None] * len(several)

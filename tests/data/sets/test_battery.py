@@ -85,6 +85,11 @@ def test_the_names_are_those_of_the_files_and_of_glues_tasks():
         contract.find("colla")
 
 
+def test_a_set_may_have_another_name_in_the_configs():
+    assert contract.config_argument("text_classification") == "own"
+    assert contract.config_argument("rte") == "rte"
+
+
 def test_the_section_has_the_fields_of_all_sets():
     options = settings.default_config()
     for module in (demo, glue, text_classification):

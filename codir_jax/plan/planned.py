@@ -26,12 +26,12 @@ class NotModelledError(UserError):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Job:
+class PlannedStage:
     """A stage by its shapes.
 
     Attributes:
-      stage: its tables are laid out for some of the examples only.
-      num_train: examples; the tables of `state` and `frozen` are laid out for as many.
+      stage: its tables are made for some of the examples only.
+      num_train: examples; the tables of `state` and `frozen` have a row for each.
       length_buckets, shares: padded lengths of the batches, and the share of the batches that each has.
       num_predictions: masked slots of an example, 0 without any. host_bytes: of the data on every host.
       state, frozen: trees of jax.ShapeDtypeStruct with shardings.
@@ -107,8 +107,8 @@ class Job:
         return self.stage.objective.cost(size)
 
 
-def lay_out(config: ConfigDict, teacher: TransformerConfig | None, outline: Outline, mesh: Any) -> Job:
-    """The job of a config on a mesh, which may be a jax.sharding.AbstractMesh."""
+def of_config(config: ConfigDict, teacher: TransformerConfig | None, outline: Outline, mesh: Any) -> PlannedStage:
+    """The stage of a config on a mesh, which may be a jax.sharding.AbstractMesh."""
     tokenizer = None
     if config.student.init == "random" and teacher is None:
         from codir_jax.stage.assembled import make_tokenizer
@@ -117,11 +117,11 @@ def lay_out(config: ConfigDict, teacher: TransformerConfig | None, outline: Outl
     student, taught = models.shapes_only(config, outline.head, teacher, tokenizer)
     stage = Stage.of(config, mesh, parts=(outline, student, taught))
     cache_bytes = _cache_bytes(stage, outline.num_train) if _is_kept(stage, outline) else 0
-    objective = _stretched(stage.objective, outline.num_laid_out, outline.num_train)
+    objective = _stretched(stage.objective, outline.num_table_rows, outline.num_train)
     start = dataclasses.replace(stage.initial_state, objective=objective)
     is_live = stage.distils and not cache_bytes
     state, frozen = start.abstract(without=() if is_live else ("teacher",))
-    return Job(
+    return PlannedStage(
         stage=stage,
         num_train=outline.num_train,
         length_buckets=outline.length_buckets,
@@ -134,11 +134,11 @@ def lay_out(config: ConfigDict, teacher: TransformerConfig | None, outline: Outl
     )
 
 
-def of_run(stage: Stage, state: Any, frozen: dict[str, Any]) -> Job:
-    """The job of a run that is about to take its first step; `state` and `frozen` may be arrays on the devices."""
+def of_run(stage: Stage, state: Any, frozen: dict[str, Any]) -> PlannedStage:
+    """The stage of a run that is about to take its first step; `state` and `frozen` may be arrays on the devices."""
     feed = stage.feed
     is_cached = stage.distils and "teacher" not in frozen
-    return Job(
+    return PlannedStage(
         stage=stage,
         num_train=feed.num_train,
         length_buckets=tuple(feed.length_buckets),
@@ -155,15 +155,15 @@ def _num_predictions(batch) -> int:
     return batch["masked_positions"].shape[1] if "masked_positions" in batch else 0
 
 
-def _stretched(objective: Objective, laid_out: int, num_train: int) -> Objective:
+def _stretched(objective: Objective, num_rows: int, num_train: int) -> Objective:
     """The objective whose banks and tables have a row for each of `num_train` examples; for shapes only.
 
-    What the host needs to build them (classes sorted, texts compared) is thus not built for a billion examples.
+    What the host needs to build them (classes sorted, texts compared) is therefore not built for a billion examples.
     """
-    if laid_out == num_train:
+    if num_rows == num_train:
         return objective
     padded = memory_bank.padded_rows
-    rows = {laid_out: num_train, laid_out + 1: num_train + 1, padded(laid_out): padded(num_train)}
+    rows = {num_rows: num_train, num_rows + 1: num_train + 1, padded(num_rows): padded(num_train)}
 
     def stretch(leaf):
         if leaf.ndim and leaf.shape[0] in rows:
