@@ -23,16 +23,17 @@ def class_index(labels: np.ndarray) -> dict[str, np.ndarray]:
         starts: int32 [C + 1], class c occupies sorted_rows[starts[c]:starts[c + 1]].
 
     Raises:
-        UserError: the labels are not integers >= -1, or all labelled rows are of one class.
+        ValueError: the labels are not integers >= -1.
+        UserError: all labelled rows are of one class.
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(
+        raise ValueError(
             f"labels must be integers [N], got {labels.dtype} {list(labels.shape)}; "
             "bin regression targets with bin_labels"
         )
     if labels.size and labels.min() < -1:
-        raise UserError(f"labels must be >= -1 (-1 = unlabelled), got {labels.min()}")
+        raise ValueError(f"labels must be >= -1 (-1 = unlabelled), got {labels.min()}")
     labelled = labels[labels >= 0]
     if labelled.size and labelled.min() == labelled.max():
         raise UserError(
