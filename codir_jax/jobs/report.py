@@ -70,7 +70,7 @@ def plot(folder: Path, results: dict[str, Any], path: Path) -> None:
     for term in ("loss", "task_loss", "masked_lm_loss", "soft_target_loss", "contrastive_loss"):
         points = [(line["step"], line[term]) for line in curves[results["main"]] if line.get(term) is not None]
         if points:
-            losses.plot(*zip(*points, strict=True), label=term.replace("_", " "))
+            losses.plot(*zip(*points, strict=True), marker="" if len(points) > 1 else "o", label=term.replace("_", " "))
     losses.set(
         title=f"{results['models'][results['main']]['title']}: loss terms",
         xlabel="step",

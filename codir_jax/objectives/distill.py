@@ -138,11 +138,11 @@ def compute_views(config, setting: Setting, params, frozen, batch, rng) -> Views
     def read(output, part):
         return getattr(output, head.kept), pool(output.hidden_states, layers, part["attention_mask"], config.pooling)
 
-    def teach(part, _):
+    def view_of_teacher(part, _):
         return teacher_view(config, setting, frozen.get("teacher"), part)
 
     student, student_pooled = run_student(setting, params["student"], batch, rng, read)
-    teacher = in_microbatches(teach, setting.num_microbatches, batch, None)
+    teacher = in_microbatches(view_of_teacher, setting.num_microbatches, batch, None)
     return Views(
         head.view(student, params["student"]),
         head.view(teacher[f"teacher_{head.kept}"], frozen.get("teacher")),

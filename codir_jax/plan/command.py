@@ -8,9 +8,10 @@ from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
-from codir_jax.plan import estimate, job, machines, report
-from codir_jax.plan.job import Job
+from codir_jax.plan import estimate, machines, report
+from codir_jax.plan import planned as planned_lib
 from codir_jax.plan.machines import Devices
+from codir_jax.plan.planned import PlannedStage
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
@@ -67,7 +68,9 @@ def read_outline(config: ConfigDict, num_examples: int = 0, length: int = 0) -> 
     """
     task = task_module(config.task.name)
     if not hasattr(task, "outline"):
-        raise job.NotModelledError(f"task.name={config.task.name!r} is not modelled: it gives no outline of its data")
+        raise planned_lib.NotModelledError(
+            f"task.name={config.task.name!r} is not modelled: it gives no outline of its data"
+        )
     tokenizer = None
     if not (num_examples and length):
         path = config.tokenizer_path or config.teacher.path or config.student.path
@@ -77,8 +80,8 @@ def read_outline(config: ConfigDict, num_examples: int = 0, length: int = 0) -> 
     return task.outline(config, num_examples, length, tokenizer)
 
 
-def plan(config: ConfigDict, on: Devices, teacher: str, outline: Outline) -> Job:
-    """The job of a config on devices of any machine.
+def plan(config: ConfigDict, on: Devices, teacher: str, outline: Outline) -> PlannedStage:
+    """The stage of a config on devices of any machine.
 
     Raises:
       UserError: a mesh or a batch that the devices do not divide, a text longer than the model takes.
@@ -86,10 +89,10 @@ def plan(config: ConfigDict, on: Devices, teacher: str, outline: Outline) -> Job
     sizes = mesh_lib.sizes_of(config.mesh, on.count)
     mesh, table = AbstractMesh(tuple(sizes.values()), tuple(sizes)), mesh_lib.rules_of(config.mesh)
     checks.check_batch_sizes(config, rules.num_batch_shards(mesh, table), on.hosts)
-    return job.of_config(config, models.read_sizes(teacher, "teacher.path") if teacher else None, outline, mesh)
+    return planned_lib.of_config(config, models.read_sizes(teacher, "teacher.path") if teacher else None, outline, mesh)
 
 
-def _advice(planned: Job, found, config, on: Devices, teacher: str, outline: Outline) -> Iterator[str]:
+def _advice(planned: PlannedStage, found, config, on: Devices, teacher: str, outline: Outline) -> Iterator[str]:
     """Sentences on what does not fit and which single change would help."""
     tables = found.held["tables"]
     if tables > 2**30:
@@ -125,7 +128,7 @@ def _advice(planned: Job, found, config, on: Devices, teacher: str, outline: Out
                     break
 
 
-def _changes(planned: Job, config: ConfigDict) -> dict[str, list[str]]:
+def _changes(planned: PlannedStage, config: ConfigDict) -> dict[str, list[str]]:
     """Key -> values to try, the mildest first."""
     rows = int(planned.rows_on_device)
     parts = (2**i for i in range(1, 8))

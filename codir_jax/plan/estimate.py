@@ -1,4 +1,4 @@
-"""Everything that `codir plan` tells of a job, as numbers."""
+"""Everything that `codir plan` tells of a planned, as numbers."""
 
 import dataclasses
 import math
@@ -10,9 +10,9 @@ from codir_jax.evaluation import cost
 from codir_jax.losses import vocabulary
 from codir_jax.models.heads import abstract_params
 from codir_jax.plan import memory, traffic, work
-from codir_jax.plan.job import Job
 from codir_jax.plan.machines import Devices
 from codir_jax.plan.memory import Encoding
+from codir_jax.plan.planned import PlannedStage
 from codir_jax.plan.traffic import Transfer
 from codir_jax.sharding import rules
 from codir_jax.stage.teacher import kept_shapes
@@ -23,7 +23,7 @@ BATCHES_ON_DEVICE = 3
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Numbers of a job; bytes are of one device, seconds of a step.
+    """Numbers of a planned stage; bytes are of one device, seconds of a step.
 
     Attributes:
       parameters: "student", "teacher" -> scalars.
@@ -52,42 +52,42 @@ class Estimate:
         return sum(self.held.values()) + max(self.passing.values())
 
 
-def estimate(job: Job, devices: Devices | None = None, utilisation: float = 0.4) -> Estimate:
-    """The numbers of a job.
+def estimate(planned: PlannedStage, devices: Devices | None = None, utilisation: float = 0.4) -> Estimate:
+    """The numbers of a planned.
 
     Args:
       devices: what it runs on; None leaves out the time.
       utilisation: share of the published peak that matrix products are assumed to reach.
     """
-    config = job.config
-    held = memory.held(job.state, job.frozen)
-    held["batches"] = batch_bytes(job)
-    passing = passing_bytes(job, is_cpu=devices is None or devices.machine.flops is None)
-    flops = step_flops(job)
-    found = transfers(job)
+    config = planned.config
+    held = memory.held(planned.state, planned.frozen)
+    held["batches"] = batch_bytes(planned)
+    passing = passing_bytes(planned, is_cpu=devices is None or devices.machine.flops is None)
+    flops = step_flops(planned)
+    found = transfers(planned)
     seconds = {}
     if devices and devices.machine.flops:
         peak = {side: devices.machine.flops[config[side].dtype] for side in ("student", "teacher")}
-        peak |= dict.fromkeys(job.method_cost.flops, devices.machine.flops["float32"])
+        peak |= dict.fromkeys(planned.method_cost.flops, devices.machine.flops["float32"])
         compute = sum(flops.get(what, 0.0) / (utilisation * rate * devices.count) for what, rate in peak.items())
         # Weights and moments are read and written once, activations written and read.
         moved = 2 * (held["parameters"] + held["optimizer"]) + held["teacher"] + 2 * passing["activations"]
         moving = moved / devices.machine.memory_bandwidth
         exchange = sum(one.sent_bytes for one in found) / devices.bandwidth
         seconds = {"compute": compute, "memory": moving, "exchange": exchange, "step": max(compute, moving) + exchange}
-        once = _teacher_pass_flops(job) / (utilisation * peak["teacher"] * devices.count)
-        seconds["run"] = once + job.stage.num_steps * seconds["step"]
+        once = _teacher_pass_flops(planned) / (utilisation * peak["teacher"] * devices.count)
+        seconds["run"] = once + planned.stage.num_steps * seconds["step"]
     return Estimate(
         parameters={
-            "student": _count(job.stage.student.module),
-            "teacher": _count(job.stage.teacher.module) if job.teacher else 0,
+            "student": _count(planned.stage.student.module),
+            "teacher": _count(planned.stage.teacher.module) if planned.teacher else 0,
         },
         held=held,
         passing=passing,
         flops=flops,
         transfers=found,
-        host_bytes=job.host_bytes,
-        cache_bytes=job.cache_bytes,
+        host_bytes=planned.host_bytes,
+        cache_bytes=planned.cache_bytes,
         seconds=seconds,
     )
 
@@ -96,56 +96,58 @@ def _count(module) -> int:
     return cost.count_parameters(rules.unbox(abstract_params(module)))
 
 
-def encoding(job: Job, side: str, *, is_cpu: bool = False) -> Encoding:
+def encoding(planned: PlannedStage, side: str, *, is_cpu: bool = False) -> Encoding:
     """A microbatch of the longest texts on one device. XLA for CPU computes bfloat16 in float32."""
-    rows = job.rows_on_device / job.config.train.num_microbatches
-    itemsize = 4 if is_cpu else jnp.dtype(job.config[side].dtype).itemsize
-    return Encoding(rows, job.longest, job.stage.mesh.shape[rules.MODEL], itemsize)
+    rows = planned.rows_on_device / planned.config.train.num_microbatches
+    itemsize = 4 if is_cpu else jnp.dtype(planned.config[side].dtype).itemsize
+    return Encoding(rows, planned.longest, planned.stage.mesh.shape[rules.MODEL], itemsize)
 
 
-def batch_bytes(job: Job, count: int = BATCHES_ON_DEVICE) -> int:
+def batch_bytes(planned: PlannedStage, count: int = BATCHES_ON_DEVICE) -> int:
     """Bytes of `count` batches of the longest texts on one device."""
-    numbers = 3 * job.longest + 3 * job.num_predictions + 5
-    if job.cache_bytes:
-        numbers += sum(math.prod(shape) for shape in kept_shapes(job.stage).values())
-    return int(4 * count * numbers * job.rows_on_device)
+    numbers = 3 * planned.longest + 3 * planned.num_predictions + 5
+    if planned.cache_bytes:
+        numbers += sum(math.prod(shape) for shape in kept_shapes(planned.stage).values())
+    return int(4 * count * numbers * planned.rows_on_device)
 
 
-def passing_bytes(job: Job, *, is_cpu: bool) -> dict[str, float]:
+def passing_bytes(planned: PlannedStage, *, is_cpu: bool) -> dict[str, float]:
     """{"activations", "gradients"}: bytes on one device during a step.
 
     Args:
       is_cpu: for XLA's CPU compiler, which keeps the activations of all layers whatever student.remat says.
     """
-    teacher = job.teacher if job.is_live else None
-    of = encoding(job, "student", is_cpu=is_cpu)
-    kept = memory.activations(job.student, teacher, of, "none" if is_cpu else job.config.student.remat)
-    if (num := job.config.train.num_microbatches) > 1:
-        kept += 2 * num * of.hidden(job.student)  # the word embeddings of the whole batch, and their gradient
-    kept += _vocabulary_bytes(job)
-    kept += traffic.weight_bytes(job.state.params, only_split=True) + memory.COSINE_BYTES * job.method_cost.scores
-    gradients = memory.device_bytes(job.state.params)
+    teacher = planned.teacher if planned.is_live else None
+    of = encoding(planned, "student", is_cpu=is_cpu)
+    kept = memory.activations(planned.student, teacher, of, "none" if is_cpu else planned.config.student.remat)
+    if (num := planned.config.train.num_microbatches) > 1:
+        kept += 2 * num * of.hidden(planned.student)  # the word embeddings of the whole batch, and their gradient
+    kept += _vocabulary_bytes(planned)
+    kept += (
+        traffic.weight_bytes(planned.state.params, only_split=True) + memory.COSINE_BYTES * planned.method_cost.scores
+    )
+    gradients = memory.device_bytes(planned.state.params)
     return {"activations": kept, "gradients": 2 * gradients}  # as computed, and as added up
 
 
-def _vocabulary_bytes(job: Job) -> float:
+def _vocabulary_bytes(planned: PlannedStage) -> float:
     """Logits of a masked LM on one device: a chunk of the vocabulary at a time, of student and teacher."""
-    if not job.num_predictions:
+    if not planned.num_predictions:
         return 0.0
-    vocab, chunk = job.student.vocab_size, job.config.objective.vocab_chunk_size
+    vocab, chunk = planned.student.vocab_size, planned.config.objective.vocab_chunk_size
     columns = vocab / vocabulary.num_chunks(vocab, chunk)
-    return memory.LOGIT_BYTES * job.rows_on_device * job.num_predictions * columns
+    return memory.LOGIT_BYTES * planned.rows_on_device * planned.num_predictions * columns
 
 
-def step_flops(job: Job) -> dict[str, float]:
+def step_flops(planned: PlannedStage) -> dict[str, float]:
     """Operations of a step on all devices, the mean over the padded lengths."""
-    config, total = job.config, {"student": 0.0, "teacher": 0.0}
-    teacher = job.teacher if job.is_live else None
-    for length, share in zip(job.length_buckets, job.shares, strict=True):
+    config, total = planned.config, {"student": 0.0, "teacher": 0.0}
+    teacher = planned.teacher if planned.is_live else None
+    for length, share in zip(planned.length_buckets, planned.shares, strict=True):
         found = work.encoders(
-            job.student,
+            planned.student,
             teacher,
-            job.outputs,
+            planned.outputs,
             length,
             config.data.batch_size,
             remat=config.student.remat,
@@ -153,37 +155,37 @@ def step_flops(job: Job) -> dict[str, float]:
         )
         total = {side: total[side] + share * value for side, value in found.items()}
     # Devices of the model axis all do the same.
-    total |= {name: value * job.stage.mesh.shape[rules.MODEL] for name, value in job.method_cost.flops.items()}
-    weights = sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(job.state.params))
-    return {**total, "optimizer": float(work.OPTIMIZER_FLOPS * weights * job.stage.mesh.size)}
+    total |= {name: value * planned.stage.mesh.shape[rules.MODEL] for name, value in planned.method_cost.flops.items()}
+    weights = sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(planned.state.params))
+    return {**total, "optimizer": float(work.OPTIMIZER_FLOPS * weights * planned.stage.mesh.size)}
 
 
-def _teacher_pass_flops(job: Job) -> float:
+def _teacher_pass_flops(planned: PlannedStage) -> float:
     """Operations of the one pass of a teacher whose outputs are kept."""
-    if not job.cache_bytes:
+    if not planned.cache_bytes:
         return 0.0
-    per_text = (cost.model_flops(job.teacher, length, job.outputs) for length in job.length_buckets)
-    mean = sum(share * flops for share, flops in zip(job.shares, per_text, strict=True))
-    return job.num_train * mean
+    per_text = (cost.model_flops(planned.teacher, length, planned.outputs) for length in planned.length_buckets)
+    mean = sum(share * flops for share, flops in zip(planned.shares, per_text, strict=True))
+    return planned.num_train * mean
 
 
-def transfers(job: Job) -> list[Transfer]:
+def transfers(planned: PlannedStage) -> list[Transfer]:
     """The collectives of a step with the longest texts."""
     return traffic.transfers(
-        params=job.state.params,
-        decoder=_tied_decoder(job),
-        teacher=job.frozen.get("teacher"),
-        student_sizes=job.student,
-        teacher_sizes=job.teacher if job.is_live else None,
-        of=encoding(job, "student"),
-        mesh_sizes=dict(job.stage.mesh.shape),
-        num_microbatches=job.config.train.num_microbatches,
-        features=job.method_cost.features,
+        params=planned.state.params,
+        decoder=_tied_decoder(planned),
+        teacher=planned.frozen.get("teacher"),
+        student_sizes=planned.student,
+        teacher_sizes=planned.teacher if planned.is_live else None,
+        of=encoding(planned, "student"),
+        mesh_sizes=dict(planned.stage.mesh.shape),
+        num_microbatches=planned.config.train.num_microbatches,
+        features=planned.method_cost.features,
     )
 
 
-def _tied_decoder(job: Job):
+def _tied_decoder(planned: PlannedStage):
     """The word embedding where it is the decoder of predicted tokens too."""
-    if not job.num_predictions:
+    if not planned.num_predictions:
         return {}
-    return job.state.params["student"]["encoder"]["embeddings"]["word"]
+    return planned.state.params["student"]["encoder"]["embeddings"]["word"]

@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 
-from codir_jax.plan import job as job_lib
 from codir_jax.plan import memory
+from codir_jax.plan import planned as planned_lib
 from codir_jax.plan.estimate import Estimate, passing_bytes
-from codir_jax.plan.job import Job
 from codir_jax.plan.machines import Devices
+from codir_jax.plan.planned import PlannedStage
 from codir_jax.processes import distributed
 from codir_jax.stage.assembled import Stage
 
@@ -21,17 +21,19 @@ savings of student.remat and of bfloat16 are what they should be, as XLA for CPU
 CPU_NOTE = "cpu: counted as XLA for CPU does it, which keeps all activations, in float32, whatever remat and dtype say."
 
 
-def as_dict(job: Job, devices: Devices, found: Estimate, told: str, advice: list[str], utilisation: float) -> dict:
+def as_dict(
+    planned: PlannedStage, devices: Devices, found: Estimate, told: str, advice: list[str], utilisation: float
+) -> dict:
     """All numbers, for --json."""
     return {
         "devices": {"name": devices.name, "count": devices.count, "hosts": devices.hosts},
-        "mesh": dict(job.stage.mesh.shape),
+        "mesh": dict(planned.stage.mesh.shape),
         "data": told,
-        "examples": job.num_train,
-        "batch_size": job.config.data.batch_size,
-        "lengths": dict(zip(map(str, job.length_buckets), job.shares, strict=True)),
-        "steps": job.stage.num_steps,
-        "epochs": job.stage.num_steps / job.stage.feed.steps_per_epoch,
+        "examples": planned.num_train,
+        "batch_size": planned.config.data.batch_size,
+        "lengths": dict(zip(map(str, planned.length_buckets), planned.shares, strict=True)),
+        "steps": planned.stage.num_steps,
+        "epochs": planned.stage.num_steps / planned.stage.feed.steps_per_epoch,
         "parameters": found.parameters,
         "bytes_per_device": {**found.held, **found.passing, "peak": found.peak_bytes},
         "device_memory_bytes": devices.machine.memory_bytes,
@@ -49,15 +51,17 @@ def as_dict(job: Job, devices: Devices, found: Estimate, told: str, advice: list
     }
 
 
-def text(job: Job, devices: Devices, found: Estimate, told: str, advice: list[str], utilisation: float) -> str:
+def text(
+    planned: PlannedStage, devices: Devices, found: Estimate, told: str, advice: list[str], utilisation: float
+) -> str:
     """The same for people."""
-    machine, config = devices.machine, job.config
-    mesh = " x ".join(f"{axis} {size}" for axis, size in job.stage.mesh.shape.items())
+    machine, config = devices.machine, planned.config
+    mesh = " x ".join(f"{axis} {size}" for axis, size in planned.stage.mesh.shape.items())
     lines = [
         f"{devices.name}: {devices.count} devices on {devices.hosts} hosts, mesh {mesh}",
         f"data: {told}",
-        f"batches of {config.data.batch_size}, padded lengths {', '.join(map(str, job.length_buckets))}; "
-        f"{job.stage.feed.steps_per_epoch:,} steps an epoch, {job.stage.num_steps:,} steps in all",
+        f"batches of {config.data.batch_size}, padded lengths {', '.join(map(str, planned.length_buckets))}; "
+        f"{planned.stage.feed.steps_per_epoch:,} steps an epoch, {planned.stage.num_steps:,} steps in all",
         "",
         *_rows("parameters", {side: f"{n:,}" for side, n in found.parameters.items() if n}),
         "",
@@ -100,13 +104,13 @@ def text(job: Job, devices: Devices, found: Estimate, told: str, advice: list[st
 
 def at_start(stage: Stage, state, frozen) -> str:
     """A few lines before the first step of a run: processes, devices, mesh, memory on a device by kind."""
-    job = job_lib.of_run(stage, state, frozen)
+    planned = planned_lib.of_run(stage, state, frozen)
     mesh = " x ".join(f"{axis} {size}" for axis, size in stage.mesh.shape.items())
     platform = jax.default_backend()
     kinds = {name: size(n) for name, n in memory.held(state, frozen).items() if n}
     try:
-        kinds["activations (estimate)"] = size(passing_bytes(job, is_cpu=platform == "cpu")["activations"])
-    except job_lib.NotModelledError as error:
+        kinds["activations (estimate)"] = size(passing_bytes(planned, is_cpu=platform == "cpu")["activations"])
+    except planned_lib.NotModelledError as error:
         kinds["activations"] = str(error)
     return "\n".join(
         [

@@ -64,7 +64,7 @@ class Stage:
           mesh: None makes the config's of all devices.
           parts: (task, student, teacher) in the place of those that the config names: random ones of a benchmark, or
             shapes of a plan.
-          num_steps, num_epochs: length of the run, in the place of the config's where one is not 0.
+          num_steps, num_epochs: length of the run, in the place of the config's where one is not 0; epochs go first.
           rows: of the objective's tables, in the place of the task's.
 
         Raises:
@@ -78,9 +78,11 @@ class Stage:
         stage = cls(
             config=config, task=task, student=student, teacher=teacher, mesh=mesh, rules=table, num_steps=1, rows=rows
         )
-        epoch = stage.feed.steps_per_epoch
-        num_steps = num_steps or num_epochs * epoch
-        num_steps = num_steps or config_lib.duration_steps(config.train, "total", steps_per_epoch=epoch)
+        if num_epochs:
+            num_steps = num_epochs * stage.feed.steps_per_epoch
+        if not num_steps:
+            epoch = stage.feed.steps_per_epoch
+            num_steps = config_lib.duration_steps(config.train, "total", steps_per_epoch=epoch)
         return dataclasses.replace(stage, num_steps=max(num_steps, 1))
 
     @property

@@ -6,12 +6,11 @@ from ml_collections import ConfigDict
 
 from codir_jax.convert.folder import model_folder
 from codir_jax.data import tokenizer as tokenizer_lib
-from codir_jax.objectives.contract import Setting, objective_module
+from codir_jax.objectives.contract import objective_module
 from codir_jax.processes import console
 from codir_jax.processes.user_error import UserError
-from codir_jax.sharding import mesh as mesh_lib
-from codir_jax.sharding import rules
 from codir_jax.stage import models
+from codir_jax.stage.assembled import Stage
 from codir_jax.stage.models import Model
 from codir_jax.tasks.contract import task_module
 
@@ -39,14 +38,15 @@ def evaluate(config: ConfigDict, model: str, split: str = "dev") -> dict[str, fl
         else:
             console.say(f"note: the teacher {config.teacher.path} is no folder here; its distance is not told")
     task.open()
-    layout = mesh, table = mesh_lib.make_mesh(config.mesh), mesh_lib.rules_of(config.mesh)
-    feed, params = task.feed(rules.batch_sharding(mesh, table)), student.placed(*layout)
+    judged = config.copy_and_resolve_references()
+    judged.objective = objective_module(module.PLAIN_OBJECTIVE).default_config()
+    # Nothing is trained, and there need be nothing to train on: the length of the run is of no use.
+    stage = Stage.of(judged, parts=(task, student, teacher), num_steps=1)
+    params = student.placed(*stage.layout)
     if teacher is None:
-        return task.examine(feed, student.module, params, layout, split).scores
-    reference = task.examine(feed, teacher.module, teacher.placed(*layout), layout).reference
-    setting = Setting(head=task.head, student=student.module, teacher=teacher.module)
-    objective = objective_module(module.PLAIN_OBJECTIVE).default_config()
-    return task.judge(feed, setting, objective, reference, layout)({"student": params}, {})
+        return task.examine(stage.feed, student.module, params, stage.layout, split).scores
+    reference = task.examine(stage.feed, teacher.module, teacher.placed(*stage.layout), stage.layout).reference
+    return stage.judge(reference)({"student": params}, {})
 
 
 def _read(config: ConfigDict, task, path: str, flag: str) -> Model:

@@ -21,7 +21,7 @@ from codir_jax.processes import distributed, shared_folder
 from codir_jax.processes.user_error import UserError
 
 # Keys of a config that say where a run is computed and not what: it may go on with others.
-LAYOUT = "mesh."
+MOVABLE = "mesh."
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def refuse_other(config: ConfigDict, workdir: Path, flag: str = "--workdir") -> 
     if not (saved.exists() and has_progress(workdir)):
         return
     theirs = ConfigDict(json.loads(saved.read_text(encoding="utf-8")))
-    differing = [key for key in config_lib.differences(config, theirs) if not key.startswith(LAYOUT)]
+    differing = [key for key in config_lib.differences(config, theirs) if not key.startswith(MOVABLE)]
     if differing:
         raise UserError(
             f"{workdir} holds a run of another config; choose another {flag}. Differing keys:\n  "

@@ -1,6 +1,7 @@
 """Running text: masked language models, judged by the masked tokens of held-out documents."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -80,6 +81,7 @@ class MaskedLanguageModel:
 
     def __init__(self, config: ConfigDict, tokenizer=None, corpus: Corpus | None = None):
         self.config, self.tokenizer, self.corpus = config, tokenizer, corpus
+        self._of_model = functools.cache(_evaluation_of_model)  # a model that is examined again is not compiled again
 
     @property
     def fingerprint(self) -> str:
@@ -130,9 +132,7 @@ class MaskedLanguageModel:
     def examine(self, feed: CorpusFeed, module, params, layout, split: str = "dev") -> Examined:
         """Loss and accuracy on held-out documents; the reference is the weights on the devices."""
         self.require_split(split)
-        alone = Setting(head=self.head, student=module)
-        evaluate = make_evaluation(masked_lm.default_config(), alone, layout)
-        return Examined(feed.means(evaluate, {"student": params}, {}), params)
+        return Examined(feed.means(self._of_model(module, layout), {"student": params}, {}), params)
 
     def weakness(self, scores: Mapping[str, float], feed: CorpusFeed) -> str:
         """No better than the frequencies of words."""
@@ -177,6 +177,11 @@ class MaskedLanguageModel:
             "num_examples": {name: len(split) for name, split in self.corpus.splits.items()},
             "corpus": dataclasses.asdict(self.corpus.info),
         }
+
+
+def _evaluation_of_model(module, layout):
+    """`make_evaluation` of a model by itself."""
+    return make_evaluation(masked_lm.default_config(), Setting(head=Head(), student=module), layout)
 
 
 def make_evaluation(objective: ConfigDict, setting: Setting, layout):

@@ -7,8 +7,8 @@ from jax.sharding import AbstractMesh
 from codir_jax.benchmark import collectives
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.objectives import codir, distill, finetune, masked_lm
-from codir_jax.plan import job as job_lib
-from codir_jax.plan.job import Job
+from codir_jax.plan import planned as planned_lib
+from codir_jax.plan.planned import PlannedStage
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
 from codir_jax.stage import config as stage_config
@@ -35,7 +35,7 @@ def plan(
     pretrains=False,
     objective=(),
     overrides=(),
-) -> Job:
+) -> PlannedStage:
     """A job on an abstract mesh; layers of student and teacher."""
     if pretrains:
         preset = ("pretrain",) if method == "codir" else ()
@@ -71,23 +71,23 @@ def plan(
         outline = masked_lm_task.outline(config, num_train, length, None)
     else:
         outline = labelled_outline.of_lengths(config.data, num_train, np.asarray([length]), 2, False, "")
-    return job_lib.of_config(config, teacher, outline, abstract)
+    return planned_lib.of_config(config, teacher, outline, abstract)
 
 
-def compile_step(job: Job):
+def compile_step(planned: PlannedStage):
     """{"arguments", "temporary", "flops", "sent": {kind: {"count", "bytes"}}} of the compiled step on one device."""
-    config, like = job.config, job.stage
+    config, like = planned.config, planned.stage
     mesh = mesh_lib.make_mesh(config.mesh, jax.devices()[: like.mesh.size])
     stage = Stage.of(config, mesh, parts=(like.task, like.student, like.teacher))
     rows = config.data.batch_size
-    columns = {True: job.num_predictions, False: job.longest}
+    columns = {True: planned.num_predictions, False: planned.longest}
     batch = {
         name: np.zeros((rows, columns[name.startswith("masked")]) if value.ndim == 2 else rows, value.dtype)
         for name, value in stage.feed.example().items()
     }
-    if job.cache_bytes:
+    if planned.cache_bytes:
         batch |= {name: np.zeros((rows, *shape), np.float32) for name, shape in kept_shapes(stage).items()}
-    abstract, split = stage.abstract_state(live=job.is_live), stage.feed.sharding
+    abstract, split = stage.abstract_state(live=planned.is_live), stage.feed.sharding
     batch = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split) for name, x in batch.items()}
     compiled = stage.initial_state.step(abstract).lower(*abstract, batch).compile()
     memory = compiled.memory_analysis()

@@ -40,22 +40,22 @@ SLOW = {
 
 
 def _assert_agrees(case):
-    job = plan(**case)
-    found, compiled = estimate.estimate(job), compile_step(job)
-    held = sum(memory.held(job.state, job.frozen).values()) + estimate.batch_bytes(job, 1)
-    num = job.config.train.num_microbatches
+    planned = plan(**case)
+    found, compiled = estimate.estimate(planned), compile_step(planned)
+    held = sum(memory.held(planned.state, planned.frozen).values()) + estimate.batch_bytes(planned, 1)
+    num = planned.config.train.num_microbatches
     # XLA counts the body of a loop once, whatever its turns.
     parts = {"student": num, "teacher": num}
     flops = sum(value / parts.get(name, 1) for name, value in found.flops.items())
     told = {
         "arguments": held,
         "temporary": max(found.passing.values()),
-        "flops": flops / job.stage.mesh.size,
+        "flops": flops / planned.stage.mesh.size,
         "sent": sum(one.num_bytes for one in found.transfers),
     }
     compiled["sent"] = sum(one["bytes"] for one in compiled["sent"].values())
     ratios = {name: told[name] / max(compiled[name], 1) for name in told}
-    if job.stage.mesh.size == 1:
+    if planned.stage.mesh.size == 1:
         assert told.pop("sent") == compiled["sent"] == 0
         del ratios["sent"]
     limits = {"arguments": 0.01, "sent": 0.05, "temporary": 0.2, "flops": 0.2}

@@ -16,7 +16,8 @@ from codir_jax.main import main
 from codir_jax.models import sizes as sizes_lib
 from codir_jax.models.heads import abstract_params, build_model
 from codir_jax.objectives import codir
-from codir_jax.plan import command, estimate, job, machines, memory, report, work
+from codir_jax.plan import command, estimate, machines, memory, report, work
+from codir_jax.plan import planned as planned_lib
 from codir_jax.plan.traffic import Transfer
 from codir_jax.stage import config as stage_config
 from codir_jax.tasks import classification, labelled_outline
@@ -229,7 +230,7 @@ def test_what_nobody_has_counted_is_told_so_and_gets_no_number():
     planned = plan()
     uncounted = dataclasses.replace(planned.stage)
     uncounted.__dict__["objective"] = planned.stage.objective._replace(cost=None)
-    with pytest.raises(job.NotModelledError, match="'codir' is not modelled"):
+    with pytest.raises(planned_lib.NotModelledError, match="'codir' is not modelled"):
         estimate.estimate(dataclasses.replace(planned, stage=uncounted))
     text = report.at_start(uncounted, planned.state, planned.frozen)
     assert "not modelled" in text and "parameters" in text

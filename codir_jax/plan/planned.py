@@ -26,7 +26,7 @@ class NotModelledError(UserError):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Job:
+class PlannedStage:
     """A stage by its shapes.
 
     Attributes:
@@ -107,8 +107,8 @@ class Job:
         return self.stage.objective.cost(size)
 
 
-def of_config(config: ConfigDict, teacher: TransformerConfig | None, outline: Outline, mesh: Any) -> Job:
-    """The job of a config on a mesh, which may be a jax.sharding.AbstractMesh."""
+def of_config(config: ConfigDict, teacher: TransformerConfig | None, outline: Outline, mesh: Any) -> PlannedStage:
+    """The stage of a config on a mesh, which may be a jax.sharding.AbstractMesh."""
     tokenizer = None
     if config.student.init == "random" and teacher is None:
         from codir_jax.stage.assembled import make_tokenizer
@@ -121,7 +121,7 @@ def of_config(config: ConfigDict, teacher: TransformerConfig | None, outline: Ou
     start = dataclasses.replace(stage.initial_state, objective=objective)
     is_live = stage.distils and not cache_bytes
     state, frozen = start.abstract(without=() if is_live else ("teacher",))
-    return Job(
+    return PlannedStage(
         stage=stage,
         num_train=outline.num_train,
         length_buckets=outline.length_buckets,
@@ -134,11 +134,11 @@ def of_config(config: ConfigDict, teacher: TransformerConfig | None, outline: Ou
     )
 
 
-def of_run(stage: Stage, state: Any, frozen: dict[str, Any]) -> Job:
-    """The job of a run that is about to take its first step; `state` and `frozen` may be arrays on the devices."""
+def of_run(stage: Stage, state: Any, frozen: dict[str, Any]) -> PlannedStage:
+    """The stage of a run that is about to take its first step; `state` and `frozen` may be arrays on the devices."""
     feed = stage.feed
     is_cached = stage.distils and "teacher" not in frozen
-    return Job(
+    return PlannedStage(
         stage=stage,
         num_train=feed.num_train,
         length_buckets=tuple(feed.length_buckets),
