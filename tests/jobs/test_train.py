@@ -24,7 +24,7 @@ def _quick(spec, folder):
     return config
 
 
-@pytest.mark.parametrize("path", shipped())
+@pytest.mark.parametrize("path", [path for path in shipped() if path not in DISTILL])
 def test_every_tiny_config_runs_without_anything_given(path, tmp_path):
     results = train(_quick(f"{path}:tiny", tmp_path), tmp_path / "run")
     assert results["num_steps"] == 2 and results["dev"]
@@ -39,7 +39,7 @@ def test_every_tiny_config_runs_whole(path, tmp_path):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A finished run whose teacher was made first."""
+    """A finished run of DISTILL, whose teacher was made first: the one config that the test above leaves out."""
     folder = tmp_path_factory.mktemp("made")
     config = _quick(DISTILL, folder)
     return config, folder / "run", train(config, folder / "run")
@@ -47,6 +47,7 @@ def made(tmp_path_factory):
 
 def test_a_teacher_that_was_made_is_not_made_again(made, monkeypatch, capsys):
     config, folder, results = made
+    assert results["num_steps"] == 2 and results["dev"] and (folder / "best" / "model.safetensors").exists()
     assert json.loads((folder / "teacher" / "results.json").read_text())["num_steps"] == 2
     assert train(config, folder) == results
     assert capsys.readouterr().out.count("already finished") == 2
