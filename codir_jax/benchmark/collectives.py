@@ -16,6 +16,7 @@ _GROUP_LIST = re.compile(r"replica_groups=\{\{([\d,]+)\}")
 _GROUP_IOTA = re.compile(r"replica_groups=\[\d+,(\d+)\]")
 _GROUP_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}")
 _PARTITIONS = re.compile(r"num_partitions=(\d+)")
+_CHANNEL = re.compile(r", channel_id=(\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Collective:
 def parse(hlo_text: str) -> list[Collective]:
     """The collectives of a program, in the order of its text.
 
-    One inside a loop is listed once, whatever the number of its turns. An asynchronous pair (-start, -done) is one.
+    One inside a loop is listed once, whatever the number of its turns. An asynchronous pair (-start, -done) is one, and
+    so are all lines of one channel: a TPU program repeats an asynchronous all-gather in every fusion that it overlaps.
 
     Args:
       hlo_text: `compiled.as_text()` of a `jax.stages.Compiled`.
@@ -44,11 +46,15 @@ def parse(hlo_text: str) -> list[Collective]:
     hlo_text = _COMMENT.sub("", hlo_text)
     partitions = _PARTITIONS.search(hlo_text)
     num_partitions = int(partitions.group(1)) if partitions else 1
-    found = []
+    found, channels = [], set()
     for match in _LINE.finditer(hlo_text):
         shape_text, kind, is_start = match.groups()
         line_end = hlo_text.find("\n", match.end())
         rest = hlo_text[match.end() : line_end if line_end >= 0 else None]
+        if channel := _CHANNEL.search(rest):
+            if channel.group(1) in channels:
+                continue
+            channels.add(channel.group(1))
         shapes = tuple(
             (dtype, tuple(int(n) for n in dims.split(",") if n)) for dtype, dims in _SHAPE.findall(shape_text)
         )

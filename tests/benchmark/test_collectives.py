@@ -60,6 +60,37 @@ def test_other_lines_are_no_collectives(line):
     assert parse(line) == []
 
 
+def test_what_is_repeated_in_every_fusion_that_it_overlaps_is_sent_once():
+    text = """HloModule jit_step, num_partitions=8
+
+%async_start (p.0: f32[2,16]) -> f32[16,16] {
+  %p.0 = f32[2,16]{1,0} parameter(0)
+  ROOT %all-gather.1 = f32[16,16]{1,0} all-gather(%p.0), channel_id=7, replica_groups=[1,8]<=[8], dimensions={0}
+}
+
+%overlapped (p.1: f32[2,16], p.2: f32[4]) -> (f32[16,16], f32[4]) {
+  %p.1 = f32[2,16]{1,0} parameter(0)
+  %p.2 = f32[4]{0} parameter(1)
+  %all-gather.2 = f32[16,16]{1,0} all-gather(%p.1), channel_id=7, replica_groups=[1,8]<=[8], dimensions={0}
+  %sum = f32[4]{0} add(%p.2, %p.2)
+  ROOT %t = (f32[16,16]{1,0}, f32[4]{0}) tuple(%all-gather.2, %sum)
+}
+
+ENTRY %main (p.3: f32[4]) -> f32[4] {
+  %p.3 = f32[4]{0} parameter(0)
+  %all-gather.3 = f32[16,16]{1,0} all-gather(%x), channel_id=8, replica_groups=[1,8]<=[8], dimensions={0}
+  %all-reduce.1 = f32[4]{0} all-reduce(%p.3), channel_id=70, replica_groups=[1,8]<=[8], to_apply=%add
+  ROOT %all-reduce.2 = f32[4]{0} all-reduce(%all-reduce.1), replica_groups={}, to_apply=%add
+}
+"""
+    assert [(one.kind, one.num_bytes) for one in parse(text)] == [
+        ("all-gather", 4 * 256),
+        ("all-gather", 4 * 256),
+        ("all-reduce", 16),
+        ("all-reduce", 16),
+    ]
+
+
 def test_a_sharded_sum_sends_its_result_once():
     mesh = jax.make_mesh((8,), ("data",))
     split, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())

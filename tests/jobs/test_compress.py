@@ -12,6 +12,7 @@ from codir_jax.jobs import compress as compress_lib
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs.compress import compress
 from codir_jax.processes.user_error import UserError
+from codir_jax.stage import workdir
 
 TINY = {
     "overrides": [("train.total_steps", "2"), ("data.eval_batch_size", "8"), ("teacher.allow_weak", "true")],
@@ -70,6 +71,7 @@ def test_what_is_said_of_the_data_holds_for_the_teacher_too(finished):
         ([("data.max_length", "1024")], "512 positions"),
         ([("data.label_names", "good,evil")], "unknown label 'bad'"),
         ([("objective.negatives.source", "banc")], "banc"),
+        ([("train.num_microbatches", "3")], "not divisible by 3 microbatches"),
     ],
 )
 def test_what_a_student_cannot_be_is_told_before_the_teacher_is_trained(
@@ -79,6 +81,21 @@ def test_what_a_student_cannot_be_is_told_before_the_teacher_is_trained(
     with pytest.raises(UserError, match=message):
         compress(base, **files, output=str(tmp_path / "job"), overrides=overrides)
     assert not (tmp_path / "job").exists()
+
+
+def test_a_student_on_text_is_checked_before_a_teacher_of_nothing_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(compress_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
+    with pytest.raises(UserError, match="layer 9"):
+        compress(text="demo:24", output=str(tmp_path / "job"), overrides=[("objective.layer_matches", "1:9")])
+
+
+def test_who_accepts_a_weak_teacher_later_goes_on_with_the_baselines_that_are_finished(tmp_path):
+    """Such a baseline needs no teacher: it was finished before the teacher was refused."""
+    config = config_lib.load("configs/codir/finetune_distill.py:tiny,finetune", [("teacher.allow_weak", "false")])
+    workdir.claim(config, tmp_path)
+    workdir.write_json(tmp_path / "results.json", {"seconds": 1.0})
+    config.teacher.allow_weak = True
+    assert workdir.claim(config, tmp_path) == {"seconds": 1.0}
 
 
 def test_a_folder_with_another_job_is_refused_with_the_keys_that_differ(finished):

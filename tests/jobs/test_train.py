@@ -71,3 +71,24 @@ def test_a_contradiction_of_the_student_is_refused_before_the_teacher_is_made(tm
     monkeypatch.setattr(train_lib.run_lib, "run", lambda *_, **__: pytest.fail("something was trained"))
     with pytest.raises(UserError, match=r"student\.dtype"):
         train(DISTILL, tmp_path, [("student.dtype", "float16")])
+
+
+def test_the_teacher_is_made_on_the_data_of_its_student(monkeypatch, tmp_path):
+    """Before, a teacher of the config's own data was trained, and refused by a student of other classes."""
+    trained = []
+    monkeypatch.setattr(train_lib.run_lib, "run", lambda config, workdir, on_start: trained.append(config))
+    changes = {"data.demo_num_train": "64", "data.label_names": "good,bad", "tokenizer_path": "words", "mesh.fsdp": "2"}
+    train(DISTILL, tmp_path, [*changes.items(), ("seed", "5"), ("objective.pooling", "first")])
+    teacher, student = trained
+    assert teacher.data.to_dict() == student.data.to_dict() and teacher.data.label_names == "good,bad"
+    assert (teacher.seed, teacher.tokenizer_path, teacher.mesh.fsdp) == (5, "words", 2)
+    assert (teacher.objective.name, student.objective.name) == ("finetune", "codir")
+
+
+def test_a_teacher_that_is_given_or_not_needed_is_not_made(monkeypatch, tmp_path):
+    trained = []
+    monkeypatch.setattr(train_lib.run_lib, "run", lambda config, workdir, on_start: trained.append(workdir.name))
+    train(DISTILL, tmp_path / "given", [("teacher.path", "runs/teacher")])
+    start = [("student.init", "pretrained"), ("student.path", "runs/start")]
+    train(f"{DISTILL},finetune", tmp_path / "no_need", start)
+    assert trained == ["given", "no_need"]
