@@ -172,6 +172,24 @@ def test_predict_reads_lines_and_tables_and_writes_json_lines(job, tmp_path, cap
     assert "sentence" in capsys.readouterr().err
 
 
+def test_predict_answers_for_a_split_of_the_data_that_the_workdir_names(job, tmp_path, capsys):
+    out = tmp_path / "out.jsonl"
+    assert main(["predict", f"--model={job / 'codir'}", "--split=dev", f"--output={out}"]) == 0
+    assert f"written: {out}" in capsys.readouterr().out
+    assert len(out.read_text().splitlines()) == 64
+    assert main(["predict", f"--model={job / 'codir'}", "--split=dev", "--input=texts.txt"]) == 2
+    assert main(["predict", f"--model={job / 'codir'}", "--split=test"]) == 2
+
+
+def test_evaluate_takes_the_folder_of_a_job(job, capsys):
+    """Its export, on the data of its main stage."""
+    told = []
+    for model in (job / "codir", job):
+        assert main(["evaluate", f"--model={model}"]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0]["matthews_correlation"] == pytest.approx(told[1]["matthews_correlation"])
+
+
 def test_the_python_interface_answers_like_the_command(job):
     classify = codir_jax.load(str(job / "export"))
     texts = ["the cat sleeps", "a much longer text that is padded to another length than the first one"]

@@ -3,6 +3,7 @@
 import sys
 
 from codir_jax.benchmark.bench import Request
+from codir_jax.processes.user_error import UserError
 
 
 def child_command(request: Request) -> list[str]:
@@ -15,3 +16,8 @@ def child_command(request: Request) -> list[str]:
         if value:
             words.append(f"--{name}={value}")
     return [*words, *(f"--config.{key}={value}" for key, value in request.overrides)]
+
+
+def failure(status: int, message: str) -> Exception:
+    """The error of such a process that ended with `status`: a UserError only where the process had one itself."""
+    return (UserError if status == UserError.exit_status else RuntimeError)(message)

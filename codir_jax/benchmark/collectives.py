@@ -5,8 +5,6 @@ import math
 import re
 from collections.abc import Iterable
 
-from codir_jax.processes.user_error import UserError
-
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
 _BYTES = {"pred": 1, "c64": 8, "c128": 16, "s4": 0.5, "u4": 0.5, "s2": 0.25, "u2": 0.25}
@@ -94,7 +92,7 @@ def _num_bytes(dtype: str, dims: tuple[int, ...]) -> float:
     if width is None:
         digits = re.search(r"\d+", dtype)
         if digits is None:
-            raise UserError(f"unknown dtype {dtype!r} in the HLO text; add it to benchmark/collectives.py")
+            raise ValueError(f"unknown dtype {dtype!r} in the HLO text; add it to benchmark/collectives.py")
         width = int(digits.group()) / 8
     return width * math.prod(dims)
 

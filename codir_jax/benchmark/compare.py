@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from codir_jax.benchmark.child import failure
 from codir_jax.processes.user_error import UserError
 
 # In the order in which they are looked for: a median step is disturbed less than a mean.
@@ -29,6 +30,7 @@ def compare(
 
     Raises:
       UserError: a command failed or printed no rate; the end of its output is told.
+      RuntimeError: our command failed by a fault of the program.
     """
     if num_pairs < 1:
         raise UserError(f"--pairs must be >= 1, got {num_pairs}")
@@ -74,5 +76,6 @@ def _child(command: Sequence[str] | str) -> str:
     if done.returncode:
         told = command if isinstance(command, str) else " ".join(command)
         tail = "\n".join(done.stderr.splitlines()[-5:])
-        raise UserError(f"{told!r} ended with status {done.returncode}:\n{tail}")
+        message = f"{told!r} ended with status {done.returncode}:\n{tail}"
+        raise UserError(message) if is_theirs else failure(done.returncode, message)
     return done.stdout

@@ -16,8 +16,7 @@ from codir_jax.evaluation import cost, runner
 from codir_jax.models import sizes as sizes_lib
 from codir_jax.models.heads import init_params
 from codir_jax.models.transformer import TransformerConfig
-from codir_jax.objectives import codir
-from codir_jax.objectives.contract import TrainRows, needs_teacher, objective_module
+from codir_jax.objectives.contract import TrainRows, default_config_of, needs_teacher, objective_module
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 from codir_jax.stage import config as stage_config
@@ -170,7 +169,7 @@ def pretraining(like: Subject) -> Subject:
 
     Masked language models of random weights on random chunks, masked as a corpus is. All else of its config stays.
     """
-    config = stage_config.default_config(codir.default_config("pretrain"), "masked_lm")
+    config = stage_config.default_config(default_config_of("codir", "masked_lm"), "masked_lm")
     for section in ("seed", "student", "optimizer", "train", "mesh"):
         config[section] = like.config[section]
     config.teacher.dtype = like.config.teacher.dtype

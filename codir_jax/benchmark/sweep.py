@@ -243,7 +243,7 @@ def teacher_shaped(subject: Subject) -> dict[str, np.ndarray]:
 
 def _devices(request: Request) -> Iterator[dict[str, Any]]:
     """Collectives of the compiled step on fake CPU devices, each number of them in a process of its own."""
-    from codir_jax.benchmark.child import child_command
+    from codir_jax.benchmark.child import child_command, failure
 
     sizes = {
         "batch_size": request.batch_size or DEFAULTS["batch"],
@@ -255,7 +255,8 @@ def _devices(request: Request) -> Iterator[dict[str, Any]]:
         environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
         child = subprocess.run(child_command(asked), env=environment, capture_output=True, text=True, check=False)
         if child.returncode:
-            raise UserError(f"the measurement on {num_devices} devices failed:\n{child.stderr[-1000:]}")
+            told = f"the measurement on {num_devices} devices failed:\n{child.stderr[-1000:]}"
+            raise failure(child.returncode, told)
         section = json.loads(child.stdout.splitlines()[-1])["sections"]["collectives"]
         for kind, total in section["kinds"].items():
             yield {

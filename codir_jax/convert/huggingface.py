@@ -162,7 +162,7 @@ def save_pretrained(
     keys = family.keys(config, head)
     if set(flat) != set(keys):
         different = sorted("/".join(path) for path in set(flat) ^ set(keys))
-        raise UserError(f"params are not those of a {config.family} {head} model; first differences: {different[:5]}")
+        raise ValueError(f"params are not those of a {config.family} {head} model; first differences: {different[:5]}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {}
@@ -279,7 +279,7 @@ def _label_names(hf_config: Mapping[str, Any], num_labels: int) -> tuple[str, ..
 def _label_fields(label_names: Sequence[str] | None, num_labels: int, is_regression: bool) -> dict[str, Any]:
     names = [f"LABEL_{i}" for i in range(num_labels)] if not label_names else [str(name) for name in label_names]
     if len(names) != num_labels:
-        raise UserError(f"{len(names)} label names {names[:5]} for a head of {num_labels} outputs")
+        raise ValueError(f"{len(names)} label names {names[:5]} for a head of {num_labels} outputs")
     if len(set(names)) != len(names):
         raise UserError(f"label names are not distinct: {names}")
     if is_regression and num_labels != 1:

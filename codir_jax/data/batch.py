@@ -178,11 +178,11 @@ class RawSplit:
         parts |= {f"apart[{i}]": texts for i, texts in enumerate(self.apart)}
         for name, column in parts.items():
             if column is not None and len(column) != len(self.texts_a):
-                raise UserError(
+                raise ValueError(
                     f"RawSplit needs one entry of {name} a text: expected {len(self.texts_a)}, got {len(column)}"
                 )
         if self.apart and self.texts_b is not None:
-            raise UserError("the texts of a row are encoded together (texts_b) or each by itself (apart), not both")
+            raise ValueError("the texts of a row are encoded together (texts_b) or each by itself (apart), not both")
         check_new_columns(tuple(self.columns))
 
     def __len__(self) -> int:

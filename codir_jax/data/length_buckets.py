@@ -58,5 +58,5 @@ def bucket_length(longest: int, length_buckets: Sequence[int]) -> int:
     """Returns the smallest bucket that holds `longest` tokens."""
     fitting = [bucket for bucket in length_buckets if bucket >= longest]
     if not fitting:
-        raise UserError(f"an example has {longest} tokens and the largest bucket is {max(length_buckets, default=0)}")
+        raise ValueError(f"an example has {longest} tokens and the largest bucket is {max(length_buckets, default=0)}")
     return int(min(fitting))

@@ -82,7 +82,7 @@ def collate(
     """
     num_examples = len(examples) if num_examples is None else num_examples
     if len(indices) > batch_size:
-        raise UserError(f"expected at most batch_size {batch_size} rows, got {len(indices)}")
+        raise ValueError(f"expected at most batch_size {batch_size} rows, got {len(indices)}")
     rows = np.full(batch_size, -1, np.int64)
     rows[: len(indices)] = indices
     is_real = rows >= 0
@@ -158,7 +158,7 @@ def train_batches(
     check_new_columns(tuple(columns), tuple(columns_of(examples)))
     for name, values in columns.items():
         if len(values) != len(examples):
-            raise UserError(f"column {name!r} needs one row an example: expected {len(examples)}, got {len(values)}")
+            raise ValueError(f"column {name!r} needs one row an example: expected {len(examples)}, got {len(values)}")
 
     # Threads work on neighbouring steps: two epochs are enough at any time.
     @functools.lru_cache(maxsize=2)
@@ -251,6 +251,7 @@ def local_rows(batch_size: int, process_index: int, process_count: int) -> slice
 
     Raises:
       UserError: the batch is not divisible by the processes.
+      ValueError: process_index is not that of one of them.
     """
     if batch_size % process_count:
         lower = batch_size - batch_size % process_count
@@ -259,7 +260,7 @@ def local_rows(batch_size: int, process_index: int, process_count: int) -> slice
             f"use {lower or process_count} or {lower + process_count}"
         )
     if not 0 <= process_index < process_count:
-        raise UserError(f"process_index is in 0..{process_count - 1}, got {process_index}")
+        raise ValueError(f"process_index is in 0..{process_count - 1}, got {process_index}")
     share = batch_size // process_count
     return slice(process_index * share, (process_index + 1) * share)
 

@@ -123,13 +123,14 @@ class TeacherCache:
           arrays: name -> float [rows of the shard, ...].
 
         Raises:
-          UserError: an array has another shape than the layout says, or the folder cannot be written.
+          ValueError: an array has another shape than the layout says.
+          UserError: the folder cannot be written.
         """
         content = []
         for name, shape in sorted(self.layout.shapes.items()):
             expected = (len(self.layout.rows(shard)), *shape)
             if arrays[name].shape != expected:
-                raise UserError(f"teacher cache: expected {name} {expected}, got {arrays[name].shape}")
+                raise ValueError(f"teacher cache: expected {name} {expected}, got {arrays[name].shape}")
             content.append(np.ascontiguousarray(arrays[name], DTYPES[self.layout.dtype]).view(np.uint8).reshape(-1))
         if self._is_whole(shard):
             return

@@ -15,7 +15,6 @@ import numpy as np
 
 from codir_jax.models.contract import family
 from codir_jax.models.heads import head_spec
-from codir_jax.processes.user_error import UserError
 
 Params = Any
 # (params, input_ids, attention_mask, token_type_ids) -> any pytree of arrays
@@ -54,7 +53,7 @@ def model_flops(config: Any, seq_len: int, outputs: Outputs) -> float | None:
     head = head_spec(outputs.head)
     count = getattr(outputs, head.counts)
     if seq_len < 1 or count < 1:
-        raise UserError(f"seq_len and {head.counts} must be at least 1, got {seq_len} and {outputs}")
+        raise ValueError(f"seq_len and {head.counts} must be at least 1, got {seq_len} and {outputs}")
     encoder = family(config.family).flops
     if encoder is None:
         return None
@@ -92,7 +91,7 @@ def latency(
       num_warmup: untimed passes, at least 1: the first one compiles.
     """
     if num_repeats < 2 or num_warmup < 1:
-        raise UserError(
+        raise ValueError(
             f"latency needs num_repeats >= 2 and num_warmup >= 1 (compilation), got {num_repeats} and {num_warmup}"
         )
     names = list(models)

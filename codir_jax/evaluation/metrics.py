@@ -38,7 +38,7 @@ def f1(labels: np.ndarray, predictions: np.ndarray) -> float:
     labels, predictions = _class_arrays("f1", labels, predictions)
     largest = int(max(labels.max(), predictions.max()))
     if largest > 1:
-        raise UserError(f"f1 is for two classes, 0 and 1, but class {largest} occurs; use macro_f1")
+        raise ValueError(f"f1 is for two classes, 0 and 1, but class {largest} occurs; use macro_f1")
     return float(f1_score(labels, predictions, pos_label=1, average="binary", zero_division=0.0))
 
 
@@ -111,11 +111,12 @@ def compute(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) -
       predictions: the same shape and kind (classes after the argmax, not logits).
 
     Raises:
-      UserError: an unknown name, no examples, unequal lengths, or a value that is not finite.
+      ValueError: an unknown name, arrays of two shapes, or values that are no classes where the metric counts classes.
+      UserError: no examples, or a value that is not finite.
     """
     unknown = [name for name in names if name not in METRICS]
     if unknown:
-        raise UserError(f"unknown metric {unknown[0]!r}; known: {', '.join(sorted(METRICS))}")
+        raise ValueError(f"unknown metric {unknown[0]!r}; known: {', '.join(sorted(METRICS))}")
     return {name: METRICS[name](labels, predictions) for name in names}
 
 
@@ -139,7 +140,7 @@ def majority_share(labels: np.ndarray) -> float:
 def _checked(name: str, labels: np.ndarray, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     if labels.ndim != 1 or labels.shape != predictions.shape:
-        raise UserError(
+        raise ValueError(
             f"{name} expects labels and predictions of one shape [num_examples], got {labels.shape} and "
             f"{predictions.shape}; take the argmax of logits, or squeeze [num_examples, 1], first"
         )
@@ -160,7 +161,7 @@ def _class_arrays(name: str, labels: np.ndarray, predictions: np.ndarray) -> tup
     for what, values in (("labels", labels), ("predictions", predictions)):
         # Regression values in a class metric would count as one class per distinct float; sklearn's message is cryptic.
         if not np.array_equal(values, values.astype(np.int64)):
-            raise UserError(f"{name} expects class numbers as {what}, got {values.dtype} with fractions")
+            raise ValueError(f"{name} expects class numbers as {what}, got {values.dtype} with fractions")
     return labels.astype(np.int64), predictions.astype(np.int64)
 
 

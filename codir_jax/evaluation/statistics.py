@@ -59,15 +59,16 @@ def paired_difference(
       confidence: coverage of the interval, in (0, 1).
 
     Raises:
-      UserError: unequal lengths, no scores, or one that is not finite (a diverged run is named, not averaged).
+      ValueError: unequal lengths, no scores, or a confidence that is no share.
+      UserError: a score that is not finite (a diverged run is named, not averaged).
     """
     if len(scores_a) != len(scores_b):
-        raise UserError(
+        raise ValueError(
             f"paired scores need the same seeds on both sides, got {len(scores_a)} and {len(scores_b)}; "
             "keep the seeds that both arms have finished"
         )
     if not 0 < confidence < 1:
-        raise UserError(f"confidence must lie between 0 and 1, got {confidence}; 0.95 is usual")
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}; 0.95 is usual")
     differences = _finite("scores_a", scores_a) - _finite("scores_b", scores_b)
     n, mean = differences.size, float(differences.mean())
     if n == 1:
@@ -82,7 +83,7 @@ def paired_difference(
 def _finite(name: str, scores: Sequence[float]) -> np.ndarray:
     values = np.asarray(scores, np.float64)
     if values.ndim != 1 or values.size == 0:
-        raise UserError(f"{name}: expected a list of at least one score, got shape {values.shape}")
+        raise ValueError(f"{name}: expected a list of at least one score, got shape {values.shape}")
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values)))
         raise UserError(f"{name}: score {row} is {values[row]}; leave that seed out of both arms")

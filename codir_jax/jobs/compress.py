@@ -9,18 +9,21 @@ from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
 from codir_jax.convert.folder import model_folder
+from codir_jax.convert.huggingface import Pretrained
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs import sources
 from codir_jax.jobs.recipe import Recipe
 from codir_jax.jobs.sources import Source
 from codir_jax.jobs.train import train as train_stage
 from codir_jax.objectives.contract import make_objective
-from codir_jax.processes import console
+from codir_jax.processes import console, distributed
 from codir_jax.processes.user_error import UserError
+from codir_jax.sharding import mesh as mesh_lib
+from codir_jax.sharding import rules
 from codir_jax.stage import checks, models, workdir
 from codir_jax.stage import config as stage_config
 from codir_jax.stage.assembled import make_tokenizer, setting_of
-from codir_jax.tasks.contract import task_module
+from codir_jax.tasks.contract import Task, task_module
 
 # Overrides of the students that hold for the teacher as well: one set of data, one arithmetic.
 FOR_ALL = ("data.", "train.deterministic")
@@ -131,6 +134,7 @@ class Job:
         if self.needs_training:
             if self.source.trains_tokenizer and not self.teacher:
                 sources.make_tokenizer(self.teacher_config, self.folder / "tokenizer")
+                self._check_students(self.teacher_config)
             made = self.folder / self.recipe.teacher.name
             console.say(f"== training the teacher -> {made}")
             train_stage(self.teacher_config, made)
@@ -144,16 +148,31 @@ class Job:
         return config_lib.load(spec.config.replace("{data}", self.source.argument), overrides)
 
     def _fits(self) -> bool:
-        """Whether the teacher has a trained head for the task. The students are checked against its sizes as well.
+        """Whether the teacher has a trained head for the task. The students are checked against it as well.
 
         Raises:
           UserError: bad data, or a student that cannot be made from this teacher.
         """
-        probe = self.configs[self.recipe.main]
-        if not self.teacher:
-            probe = self.teacher_config
-            if probe.tokenizer_path:
-                return False  # it is to be trained: nothing more is known of the teacher
+        if self.teacher:
+            task, source = self._check_students(self.configs[self.recipe.main])
+        elif self.source.trains_tokenizer:
+            return False  # the students are checked when there is a tokenizer
+        else:
+            task, source = self._check_students(self.teacher_config)
+        if source is None or not source.has_head:
+            return False
+        try:
+            task.check_checkpoint(source, self.teacher)
+        except UserError:
+            return False  # a head for other classes: it is fine-tuned anew
+        return True
+
+    def _check_students(self, probe: ConfigDict) -> tuple[Task, Pretrained | None]:
+        """Refuses students that cannot be made; (the task, the given teacher).
+
+        Args:
+          probe: whose data and tokenizer are read: of the main student, or of the teacher that is to be made.
+        """
         tokenizer = make_tokenizer(probe)
         task = task_module(probe.task.name).make(probe, tokenizer)
         if self.teacher:
@@ -162,16 +181,12 @@ class Job:
         else:
             source, sizes = None, models.random_sizes(probe.student, None, tokenizer)
         for config in self.configs.values():
+            mesh, table = mesh_lib.make_mesh(config.mesh), mesh_lib.rules_of(config.mesh)
+            checks.check_batch_sizes(config, rules.num_batch_shards(mesh, table), distributed.num_processes())
             student, teacher = models.shapes_only(config, task.head, sizes, tokenizer)
             checks.check_length(config, student)
             make_objective(config.objective, setting_of(config, task, student, teacher))
-        if source is None or not source.has_head:
-            return False
-        try:
-            task.check_checkpoint(source, self.teacher)
-        except UserError:
-            return False  # a head for other classes: it is fine-tuned anew
-        return True
+        return task, source
 
     def _claim(self) -> dict[str, Any] | None:
         """Makes the job's folder; where the same job is finished, its results, printed again.
@@ -232,10 +247,10 @@ class Job:
 
 
 def _what_counts(settings: dict[str, Any]) -> dict[str, Any]:
-    """Without teacher.allow_weak: who sets it because the teacher was refused goes on with the same job."""
+    """Without what binds no stage: who accepts a weak teacher once it was refused goes on with the same job."""
     counted = json.loads(json.dumps(settings))
-    for config in counted["configs"].values():
-        del config["teacher"]["allow_weak"]
+    for config in (counted["teacher_config"], *counted["configs"].values()):
+        del config["teacher"]["allow_weak"], config["mesh"]
     return counted
 
 

@@ -1,5 +1,6 @@
 """A finished model, judged on a split of its own data or of those that a config names."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ def evaluate(
     """The scores of a model on a split; on dev also its distance to the teacher of the config, where that is here.
 
     Args:
-      model: workdir, Hugging Face folder or hub name.
-      config: names the data; empty: the config of the workdir.
+      model: workdir of `train`, folder of `compress`, Hugging Face folder or hub name.
+      config: names the data; empty: the config of the workdir, of a job that of its main stage.
       split: of the data.
       batch_size: examples that are run together; 0: data.eval_batch_size.
       overrides: (dotted key, text) pairs of the config.
@@ -43,17 +44,25 @@ def evaluate(
 
 
 def data_config(model: str, spec: str, overrides: Sequence[tuple[str, str]]) -> ConfigDict:
-    """The config that names the data: that of `spec`, else the one saved in the model's workdir.
+    """The config that names the data: that of `spec`, else the one saved in the model's workdir or job.
 
     Raises:
       UserError: there is neither.
     """
-    saved = Path(model) / "config.json"
-    if not spec and (Path(model) / "best").is_dir() and saved.exists():
-        spec = str(saved)
+    spec = spec or _saved(model)
     if not spec:
         raise UserError(
             f"{model} is no workdir, so --config must name the data, e.g. "
             "--config=configs/codir/finetune_distill.py:cola"
         )
     return config_lib.load(spec, overrides)
+
+
+def _saved(model: str) -> str:
+    """The config.json of a workdir, or of the main stage of a job; "" where there is none."""
+    folder = Path(model).expanduser()
+    results = folder / "results.json"
+    if not (folder / "best").is_dir() and results.exists():
+        folder /= json.loads(results.read_text(encoding="utf-8")).get("main", "")
+    saved = folder / "config.json"
+    return str(saved) if (folder / "best").is_dir() and saved.exists() else ""

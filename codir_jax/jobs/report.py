@@ -67,9 +67,11 @@ def plot(folder: Path, results: dict[str, Any], path: Path) -> None:
     metric, better = results["primary_metric"], _direction(results)
     curves = {name: read_metrics(folder / name / "metrics.jsonl") for name in results["models"]}
     figure, (losses, scores, trade) = pyplot.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
-    for term in ("loss", "task_loss", "masked_lm_loss", "soft_target_loss", "contrastive_loss"):
-        points = [(line["step"], line[term]) for line in curves[results["main"]] if line.get(term) is not None]
-        if points:
+    of_main = curves[results["main"]]
+    terms = dict.fromkeys(name for line in of_main for name in line if name.endswith("loss"))
+    for term in (name for name in terms if not name.startswith("dev_")):
+        points = [(line["step"], line[term]) for line in of_main if line.get(term) is not None]
+        if any(value > 0 for _, value in points):  # the axis is logarithmic
             losses.plot(*zip(*points, strict=True), marker="" if len(points) > 1 else "o", label=term.replace("_", " "))
     losses.set(
         title=f"{results['models'][results['main']]['title']}: loss terms",

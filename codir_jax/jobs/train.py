@@ -20,7 +20,8 @@ def train(
 ) -> dict[str, Any]:
     """Trains the stage of a config in `workdir` and returns what `results.json` holds; stopped, the same call goes on.
 
-    Where `teacher.path` is empty and `teacher.config` names a config, that stage is trained first, in WORKDIR/teacher.
+    Where a teacher is needed, `teacher.path` is empty and `teacher.config` names a config, that stage is trained first,
+    in WORKDIR/teacher, on the same data.
 
     Args:
       config: `PATH.py[:ARG,ARG]`, a saved `config.json`, or a whole config.
@@ -41,11 +42,28 @@ def train(
         for key, text in overrides:
             config_lib.set_from_text(config, key, text)
     workdir = Path(workdir)
-    if not config.teacher.path and config.teacher.config:
-        made_by = config_lib.load(config.teacher.config, [("seed", str(config.seed))])
+    if stage_config.needs_teacher(config) and not config.teacher.path and config.teacher.config:
+        made_by = teacher_of(config)
         config.teacher.path = str(workdir / "teacher")
+        stage_config.check(made_by)
         stage_config.check(config)
         distributed.first_decides(lambda: workdir_lib.refuse_other(config, workdir))
         console.say(f"== teacher.config={config.teacher.config} -> {config.teacher.path}")
         train(made_by, config.teacher.path)
     return run_lib.run(config, workdir, on_start=report.at_start)
+
+
+def teacher_of(config: ConfigDict) -> ConfigDict:
+    """The config of the stage that makes the teacher of `config`.
+
+    Seed, mesh, tokenizer and arithmetic are those of `config` and, of the same task, the data: a teacher of other
+    classes or of other texts would be refused once it is trained.
+    """
+    made_by = config_lib.load(config.teacher.config)
+    made_by.seed = config.seed
+    made_by.mesh.update(config.mesh)
+    made_by.tokenizer_path = config.tokenizer_path or made_by.tokenizer_path
+    made_by.train.deterministic = config.train.deterministic
+    if made_by.task.name == config.task.name:
+        made_by.data.update(config.data)
+    return made_by

@@ -7,8 +7,6 @@ mask-weighted mean. Teacher values are targets: no gradient flows into them.
 import jax
 import jax.numpy as jnp
 
-from codir_jax.processes.user_error import UserError
-
 
 def soft_target_loss(student_logits: jax.Array, teacher_logits: jax.Array, temperature: float) -> jax.Array:
     """Divergence from the teacher's softened classes, T^2 KL(teacher || student).
@@ -26,7 +24,7 @@ def soft_target_loss(student_logits: jax.Array, teacher_logits: jax.Array, tempe
         float32 [...], >= 0 up to rounding.
 
     Raises:
-        UserError: the two shapes differ.
+        ValueError: the two shapes differ.
     """
     _check_same_shape("student_logits", student_logits, "teacher_logits", teacher_logits, _CLASSES_HINT)
     student = jax.nn.log_softmax(_float32(student_logits) / temperature)
@@ -47,7 +45,7 @@ def regression_loss(predictions: jax.Array, targets: jax.Array) -> jax.Array:
         float32 [B].
 
     Raises:
-        UserError: the two shapes differ.
+        ValueError: the two shapes differ.
     """
     _check_same_shape("predictions", predictions, "targets", targets, "squeeze the class axis of size 1")
     return jnp.square(_float32(predictions) - jax.lax.stop_gradient(_float32(targets)))
@@ -69,7 +67,7 @@ def normalized_l2(student: jax.Array, teacher: jax.Array) -> jax.Array:
         float32 [...], in [0, 4]. A zero vector stays zero and gets no gradient.
 
     Raises:
-        UserError: the two shapes differ.
+        ValueError: the two shapes differ.
     """
     _check_same_shape("student", student, "teacher", teacher, _WIDTH_HINT)
     difference = _unit(_float32(student)) - jax.lax.stop_gradient(_unit(_float32(teacher)))
@@ -87,7 +85,7 @@ def cosine_distance(student: jax.Array, teacher: jax.Array) -> jax.Array:
         float32 [...], in [0, 2]. A zero vector counts as orthogonal (1) and gets no gradient.
 
     Raises:
-        UserError: the two shapes differ.
+        ValueError: the two shapes differ.
     """
     _check_same_shape("student", student, "teacher", teacher, _WIDTH_HINT)
     cosine = jnp.sum(_unit(_float32(student)) * jax.lax.stop_gradient(_unit(_float32(teacher))), axis=-1)
@@ -111,4 +109,4 @@ def _unit(x: jax.Array) -> jax.Array:
 
 def _check_same_shape(name_a: str, a: jax.Array, name_b: str, b: jax.Array, hint: str) -> None:
     if jnp.shape(a) != jnp.shape(b):
-        raise UserError(f"{name_a} has shape {jnp.shape(a)} but {name_b} has shape {jnp.shape(b)}: {hint}")
+        raise ValueError(f"{name_a} has shape {jnp.shape(a)} but {name_b} has shape {jnp.shape(b)}: {hint}")

@@ -13,8 +13,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from codir_jax.processes.user_error import UserError
-
 
 class Decoder(NamedTuple):
     """Logits of one model, not yet computed: states table^T + bias.
@@ -63,13 +61,13 @@ def vocabulary_terms(
       chunk_size: columns of the vocabulary at a time, at most; 0: all of them.
 
     Raises:
-      UserError: two vocabularies, or a table of another width than its states.
+      ValueError: two vocabularies, or a table of another width than its states.
     """
     sides = {"student": student, **({} if teacher is None else {"teacher": teacher})}
     for name, side in sides.items():
         expected = (student.bias.shape[0], side.states.shape[-1])
         if side.table.shape != expected or side.bias.shape != expected[:1]:
-            raise UserError(
+            raise ValueError(
                 f"{name}: expected a table of (vocabulary of the student, width of the states) = {expected}, got "
                 f"{side.table.shape} and a bias of {side.bias.shape}; teacher and student must share one vocabulary"
             )

@@ -159,9 +159,9 @@ def build_model(
 
 
 def head_spec(name: str) -> HeadSpec:
-    """The facts of a head; UserError for an unknown name."""
+    """The facts of a head; ValueError for an unknown name."""
     if name not in HEADS:
-        raise UserError(f"unknown head {name!r}; known: {', '.join(HEADS)}")
+        raise ValueError(f"unknown head {name!r}; known: {', '.join(HEADS)}")
     return HEADS[name]
 
 
@@ -193,7 +193,7 @@ def abstract_params(model: nn.Module) -> dict:
 
 def _build_classifier(config: TransformerConfig, num_labels: int, dtype: Any, remat: str) -> SequenceClassifier:
     if num_labels < 1:
-        raise UserError(f"num_labels must be at least 1, got {num_labels}")
+        raise ValueError(f"num_labels must be at least 1, got {num_labels}")
     return SequenceClassifier(config, num_labels, dtype, remat)
 
 

@@ -132,13 +132,14 @@ def init_from_teacher(
         layers: one teacher layer per student layer, counted from 1 (`select_layers`).
 
     Raises:
-        UserError: when an encoder weight differs in shape: a narrower student has nothing to inherit.
+        ValueError: another number of layers than the student's, or an encoder weight of another shape: a narrower
+            student has nothing to inherit.
     """
     teacher = traverse_util.flatten_dict(dict(teacher_params))
     student = traverse_util.flatten_dict(dict(student_params))
     depth = len({path[1] for path in student if path[0] == "encoder" and path[1].startswith("layer_")})
     if len(layers) != depth:
-        raise UserError(f"{len(layers)} teacher layers {tuple(layers)} for a student of {depth} layers")
+        raise ValueError(f"{len(layers)} teacher layers {tuple(layers)} for a student of {depth} layers")
     result = {}
     for path, own in student.items():
         source = path
@@ -150,7 +151,7 @@ def init_from_teacher(
             result[path] = theirs
         elif path[0] == "encoder":
             got = "nothing" if theirs is None else f"shape {tuple(theirs.shape)}"
-            raise UserError(
+            raise ValueError(
                 f"student weight {'/'.join(path)} has shape {tuple(own.shape)}, the teacher's {'/'.join(source)}: "
                 f"{got}; a student of other sizes starts from random weights, not from the teacher's layers"
             )

@@ -9,6 +9,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from codir_jax.negatives import repeats
+
 # Banks have a multiple of so many rows that any usual number of devices shares them evenly. It depends on the rows
 # only, not on the mesh, so that a checkpoint of one mesh is read on another.
 LEAST_MULTIPLE, LARGEST_MULTIPLE = 2**10, 2**16
@@ -162,6 +164,6 @@ def _write_targets(ids: jax.Array, num_rows: int) -> jax.Array:
     last one last), so all but the last row of an id are sent outside, each to an index of its own.
     """
     order = jnp.arange(ids.shape[0], dtype=jnp.int32)
-    has_later = jnp.any((ids[:, None] == ids[None, :]) & (order[None, :] > order[:, None]), axis=-1)
+    has_later = repeats.is_repeat(ids[::-1])[::-1]
     is_outside = (ids < 0) | (ids >= num_rows)
     return jnp.where(has_later | is_outside, num_rows + order, ids)

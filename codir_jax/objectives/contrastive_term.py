@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from codir_jax.losses import contrastive, nce
-from codir_jax.negatives import in_batch, memory_bank, sampling
+from codir_jax.negatives import in_batch, memory_bank, repeats
 from codir_jax.objectives.contract import masked_sum
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import constrain, gather_batch, with_axes
@@ -222,10 +222,9 @@ def _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, poo
     if pool is not None:
         ids, num_train = pool["ids"], frozen["text_ids"].shape[0]
         ids = jnp.where(ids < 0, num_train, ids)
-        is_counted = (ids < num_train) & ~sampling.is_repeat(ids, num_train + 1)
+        is_counted = (ids < num_train) & ~repeats.is_repeat(ids)
         if "in_batch" in options.source:  # the live view of the same text is there already
-            in_this_batch = jnp.zeros((num_train + 1,), bool).at[whole.bank_ids].set(True, mode="drop")
-            is_counted &= ~in_this_batch[ids]
+            is_counted &= ~repeats.is_among(ids, whole.bank_ids)
         is_valid = is_real & is_counted & (ids != own_ids[:, None])
         usable = _usable_rows(options, frozen, batch, ids, is_valid)
         add(features, {"teacher": pool["features"]}, usable)

@@ -15,8 +15,11 @@ def parse_schedule(text: str) -> tuple[list[float], list[float]]:
         share, separator, value = point.partition("%:")
         if not separator:
             raise UserError(f"expected points like 10%:1 separated by spaces, got {point!r}")
-        shares.append(float(share) / 100)
-        values.append(float(value))
+        try:
+            shares.append(float(share) / 100)
+            values.append(float(value))
+        except ValueError:
+            raise UserError(f"expected two numbers in a point like 10%:1, got {point!r}") from None
     if shares != sorted(shares) or not shares or min(values) < 0:
         raise UserError("points must be in ascending order with multipliers of at least 0")
     return shares, values
@@ -26,7 +29,7 @@ def check_schedule(name: str, text: str) -> None:
     """Refuses a schedule that cannot be read, before anything is computed."""
     try:
         parse_schedule(text)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"objective.{name}={text!r}: {error}; e.g. 'constant' or '0%:0 10%:1'") from error
 
 

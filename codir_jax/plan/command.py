@@ -119,7 +119,7 @@ def _advice(planned: PlannedStage, found, config, on: Devices, teacher: str, out
             config_lib.set_from_text(changed, key, value)
             try:
                 other = estimate.estimate(plan(changed, on, teacher, outline), on).peak_bytes
-            except ValueError:  # sizes that do not divide
+            except UserError:  # sizes that do not divide
                 continue
             if other < 0.98 * found.peak_bytes:
                 fits = other <= FILL * capacity

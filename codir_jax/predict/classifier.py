@@ -19,7 +19,7 @@ from codir_jax.models.heads import build_model, head_spec
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
-from codir_jax.tasks.classification import check_label_names, read_data
+from codir_jax.tasks.classification import check_label_names, read_data, require_split
 
 
 def load(path: str, *, batch_size: int = 32) -> "Predictor":
@@ -124,6 +124,15 @@ class Predictor:
         shards = rules.num_batch_shards(mesh)
         batch_size = -(-self.batch_size // shards) * shards
         return runner.make_forward(self._module), params, rules.batch_sharding(mesh), batch_size
+
+    def of_split(self, data: Dataset, split: str) -> list[dict[str, Any]]:
+        """The answers for a split of `read_data`, in its order: labelled rows first.
+
+        Raises:
+          UserError: there is no such split.
+        """
+        require_split(data, split)
+        return [self.describe(row) for row in self.logits(data.splits[split])]
 
     def read_data(self, config) -> Dataset:
         """The data that `config` (a whole stage's) names, tokenised for this model.

@@ -75,13 +75,13 @@ def partition_spec(
     by the first dimension that asks for it. Axes of size 1 are left out.
     """
     if len(names) != len(shape):
-        raise UserError(f"{len(names)} logical axes {tuple(names)} for an array of shape {tuple(shape)}")
+        raise ValueError(f"{len(names)} logical axes {tuple(names)} for an array of shape {tuple(shape)}")
     table = dict(rules)
     used: set[str] = set()
     spec: list[str | tuple[str, ...] | None] = []
     for name, size in zip(names, shape, strict=True):
         if name is not None and name not in table:
-            raise UserError(
+            raise ValueError(
                 f"logical axis {name!r} has no row in the sharding rules; add it to codir_jax/sharding/rules.py"
             )
         taken: list[str] = []

@@ -63,6 +63,11 @@ def default_config(objective: ConfigDict, task: str = "classification") -> Confi
     )
 
 
+def needs_teacher(config: ConfigDict) -> bool:
+    """Whether there is no stage without a teacher: its method has one, or the student starts from its layers."""
+    return objectives.needs_teacher(config.objective.name) or config.student.init == "teacher"
+
+
 def check(config: ConfigDict) -> None:
     """Cross-field checks that need no device and no data.
 
@@ -74,7 +79,7 @@ def check(config: ConfigDict) -> None:
     optimizer.check(config.optimizer)
     if config.student.init not in ("teacher", "pretrained", "random"):
         raise UserError(f"student.init={config.student.init!r}; known: teacher, pretrained, random")
-    if ("teacher" in module.ROLES or config.student.init == "teacher") and not config.teacher.path:
+    if needs_teacher(config) and not config.teacher.path:
         called, trained_by = task.TEACHER
         raise UserError(
             f"teacher.path is empty; give a {called}: a Hugging Face folder, or the workdir of `codir train "

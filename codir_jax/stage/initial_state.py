@@ -1,17 +1,18 @@
 """What the first step starts from: its shapes and their places on the mesh, at no cost, and then the values."""
 
 import dataclasses
+import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from codir_jax.objectives.contract import Objective
 from codir_jax.sharding import rules
 from codir_jax.training import state as state_lib
+from codir_jax.training.optimizer import Optimizer
 from codir_jax.training.state import TrainState
 from codir_jax.training.step import make_train_step
 
@@ -33,7 +34,7 @@ class InitialState:
     """
 
     objective: Objective
-    tx: optax.GradientTransformation
+    tx: Optimizer
     example: Mapping[str, Any]
     mesh: Any
     rules: Any
@@ -47,14 +48,21 @@ class InitialState:
 
         Args:
           without: entries of frozen that the run does not need, such as a teacher whose outputs are cached.
+
+        Raises:
+          UserError: the optimizer's rules do not fit the parameters.
         """
+        state, frozen = self._abstract
+        return state, {name: value for name, value in frozen.items() if name not in without}
+
+    @functools.cached_property
+    def _abstract(self):
         boxed = jax.eval_shape(self._init, 0)
         places = rules.shardings(boxed, self.mesh, self.rules)
         params, frozen, objective_state = jax.tree.map(_placed, rules.unbox(boxed), places)
         whole = rules.replicated(self.mesh)
         state = jax.eval_shape(self._create, params, objective_state)
-        state = jax.tree.map(_placed, state, state_lib.shardings(state, places[0], places[2], whole))
-        return state, {name: value for name, value in frozen.items() if name not in without}
+        return jax.tree.map(_placed, state, state_lib.shardings(state, places[0], places[2], whole)), frozen
 
     def tables(self, rows: Mapping[str, Any]) -> dict[str, jax.Array]:
         """Entries of frozen that the objective makes of the teacher's rows; {} where it makes none.

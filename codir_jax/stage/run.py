@@ -62,7 +62,9 @@ class _Run:
         )
         self.eval_every = max(stage.duration("train", "eval_every"), 1)
         self.checkpoint_every = max(stage.duration("train", "checkpoint_every"), 1)
-        self.objective = stage.objective  # refused here, before the teacher is run, where it cannot be made
+        # Refused here, before the teacher is run: an objective that cannot be made, or rules that do not fit it.
+        self.objective = stage.objective
+        stage.abstract_state(live=False)
         self.teacher = Teacher(stage) if stage.teacher else None
 
     def train(self) -> dict[str, Any]:

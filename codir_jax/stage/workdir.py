@@ -20,8 +20,9 @@ from codir_jax import config as config_lib
 from codir_jax.processes import distributed, shared_folder
 from codir_jax.processes.user_error import UserError
 
-# Keys of a config that say where a run is computed and not what: it may go on with others.
-MOVABLE = "mesh."
+# Keys of a config (how they begin) that do not say what is computed: where, and whether a weak teacher is accepted. A
+# run may go on with others.
+NOT_BINDING = ("mesh.", "teacher.allow_weak")
 
 
 @contextlib.contextmanager
@@ -71,7 +72,7 @@ def held(workdir: Path) -> Iterator[None]:
 def refuse_other(config: ConfigDict, workdir: Path, flag: str = "--workdir") -> None:
     """Refuses a workdir with a run of another config; the differing keys are listed.
 
-    The mesh may differ: a checkpoint is read on any.
+    The mesh may differ, as a checkpoint is read on any, and `teacher.allow_weak`.
 
     Args:
       flag: by which another folder is chosen.
@@ -80,7 +81,7 @@ def refuse_other(config: ConfigDict, workdir: Path, flag: str = "--workdir") -> 
     if not (saved.exists() and has_progress(workdir)):
         return
     theirs = ConfigDict(json.loads(saved.read_text(encoding="utf-8")))
-    differing = [key for key in config_lib.differences(config, theirs) if not key.startswith(MOVABLE)]
+    differing = [key for key in config_lib.differences(config, theirs) if not key.startswith(NOT_BINDING)]
     if differing:
         raise UserError(
             f"{workdir} holds a run of another config; choose another {flag}. Differing keys:\n  "

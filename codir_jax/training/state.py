@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from codir_jax.training.optimizer import Optimizer
+
 
 class TrainState(NamedTuple):
     """State of a run.
@@ -13,7 +15,7 @@ class TrainState(NamedTuple):
     Attributes:
       step: int32 scalar, finished steps; also the position in the data.
       params: float32 tree, trained; the student is under "student".
-      opt_state: of the optax transformation.
+      opt_state: of the optimizer; it holds nothing of frozen parameters.
       objective_state: banks, queues, normalisers of the objective.
       rng: uint32 key data; each step uses fold_in(rng, step), so it never changes.
     """
@@ -25,7 +27,9 @@ class TrainState(NamedTuple):
     rng: jax.Array
 
 
-def create(params, objective_state, tx: optax.GradientTransformation, seed: int, prng_impl: str) -> TrainState:
+def create(
+    params, objective_state, tx: Optimizer | optax.GradientTransformation, seed: int, prng_impl: str
+) -> TrainState:
     """The state before the first step."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),

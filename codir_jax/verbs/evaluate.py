@@ -3,6 +3,8 @@
 import argparse
 import json
 
+from codir_jax.verbs.flag_types import add_data, add_model
+
 HELP = "scores of a model on a split, or of a masked language model on held-out text"
 EXAMPLES = """examples:
   codir evaluate --model=runs/student --split=dev
@@ -14,10 +16,8 @@ OVERRIDES = ("config",)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, help="workdir, Hugging Face folder or hub name")
-    parser.add_argument("--config", default="", help="names the data (default: the workdir's config.json)")
-    parser.add_argument("--split", default="dev", help="(default: %(default)s)")
-    parser.add_argument("--batch_size", type=int, default=0, help="(default: data.eval_batch_size of the config)")
+    add_model(parser)
+    add_data(parser, split="dev", no_split="", batch_size=0)
 
 
 def run(overrides, **flags) -> int:

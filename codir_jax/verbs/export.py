@@ -2,6 +2,8 @@
 
 import argparse
 
+from codir_jax.verbs.flag_types import add_model
+
 HELP = "a Hugging Face folder with a parity verdict"
 EXAMPLES = """example:
   codir export --model=runs/student --output=my-small-model"""
@@ -9,14 +11,15 @@ OVERRIDES = ()
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, help="workdir or Hugging Face folder")
+    add_model(parser)
     parser.add_argument("--output", required=True, help="folder to write")
 
 
 def run(overrides, *, model: str, output: str) -> int:
-    """Prints the parity verdict."""
+    """Prints the parity verdict and where it is written."""
     del overrides
     from codir_jax.jobs.export import export_model
 
     print(export_model(model, output))
+    print(f"written: {output}")
     return 0

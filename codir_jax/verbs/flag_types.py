@@ -1,4 +1,8 @@
-"""Kinds of flag that argparse does not have."""
+"""Kinds of flag that argparse does not have, and flags that mean the same in several verbs."""
+
+import argparse
+
+CONFIG = "PATH.py[:ARG,ARG] or a saved config.json"
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -9,3 +13,26 @@ def names(text: str) -> tuple[str, ...]:
 def numbers(text: str) -> tuple[int, ...]:
     """The whole numbers in a comma-separated list."""
     return tuple(int(number) for number in text.split(","))
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """--model: a finished one."""
+    parser.add_argument(
+        "--model", required=True, help="workdir of train, folder of compress, Hugging Face folder or hub name"
+    )
+
+
+def add_data(parser: argparse.ArgumentParser, *, split: str, no_split: str, batch_size: int) -> None:
+    """--config, --split and --batch_size, where a finished model meets data.
+
+    Args:
+      split, batch_size: defaults; "" and 0 have a meaning of their own. no_split: what an empty split means.
+    """
+    parser.add_argument("--config", default="", help=f"names the data: {CONFIG} (default: the workdir's)")
+    parser.add_argument("--split", default=split, help=f"of that data (default: {split or no_split})")
+    parser.add_argument(
+        "--batch_size",
+        type=int,
+        default=batch_size,
+        help=f"texts that are run together (default: {batch_size or 'data.eval_batch_size of the config'})",
+    )

@@ -8,24 +8,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from codir_jax.processes.user_error import MissingFileError, UserError
+from codir_jax.verbs.flag_types import add_data, add_model
 
 HELP = "labels and probabilities of texts, or GLUE submission files"
 EXAMPLES = """examples:
   echo 'a charming and often affecting journey' | codir predict --model=runs/student
   codir predict --model=runs/student --input=texts.tsv --text_column=sentence --output=answers.jsonl
+  codir predict --model=runs/student --split=test --output=answers.jsonl
   codir predict --model=runs/student --glue_submission=submission --config=configs/codir/finetune_distill.py:cola"""
 OVERRIDES = ("config",)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, help="workdir, Hugging Face folder or hub name")
+    add_model(parser)
     parser.add_argument("--input", default="-", help=".txt (one text a line), .tsv, .csv, .jsonl, or - (default)")
     parser.add_argument("--output", default="-", help="JSON lines (default: standard output)")
     parser.add_argument("--text_column", default="sentence", help="(default: %(default)s)")
     parser.add_argument("--text_pair_column", default="", help="second text, for models of pairs")
-    parser.add_argument("--batch_size", type=int, default=32, help="(default: %(default)s)")
     parser.add_argument("--glue_submission", default="", help="folder for the leaderboard's TSV files of the task")
-    parser.add_argument("--config", default="", help="names the GLUE task (default: the workdir's config.json)")
+    add_data(parser, split="", no_split="none, but --input", batch_size=32)
 
 
 def run(
@@ -39,25 +40,34 @@ def run(
     batch_size: int,
     glue_submission: str,
     config: str,
+    split: str,
 ) -> int:
     """Writes a JSON line a text, or the files of a submission."""
     from codir_jax.predict import classifier as predictor
 
+    if split and input != "-":
+        raise UserError("--split and --input both say what to predict; give one")
     classifier = predictor.load(model, batch_size=batch_size)
-    if glue_submission:
-        from codir_jax.evaluation import glue_submission as submission
+    if not (split or glue_submission):
+        answers = predictor.predict_lines(classifier, _read_texts(input, text_column, text_pair_column))
+    else:
         from codir_jax.jobs.evaluate import data_config
 
         named = data_config(model, config, overrides["config"])
         data = classifier.read_data(named)
-        for path in submission.write(glue_submission, named.data.name, data, classifier.logits):
-            print(f"written: {path}")
-        return 0
-    texts = _read_texts(input, text_column, text_pair_column)
+        if glue_submission:
+            from codir_jax.evaluation import glue_submission as submission
+
+            for path in submission.write(glue_submission, named.data.name, data, classifier.logits):
+                print(f"written: {path}")
+            return 0
+        answers = classifier.of_split(data, split)
     to_screen = output == "-"
     with contextlib.nullcontext(sys.stdout) if to_screen else open(output, "w", encoding="utf-8") as file:
-        for answer in predictor.predict_lines(classifier, texts):
+        for answer in answers:
             file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    if not to_screen:
+        print(f"written: {output}")
     return 0
 
 

@@ -2,6 +2,8 @@
 
 import argparse
 
+from codir_jax.verbs.flag_types import CONFIG
+
 HELP = "one stage from its config"
 EXAMPLES = """examples:
   codir train --config=configs/codir/finetune_distill.py:sst2 --config.teacher.path=runs/teacher --workdir=runs/student
@@ -23,7 +25,7 @@ OVERRIDES = ("config",)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", required=True, help="PATH.py[:ARG,ARG] or a saved config.json")
+    parser.add_argument("--config", required=True, help=CONFIG)
     parser.add_argument("--workdir", required=True, help="folder of the run; an unfinished run in it is resumed")
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens; the same on every process")
     parser.add_argument("--num_processes", type=int, metavar="N", help="processes that share the run")

@@ -127,7 +127,10 @@ def test_whole_epochs_leave_the_first_one_out(tmp_path, capsys):
     assert flops["real"] < flops["padded"] * section["real_token_share"] * 1.01
 
 
-@pytest.mark.parametrize("texts", [["--fixed_length=16"], ["--config.data.max_dev_chunks=8"]])
+EMBEDDED = pytest.param(["--config.data.max_dev_chunks=8"], marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("texts", [["--fixed_length=16"], EMBEDDED])
 def test_a_config_of_running_text_is_measured_too(texts, capsys):
     """With random chunks and with its own embedded documents; no teacher's outputs are kept where masks change."""
     config = ["--config=configs/codir/pretrain_distill.py:tiny", "--config.data.batch_size=8"]

@@ -3,6 +3,7 @@
 import pytest
 
 from codir_jax.benchmark.compare import compare, read_rate
+from codir_jax.processes.user_error import UserError
 
 
 def test_pairs_take_turns_and_the_ratio_is_ours_over_theirs():
@@ -35,6 +36,13 @@ def test_a_command_without_a_rate_or_that_fails_is_told():
         read_rate("42\n[1]\nhello", "theirs")
     with pytest.raises(ValueError, match="status 3"):
         compare("exit 3", "true", 1)
+
+
+@pytest.mark.parametrize(("status", "is_of_user"), [(1, False), (2, True)])
+def test_a_fault_of_our_own_command_is_not_told_as_bad_input(status, is_of_user):
+    with pytest.raises((UserError, RuntimeError), match=f"status {status}") as caught:
+        compare(["sh", "-c", f"exit {status}"], "true", 1)
+    assert isinstance(caught.value, UserError) is is_of_user
 
 
 def test_real_children_are_run():

@@ -131,7 +131,6 @@ def test_a_column_is_part_of_the_fingerprint(wordpiece):
     ("train", "dev", "message"),
     [
         ({"labels": [0, 1]}, {}, "a batch has columns labels already"),
-        ({"w": [1.0]}, {}, "one entry of w a text: expected 2, got 1"),
         ({"w": [1.0, "x"]}, {}, "column 'w' of train holds both texts and numbers"),
         ({"w": ["x", "y"]}, {"w": [1.0]}, "column 'w' holds texts in train and numbers in dev"),
         ({"w": ["x", "y"]}, {"w": ["z"]}, "column 'w' of dev has 'z', which train does not have; known: x, y"),
@@ -148,6 +147,11 @@ def test_columns_that_cannot_be_are_refused(wordpiece, train, dev, message):
                 "dev": RawSplit(["a"], None, [0], columns=dev),
             },
         )
+
+
+def test_a_column_of_another_length_than_the_texts_is_a_slip_of_its_reader():
+    with pytest.raises(ValueError, match="one entry of w a text: expected 2, got 1"):
+        RawSplit(["a", "b"], None, [0, 1], columns={"w": [1.0]})
 
 
 def test_columns_of_a_batch_are_not_given_twice(wordpiece):

@@ -108,9 +108,9 @@ def test_rows_of_several_texts_are_sorted_drawn_and_joined_whole(wordpiece):
 
 
 def test_texts_together_and_apart_do_not_mix(wordpiece):
-    with pytest.raises(UserError, match="not both"):
+    with pytest.raises(ValueError, match="not both"):
         RawSplit(["a"], ["b"], None, (["c"],))
-    with pytest.raises(UserError, match=r"expected 1, got 2"):
+    with pytest.raises(ValueError, match=r"expected 1, got 2"):
         RawSplit(["a"], apart=(["b", "c"],))
     with pytest.raises(UserError, match=r"apart has 2 texts apart in train and single texts in dev"):
         tokenize(wordpiece, {"train": RawSplit(["a"], None, [0], (["b"],)), "dev": RawSplit(["a"], None, [0])})

@@ -12,6 +12,7 @@ from codir_jax.jobs import compress as compress_lib
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs.compress import compress
 from codir_jax.processes.user_error import UserError
+from codir_jax.stage import workdir
 
 TINY = {
     "overrides": [("train.total_steps", "2"), ("data.eval_batch_size", "8"), ("teacher.allow_weak", "true")],
@@ -30,25 +31,34 @@ def base(tmp_path_factory):
     return str(folder)
 
 
-@pytest.fixture
-def files(tmp_path):
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
     """Own files of two classes; sorted, their names stand in the other order than the one that is asked for."""
+    folder = tmp_path_factory.mktemp("files")
     lines = "".join(f"sentence number {i} is {word}\t{word}\n" for i in range(16) for word in ("good", "bad"))
     for split in ("train", "dev"):
-        (tmp_path / f"{split}.tsv").write_text(f"sentence\tlabel\n{lines}", encoding="utf-8")
-    return {"train": str(tmp_path / "train.tsv"), "dev": str(tmp_path / "dev.tsv")}
+        (folder / f"{split}.tsv").write_text(f"sentence\tlabel\n{lines}", encoding="utf-8")
+    return {"train": str(folder / "train.tsv"), "dev": str(folder / "dev.tsv")}
 
 
-def test_what_is_said_of_the_data_holds_for_the_teacher_too(base, files, tmp_path):
-    """Before, the teacher took its classes in another order and the student was refused when it was trained."""
+@pytest.fixture(scope="module")
+def finished(base, files, tmp_path_factory):
+    """(arguments, folder, results) of a job whose data have names in an order of their own."""
+    folder = tmp_path_factory.mktemp("finished") / "job"
     own = {**TINY, "overrides": [*TINY["overrides"], ("data.label_names", "good,bad"), ("data.max_length", "16")]}
-    results = compress(base, **files, output=str(tmp_path / "job"), **own)
+    arguments = {"teacher": base, **files, "output": str(folder), **own}
+    return arguments, folder, compress(**arguments)
+
+
+def test_what_is_said_of_the_data_holds_for_the_teacher_too(finished):
+    """Before, the teacher took its classes in another order and the student was refused when it was trained."""
+    _, folder, results = finished
     for stage in ("teacher", "codir"):
-        config = json.loads((tmp_path / "job" / stage / "config.json").read_text())
+        config = json.loads((folder / stage / "config.json").read_text())
         assert (config["data"]["label_names"], config["data"]["max_length"]) == ("good,bad", 16)
-        told = json.loads((tmp_path / "job" / stage / "best" / "config.json").read_text())
+        told = json.loads((folder / stage / "best" / "config.json").read_text())
         assert told["id2label"] == {"0": "good", "1": "bad"}
-    stages = [json.loads((tmp_path / "job" / s / "results.json").read_text()) for s in ("teacher", "codir")]
+    stages = [json.loads((folder / stage / "results.json").read_text()) for stage in ("teacher", "codir")]
     assert results["seconds"] == pytest.approx(sum(stage["seconds"] for stage in stages))
     assert results["main"] == "codir" and list(results["models"]) == ["teacher", "codir"]
 
@@ -61,6 +71,7 @@ def test_what_is_said_of_the_data_holds_for_the_teacher_too(base, files, tmp_pat
         ([("data.max_length", "1024")], "512 positions"),
         ([("data.label_names", "good,evil")], "unknown label 'bad'"),
         ([("objective.negatives.source", "banc")], "banc"),
+        ([("train.num_microbatches", "3")], "not divisible by 3 microbatches"),
     ],
 )
 def test_what_a_student_cannot_be_is_told_before_the_teacher_is_trained(
@@ -72,11 +83,25 @@ def test_what_a_student_cannot_be_is_told_before_the_teacher_is_trained(
     assert not (tmp_path / "job").exists()
 
 
-def test_a_folder_with_another_job_is_refused_with_the_keys_that_differ(base, files, tmp_path):
-    job = {**files, "output": str(tmp_path / "job")}
-    compress(base, **job, **TINY)
+def test_a_student_on_text_is_checked_before_a_teacher_of_nothing_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(compress_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
+    with pytest.raises(UserError, match="layer 9"):
+        compress(text="demo:24", output=str(tmp_path / "job"), overrides=[("objective.layer_matches", "1:9")])
+
+
+def test_who_accepts_a_weak_teacher_later_goes_on_with_the_baselines_that_are_finished(tmp_path):
+    """Such a baseline needs no teacher: it was finished before the teacher was refused."""
+    config = config_lib.load("configs/codir/finetune_distill.py:tiny,finetune", [("teacher.allow_weak", "false")])
+    workdir.claim(config, tmp_path)
+    workdir.write_json(tmp_path / "results.json", {"seconds": 1.0})
+    config.teacher.allow_weak = True
+    assert workdir.claim(config, tmp_path) == {"seconds": 1.0}
+
+
+def test_a_folder_with_another_job_is_refused_with_the_keys_that_differ(finished):
+    arguments, _, _ = finished
     with pytest.raises(UserError, match=r"(?s)other settings.*configs\.codir\.seed: 3 here, 0 there"):
-        compress(base, **job, **TINY, seed=3)
+        compress(**arguments, seed=3)
 
 
 @pytest.mark.parametrize(

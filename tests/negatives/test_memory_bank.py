@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from codir_jax.negatives import memory_bank
+from tests.negatives.structure import largest_made
 
 BANK = memory_bank.init_bank(jax.random.key(0), 10, 4)
 VALUES = np.random.RandomState(0).normal(size=(3, 4)).astype(np.float32)
@@ -65,6 +66,31 @@ def test_the_last_of_duplicate_ids_wins():
 def test_write_targets_are_distinct_so_that_no_scatter_order_matters():
     got = memory_bank._write_targets(jnp.asarray([3, 10, 3, -1, 0, 10, 3]), 10)
     np.testing.assert_array_equal(got, [10, 11, 12, 13, 0, 15, 3])
+
+
+def _write_targets_of_all_pairs(ids, num_rows):
+    """The definition: a row is dropped if its id is outside, or if any later row has the same id."""
+    order = np.arange(len(ids))
+    has_later = ((ids[:, None] == ids) & (order > order[:, None])).any(axis=1)
+    return np.where(has_later | (ids < 0) | (ids >= num_rows), num_rows + order, ids)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 33, 500])
+@pytest.mark.parametrize("largest", [1, 20, 2000])
+def test_write_targets_are_those_of_a_comparison_of_all_pairs(batch_size, largest):
+    random, write_targets = np.random.RandomState(batch_size), jax.jit(memory_bank._write_targets, static_argnums=1)
+    for _ in range(5):
+        ids = random.randint(-2, largest + 3, batch_size).astype(np.int32)
+        ids[random.uniform(size=batch_size) < 0.2] = np.iinfo(np.int32).max  # padded rows
+        np.testing.assert_array_equal(write_targets(ids, largest), _write_targets_of_all_pairs(ids, largest))
+
+
+def test_an_update_makes_no_array_of_all_pairs_of_the_batch():
+    batch_size = 1031
+    bank, ids = jax.ShapeDtypeStruct((512, 4), jnp.float32), jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    values = jax.ShapeDtypeStruct((batch_size, 4), jnp.float32)
+    compiled = jax.jit(memory_bank.update, static_argnums=3).lower(bank, ids, values, 0.5).compile()
+    assert largest_made(compiled) < 8 * batch_size
 
 
 def test_padded_and_negative_ids_are_dropped():

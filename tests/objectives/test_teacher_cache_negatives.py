@@ -12,6 +12,7 @@ from codir_jax.objectives import codir
 from codir_jax.objectives.contract import Step
 from codir_jax.objectives.contrastive_term import contrastive_term, project
 from codir_jax.sharding.rules import unbox
+from tests.negatives.structure import largest_made
 from tests.objectives import tiny
 
 NUM_TRAIN, MATCHES, WIDTH, DIM = 12, 2, 6, 4
@@ -206,3 +207,20 @@ def test_nce_with_one_pool_for_all_is_refused():
     config.negatives.shared = True
     with pytest.raises(ValueError, match="shared=False"):
         codir.make(config, tiny.setting())
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_no_array_of_all_train_rows_is_made(is_shared):
+    num_train, config = 100_003, _config()
+    config.negatives.shared = is_shared
+    pool_shape = POOL.shape if is_shared else (len(IDS), *POOL.shape)
+    array = jax.ShapeDtypeStruct
+    frozen = {"classes": array((num_train + 1,), jnp.int32), "text_ids": array((num_train,), jnp.int32)}
+    unit = array((len(IDS), 1, DIM), jnp.float32)
+    pool = {"ids": array(pool_shape, jnp.int32), "features": array((*pool_shape, 1, DIM), jnp.float32)}
+
+    def losses(features, frozen, batch, pool):
+        return contrastive_term(config, features, {}, frozen, batch, pool=pool)[0]
+
+    compiled = jax.jit(losses).lower({"student": unit, "teacher": unit}, frozen, BATCH, pool).compile()
+    assert largest_made(compiled) < num_train

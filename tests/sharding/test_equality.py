@@ -12,10 +12,10 @@ EVERY_SOURCE = "in_batch+bank+queue"
 
 def assert_equal_runs(ours, theirs):
     (losses, state), (their_losses, their_state) = ours, theirs
-    assert losses[-1] < losses[0]
+    assert np.ptp(losses) > 0.1  # it moves; with a bank that fills, the loss of more negatives may well rise
     np.testing.assert_allclose(their_losses, losses, rtol=1e-5)
     for part, their_part in zip(state, their_state, strict=True):  # parameters, optimizer, banks and queues
-        largest = max(np.abs(leaf).max(initial=0) for leaf in part)
+        largest = max((np.abs(leaf).max(initial=0) for leaf in part), default=0)  # in-batch alone keeps no state
         for a, b in zip(part, their_part, strict=True):
             np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5 * largest)
 

@@ -1,5 +1,6 @@
 """What a run does when the disk is full, its folder is taken, or a loss is not finite."""
 
+import itertools
 import json
 import resource
 
@@ -12,6 +13,7 @@ import pytest
 from codir_jax import config as config_lib
 from codir_jax.convert import huggingface
 from codir_jax.objectives.contract import Objective
+from codir_jax.processes.user_error import UserError
 from codir_jax.stage import models as partners
 from codir_jax.stage import results as outcome
 from codir_jax.stage import run, workdir
@@ -140,6 +142,37 @@ def test_after_a_skipped_update_the_logged_rate_is_what_was_applied(tmp_path, mo
     logged = [line["learning_rate"] for line in lines if "learning_rate" in line]
     assert np.isnan(moves[1]) and len(set(logged)) == 6
     np.testing.assert_allclose(moves[2:], logged[2:], rtol=1e-3)
+
+
+def test_rules_that_do_not_fit_the_parameters_are_refused_before_a_step(tmp_path):
+    rules = "('student/encoder/.*: frozen', 'student/pooler/.*: rate=2')"
+    with pytest.raises(UserError, match="no pattern matches the parameter 'student/classifier/bias'"):
+        run.run(_config(("optimizer.rules", rules)), tmp_path)
+    assert not (tmp_path / "metrics.jsonl").exists() and not list((tmp_path / "checkpoints").glob("[0-9]*"))
+
+
+def test_a_run_with_a_frozen_encoder_is_resumed(tmp_path, monkeypatch):
+    """Its checkpoint has no moments of the encoder, and the encoder is that of the start."""
+    rules = "('student/encoder/.*: frozen', 'student/(pooler|classifier)/.*: rate=2')"
+    config = _config(("optimizer.rules", rules))
+    seen, original = [], loop.run
+
+    def watched(step_fn, state, frozen, batches, **options):
+        seen.append(jax.tree.map(np.asarray, (state.step, state.params["student"]["encoder"])))
+        is_first = len(seen) == 1
+        state = original(step_fn, state, frozen, itertools.islice(batches, 3 if is_first else None), **options)
+        seen.append(jax.tree.map(np.asarray, (state.step, state.params["student"]["encoder"])))
+        if is_first:
+            raise InterruptedError
+        return state
+
+    monkeypatch.setattr(loop, "run", watched)
+    with pytest.raises(InterruptedError):
+        run.run(config, tmp_path)
+    run.run(config, tmp_path)
+    assert [int(step) for step, _ in seen] == [0, 3, 2, 6]
+    for _, encoder in seen[1:]:
+        jax.tree.map(np.testing.assert_array_equal, encoder, seen[0][1])
 
 
 def _make_step(**options):

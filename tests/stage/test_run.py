@@ -80,6 +80,12 @@ def _stop_after(monkeypatch, steps):
     monkeypatch.setattr(loop.MetricBuffer, "append", append)
 
 
+def test_rules_that_do_not_fit_the_parameters_are_refused_before_the_teacher_runs(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "Teacher", None)  # whoever asks it anything fails
+    with pytest.raises(ValueError, match="no pattern matches the parameter 'projection_student/bias'"):
+        run.run(_config(teacher, ("optimizer.rules", "('student/.*: frozen',)")), tmp_path)
+
+
 @pytest.mark.parametrize("method", ["paper", pytest.param("released", marks=pytest.mark.slow)])
 def test_a_run_stopped_by_ctrl_c_and_resumed_ends_bit_equal_to_the_straight_run(teacher, tmp_path, monkeypatch, method):
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"

@@ -19,8 +19,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from codir_jax.processes.user_error import UserError
-
 _MIXING = 1 << 30  # instead of a source, in the key of an epoch's mixture
 
 
@@ -44,7 +42,7 @@ class Order:
 
     def __post_init__(self):
         if self.batch_size % self.unit_size:
-            raise UserError(f"batch_size {self.batch_size} is not divisible by {self.unit_size} neighbouring chunks")
+            raise ValueError(f"batch_size {self.batch_size} is not divisible by {self.unit_size} neighbouring chunks")
 
     @functools.cached_property
     def num_units(self) -> list[int]:
