@@ -24,6 +24,7 @@ def _quick(spec, folder):
     return config
 
 
+@pytest.mark.slow  # DISTILL below and the tests of pre-training run their parts
 @pytest.mark.parametrize("path", [path for path in shipped() if path not in DISTILL])
 def test_every_tiny_config_runs_without_anything_given(path, tmp_path):
     results = train(_quick(f"{path}:tiny", tmp_path), tmp_path / "run")
