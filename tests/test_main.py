@@ -226,6 +226,7 @@ def test_a_teacher_with_a_fitting_head_is_taken_as_it_is(job, tmp_path):
     assert not (tmp_path / "again").exists()
 
 
+@pytest.mark.slow  # tests/jobs/test_compress.py does the same with names in an order of their own
 def test_compress_on_own_files_fine_tunes_a_teacher_without_a_head_for_the_labels(job, tmp_path, capsys):
     rows = [f"the {a} {b}\t{'good' if a == 'cat' else 'bad'}" for a in ("cat", "dogs") for b in "abcdefghijklmnop"]
     for name in ("train", "dev"):

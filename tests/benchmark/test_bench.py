@@ -135,9 +135,8 @@ def test_a_config_of_running_text_is_measured_too(texts, capsys):
     """With random chunks and with its own embedded documents; no teacher's outputs are kept where masks change."""
     config = ["--config=configs/codir/pretrain_distill.py:tiny", "--config.data.batch_size=8"]
     arguments = [*config, "--config.data.eval_batch_size=8", "--config.optimizer.clip_norm=0", "--steps=2", *texts]
-    assert main(["bench", "--model=tiny", "--json", *arguments]) == 0
+    assert main(["bench", "--model=tiny", "--json", "--sections=train_live", *arguments]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert list(told["sections"]) == ["train_live", "evaluation", "inference"]
     assert told["sections"]["train_live"]["num_steps"] == 2
     assert main(["bench", "--model=tiny", "--sections=train_cached", *arguments]) == 2
     assert "it has: train_live, evaluation, inference" in capsys.readouterr().err

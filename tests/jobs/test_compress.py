@@ -58,6 +58,7 @@ def test_what_is_said_of_the_data_holds_for_the_teacher_too(finished):
         assert (config["data"]["label_names"], config["data"]["max_length"]) == ("good,bad", 16)
         told = json.loads((folder / stage / "best" / "config.json").read_text())
         assert told["id2label"] == {"0": "good", "1": "bad"}
+    assert json.loads((folder / "export" / "config.json").read_text())["id2label"] == {"0": "good", "1": "bad"}
     stages = [json.loads((folder / stage / "results.json").read_text()) for stage in ("teacher", "codir")]
     assert results["seconds"] == pytest.approx(sum(stage["seconds"] for stage in stages))
     assert results["main"] == "codir" and list(results["models"]) == ["teacher", "codir"]

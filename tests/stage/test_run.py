@@ -304,7 +304,7 @@ def test_nothing_is_compiled_after_the_first_epoch(teacher, tmp_path, monkeypatc
 
 
 def test_a_changed_teacher_is_noticed_on_resume(teacher, tmp_path, monkeypatch):
-    config = _config(teacher)
+    config = _config(teacher, method="distill")
     _stop_after(monkeypatch, 3)
     with pytest.raises(loop.Interrupted):
         run.run(config, tmp_path / "student")
