@@ -76,18 +76,13 @@ class InitialState:
         on_devices = {name: jax.device_put(np.asarray(values), whole) for name, values in rows.items()}
         return jax.device_put(self.objective.frozen_tables(on_devices, lambda x: jax.device_put(x, split)), whole)
 
-    def fill(self, abstract, student_params, given: Mapping[str, Any]):
-        """(state, frozen) on the devices, initialised in place on the mesh.
+    def fill_state(self, abstract: TrainState, student_params) -> TrainState:
+        """The state before the first step, initialised in place on the mesh.
 
         Args:
-          abstract: of `abstract`.
+          abstract: the state of `abstract`.
           student_params: weights that the student starts from; None for random ones.
-          given: entries of frozen that come from elsewhere and have only a stand-in in `objective.init`.
         """
-        return self.fill_state(abstract[0], student_params), self.fill_frozen(abstract[1], given)
-
-    def fill_state(self, abstract: TrainState, student_params) -> TrainState:
-        """The state alone; arguments as in `fill`."""
 
         def init(seed):
             params, _, objective_state = rules.unbox(self._init(seed))
@@ -101,7 +96,12 @@ class InitialState:
         return create(params, objective_state)
 
     def fill_frozen(self, abstract: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-        """The frozen arrays alone, which a resumed run makes again; arguments as in `fill`."""
+        """The frozen arrays on the mesh, which a resumed run makes again.
+
+        Args:
+          abstract: the frozen arrays of `abstract`.
+          given: entries that come from elsewhere and have only a stand-in in `objective.init`.
+        """
         missing = {name: value for name, value in abstract.items() if name not in given}
         if not missing:
             return dict(given)

@@ -103,7 +103,7 @@ def _place(shape, frozen_rules):
 @functools.cache
 def _train(shape, frozen_rules):
     step, start, abstract, split = _place(shape, frozen_rules)
-    state, frozen = start.fill(abstract, None, {})
+    state, frozen = start.fill_state(abstract[0], None), start.fill_frozen(abstract[1], {})
     before, norms = jax.tree.map(np.asarray, state.params), []
     for _ in range(3):
         batch = placement.put_batch(BATCH, split)
