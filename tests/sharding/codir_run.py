@@ -47,7 +47,9 @@ def trained(source, shape, num_microbatches=1):
         config.negatives.update({"source": source, "num_negatives": 9, "queue_size": 32})
     objective = codir.make(config, setting)
     placed = tiny.Placed.make(objective, shape, tiny.batch(setting, np.arange(BATCH)), NUM_STEPS)
-    state, frozen = placed.start.fill(placed.abstract, None, {})
+    abstract_state, abstract_frozen = placed.abstract
+    state = placed.start.fill_state(abstract_state, None)
+    frozen = placed.start.fill_frozen(abstract_frozen, {})
     losses = []
     for batch in batches(setting):
         state, metrics = placed.step(state, frozen, placement.put_batch(batch, placed.split))
