@@ -4,13 +4,12 @@ import jax
 import numpy as np
 from jax.sharding import AbstractMesh
 
-from codir_jax.benchmark import collectives
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.objectives import codir, distill, finetune, masked_lm
 from codir_jax.plan import planned as planned_lib
 from codir_jax.plan.planned import PlannedStage
+from codir_jax.sharding import collectives, rules
 from codir_jax.sharding import mesh as mesh_lib
-from codir_jax.sharding import rules
 from codir_jax.stage import config as stage_config
 from codir_jax.stage.assembled import Stage
 from codir_jax.stage.teacher import kept_shapes

@@ -92,7 +92,7 @@ def _num_bytes(dtype: str, dims: tuple[int, ...]) -> float:
     if width is None:
         digits = re.search(r"\d+", dtype)
         if digits is None:
-            raise ValueError(f"unknown dtype {dtype!r} in the HLO text; add it to benchmark/collectives.py")
+            raise ValueError(f"unknown dtype {dtype!r} in the HLO text; add it to sharding/collectives.py")
         width = int(digits.group()) / 8
     return width * math.prod(dims)
 
