@@ -10,8 +10,6 @@ from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh as mesh_lib
 
 has_tpu_compiler = importlib.util.find_spec("libtpu") is not None
-    importlib.util.find_spec("libtpu") is None, reason="pip install 'codir-jax[aot-tpu]'"
-)
 
 
 def test_a_slice_is_as_near_to_a_cube_as_its_devices_allow():
