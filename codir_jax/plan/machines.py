@@ -108,6 +108,11 @@ class Devices:
     hosts: int
 
     @property
+    def is_cpu(self) -> bool:
+        """Whether they are fake ones, of which nothing is published."""
+        return self.machine.flops is None
+
+    @property
     def bandwidth(self) -> float | None:
         """Bytes per second in one direction over the slowest link that a collective of all devices uses."""
         if self.hosts > 1 and self.machine.network_bandwidth:

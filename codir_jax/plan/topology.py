@@ -49,7 +49,7 @@ def devices(on: Devices) -> list[jax.Device]:
         return _tpu_devices(on, target)
     if isinstance(target, GpuTarget):
         return _gpu_devices(on, target)
-    if not on.name.startswith("cpu-"):
+    if not on.is_cpu:
         raise UserError(f"--devices={on.name}: no compiler for it is known; take another machine, or leave --compile")
     found = jax.devices("cpu")
     if len(found) < on.count:
