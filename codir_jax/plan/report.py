@@ -18,6 +18,7 @@ assumed: matrix products reach {utilisation:.0%} of the published peak (--utilis
 bandwidth, and nothing overlaps. Checked against programs compiled for CPU (tests/plan): there memory, operations and
 collectives of a step agree within 20 %. XLA for TPU and GPU lays memory out in its own way and was not compared; the
 savings of student.remat and of bfloat16 are what they should be, as XLA for CPU makes no use of them."""
+PARTS = ("encoders", "contrastive", "optimizer", "exchange")
 CPU_NOTE = "cpu: counted as XLA for CPU does it, which keeps all activations, in float32, whatever remat and dtype say."
 
 
@@ -35,7 +36,7 @@ def as_dict(
         "steps": planned.stage.num_steps,
         "epochs": planned.stage.num_steps / planned.stage.feed.steps_per_epoch,
         "parameters": found.parameters,
-        "bytes_per_device": {**found.held, **found.passing, "peak": found.peak_bytes},
+        "bytes_per_device": {**found.held, **found.passing, "program": found.program_bytes, "peak": found.peak_bytes},
         "device_memory_bytes": devices.machine.memory_bytes,
         "host_bytes": found.host_bytes,
         "teacher_cache_bytes": found.cache_bytes,
@@ -67,6 +68,7 @@ def text(
         "",
         *_rows("bytes on a device", {name: size(n) for name, n in found.held.items() if n}),
         *_rows("  in a step", {name: size(n) for name, n in found.passing.items()}),
+        *_rows("  program", {"": size(found.program_bytes)} if found.program_bytes else {}),
     ]
     whole = f" of {size(machine.memory_bytes)}" if machine.memory_bytes else ""
     lines += [
@@ -93,7 +95,7 @@ def text(
             f"{devices.name.split('-')[0]} as published ({machine.source}):",
             f"  {of} {machine.flops[of] / 1e12:.0f} TFLOP/s, memory {size(machine.memory_bytes)} at "
             f"{machine.memory_bandwidth / 1e9:.0f} GB/s, exchange {devices.bandwidth / 1e9:.0f} GB/s one way",
-            "a step: " + ", ".join(f"{seconds[part]:.3g} s {part}" for part in ("compute", "memory", "exchange")),
+            "a step: " + ", ".join(f"{seconds[part]:.3g} s {part}" for part in PARTS),
             f"  in all {seconds['step']:.3g} s; the run {duration(seconds['run'])} beside compilation and evaluation",
             ASSUMPTIONS.format(utilisation=utilisation),
         ]
@@ -109,7 +111,7 @@ def at_start(stage: Stage, state, frozen) -> str:
     platform = jax.default_backend()
     kinds = {name: size(n) for name, n in memory.held(state, frozen).items() if n}
     try:
-        kinds["activations (estimate)"] = size(passing_bytes(planned, is_cpu=platform == "cpu")["activations"])
+        kinds["activations (estimate)"] = size(passing_bytes(planned, platform)["activations"])
     except planned_lib.NotModelledError as error:
         kinds["activations"] = str(error)
     return "\n".join(
