@@ -1,5 +1,6 @@
 """`codir plan`: reads a config and a machine, tells what the run needs, and what to change where it does not fit."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -53,7 +54,10 @@ def run(
     outline = read_outline(config, num_examples, length)
     planned = plan(config, on, teacher or config.teacher.path, outline)
     found = estimate.estimate(planned, on, utilisation)
-    made = compiled.compile_step(planned, on) if compiles else None
+    made = None
+    if compiles:
+        print(f"compiling a step for {devices}; it may take minutes", file=sys.stderr, flush=True)
+        made = compiled.compile_step(planned, on)
     advice = list(_advice(planned, found, config, on, teacher or config.teacher.path, outline))
     arguments = planned, on, found, outline.told, advice, utilisation
     if as_json:

@@ -69,13 +69,13 @@ CPU = Compiler(Arrays((11, 0), (3, 0), (2, 0)), Arrays((8, 0), (0, 0), (0.6, 0))
 # Scores and LayerNorm are float32 whatever the computation is, and GELU's result is kept where it was rounded.
 GPU = Compiler(
     kept=Arrays((8, 0), (0, 4), (1, 4)),
-    passing=Arrays((2, 0), (0, 8), (0, 0)),
-    moved=Arrays((107, 0), (16, 0), (14, 0)),
+    passing=Arrays((6, 0), (2, 0), (2.4, 0)),
+    moved=Arrays((107, 0), (16, 0), (12, 0)),
     score_moved=60,
     overlaps=2 / 3,
 )
 # Of several GPUs: gradients are summed together, and their products wait for that.
-GPUS = dataclasses.replace(GPU, late=Arrays((8, 0), (2, 0)), late_passing=Arrays((8, 0), (0, 8), (0, 0)))
+GPUS = dataclasses.replace(GPU, late=Arrays((8, 0), (2, 0)), late_passing=Arrays((14, 0), (2, 0), (2.4, 0)))
 TPU = Compiler(
     kept=Arrays((4, 2), (0, 4), (0.5, 4)),
     passing=Arrays((4, 0), (0, 4), (0, 0)),

@@ -85,11 +85,9 @@ def activations(
     """
     hidden, layers = of.hidden(student) * of.itemsize, student.num_layers
     layer = of.num_bytes(compiler.kept_by(student), student, compiler.split)
-    kept = {
-        "none": layers * layer,
-        "block": layers * hidden + layer,
-        "dots": layers * (hidden * (3 + 3 / of.model_parts) + of.inner(student) * of.itemsize) + layer,
-    }["none" if compiler.keeps_all else remat]
+    dots = hidden * (3 + 3 / of.model_parts) + of.inner(student) * of.itemsize
+    kept_of = {"none": layer, "block": hidden, "dots": min(dots, layer)}["none" if compiler.keeps_all else remat]
+    kept = (layers - 1) * kept_of + layer
     taught = of.num_bytes(compiler.teacher, teacher) if teacher else 0.0
     begins = kept + of.num_bytes(compiler.passing, student) + taught
     if compiler.late is None:
