@@ -118,11 +118,13 @@ def passing_bytes(planned: PlannedStage, platform: str) -> dict[str, float]:
     compiler = compilers.of(platform, planned.stage.mesh.size)
     teacher = planned.teacher if planned.is_live else None
     of = encoding(planned, "student", platform)
-    kept = memory.activations(planned.student, teacher, of, planned.config.student.remat, compiler)
+    kept = memory.activations(
+        planned.student, teacher, of, planned.config.student.remat, compiler, _vocabulary_bytes(planned)
+    )
     if (num := planned.config.train.num_microbatches) > 1:
         # The word embeddings of the whole batch, and their gradient.
         kept += 2 * num * of.hidden(planned.student) * of.itemsize
-    kept += _vocabulary_bytes(planned)
+    kept += memory.device_bytes(_tied_decoder(planned))  # its gradient, which is made first
     kept += traffic.weight_bytes(planned.state.params, only_split=True)
     kept += compiler.score_bytes * planned.method_cost.scores
     gradients = memory.device_bytes(planned.state.params)

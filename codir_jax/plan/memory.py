@@ -76,9 +76,16 @@ class Encoding:
 
 
 def activations(
-    student: TransformerConfig, teacher: TransformerConfig | None, of: Encoding, remat: str, compiler: Compiler
+    student: TransformerConfig,
+    teacher: TransformerConfig | None,
+    of: Encoding,
+    remat: str,
+    compiler: Compiler,
+    of_loss: float = 0.0,
 ) -> float:
     """Bytes of activations at the peak of a step on one device; `teacher` is None where it does not run.
+
+    `of_loss`: bytes that the loss has in use, before the backward pass of the last layer begins.
 
     With "block" each layer keeps its input, and one layer at a time all the rest; "dots" keeps the products with
     weights too: queries, keys, values, two outputs, the inner product.
@@ -89,7 +96,7 @@ def activations(
     kept_of = {"none": layer, "block": hidden, "dots": min(dots, layer)}["none" if compiler.keeps_all else remat]
     kept = (layers - 1) * kept_of + layer
     taught = of.num_bytes(compiler.teacher, teacher) if teacher else 0.0
-    begins = kept + of.num_bytes(compiler.passing, student) + taught
+    begins = kept + max(of.num_bytes(compiler.passing, student) + taught, of_loss)
     if compiler.late is None:
         return begins
     ends = (layers - 1) * of.num_bytes(compiler.late, student) + layer + of.num_bytes(compiler.late_passing, student)

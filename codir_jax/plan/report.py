@@ -14,11 +14,10 @@ from codir_jax.processes import distributed
 from codir_jax.stage.assembled import Stage
 
 ASSUMPTIONS = """\
-assumed: matrix products reach {utilisation:.0%} of the published peak (--utilisation), collectives the published
-bandwidth, and nothing overlaps. Checked against programs compiled for CPU (tests/plan): there memory, operations and
-collectives of a step agree within 20 %. XLA for TPU and GPU lays memory out in its own way and was not compared; the
-savings of student.remat and of bfloat16 are what they should be, as XLA for CPU makes no use of them."""
-PARTS = ("encoders", "contrastive", "optimizer", "exchange")
+assumed: matrix products reach {utilisation:.0%} of the published peak (--utilisation) and collectives the published
+bandwidth; a GPU sums gradients behind its backward pass, a TPU after it. Memory and collectives were compared with
+programs that XLA compiled for v5e, v5p, H200 and CPU (codir_jax/plan/README.md); --compile does it for this one."""
+PARTS = ("encoders", "vocabulary", "contrastive", "optimizer", "exchange")
 CPU_NOTE = "cpu: counted as XLA for CPU does it, which keeps all activations, in float32, whatever remat and dtype say."
 
 
@@ -95,7 +94,7 @@ def text(
             f"{devices.name.split('-')[0]} as published ({machine.source}):",
             f"  {of} {machine.flops[of] / 1e12:.0f} TFLOP/s, memory {size(machine.memory_bytes)} at "
             f"{machine.memory_bandwidth / 1e9:.0f} GB/s, exchange {devices.bandwidth / 1e9:.0f} GB/s one way",
-            "a step: " + ", ".join(f"{seconds[part]:.3g} s {part}" for part in PARTS),
+            "a step: " + ", ".join(f"{seconds[part]:.3g} s {part}" for part in PARTS if seconds[part]),
             f"  in all {seconds['step']:.3g} s; the run {duration(seconds['run'])} beside compilation and evaluation",
             ASSUMPTIONS.format(utilisation=utilisation),
         ]

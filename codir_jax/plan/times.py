@@ -9,6 +9,8 @@ from codir_jax.plan.traffic import Transfer
 # Reads and writes of a trained weight: its gradient is written, read for the norm and read again; weight and two
 # moments are read and written; both passes read the weight.
 WEIGHT_PASSES = 11
+# Of a logit of the vocabulary, of student and teacher, in both passes.
+LOGIT_MOVED = 50
 # Products that ask for all of float32, by the name of their part of a method's cost.
 PRECISION = "highest"
 
@@ -21,7 +23,7 @@ def of_step(
     of: Encoding,
     utilisation: float,
 ) -> dict[str, float]:
-    """{"encoders", "contrastive", "optimizer", "busy", "exchange", "step"}; {} without published peaks.
+    """{"encoders", "vocabulary", "contrastive", "optimizer", "busy", "exchange", "step"}; {} without published peaks.
 
     Each part computes or moves memory, whichever takes longer. "busy" is what a device does by itself, "step" all:
     a TPU sums gradients after the backward pass, a GPU behind it.
@@ -44,9 +46,11 @@ def of_step(
     if planned.is_live:
         moved += planned.teacher.num_layers * of.num_bytes(compiler.moved, planned.teacher) / 3
     moved *= config.train.num_microbatches
+    logits = planned.rows_on_device * planned.num_predictions * planned.student.vocab_size
     weights = memory.device_bytes(planned.state.params)
     seconds = {
         "encoders": max(computing("student", "teacher"), moved / machine.memory_bandwidth),
+        "vocabulary": LOGIT_MOVED * logits / machine.memory_bandwidth,
         "contrastive": max(
             computing(*planned.method_cost.flops),
             compiler.score_moved * planned.method_cost.scores / machine.memory_bandwidth,
