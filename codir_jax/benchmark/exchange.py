@@ -7,10 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from codir_jax.benchmark import collectives, subject
-from codir_jax.benchmark.collectives import Collective
+from codir_jax.benchmark import subject
 from codir_jax.benchmark.subject import Subject
 from codir_jax.data.batch import Column, empty
+from codir_jax.sharding import collectives
+from codir_jax.sharding.collectives import Collective
 
 
 def measure(of: Subject) -> dict[str, Any]:

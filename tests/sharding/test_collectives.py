@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from codir_jax.benchmark import collectives
 from codir_jax.objectives import codir, finetune
+from codir_jax.sharding import collectives
 from tests.objectives import tiny
 
 BATCH = 64

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from codir_jax.benchmark import collectives
-from codir_jax.benchmark.collectives import parse
+from codir_jax.sharding import collectives
+from codir_jax.sharding.collectives import parse
 
 
 def _one(line):

@@ -5,6 +5,8 @@ import math
 import re
 from collections.abc import Iterable
 
+from codir_jax.sharding import hlo
+
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
 _BYTES = {"pred": 1, "c64": 8, "c128": 16, "s4": 0.5, "u4": 0.5, "s2": 0.25, "u2": 0.25}
@@ -14,9 +16,11 @@ _SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 _COMMENT = re.compile(r"/\*.*?\*/")  # /*index=5*/ in long tuples
 _GROUP_LIST = re.compile(r"replica_groups=\{\{([\d,]+)\}")
 _GROUP_IOTA = re.compile(r"replica_groups=\[\d+,(\d+)\]")
-_GROUP_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}")
+_GROUP_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\([^)]*\)\S*)? *\{([^}]*)\}")
 _PARTITIONS = re.compile(r"num_partitions=(\d+)")
 _CHANNEL = re.compile(r", channel_id=(\d+)")
+# What a TPU makes of a reduce-scatter: a computation of an all-reduce, of which each device takes a slice.
+_SLICED = re.compile(r"^%all-reduce-scatter[\w.]* \(.*\) -> (.*) \{$", re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,18 +31,39 @@ class Collective:
       kind: of KINDS.
       shapes: (dtype, dimensions) of each array it returns on a device; several where XLA joined small ones.
       num_bytes: of its larger side on one device: what an all-gather returns, what a reduce-scatter takes.
+      group: devices that take part.
+      times: that it runs in a step, where the turns of the loop around it are known.
     """
 
     kind: str
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
     num_bytes: int
+    group: int
+    times: int = 1
+
+    @property
+    def sent_bytes(self) -> float:
+        """Bytes that a device sends in a step: see `sent_bytes`."""
+        return self.times * sent_bytes(self.kind, self.num_bytes, self.group)
+
+
+def sent_bytes(kind: str, num_bytes: float, group: int) -> float:
+    """Bytes that a device sends in a ring: all but its own part, an all-reduce twice, a permutation everything once.
+
+    Args:
+      kind: of KINDS. num_bytes: of the larger side on one device. group: devices that take part.
+    """
+    if kind == "collective-permute":
+        return num_bytes
+    return (2 if kind == "all-reduce" else 1) * num_bytes * (group - 1) / group
 
 
 def parse(hlo_text: str) -> list[Collective]:
     """The collectives of a program, in the order of its text.
 
-    One inside a loop is listed once, whatever the number of its turns. An asynchronous pair (-start, -done) is one, and
-    so are all lines of one channel: a TPU program repeats an asynchronous all-gather in every fusion that it overlaps.
+    One inside a loop is listed once, with the number of its turns. An asynchronous pair (-start, -done) is one, and so
+    are all lines of one channel: a TPU program repeats an asynchronous all-gather in every fusion that it overlaps.
+    An all-reduce of which a TPU program keeps a slice in the same fusion is a reduce-scatter.
 
     Args:
       hlo_text: `compiled.as_text()` of a `jax.stages.Compiled`.
@@ -46,27 +71,29 @@ def parse(hlo_text: str) -> list[Collective]:
     hlo_text = _COMMENT.sub("", hlo_text)
     partitions = _PARTITIONS.search(hlo_text)
     num_partitions = int(partitions.group(1)) if partitions else 1
-    found, channels = [], set()
+    sliced = {hlo_text.find("\n}", one.end()): one for one in _SLICED.finditer(hlo_text)}  # end -> beginning
+    times, found, channels = hlo.executions(hlo_text), [], {}
     for match in _LINE.finditer(hlo_text):
         shape_text, kind, is_start = match.groups()
         line_end = hlo_text.find("\n", match.end())
         rest = hlo_text[match.end() : line_end if line_end >= 0 else None]
         if channel := _CHANNEL.search(rest):
-            if channel.group(1) in channels:
+            # Different ones may have one channel: those that jax writes itself (shard_map) do.
+            computation = hlo_text.rfind("\n}", 0, match.start())
+            if channels.setdefault((channel.group(1), kind, shape_text), computation) != computation:
                 continue
-            channels.add(channel.group(1))
-        shapes = tuple(
-            (dtype, tuple(int(n) for n in dims.split(",") if n)) for dtype, dims in _SHAPE.findall(shape_text)
-        )
+        shapes = _shapes(shape_text)
         if is_start and kind != "all-reduce":
             # (operands, results[, two u32 words of the runtime]); an all-reduce-start returns its results alone.
             if kind == "collective-permute":
                 shapes = tuple(shape for shape in shapes if shape != ("u32", ()))
             shapes = shapes[len(shapes) // 2 :]
-        num_bytes = sum(_num_bytes(*shape) for shape in shapes)
-        if kind == "reduce-scatter":
-            num_bytes *= _group_size(rest, num_partitions)
-        found.append(Collective(kind, shapes, int(num_bytes)))
+        group = _group_size(rest, num_partitions)
+        if around := [one for end, one in sliced.items() if one.end() < match.start() < end]:
+            kind, shapes = "reduce-scatter", _shapes(around[0].group(1))
+        num_bytes = sum(_num_bytes(*shape) for shape in shapes) * (group if kind == "reduce-scatter" else 1)
+        runs = max(times.get(hlo.computation_at(hlo_text, match.start()), 1), 1)
+        found.append(Collective(kind, shapes, int(num_bytes), group, runs))
     return found
 
 
@@ -84,6 +111,18 @@ def arrays(collectives: Iterable[Collective]) -> list[tuple[str, str]]:
     return [(one.kind, f"{dtype}[{','.join(map(str, dims))}]") for one in collectives for dtype, dims in one.shapes]
 
 
+def shares(one: Collective) -> dict[str, float]:
+    """Dtype, as HLO names it ("f32") -> its share of the bytes of a collective."""
+    sizes: dict[str, float] = {}
+    for dtype, dims in one.shapes:
+        sizes[dtype] = sizes.get(dtype, 0.0) + _num_bytes(dtype, dims)
+    return {dtype: num_bytes / max(sum(sizes.values()), 1) for dtype, num_bytes in sizes.items()}
+
+
+def _shapes(text: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple((dtype, tuple(int(n) for n in dims.split(",") if n)) for dtype, dims in _SHAPE.findall(text))
+
+
 def _num_bytes(dtype: str, dims: tuple[int, ...]) -> float:
     """Bytes of an array; the width is the number in the dtype's name (f32, bf16, s8, f8e4m3fn), a few aside."""
     if dtype == "token":
@@ -92,7 +131,7 @@ def _num_bytes(dtype: str, dims: tuple[int, ...]) -> float:
     if width is None:
         digits = re.search(r"\d+", dtype)
         if digits is None:
-            raise ValueError(f"unknown dtype {dtype!r} in the HLO text; add it to benchmark/collectives.py")
+            raise ValueError(f"unknown dtype {dtype!r} in the HLO text; add it to sharding/collectives.py")
         width = int(digits.group()) / 8
     return width * math.prod(dims)
 
