@@ -21,7 +21,6 @@ from codir_jax.objectives import contract as objectives
 from codir_jax.objectives import masked_lm
 from codir_jax.objectives.contract import Setting
 from codir_jax.objectives.heads.masked_lm import MaskedLM as Head
-from codir_jax.processes import shared_folder
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 from codir_jax.tasks.contract import Examined, Outline
@@ -108,7 +107,6 @@ class MaskedLanguageModel:
 
     def open(self) -> None:
         """Tokenises the corpus, where that was not done before; several processes share the work."""
-        shared_folder.require_shared(corpus_lib.cache_root(self.config.data), "data.cache_dir")
         self.corpus = corpus_lib.load(self.config.data, self.tokenizer, together())
 
     def feed(self, sharding) -> CorpusFeed:

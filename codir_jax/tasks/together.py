@@ -1,7 +1,7 @@
 """The processes of this run, as the preparation of data wants them."""
 
 from codir_jax.data.shards.preparation import Together
-from codir_jax.processes import console, distributed
+from codir_jax.processes import console, distributed, shared_folder
 
 
 def together() -> Together:
@@ -12,4 +12,5 @@ def together() -> Together:
         barrier=lambda _: distributed.barrier(),
         tell=console.say,
         progress=console.progress_bar,
+        require_shared=lambda folder: shared_folder.require_shared(folder, "data.cache_dir"),
     )

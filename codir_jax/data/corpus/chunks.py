@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from codir_jax.data.shards import records
+from codir_jax.data.shards import array_records
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,5 +44,5 @@ class Chunks:
     def tokens(self, rows: Sequence[int]) -> list[np.ndarray]:
         """Returns the token ids of each row, specials included: int32 [lengths[row]]. Any thread may ask."""
         numbers = np.asarray(self.chunks[np.asarray(rows, np.int64)], np.int64)
-        found = records.read(self.shard_paths, self.shard_offsets, numbers)
+        found = array_records.read(self.shard_paths, self.shard_offsets, numbers)
         return [np.frombuffer(record, self.dtype).astype(np.int32) for record in found]

@@ -86,6 +86,7 @@ def load(config, tokenizer, together: Together = preparation.ALONE) -> Corpus:
       UserError: the config contradicts itself, the tokenizer lacks a special token, the processes share no folder.
       DataError: with file and line of up to ten problems of the text.
     """
+    together.require_shared(cache_root(config))
     settings.check(config)
     packing = shards.packing_of(
         tokenizer,

@@ -22,8 +22,8 @@ import numpy as np
 
 from codir_jax.data.corpus import documents
 from codir_jax.data.corpus.sources import Unit
+from codir_jax.data.shards import array_records
 from codir_jax.data.shards import folder as shard_folder
-from codir_jax.data.shards import records
 from codir_jax.processes.user_error import CannotWriteError, UserError
 
 CHUNK = np.dtype([("document", "<i4"), ("length", "<i4"), ("text", "<u8")])
@@ -94,7 +94,7 @@ def _write(unit: Unit, packing: Packing, place: Path) -> dict | list[str]:
 
     problems: list[str] = []
     path = str(place / TOKENS_FILE)
-    writer = ArrayRecordWriter(path, records.WRITER_OPTIONS)
+    writer = ArrayRecordWriter(path, array_records.WRITER_OPTIONS)
     packer = _Packer(packing, writer)
     try:
         for is_new, ids in _tokens(unit, packing, problems):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
+import resource
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # A unit is the smallest thing that is lost when a preparation is stopped, and one shard: a small corpus still keeps
 # many cores busy, a huge one stays at some thousand open files.
@@ -56,3 +61,27 @@ def cuts(file: TextFile, unit_bytes: int) -> list[int]:
             if stream.readline(_MAX_SEEK).endswith(b"\n") and stream.tell() < file.size:
                 cuts.append(stream.tell())
     return cuts
+
+
+class OpenFiles:
+    """Open files by path, the longest unused closed first: each holds a file descriptor.
+
+    Args:
+      open_file: opens a path; what it returns is closed when nobody holds it.
+    """
+
+    def __init__(self, open_file: Callable[[str], Any]):
+        self._open_file = open_file
+        self._lock = threading.Lock()
+        self._open: collections.OrderedDict = collections.OrderedDict()
+
+    def open(self, path: str) -> Any:
+        """Returns the open file; any thread may ask."""
+        with self._lock:
+            if path in self._open:
+                self._open.move_to_end(path)
+                return self._open[path]
+            if len(self._open) >= max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2):
+                self._open.popitem(last=False)  # a thread that reads from it still holds it
+            opened = self._open[path] = self._open_file(path)
+            return opened

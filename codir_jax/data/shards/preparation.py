@@ -50,6 +50,7 @@ class Together:
       barrier: waits until every process has called it with this name.
       tell: is told what is done, a line each.
       progress: called with (name, done, total, unit), returns a tqdm-like bar; None: tqdm on a terminal, first process.
+      require_shared: refuses a folder that not all of them see.
     """
 
     index: int = 0
@@ -57,6 +58,7 @@ class Together:
     barrier: Callable[[str], None] = lambda name: None
     tell: Callable[[str], None] = print
     progress: Callable | None = None
+    require_shared: Callable[[Path], None] = lambda folder: None
 
 
 ALONE = Together()
