@@ -33,6 +33,7 @@ one length L, with P slots for masked positions. It has no labels and label_mask
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -193,6 +194,10 @@ class RawSplit:
         """Texts of a row that are encoded each by itself; 1 for single texts and for pairs encoded together."""
         return 1 + len(self.apart)
 
+    def with_labels(self, labels: Sequence | None) -> RawSplit:
+        """Returns the same rows with other labels."""
+        return dataclasses.replace(self, labels=labels)
+
     def take(self, rows: Sequence[int]) -> RawSplit:
         """Returns these rows, in this order."""
 
@@ -276,11 +281,43 @@ class Examples:
     def __len__(self) -> int:
         return (len(self.offsets) - 1) // self.texts_per_row
 
-    @property
+    @functools.cached_property
     def lengths(self) -> np.ndarray:
         """Tokens of each row, specials included; of several texts those of the longest: int32 [n]."""
         lengths = np.diff(self.offsets).astype(np.int32)
         return lengths if self.texts_per_row == 1 else lengths.reshape(-1, self.texts_per_row).max(axis=1)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text; 1 without any."""
+        return int(self.lengths.max(initial=1))
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all texts, specials included."""
+        return int(self.offsets[-1])
+
+    def read(self, rows: np.ndarray) -> Tokens:
+        """Returns the texts of `rows`, int [k]."""
+        texts = (rows[:, None] * self.texts_per_row + np.arange(self.texts_per_row)).ravel()
+        starts = self.offsets[texts]
+        lengths = self.offsets[texts + 1] - starts
+        ends = np.cumsum(lengths)
+        flat = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
+        return Tokens(lengths.reshape(-1, self.texts_per_row), self.tokens[flat], self.token_types[flat])
+
+
+class Tokens(NamedTuple):
+    """Texts of some rows.
+
+    Attributes:
+      lengths: int [k, T], tokens of each text.
+      tokens: int32 [lengths.sum()], text by text. token_types: int8, similarly.
+    """
+
+    lengths: np.ndarray
+    tokens: np.ndarray
+    token_types: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -289,7 +326,7 @@ class Dataset:
 
     Attributes:
       info: DatasetInfo.
-      splits: split name -> Examples.
+      splits: split name -> Examples, or what reads like them from disk (data/on_disk).
       pad_token_id: token id that fills padding.
       fingerprint: sha256 hex of tokens, labels and further columns: same fingerprint, same rows.
     """

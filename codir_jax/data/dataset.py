@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -12,36 +14,85 @@ from codir_jax.data import token_cache
 from codir_jax.data import unlabelled as unlabelled_lib
 from codir_jax.data.batch import Dataset, DatasetInfo, Examples, RawSplit
 from codir_jax.data.numbered import number_columns
+from codir_jax.data.on_disk import load as on_disk
+from codir_jax.data.on_disk import sources
+from codir_jax.data.on_disk.examples import StoredExamples
 from codir_jax.data.sets import contract
 from codir_jax.data.sets.contract import RawData
+from codir_jax.data.shards import preparation
+from codir_jax.data.shards.preparation import Together
+from codir_jax.data.shuffle import drawn
 from codir_jax.data.table_columns import named_columns
+from codir_jax.processes.cache_folder import user_cache
 from codir_jax.processes.user_error import UserError
 
 
-def load(options, tokenizer, *, seed: int) -> Dataset:
+def load(options, tokenizer, *, seed: int, together: Together = preparation.ALONE) -> Dataset:
     """Returns the data set that a config names, checked in full and tokenised.
+
+    A train split of `streamed.LEAST_BYTES` of text or more goes through shards on disk and is never whole in memory.
 
     Args:
       options: the `data` section of a config (data/settings.py).
       tokenizer: fast transformers tokenizer.
       seed: of the run; it draws the rows of `data.num_train_examples`.
+      together: the processes of the run; each of them calls it.
 
     Raises:
       DataError: with file and line of up to ten problems.
       UserError: as `tokenize_dataset`, or no such data set.
     """
-    raw = read(options)
-    return tokenize_dataset(
-        options.name,
-        raw.splits,
-        label_names=raw.label_names,
-        is_regression=raw.is_regression,
-        metrics=raw.metrics,
-        tokenizer=tokenizer,
+    unlabelled_lib.check_is_there(options)  # first, because it is the quicker to be wrong
+    found = sources.find(options)
+    if found is None:
+        raw = read(options)
+        return tokenize_dataset(
+            options.name,
+            raw.splits,
+            label_names=raw.label_names,
+            is_regression=raw.is_regression,
+            metrics=raw.metrics,
+            tokenizer=tokenizer,
+            max_length=options.max_length,
+            num_train_examples=options.num_train_examples,
+            seed=seed,
+        )
+    train = on_disk.load(
+        found.train,
+        tokenizer,
         max_length=options.max_length,
         num_train_examples=options.num_train_examples,
         seed=seed,
+        root=cache_root(options),
+        together=together,
     )
+    rest = found.rest(train.label_names)
+    raw, column_names = number_columns(rest.splits, train.column_names)
+    splits, num_truncated = {"train": train.examples}, {"train": train.num_truncated}
+    for split, rows in raw.items():
+        splits[split], num_truncated[split] = tokenize_split(rows, tokenizer, options.max_length, rest.is_regression)
+    info = DatasetInfo(
+        name=options.name,
+        num_train=len(train.examples),
+        num_labelled=train.examples.is_labelled.sum(),
+        num_classes=1 if rest.is_regression else len(train.label_names),
+        label_names=() if rest.is_regression else train.label_names,
+        is_regression=rest.is_regression,
+        is_pair=found.train.is_pair,
+        metrics=tuple(rest.metrics),
+        num_truncated=num_truncated,
+        splits=tuple(splits),
+        texts_per_row=found.train.texts_per_row,
+        column_names=column_names | {name: names for name, names in train.column_names.items() if names},
+    )
+    _kind(options.name, raw, (found.train.is_pair, found.train.texts_per_row))
+    pad_token_id = int(tokenizer.pad_token_id)
+    return Dataset(info, splits, pad_token_id, fingerprint(info, splits, pad_token_id))
+
+
+def cache_root(options) -> Path:
+    """The folder of token shards; all processes of a run must see it."""
+    return Path(options.cache_dir).expanduser() if options.cache_dir else user_cache("rows")
 
 
 def read(options) -> RawData:
@@ -143,7 +194,11 @@ def fingerprint(info: DatasetInfo, splits: Mapping[str, Examples], pad_token_id:
     facts = [info.name, info.label_names, info.is_regression, info.column_names, pad_token_id]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for split, examples in splits.items():
-        arrays = {field: value for field, value in vars(examples).items() if isinstance(value, np.ndarray)}
+        if isinstance(examples, StoredExamples):
+            digest.update(f"\n{split} {examples.digest}".encode())
+            continue
+        arrays = {field.name: getattr(examples, field.name) for field in dataclasses.fields(examples)}
+        arrays = {name: value for name, value in arrays.items() if isinstance(value, np.ndarray)}
         arrays |= {f"columns {column}": values for column, values in examples.columns.items()}
         digest.update(f"\n{split} of {examples.texts_per_row} texts".encode())
         for name, array in arrays.items():
@@ -186,9 +241,9 @@ def tokenize_split(rows: RawSplit, tokenizer, max_length: int, is_regression: bo
     return examples, num_truncated
 
 
-def _kind(name: str, raw: Mapping[str, RawSplit]) -> tuple[bool, int]:
-    """(is_pair, texts of a row encoded each by itself), the same for all splits."""
-    kinds: dict[tuple[bool, int], list[str]] = {}
+def _kind(name: str, raw: Mapping[str, RawSplit], of_train: tuple[bool, int] | None = None) -> tuple[bool, int]:
+    """(is_pair, texts of a row encoded each by itself), the same for all splits; `of_train`: of one that raw lacks."""
+    kinds: dict[tuple[bool, int], list[str]] = {} if of_train is None else {of_train: ["train"]}
     for split, rows in raw.items():
         kinds.setdefault((rows.texts_b is not None, rows.texts_per_row), []).append(split)
     if len(kinds) > 1:
@@ -223,12 +278,12 @@ def _draw(rows: RawSplit, num_labelled: int, num_examples: int, seed: int, label
     """
     if num_examples >= num_labelled:
         return rows
-    kept = np.sort(np.random.default_rng(seed).permutation(num_labelled)[:num_examples]).tolist()
-    drawn = rows.take([*kept, *range(num_labelled, len(rows))])
-    present = set(drawn.labels or ()) - {None}
+    kept = drawn(num_labelled, num_examples, seed).tolist()
+    taken = rows.take([*kept, *range(num_labelled, len(rows))])
+    present = set(taken.labels or ()) - {None}
     missing = [label_name for i, label_name in enumerate(label_names) if i not in present]
     if present and missing:
         raise UserError(
             f"num_train_examples={num_examples} of {num_labelled} leaves no example of {', '.join(missing)}; use more"
         )
-    return drawn
+    return taken

@@ -42,19 +42,40 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {folded[matches[0]]!r}?" if matches else ""
 
 
-def read_lines(path: Path, problems: list[str]) -> list[str] | None:
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """Bytes start .. end of a file, None to its end: whole lines, of which the first has the number `first_line`."""
+
+    start: int = 0
+    end: int | None = None
+    first_line: int = 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of the file."""
+        return self.start == 0 and self.end is None
+
+
+WHOLE = Span()
+
+
+def read_lines(path: Path, problems: list[str], span: Span = WHOLE) -> list[str] | None:
     """Returns the lines of a UTF-8 file without line ends and byte order mark, or None and problems."""
     if not path.is_file():
         problems.append(at(path, None, "is a folder, expected a file" if path.is_dir() else _missing(path)))
         return None
-    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    if not content.strip():
+    with path.open("rb") as file:
+        file.seek(span.start)
+        content = file.read() if span.end is None else file.read(span.end - span.start)
+    if span.start == 0:
+        content = content.removeprefix(b"\xef\xbb\xbf")
+    if span.is_whole and not content.strip():
         problems.append(at(path, None, "the file is empty"))
         return None
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
-        for number, line in enumerate(content.split(b"\n"), 1):
+        for number, line in enumerate(content.split(b"\n"), span.first_line):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
@@ -77,6 +98,7 @@ def read_table(
     header: Sequence[str] | None = None,
     skip_ragged: bool = False,
     suffix: str = "",
+    span: Span = WHOLE,
 ) -> Table | None:
     """Returns the wanted columns of a .tsv, .csv or .jsonl file, without the rows that `problems` now tells of.
 
@@ -88,6 +110,7 @@ def read_table(
       header: column names of a file without a header line.
       skip_ragged: leave ragged rows out silently (official files that are known to hold some).
       suffix: format, where the name of the file does not tell it.
+      span: part of the file to read; behind its start the `header` must be given.
 
     Returns:
       Table, or None where nothing of the file can be used.
@@ -96,12 +119,12 @@ def read_table(
     if suffix not in TABLE_SUFFIXES:
         problems.append(at(path, None, f"unknown format {suffix!r}; expected {', '.join(TABLE_SUFFIXES[:3])}"))
         return None
-    lines = read_lines(path, problems)
+    lines = read_lines(path, problems, span)
     if lines is None:
         return None
     if suffix in (".jsonl", ".json"):
-        return _json_table(path, lines, required, optional, problems)
-    rows = _csv_rows(path, lines, problems) if suffix == ".csv" else _tsv_rows(lines)
+        return _json_table(path, lines, required, optional, problems, span.first_line)
+    rows = _csv_rows(path, lines, problems, span.first_line) if suffix == ".csv" else _tsv_rows(lines, span.first_line)
     first_line = 1
     if header is None:
         first_line, header = next(rows, (1, []))
@@ -124,19 +147,61 @@ def read_table(
         numbers.append(number)
         for name, column in wanted.items():
             columns[name].append(row[column])
-    if not numbers and not problems:
+    if not numbers and not problems and span.is_whole:
         problems.append(at(path, None, "the file has no rows"))
     return Table(path, numbers, columns)
 
 
-def _tsv_rows(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    return ((number, line.split("\t")) for number, line in enumerate(lines, 1))
+def read_header(path: Path, suffix: str) -> list[str]:
+    """Returns the column names of a .tsv or .csv file, [] where it has none."""
+    with path.open("rb") as file:
+        first = (line.decode("utf-8", "replace") for line in file)
+        row = next(csv.reader(first), []) if suffix == ".csv" else next(first, "").rstrip("\r\n").split("\t")
+    return [row[0].removeprefix("\ufeff"), *row[1:]] if row else []
 
 
-def _csv_rows(path: Path, lines: Sequence[str], problems: list[str]) -> Iterator[tuple[int, list[str]]]:
+def csv_cuts(path: Path, apart: int) -> list[int]:
+    """Returns places between rows of a .csv, about `apart` bytes from each other. All of it is read: a quoted field may
+    hold line ends."""
+    cuts, position, target = [], 0, apart
+
+    def lines():
+        nonlocal position
+        with path.open("rb") as file:
+            for line in file:
+                position += len(line)
+                yield line.decode("utf-8", "replace")
+
+    try:
+        for _ in csv.reader(lines(), strict=True):
+            if position >= target:
+                cuts.append(position)
+                target = position + apart
+    except csv.Error:  # told by those who read the rows
+        pass
+    return [cut for cut in cuts if cut < path.stat().st_size]
+
+
+def count_lines(path: Path, end: int) -> int:
+    """Returns the line ends before a place of a file."""
+    count = 0
+    with path.open("rb") as file:
+        while end and (block := file.read(min(end, 1 << 20))):
+            count += block.count(b"\n")
+            end -= len(block)
+    return count
+
+
+def _tsv_rows(lines: Sequence[str], first_line: int) -> Iterator[tuple[int, list[str]]]:
+    return ((number, line.split("\t")) for number, line in enumerate(lines, first_line))
+
+
+def _csv_rows(
+    path: Path, lines: Sequence[str], problems: list[str], first_line: int
+) -> Iterator[tuple[int, list[str]]]:
     """Yields (first line of the row, fields): a quoted field may go over several lines."""
     reader = csv.reader(io.StringIO("\n".join(lines), newline=""), strict=True)
-    number = 1
+    number = first_line
     while True:
         try:
             row = next(reader, None)
@@ -147,13 +212,13 @@ def _csv_rows(path: Path, lines: Sequence[str], problems: list[str]) -> Iterator
         if row is None:
             return
         yield number, row
-        number = reader.line_num + 1
+        number = reader.line_num + first_line
 
 
-def _json_table(path, lines, required, optional, problems) -> Table | None:
+def _json_table(path, lines, required, optional, problems, first_line) -> Table | None:
     numbers: list[int] = []
     columns: dict[str, list] = {name: [] for name in [*required, *optional]}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines, first_line):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:

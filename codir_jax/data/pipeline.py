@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 
 import numpy as np
 
 from codir_jax.data import length_buckets as length_buckets_lib
 from codir_jax.data.batch import Batch, Examples, check_new_columns, columns_of
+from codir_jax.data.shuffle import SHUFFLED_WHOLE, permuted
 from codir_jax.processes.user_error import UserError
 
 
@@ -24,36 +26,85 @@ def num_batches_per_epoch(num_examples: int, batch_size: int) -> int:
     return -(-num_examples // batch_size)
 
 
-def epoch_batches(lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int, window: int = 1) -> np.ndarray:
-    """Returns the rows of every batch of one epoch: each example once, order a pure function of (seed, epoch).
+def block_size(num_examples: int, batch_size: int, window: int) -> int:
+    """Returns how many examples of an epoch are put in order at a time: all, or about `SHUFFLED_WHOLE` of many."""
+    if window < 1:
+        raise UserError(f"bucket_window is at least 1 (no sorting), got {window}")
+    stretch = window * batch_size
+    return num_examples if num_examples <= SHUFFLED_WHOLE else max(SHUFFLED_WHOLE // stretch, 1) * stretch
 
-    With window > 1 the shuffled examples are sorted by length within stretches of `window` batches, then the batches
-    are shuffled: batches of like lengths, and no batch composition or order that repeats from epoch to epoch.
+
+def epoch_batches(
+    lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int, window: int = 1, block: int = 0
+) -> np.ndarray:
+    """Returns the rows of the batches of one block of an epoch: a pure function of (seed, epoch, block).
+
+    The blocks of an epoch together have each example once. Of up to `SHUFFLED_WHOLE` examples the epoch is one block,
+    shuffled; of more, a block holds those at its places in a pseudo-random order of all, which is computed and never
+    stored. With window > 1 the shuffled examples are sorted by length within stretches of `window` batches, then the
+    batches of the block are shuffled: batches of like lengths, and no batch composition or order that repeats from
+    epoch to epoch.
 
     Args:
-      lengths: int32 [n], tokens of each example.
+      lengths: int32 [n], tokens of each example: an array, or what gives one for an array of rows.
       batch_size: rows of a batch.
       seed: of the run.
       epoch: counted from 0.
       window: batches sorted together; 1 is a plain shuffle.
+      block: of the epoch, counted from 0.
 
     Returns:
-      int64 [ceil(n / batch_size), batch_size]; -1 fills the one uneven batch.
+      int64 [ceil(examples of the block / batch_size), batch_size]; -1 fills the one uneven batch of the epoch.
     """
-    if window < 1:
-        raise UserError(f"bucket_window is at least 1 (no sorting), got {window}")
-    num_examples = len(lengths)
-    num_batches = num_batches_per_epoch(num_examples, batch_size)
-    rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(num_examples).astype(np.int64)
+    num_examples, size = len(lengths), block_size(len(lengths), batch_size, window)
+    num_batches_per_epoch(num_examples, batch_size)
+    start, stop = block * size, min((block + 1) * size, num_examples)
+    if size == num_examples:
+        rng = np.random.default_rng([seed, epoch])
+        order = rng.permutation(num_examples).astype(np.int64)
+    else:
+        rng = np.random.default_rng([seed, epoch, block])
+        order = permuted(np.arange(start, stop), num_examples, seed, epoch)
     if window > 1:
-        stretch = np.arange(num_examples) // (window * batch_size)
+        stretch = np.arange(len(order)) // (window * batch_size)
         # lexsort is stable: equal lengths stay in shuffled order, and the last key (stretch) is the first criterion.
-        order = order[np.lexsort((np.asarray(lengths)[order], stretch))]
+        order = order[np.lexsort((np.asarray(lengths[order]), stretch))]
+    num_batches = -(-len(order) // batch_size)
     rows = np.full(num_batches * batch_size, -1, np.int64)
-    rows[:num_examples] = order
+    rows[: len(order)] = order
     rows = rows.reshape(num_batches, batch_size)
     return rows[rng.permutation(num_batches)] if window > 1 else rows
+
+
+class _Order:
+    """The rows of each step's batch; the next block of many is put in order while this one is used."""
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, *, seed: int, window: int):
+        self._of_block = functools.partial(epoch_batches, lengths, batch_size, seed=seed, window=window)
+        self._per_epoch = num_batches_per_epoch(len(lengths), batch_size)
+        self._per_block = -(-block_size(len(lengths), batch_size, window) // batch_size)
+        self._blocks = -(-self._per_epoch // self._per_block)
+        # Threads work on neighbouring steps: of blocks, this one, the next and the one before are enough at any time.
+        self._cached = functools.lru_cache(maxsize=3)(self._ordered if self._blocks == 1 else self._submitted)
+        self._worker = futures.ThreadPoolExecutor(1) if self._blocks > 1 else None
+
+    def rows(self, step: int) -> np.ndarray:
+        """Returns int64 [batch_size]; -1 fills up."""
+        epoch, position = divmod(step, self._per_epoch)
+        block, place = divmod(position, self._per_block)
+        number = epoch * self._blocks + block
+        if self._worker is None:
+            return self._cached(number)[place]
+        now = self._cached(number)
+        self._cached(number + 1)
+        return now.result()[place]
+
+    def _ordered(self, number: int) -> np.ndarray:
+        epoch, block = divmod(number, self._blocks)
+        return self._of_block(epoch=epoch, block=block)
+
+    def _submitted(self, number: int) -> futures.Future:
+        return self._worker.submit(self._ordered, number)
 
 
 def collate(
@@ -87,21 +138,18 @@ def collate(
     rows[: len(indices)] = indices
     is_real = rows >= 0
     safe = np.where(is_real, rows, 0)
-    num_texts = examples.texts_per_row
-    texts = safe[:, None] * num_texts + np.arange(num_texts)
-    starts = examples.offsets[texts]
-    lengths = np.where(is_real[:, None], examples.offsets[texts + 1] - starts, 0)
+    texts = examples.read(rows[is_real])
+    lengths = np.zeros((batch_size, examples.texts_per_row), np.int64)
+    lengths[is_real] = texts.lengths
     if length is None:
         length = length_buckets_lib.bucket_length(int(lengths.max(initial=0)), length_buckets)
 
-    places = np.arange(length)
-    is_token = places < lengths[:, :, None]
-    flat = (starts[:, :, None] + places)[is_token]
+    is_token = np.arange(length) < lengths[:, :, None]
     input_ids = np.full(is_token.shape, pad_token_id, np.int32)
-    input_ids[is_token] = examples.tokens[flat]
+    input_ids[is_token] = texts.tokens  # both in the order of rows, texts, places
     token_type_ids = np.zeros(is_token.shape, np.int32)
-    token_type_ids[is_token] = examples.token_types[flat]
-    shape = (batch_size, length) if num_texts == 1 else is_token.shape
+    token_type_ids[is_token] = texts.token_types
+    shape = (batch_size, length) if examples.texts_per_row == 1 else is_token.shape
 
     is_labelled = is_real & examples.is_labelled[safe]
     return {
@@ -153,21 +201,16 @@ def train_batches(
     """
     local = local_rows(batch_size, process_index, process_count)
     lengths = examples.lengths
-    per_epoch = num_batches_per_epoch(len(examples), batch_size)
     columns = dict(columns or {})
     check_new_columns(tuple(columns), tuple(columns_of(examples)))
     for name, values in columns.items():
         if len(values) != len(examples):
             raise ValueError(f"column {name!r} needs one row an example: expected {len(examples)}, got {len(values)}")
 
-    # Threads work on neighbouring steps: two epochs are enough at any time.
-    @functools.lru_cache(maxsize=2)
-    def rows_of_epoch(epoch: int) -> np.ndarray:
-        return epoch_batches(lengths, batch_size, seed=seed, epoch=epoch, window=window)
+    order = _Order(lengths, batch_size, seed=seed, window=window)
 
     def batch_of_step(step: int) -> Batch:
-        epoch, position = divmod(int(step), per_epoch)
-        rows = rows_of_epoch(epoch)[position]
+        rows = order.rows(int(step))
         batch = _global_collate(examples, rows, local, lengths, length_buckets, pad_token_id)
         for name, values in columns.items():
             batch[name] = _gather(values, rows[local])
@@ -224,7 +267,7 @@ def choose_length_buckets(
 
     They follow from the data and these arguments alone, not from the seed or the number of processes.
     """
-    last = max(int(examples.lengths.max(initial=1)) for examples in splits.values())
+    last = max(examples.longest for examples in splits.values())
     longest = np.asarray([last])
     if "train" in splits:
         longest = _longest_of_batches(splits["train"].lengths, batch_size, seed=0, window=window)
@@ -234,16 +277,20 @@ def choose_length_buckets(
 def real_token_share(
     examples: Examples, *, batch_size: int, length_buckets: Sequence[int], seed: int = 0, window: int = 1
 ) -> float:
-    """Returns the share of real tokens among all padded positions of epoch 0: 1 is no padding at all."""
+    """Returns the share of real tokens among all padded positions of (the first block of) epoch 0: 1 is no padding."""
     longest = _longest_of_batches(examples.lengths, batch_size, seed=seed, window=window)
     cells = sum(batch_size * length_buckets_lib.bucket_length(int(length), length_buckets) for length in longest)
-    return float(examples.offsets[-1]) / (cells * examples.texts_per_row)
+    num_tokens = examples.num_tokens
+    if (size := block_size(len(examples), batch_size, window)) < len(examples):
+        num_tokens *= size / len(examples)
+    return float(num_tokens) / (cells * examples.texts_per_row)
 
 
 def _longest_of_batches(lengths: np.ndarray, batch_size: int, *, seed: int, window: int) -> np.ndarray:
-    """Tokens of the longest example of each batch of epoch 0, int [num_batches]."""
+    """Tokens of the longest example of each batch of the first block of epoch 0, int [num_batches]."""
     rows = epoch_batches(lengths, batch_size, seed=seed, epoch=0, window=window)
-    return np.where(rows >= 0, lengths[rows], 0).max(axis=1)
+    found = np.asarray(lengths[np.maximum(rows, 0).ravel()]).reshape(rows.shape)
+    return np.where(rows >= 0, found, 0).max(axis=1)
 
 
 def local_rows(batch_size: int, process_index: int, process_count: int) -> slice:

@@ -38,6 +38,8 @@ def default_config():
     config.eval_batch_size = 128
     # Batches whose examples are sorted by length together; 1: no sorting, more padding.
     config.bucket_window = 32
+    # Where the tokens of large train files are kept, a folder that all processes see; empty: one in the user's cache.
+    config.cache_dir = ""
     # Labelled train examples to use, drawn by the seed of the run; 0: all.
     config.num_train_examples = 0
     of_sets = contract.default_config()

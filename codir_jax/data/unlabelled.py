@@ -54,7 +54,12 @@ def append(train: RawSplit, unlabelled: RawSplit) -> RawSplit:
     )
 
 
-def _read(options, like: RawSplit, problems: list[str]) -> RawSplit | None:
+def text_columns(options, like: RawSplit, problems: list[str]) -> list[str]:
+    """Returns the columns of the texts of `data.unlabelled_path`; tells why it does not fit the rows `like`.
+
+    Raises:
+      UserError: a row of the set has more than two texts.
+    """
     path = Path(options.unlabelled_path).expanduser()
     suffix = path.suffix.lower()
     if like.texts_per_row > 2:
@@ -65,20 +70,24 @@ def _read(options, like: RawSplit, problems: list[str]) -> RawSplit | None:
             at(path, None, "the task has pairs of texts, so unlabelled rows must be pairs too; give a .tsv, .csv or "
                ".jsonl and set data.text_column and data.text_pair_column")
         )  # fmt: skip
-        return None
-    if like.columns and suffix == ".txt":
+    elif like.columns and suffix == ".txt":
         told = ", ".join(like.columns)
         problems.append(
             at(path, None, f"rows of train have the columns {told} too; give a .tsv, .csv or .jsonl with them")
         )
+    elif suffix not in (".txt", *TABLE_SUFFIXES):
+        problems.append(at(path, None, f"unknown format {suffix!r}; expected .txt, .tsv, .csv or .jsonl"))
+    return [options.text_column, options.text_pair_column][: 2 if is_pair else 1]
+
+
+def _read(options, like: RawSplit, problems: list[str]) -> RawSplit | None:
+    path = Path(options.unlabelled_path).expanduser()
+    texts = text_columns(options, like, problems)
+    if problems:
         return None
-    if suffix == ".txt":
+    if path.suffix.lower() == ".txt":
         lines = read_lines(path, problems)
         return None if lines is None else RawSplit([line for line in lines if line.strip()])
-    if suffix not in TABLE_SUFFIXES:
-        problems.append(at(path, None, f"unknown format {suffix!r}; expected .txt, .tsv, .csv or .jsonl"))
-        return None
-    texts = [options.text_column, options.text_pair_column][: 2 if is_pair else 1]
     further = {name: named_columns(options).get(name, name) for name in like.columns}
     table = read_table(path, list(dict.fromkeys([*texts, *further.values()])), problems)
     if table is None:

@@ -1,67 +1,109 @@
 """Ids of negative rows, drawn uniformly on the device: for each example, or one pool for the whole batch.
 
-Rows are sorted by class once, on the host; the rows of all other classes are then two ranges, and a draw is
+Rows are sorted by class once, on the hosts; the rows of all other classes are then two ranges, and a draw is
 one random integer and one lookup, whatever the size of the training set. Without replacement the draw is
 exact and never permutes the pool: Floyd's algorithm needs num random integers and two sorts of them.
 """
+
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codir_jax.negatives import repeats
+from codir_jax.negatives import repeats, row_tables
 from codir_jax.processes.user_error import UserError
 
+_LABELS_AT_ONCE = 1 << 22
 
-def class_index(labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Training rows sorted by class, for `sample_other_class`.
+
+def class_starts(labels) -> np.ndarray:
+    """Where each class begins among the training rows sorted by class, the unlabelled ones last.
 
     Args:
-        labels: int [N], class of each training row in 0..C-1; -1 = unlabelled.
+        labels: int [N], class of each training row in 0..C-1; -1 = unlabelled. An array, or what gives one for each
+            slice: it is read a part at a time.
 
     Returns:
-        sorted_rows: int32 [N], rows in order of class (unlabelled ones last);
-        starts: int32 [C + 1], class c occupies sorted_rows[starts[c]:starts[c + 1]].
+        int32 [C + 2]: class c has the places starts[c] .. starts[c + 1] - 1, unlabelled rows those from starts[C] on;
+        starts[C + 1] is N.
 
     Raises:
         ValueError: the labels are not integers >= -1.
         UserError: all labelled rows are of one class.
     """
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"labels must be integers [N], got {labels.dtype} {list(labels.shape)}; "
-            "bin regression targets with bin_labels"
-        )
-    if labels.size and labels.min() < -1:
-        raise ValueError(f"labels must be >= -1 (-1 = unlabelled), got {labels.min()}")
-    labelled = labels[labels >= 0]
-    if labelled.size and labelled.min() == labelled.max():
+    sizes = np.zeros(1, np.int64)  # of the unlabelled ones, then of each class
+    for part in _parts(labels):
+        if part.ndim != 1 or not np.issubdtype(part.dtype, np.integer):
+            raise ValueError(
+                f"labels must be integers [N], got {part.dtype} {list(part.shape)}; "
+                "bin regression targets with bin_labels"
+            )
+        if part.size and part.min() < -1:
+            raise ValueError(f"labels must be >= -1 (-1 = unlabelled), got {part.min()}")
+        found = np.bincount(part + 1)
+        sizes, found = (np.pad(x, (0, max(len(sizes), len(found)) - len(x))) for x in (sizes, found))
+        sizes += found
+    present = np.flatnonzero(sizes[1:])
+    if len(present) == 1:
         raise UserError(
-            f"all {labelled.size} labelled rows are of class {labelled[0]}: there is no row of another class "
+            f"all {sizes[1:].sum()} labelled rows are of class {present[0]}: there is no row of another class "
             "to draw; use negatives that are not label-aware"
         )
-    num_classes = int(labelled.max()) + 1 if labelled.size else 0
-    sort_key = np.where(labels < 0, num_classes, labels)
-    return {
-        "sorted_rows": np.argsort(sort_key, kind="stable").astype(np.int32),
-        "starts": np.searchsorted(np.sort(labelled), np.arange(num_classes + 1)).astype(np.int32),
-    }
+    return np.cumsum([0, *sizes[1:], sizes[0]]).astype(np.int32)
 
 
-def smallest_pool(index: dict[str, np.ndarray]) -> int:
+def rows_by_class(labels, starts: np.ndarray, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Training rows in order of class, unlabelled ones last, rows of a class ascending: some places of that order.
+
+    Args:
+        labels: as of `class_starts`, read once, a part at a time.
+        starts: from `class_starts`.
+        start, stop: places; stop None is N.
+
+    Returns:
+        int32 [stop - start].
+    """
+    stop = int(starts[-1]) if stop is None else stop
+    found = np.zeros(max(stop - start, 0), np.int32)
+    cursor, first = starts[:-1].astype(np.int64), 0
+    for part in _parts(labels):
+        key = np.where(part < 0, len(cursor) - 1, part)
+        order = np.argsort(key, kind="stable")
+        sizes = np.bincount(key, minlength=len(cursor))
+        # In the part sorted by class each row lies so far behind its class's first.
+        places = np.repeat(cursor - (np.cumsum(sizes) - sizes), sizes) + np.arange(len(part))
+        wanted = (places >= start) & (places < stop)
+        found[places[wanted] - start] = first + order[wanted]
+        cursor, first = cursor + sizes, first + len(part)
+    return found
+
+
+def class_index(labels) -> dict[str, np.ndarray]:
+    """What `sample_other_class` draws from: {"sorted_rows": of `rows_by_class`, "starts": of `class_starts`}."""
+    starts = class_starts(labels)
+    return {"sorted_rows": rows_by_class(labels, starts), "starts": starts}
+
+
+def smallest_pool(starts: np.ndarray) -> int:
     """Fewest rows that any class present in train can draw from; N when nothing is labelled.
 
     The released code drew with replacement, for all classes, when num >= this number.
 
     Args:
-        index: from `class_index`.
+        starts: from `class_starts`.
 
     Returns:
         The number of labelled rows outside the largest class.
     """
-    sizes = np.diff(index["starts"])
-    return int(sizes.sum() - sizes.max()) if sizes.size else len(index["sorted_rows"])
+    sizes = np.diff(starts)[:-1]
+    return int(sizes.sum() - sizes.max()) if sizes.size else int(starts[-1])
+
+
+def _parts(labels) -> Iterator[np.ndarray]:
+    """The labels, so many at a time that a host has room for them whatever their number."""
+    for start in range(0, max(len(labels), 1), _LABELS_AT_ONCE):
+        yield np.asarray(labels[start : start + _LABELS_AT_ONCE])
 
 
 def bin_labels(values: np.ndarray, num_bins: int) -> np.ndarray:
@@ -108,7 +150,7 @@ def sample_other_class(
 
     Args:
         rng: PRNG key.
-        index: from `class_index`.
+        index: from `class_index`; more sorted rows than N, which nobody draws, are allowed.
         anchor_labels: int32 [B]; -1 = unlabelled.
         num: negatives per anchor (static).
         replace: False = distinct ids for each anchor, exactly uniform over subsets. An anchor whose pool has
@@ -120,7 +162,7 @@ def sample_other_class(
     """
     sorted_rows = jnp.asarray(index["sorted_rows"], jnp.int32)
     starts = jnp.asarray(index["starts"], jnp.int32)
-    num_rows, num_classes = sorted_rows.shape[0], starts.shape[0] - 1
+    num_rows, num_classes = starts[-1], starts.shape[0] - 2
     is_labelled = anchor_labels >= 0
     label = jnp.clip(anchor_labels, 0, max(num_classes - 1, 0))
     first = starts[label]
@@ -129,7 +171,8 @@ def sample_other_class(
     pool = jnp.where(is_labelled, starts[num_classes] - own_size, all_size)
     draws = _draw(rng, pool, num, replace)
     # Positions in the sorted order, stepping over the anchor's own class.
-    other = sorted_rows[jnp.where(draws >= first[:, None], draws + own_size[:, None], draws)]
+    places = jnp.where(draws >= first[:, None], draws + own_size[:, None], draws)
+    other = row_tables.look_up(sorted_rows, places)
     anyone = draws if own_ids is None else _skip(draws, own_ids)
     return jnp.where(is_labelled[:, None], other, anyone)
 

@@ -13,12 +13,13 @@ bank rows, as in the published code, its defects repaired) at fine-tuning, "pret
 mean per example, or per masked token of a masked LM, so that no weight depends on the batch size or the number of
 devices.
 
-At pre-training both models see the same masked text. A corpus has no labels, and too many rows for a table of them on
-the devices, so negatives come from the global batch, where the neighbouring rows of a document are hard ones, and from
+At pre-training both models see the same masked text. A corpus has no labels, and no table of its rows is made, so
+negatives come from the global batch, where the neighbouring rows of a document are hard ones, and from
 the queue.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from codir_jax.losses import contrastive
-from codir_jax.negatives import neighbours, sampling
+from codir_jax.negatives import neighbours, row_tables, sampling
+from codir_jax.negatives.row_tables import RowTable
 from codir_jax.objectives.codir_settings import check, default_config, needs_cache
 from codir_jax.objectives.contract import (
     Cost,
@@ -51,6 +53,7 @@ from codir_jax.objectives.contrastive_term import (
 from codir_jax.objectives.distill import compute_views, kept_view, matches, soft_terms
 from codir_jax.objectives.schedules import scheduled
 from codir_jax.processes.user_error import UserError
+from codir_jax.sharding import placement
 
 # Those that keep no row for each row of the train set.
 ROWLESS_SOURCES = ("in_batch", "queue")
@@ -74,15 +77,30 @@ def _check_data(config: ConfigDict, setting: Setting) -> None:
         )
 
 
-def class_table(config: ConfigDict, rows: TrainRows) -> np.ndarray:
-    """int32 [num_train + 1]: class (regression: quantile bin) of each train row, -1 for unlabelled and padded rows."""
-    table = np.full(rows.num_train + 1, -1, np.int32)
-    labelled = np.asarray(rows.is_labelled, bool)
-    classes = rows.labels[labelled]
-    table[:-1][labelled] = (
-        sampling.bin_labels(classes, config.negatives.regression_bins) if rows.is_regression else classes
-    )
-    return table
+def classes_of(config: ConfigDict, rows: TrainRows):
+    """int32 [num_train]: class (regression: quantile bin) of each train row, -1 for unlabelled ones.
+
+    Classes are read a slice at a time; the bins of a regression follow from all targets, and are an array.
+    """
+    if not rows.is_regression:
+        return _Classes(rows)
+    labels, is_labelled = np.asarray(rows.labels[:]), np.asarray(rows.is_labelled[:], bool)
+    classes = np.full(rows.num_train, -1, np.int32)
+    classes[is_labelled] = sampling.bin_labels(labels[is_labelled], config.negatives.regression_bins)
+    return classes
+
+
+class _Classes(NamedTuple):
+    """The classes of train rows, read a slice at a time."""
+
+    rows: TrainRows
+
+    def __len__(self) -> int:
+        return self.rows.num_train
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        is_labelled = np.asarray(self.rows.is_labelled[part], bool)
+        return np.where(is_labelled, self.rows.labels[part], -1).astype(np.int32)
 
 
 def make(config: ConfigDict, setting: Setting) -> Objective:
@@ -92,12 +110,13 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     pairs = matches(config, setting)
     groups = 1 if config.layer_aggregation == "concat" else len(pairs)
     train = setting.rows
-    classes = None if train is None else class_table(config, train)
+    classes = None if train is None else classes_of(config, train)
     options, num_train = config.negatives, 0 if train is None else train.num_train
     uses_bank, uses_cache = (name in options.source for name in ("bank", "teacher_cache"))
     draws = uses_bank or uses_cache
-    index = sampling.class_index(classes[:-1]) if draws and options.label_aware else None
-    smallest_pool = num_train - 1 if index is None else sampling.smallest_pool(index)
+    starts = sampling.class_starts(classes) if draws and options.label_aware else None
+    smallest_pool = num_train - 1 if starts is None else sampling.smallest_pool(starts)
+    has_index = starts is not None and not options.shared
 
     def draw(rng, frozen, batch):
         """int32 [K], or [batch, K] where not shared: rows of the bank or of the teacher cache."""
@@ -106,8 +125,9 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
             return sampling.sample_pool(rng, num_train, num)
         replace = num >= smallest_pool  # as in the released code
         if options.label_aware:
-            anchors = frozen["classes"][ids]
-            return sampling.sample_other_class(rng, frozen["index"], anchors, num, replace=replace, own_ids=ids)
+            anchors = row_tables.look_up(frozen["train_rows"], ids)[:, 0]
+            index = {"sorted_rows": frozen["sorted_rows"], "starts": starts}
+            return sampling.sample_other_class(rng, index, anchors, num, replace=replace, own_ids=ids)
         return sampling.sample_any(rng, num_train, ids, num, replace)
 
     def draw_pool(rng, projection, frozen, batch):
@@ -115,11 +135,11 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         random_rng, hard_rng = jax.random.split(jax.random.fold_in(rng, 1))  # apart from the bank's draw
         parts = [draw(random_rng, frozen, batch)] if options.num_negatives else []
         if options.num_hard:
-            own = jnp.take(frozen["neighbours"], batch["example_ids"], axis=0, mode="fill", fill_value=-1)
+            own = row_tables.look_up(frozen["neighbours"], batch["example_ids"])
             hard = sampling.sample_neighbours(hard_rng, own, options.num_hard)
             parts.append(hard.reshape(-1) if options.shared else hard)  # everybody's neighbours serve everybody
         ids = jnp.concatenate(parts, axis=-1)
-        pooled = frozen["teacher_pooled"][jnp.maximum(ids, 0)]
+        pooled = row_tables.look_up(frozen["teacher_pooled"], jnp.maximum(ids, 0))
         rows = project(projection, pooled.reshape(-1, *pooled.shape[-2:]), config)
         return {"ids": ids, "features": rows.reshape(*ids.shape, *rows.shape[1:])}
 
@@ -128,13 +148,15 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         params = {"student": init_model(setting.student, rngs[0], batch)}
         frozen = {"teacher": init_model(setting.teacher, rngs[1], batch)}
         if classes is not None:
-            frozen |= {"classes": jnp.asarray(classes), "text_ids": jnp.asarray(train.text_ids, jnp.int32)}
-        if index is not None and not options.shared:
-            frozen["index"] = jax.tree.map(jnp.asarray, index)
-        if uses_cache:  # stand-ins, like the random teacher: see `tables`
-            frozen["teacher_pooled"] = jnp.zeros((num_train, len(pairs), setting.teacher.config.hidden_size))
+            # Stand-ins, like the random teacher: see `tables`.
+            frozen["train_rows"] = row_tables.stand_in(num_train, 2)
+        if has_index:
+            frozen["sorted_rows"] = row_tables.stand_in(num_train)
+        if uses_cache:
+            width = setting.teacher.config.hidden_size
+            frozen["teacher_pooled"] = row_tables.stand_in(num_train, len(pairs), width, dtype=jnp.float32, nothing=0)
         if options.num_hard:
-            frozen["neighbours"] = jnp.full((num_train, options.num_neighbours), -1, jnp.int32)
+            frozen["neighbours"] = row_tables.stand_in(num_train, options.num_neighbours)
         widths = {"student": setting.student.config.hidden_size, "teacher": setting.teacher.config.hidden_size}
         is_equal = config.equal_start and widths["student"] == widths["teacher"]
         for side, side_rng in zip(SIDES, (rngs[2], rngs[2] if is_equal else rngs[3]), strict=True):
@@ -153,33 +175,47 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         }
         bank_ids = draw(negatives_rng, frozen, batch) if uses_bank else None
         pool = draw_pool(negatives_rng, projections["projection_teacher"], frozen, batch) if uses_cache else None
-        losses, new_state, more = contrastive_term(config, features, objective_state, frozen, batch, bank_ids, pool)
+        losses, new_state, more = contrastive_term(
+            config, features, objective_state, frozen, batch, bank_ids, pool, num_train=num_train
+        )
         weight = config.contrastive_weight * scheduled(config.contrastive_schedule, step.progress)
         total += weight * mean(masked_sum(losses, batch["example_mask"]))
         return total, (new_state, {**metrics, **more})
 
     def tables(rows, split):
-        teacher_pooled = rows["teacher_pooled"]
-        made = {"teacher_pooled": teacher_pooled}
+        def facts(start, stop):
+            return np.stack([classes[start:stop], train.text_ids[start:stop]], axis=1)
+
+        made = {"train_rows": RowTable(num_train, (2,), np.int32, -1, facts)}
+        if has_index:
+            by_class = functools.partial(sampling.rows_by_class, classes, starts)
+            made["sorted_rows"] = RowTable(num_train, (), np.int32, 0, by_class)
+        if uses_cache:
+            pooled = rows["teacher_pooled"]
+            read = lambda start, stop: np.asarray(pooled[np.arange(start, stop)])  # noqa: E731
+            made["teacher_pooled"] = RowTable(num_train, tuple(pooled.shape[1:]), pooled.dtype, 0, read)
         if options.num_hard:
+            # Each row is compared with all others: for this search alone the vectors lie whole on every device.
             vectors = jax.jit(lambda x: contrastive.unit_rows(layer_vectors(x, config).reshape(num_train, -1)))
-            made["neighbours"] = neighbours.nearest(
-                vectors(teacher_pooled),
-                jnp.asarray(classes[:-1]),
-                jnp.asarray(train.text_ids, jnp.int32),
+            found = neighbours.nearest(
+                vectors(np.asarray(pooled)),
+                jnp.asarray(classes[:]),
+                jnp.asarray(train.text_ids[:], jnp.int32),
                 num_neighbours=options.num_neighbours,
                 similarity_ceiling=options.hard_similarity_ceiling,
                 mask_same_label=options.mask_same_label or options.label_aware,
                 mask_same_text=options.mask_same_text,
                 split=split,
             )
+            nearest = placement.fetch(found)
+            made["neighbours"] = RowTable(num_train, nearest.shape[1:], np.int32, -1, lambda a, b: nearest[a:b])
         return made
 
     return Objective(
         init,
         loss,
         teacher_view=kept_view(config, setting),
-        frozen_tables=tables if uses_cache else None,
+        row_tables=None if train is None else tables,
         cost=functools.partial(_cost, config, setting, len(pairs)),
     )
 
@@ -203,11 +239,35 @@ def _cost(config: ConfigDict, setting: Setting, num_matches: int, size: StepSize
     queue = options.queue_size if "queue" in sources else 0
     scores = groups * (batch_size / size.shards * (keys - queue) + batch_size * queue / size.devices)
     drawn = options.num_negatives * (1 if options.shared else batch_size)
+    table_bytes = 0 if setting.rows is None else _table_bytes(config, setting, num_matches, size)
     features = Features(
         batch_size=batch_size,
         num_bytes=2 * 4 * groups * dim,
         bank_rows=drawn + batch_size if "bank" in sources else 0,
+        table_bytes=table_bytes,
         has_in_batch="in_batch" in sources,
         has_queue="queue" in sources,
     )
     return Cost({"contrastive": float(projections + 2 * 3 * cosines)}, scores, features)
+
+
+def _table_bytes(config: ConfigDict, setting: Setting, num_matches: int, size: StepSize) -> int:
+    """Bytes of the rows that a step looks up in the tables: class and text number, the index, the teacher's states."""
+    options, batch_size = config.negatives, size.batch_size
+    sources = options.source.split("+")
+    times = 1 if options.shared else batch_size
+    drawn = min(options.num_negatives, size.num_train) if options.shared else options.num_negatives
+    num_bytes = 8 * batch_size  # the batch's own
+    for source in sources:
+        if source not in ("bank", "teacher_cache"):
+            continue
+        num_bytes += 8 * times * drawn
+        if not options.shared and options.label_aware:
+            num_bytes += (4 * drawn + 8) * batch_size
+        if source == "teacher_cache":
+            rows = times * drawn + batch_size * options.num_hard
+            num_bytes += 4 * rows * num_matches * setting.teacher.config.hidden_size
+            num_bytes += 8 * batch_size * options.num_hard + 4 * batch_size * options.num_neighbours * bool(
+                options.num_hard
+            )
+    return num_bytes

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from codir_jax.negatives.row_tables import RowTable
 from codir_jax.processes import by_name
 from codir_jax.processes.user_error import UserError
 
@@ -45,11 +45,13 @@ class Features(NamedTuple):
     Attributes:
       batch_size: examples of the whole batch. num_bytes: of an example's features, both sides.
       bank_rows: rows that are read of a bank. has_in_batch, has_queue: the other sources.
+      table_bytes: that are read of tables with a row for each train row.
     """
 
     batch_size: int
     num_bytes: int
     bank_rows: int
+    table_bytes: int
     has_in_batch: bool
     has_queue: bool
 
@@ -104,8 +106,9 @@ class Objective(NamedTuple):
     loss(params, frozen, objective_state, batch, step) -> (loss, (objective_state, metrics)):
       `loss` float32 scalar; `metrics` name -> (sum, count), so that they add up over steps without bias.
     teacher_view: where its rows are in the batch, the loss takes them from there. None: the teacher runs in every step.
-    frozen_tables(rows, split) -> entries of `frozen` made from the teacher's view of the whole train set, name -> float
-      [num_train, ...] on the device; `init` holds stand-ins of their shapes. `split` puts a numpy array on the devices,
+    row_tables(rows, split) -> entries of `frozen` with a row for each train row, name -> `RowTable`; `init` holds
+      stand-ins of their shapes and axes. `rows` is the teacher's view of the whole train set, name -> float
+      [num_train, ...] on the host, for a method that `needs_cache`, else {}. `split` puts a numpy array on the devices,
       its first axis split as a batch is. None where the method needs the batch's own rows only.
     cost(size) -> Cost, for `codir plan`; None: not modelled.
     """
@@ -113,7 +116,7 @@ class Objective(NamedTuple):
     init: Callable[[jax.Array, Any], tuple[Any, Any, Any]]
     loss: Callable[[Any, Any, Any, Any, Step], tuple[jax.Array, tuple[Any, Metrics]]]
     teacher_view: TeacherView | None = None
-    frozen_tables: Callable[[dict[str, jax.Array], Callable], dict[str, jax.Array]] | None = None
+    row_tables: Callable[[Any, Callable], dict[str, RowTable]] | None = None
     cost: Callable[[StepSize], Cost] | None = None
 
 
@@ -162,13 +165,13 @@ class TrainRows(NamedTuple):
 
     Attributes:
       labels: int32 classes or float32 targets [num_train]. is_labelled: bool [num_train].
-      text_ids: int32 [num_train], equal for equal texts.
+      text_ids: int32 [num_train], equal for equal texts. All three are arrays, or what gives one for each slice.
       is_regression: labels are targets.
     """
 
-    labels: np.ndarray
-    is_labelled: np.ndarray
-    text_ids: np.ndarray
+    labels: Any
+    is_labelled: Any
+    text_ids: Any
     is_regression: bool
 
     @property

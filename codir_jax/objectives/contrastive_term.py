@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from codir_jax.losses import contrastive, nce
-from codir_jax.negatives import in_batch, memory_bank, repeats
+from codir_jax.negatives import in_batch, memory_bank, repeats, row_tables
 from codir_jax.objectives.contract import masked_sum
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import constrain, gather_batch, with_axes
@@ -91,18 +91,20 @@ def init_state(rng: jax.Array, config, num_train: int, groups: int):
     return state
 
 
-def contrastive_term(config, features, state, frozen, batch, bank_ids=None, pool=None):
+def contrastive_term(config, features, state, frozen, batch, bank_ids=None, pool=None, *, num_train=0):
     """The contrastive loss of each example and the state after the batch.
 
     Args:
       config: of `objectives.codir.default_config()`.
       features: {"student", "teacher": unit float32 [batch, groups, dim]}.
       state: as from `init_state`; other entries pass through.
-      frozen: {"classes" int32 [num_train + 1], -1 = unlabelled; "text_ids" int32 [num_train]}; neither at pre-training.
+      frozen: {"train_rows" int32 [num_train + 1 or more, 2]}, class (-1 = unlabelled) and text number of each train
+        row; nothing at pre-training.
       batch: of `data.batch`.
       bank_ids: int32 [batch, K], or [K] for the whole batch: bank rows; None without a bank.
       pool: freshly projected teacher rows, {"ids" int32 [batch, P] or [P], -1 = no row;
         "features" unit float32 [batch, P, groups, dim] or [P, groups, dim]}; None without a teacher cache.
+      num_train: examples of the train set, where rows are drawn from it.
 
     Returns:
       (loss float32 [batch], new state, metrics).
@@ -111,12 +113,12 @@ def contrastive_term(config, features, state, frozen, batch, bank_ids=None, pool
     drawn, own = _read_bank(state["bank"], bank_ids, whole.bank_ids) if "bank" in state else (None, None)
     live = jnp.einsum("bgd,bgd->bg", features["student"], features["teacher"])
     positives = dict.fromkeys(SIDES, live) if config.positive == "live" else _stale_positives(features, own)
-    sources = _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, pool)
+    sources = _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, pool, num_train)
     anchors = SIDES if config.anchors == "both" else (config.anchors,)
     new_state = dict(state)
     if config.contrastive_loss == "nce":
         # The bank is the only source, so both sides have one mask.
-        num_train, mask = frozen["text_ids"].shape[0], sources["student"][0][1]
+        mask = sources["student"][0][1]
         counted = jnp.concatenate([batch["example_mask"][:, None] > 0, mask], axis=1)
         scores = {
             s: jnp.concatenate([positives[s][..., None], sources[s][0][0]], 2) / config.contrastive_temperature
@@ -167,7 +169,7 @@ class _WholeBatch(NamedTuple):
 
 def _gather(config, features, frozen, batch) -> _WholeBatch:
     """The batch's features and ids on every device: one all-gather of each."""
-    has_documents = "classes" not in frozen and "document_ids" in batch
+    has_documents = "train_rows" not in frozen and "document_ids" in batch
     if config.negatives.mask_same_document and not has_documents:
         raise UserError("objective.negatives.mask_same_document needs document_ids in the batch, as a corpus has them")
     is_real = (batch["example_mask"] > 0).astype(jnp.int32)
@@ -175,7 +177,10 @@ def _gather(config, features, frozen, batch) -> _WholeBatch:
     columns += [batch["document_ids"]] if has_documents else []
     ids, text_ids, is_real, *documents = constrain(jnp.stack(columns, axis=1)).T
     outside = jnp.iinfo(jnp.int32).max
-    classes = frozen["classes"][ids] if "classes" in frozen else documents[0] if documents else jnp.full_like(ids, -1)
+    if "train_rows" in frozen:
+        classes = row_tables.look_up(frozen["train_rows"], ids)[:, 0]
+    else:
+        classes = documents[0] if documents else jnp.full_like(ids, -1)
     return _WholeBatch(
         features={side: gather_batch(features[side]) for side in SIDES},
         # Each is constrained, so that XLA does not split it again only to gather it again.
@@ -186,7 +191,7 @@ def _gather(config, features, frozen, batch) -> _WholeBatch:
     )
 
 
-def _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, pool):
+def _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, pool, num_train):
     """The negatives of both anchors, source by source: {side: [(cosines [batch, groups, K], usable bool [batch, K])]}.
 
     The student anchor meets teacher rows, the teacher anchor student rows; a teacher cache has rows for the student
@@ -194,7 +199,7 @@ def _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, poo
     stays where it is: each device has everybody's anchors and its rows.
     """
     options, own_ids = config.negatives, batch["example_ids"]
-    mask_same_class = options.mask_same_label if "classes" in frozen else options.mask_same_document
+    mask_same_class = options.mask_same_label if "train_rows" in frozen else options.mask_same_document
     false_negatives = {"mask_same_label": mask_same_class, "mask_same_text": options.mask_same_text}
     is_real = (batch["example_mask"] > 0)[:, None]
     found = {side: [] for side in SIDES}
@@ -211,7 +216,7 @@ def _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, poo
         is_valid = is_real & (bank_ids != own_ids[:, None])
         if options.mask_unvisited:
             is_valid &= state["bank_visited"][bank_ids]
-        add(features, drawn, _usable_rows(options, frozen, batch, bank_ids, is_valid))
+        add(features, drawn, _usable_rows(options, frozen, batch, whole, bank_ids, is_valid))
     if "queue" in options.source:
         queue = state["queue"]
         rows = queue["rows"].reshape(-1, 2, *features["student"].shape[1:])
@@ -220,24 +225,24 @@ def _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, poo
         usable = constrain(usable & whole.is_real[:, None], None, "queue_rows")
         add(whole.features, {side: rows[:, i] for i, side in enumerate(SIDES)}, usable)
     if pool is not None:
-        ids, num_train = pool["ids"], frozen["text_ids"].shape[0]
-        ids = jnp.where(ids < 0, num_train, ids)
+        ids = jnp.where(pool["ids"] < 0, num_train, pool["ids"])
         is_counted = (ids < num_train) & ~repeats.is_repeat(ids)
         if "in_batch" in options.source:  # the live view of the same text is there already
             is_counted &= ~repeats.is_among(ids, whole.bank_ids)
         is_valid = is_real & is_counted & (ids != own_ids[:, None])
-        usable = _usable_rows(options, frozen, batch, ids, is_valid)
+        usable = _usable_rows(options, frozen, batch, whole, ids, is_valid)
         add(features, {"teacher": pool["features"]}, usable)
     return found
 
 
-def _usable_rows(options, frozen, batch, ids, is_valid):
+def _usable_rows(options, frozen, batch, whole, ids, is_valid):
     """Usable bool [batch, K] of train rows `ids`; a pool that all anchors share is made label-aware here."""
+    found = row_tables.look_up(frozen["train_rows"], ids)
     return in_batch.usable_negatives(
-        frozen["classes"][batch["example_ids"]],
+        constrain(whole.classes, "batch"),
         batch["text_ids"],
-        frozen["classes"][ids],
-        frozen["text_ids"][ids],
+        found[..., 0],
+        found[..., 1],
         is_valid,
         mask_same_label=options.mask_same_label or (options.shared and options.label_aware),
         mask_same_text=options.mask_same_text,

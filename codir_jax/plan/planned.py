@@ -11,7 +11,7 @@ from codir_jax.data import teacher_cache
 from codir_jax.evaluation import cost
 from codir_jax.models.contract import family
 from codir_jax.models.transformer import TransformerConfig
-from codir_jax.negatives import memory_bank
+from codir_jax.negatives import memory_bank, row_tables
 from codir_jax.objectives.contract import Cost, Objective, StepSize, needs_cache
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
@@ -162,8 +162,7 @@ def _stretched(objective: Objective, num_rows: int, num_train: int) -> Objective
     """
     if num_rows == num_train:
         return objective
-    padded = memory_bank.padded_rows
-    rows = {num_rows: num_train, num_rows + 1: num_train + 1, padded(num_rows): padded(num_train)}
+    rows = {count(num_rows): count(num_train) for count in (memory_bank.padded_rows, row_tables.num_rows)}
 
     def stretch(leaf):
         if leaf.ndim and leaf.shape[0] in rows:

@@ -113,5 +113,6 @@ def transfers(
         add("features", "all-gather", size, 1, shards)
         add("gradients of the features", "all-reduce", features.has_in_batch * size, 1, shards)
         add("bank rows", "all-reduce", features.bank_rows * features.num_bytes, 1, devices)
+        add("rows of tables", "all-reduce", features.table_bytes, 1, devices)
         add("gradients from the queue", "all-reduce", features.has_queue * size, 1, devices)
     return found

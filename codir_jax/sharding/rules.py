@@ -40,7 +40,7 @@ RULES: tuple[tuple[str, str], ...] = (
     ("position", ""),  # rows of the position embedding
     ("token_type", ""),  # rows of the token-type embedding
     ("classes", ""),  # classifier outputs
-    ("bank_rows", "data+fsdp+model"),  # rows of a memory bank, one a train example
+    ("bank_rows", "data+fsdp+model"),  # rows of a memory bank or of a table, one a train example
     ("queue_rows", "data+fsdp+model"),  # rows of a queue of past features
 )
 

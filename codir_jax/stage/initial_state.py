@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from codir_jax.objectives.contract import Objective
 from codir_jax.sharding import rules
@@ -64,17 +63,18 @@ class InitialState:
         state = jax.eval_shape(self._create, params, objective_state)
         return jax.tree.map(_placed, state, state_lib.shardings(state, places[0], places[2], whole)), frozen
 
-    def tables(self, rows: Mapping[str, Any]) -> dict[str, jax.Array]:
-        """Entries of frozen that the objective makes of the teacher's rows; {} where it makes none.
+    def tables(self, rows: Mapping[str, Any]) -> dict[str, Any]:
+        """Entries of frozen with a row for each train row, split over the devices; {} where the objective has none.
 
         Args:
-          rows: the teacher's view of the whole train set, name -> float [num_train, ...].
+          rows: the teacher's view of the whole train set, name -> float [num_train, ...]; {} where it is not kept.
         """
-        if self.objective.frozen_tables is None:
+        if self.objective.row_tables is None:
             return {}
-        whole, split = rules.replicated(self.mesh), rules.batch_sharding(self.mesh, self.rules)
-        on_devices = {name: jax.device_put(np.asarray(values), whole) for name, values in rows.items()}
-        return jax.device_put(self.objective.frozen_tables(on_devices, lambda x: jax.device_put(x, split)), whole)
+        split = rules.batch_sharding(self.mesh, self.rules)
+        made = self.objective.row_tables(rows, lambda x: jax.device_put(x, split))
+        frozen = self._abstract[1]
+        return {name: table.placed(frozen[name].sharding) for name, table in made.items()}
 
     def fill_state(self, abstract: TrainState, student_params) -> TrainState:
         """The state before the first step, initialised in place on the mesh.

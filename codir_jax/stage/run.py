@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from codir_jax.convert import huggingface
+from codir_jax.objectives.contract import needs_cache
 from codir_jax.processes import console, distributed, environment
 from codir_jax.stage import checks, results
 from codir_jax.stage import config as stage_config
@@ -73,8 +74,8 @@ class _Run:
         columns = self._teach()
         is_live = stage.distils and not columns
         abstract = stage.abstract_state(live=is_live)
-        if self.objective.frozen_tables:
-            console.say(f"tables of the teacher's rows: {stage.feed.num_train} of them on every device ...")
+        if needs_cache(self.config.objective):
+            console.say(f"tables of the teacher's rows: {stage.feed.num_train} of them, split over the devices ...")
         frozen = stage.frozen(abstract, columns, self.teacher.params if is_live else None)
         kept = {name: options[name] for name in ("keep_last", "keep_every_steps", "keep_best")}
         checkpointer = checkpoint.Checkpointer(self.workdir / "checkpoints", **kept, tell=console.say)

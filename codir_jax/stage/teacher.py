@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from codir_jax.data import teacher_cache
 from codir_jax.evaluation import runner
 from codir_jax.models.heads import abstract_params
+from codir_jax.objectives.contract import needs_cache
 from codir_jax.processes import console, environment
 from codir_jax.processes.cache_folder import user_cache
 from codir_jax.processes.user_error import UserError
@@ -59,7 +60,7 @@ class Teacher:
         if not stage.task.has_fixed_inputs or stage.objective.teacher_view is None:
             console.say("teacher: runs live, its inputs or what is read of it cannot be kept")
             return {}
-        cache, is_needed = self._cache(), stage.objective.frozen_tables is not None
+        cache, is_needed = self._cache(), needs_cache(stage.config.objective)
         is_kept, why = decide(stage.config.teacher, cache, stage.num_steps, stage.feed.steps_per_epoch, is_needed)
         if jax.process_count() > 1:  # disks differ; the first process decides
             from jax.experimental import multihost_utils

@@ -21,6 +21,7 @@ from codir_jax.processes.user_error import UserError
 from codir_jax.tasks.contract import Examined
 from codir_jax.tasks.labelled_feed import LabelledFeed
 from codir_jax.tasks.labelled_outline import outline
+from codir_jax.tasks.together import together
 
 TEACHER = ("fine-tuned model", "configs/codir/finetune_teacher.py")
 PLAIN_OBJECTIVE = "finetune"
@@ -55,7 +56,7 @@ def make(config: ConfigDict, tokenizer) -> "Classification":
 
 def read_data(config: ConfigDict, tokenizer) -> Dataset:
     """The tokenised data set that the config names, checked in full before it is returned."""
-    return dataset.load(config.data, tokenizer, seed=config.seed)
+    return dataset.load(config.data, tokenizer, seed=config.seed, together=together())
 
 
 def synthetic(config: ConfigDict, num_examples: int, length: int, vocab_size: int, pad_token_id: int):

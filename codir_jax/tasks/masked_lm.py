@@ -21,12 +21,12 @@ from codir_jax.objectives import contract as objectives
 from codir_jax.objectives import masked_lm
 from codir_jax.objectives.contract import Setting
 from codir_jax.objectives.heads.masked_lm import MaskedLM as Head
-from codir_jax.processes import console, distributed, shared_folder
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 from codir_jax.tasks.contract import Examined, Outline
 from codir_jax.tasks.corpus_feed import CorpusFeed
 from codir_jax.tasks.masked_lm_evaluation import evaluate_batch
+from codir_jax.tasks.together import together
 
 TEACHER = ("masked model", "configs/codir/pretrain_teacher.py")
 PLAIN_OBJECTIVE = "masked_lm"
@@ -107,16 +107,7 @@ class MaskedLanguageModel:
 
     def open(self) -> None:
         """Tokenises the corpus, where that was not done before; several processes share the work."""
-        shared_folder.require_shared(corpus_lib.cache_root(self.config.data), "data.cache_dir")
-        self.corpus = corpus_lib.load(
-            self.config.data,
-            self.tokenizer,
-            process_index=distributed.process_id(),
-            process_count=distributed.num_processes(),
-            barrier=lambda _: distributed.barrier(),
-            tell=console.say,
-            progress=console.progress_bar,
-        )
+        self.corpus = corpus_lib.load(self.config.data, self.tokenizer, together())
 
     def feed(self, sharding) -> CorpusFeed:
         """Its batches."""

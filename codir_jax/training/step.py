@@ -50,7 +50,10 @@ def make_train_step(
     def gather(params, frozen):
         if shardings is None:
             return params, frozen
-        return rules.gathered(params, shardings[0].params), rules.gathered(frozen, shardings[1])
+        # Of the frozen arrays trees are weights; an array by itself is a table of rows, which stays where it is.
+        weights = {name: tree for name, tree in frozen.items() if not isinstance(tree, jax.Array)}
+        weights = rules.gathered(weights, {name: shardings[1][name] for name in weights})
+        return rules.gathered(params, shardings[0].params), {**frozen, **weights}
 
     def step(state: TrainState, frozen, batch):
         trained = tx.trained(state.params)

@@ -55,7 +55,7 @@ def test_a_point_is_measured_with_its_own_bank_and_negatives():
     subject = sweep.make_subject(REQUEST, point)
     state, frozen = subject.stage.abstract_state(live=False)
     assert state.objective_state["bank"]["student"].shape == (1024, 1, 128)
-    assert frozen["classes"].shape == (1001,)
+    assert frozen["train_rows"].shape == (1024, 2)
     assert "teacher" not in frozen
     assert subject.config.objective.negatives.num_negatives == 6
     assert subject.config.objective.contrastive_weight == 0.2

@@ -10,7 +10,14 @@ import pytest
 
 from codir_jax.models.apply import apply_model
 from codir_jax.objectives import codir
-from codir_jax.objectives.contract import Step, default_config_of, make_objective, needs_teacher, objective_module
+from codir_jax.objectives.contract import (
+    Step,
+    default_config_of,
+    make_objective,
+    needs_cache,
+    needs_teacher,
+    objective_module,
+)
 from codir_jax.objectives.distill import matches
 from codir_jax.processes import by_name
 from codir_jax.sharding import rules
@@ -98,12 +105,13 @@ def _make(name, **of_setting):
     setting = (tiny.pretraining_setting if name.startswith("pre-training") else tiny.setting)(**of_setting)
     objective = make_objective(METHODS[name], setting)
     parts = jax.jit(lambda rng, batch: unbox(objective.init(rng, batch)))(jax.random.key(0), tiny.batch(setting))
-    if objective.frozen_tables:
+    view = {}
+    if needs_cache(METHODS[name]):
         every_row = tiny.batch(setting, np.arange(tiny.NUM_TRAIN))
         view = objective.teacher_view.rows(parts[1]["teacher"], every_row)
-        made = objective.frozen_tables(view, jnp.asarray)
-        assert jax.tree.map(jnp.shape, made) == {key: parts[1][key].shape for key in made}
-        parts[1].update(made)
+    made = tiny.tables(objective, view)
+    assert jax.tree.map(jnp.shape, made) == {key: parts[1][key].shape for key in made}
+    parts[1].update(made)
     return setting, objective, parts, jax.jit(jax.value_and_grad(objective.loss, has_aux=True))
 
 

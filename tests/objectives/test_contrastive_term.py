@@ -29,7 +29,15 @@ BATCH = {
     "text_ids": np.array([1, 4], np.int32),
     "example_mask": np.ones(2, np.float32),
 }
-FROZEN = {"classes": jnp.full(11, -1, jnp.int32), "text_ids": jnp.arange(10, dtype=jnp.int32)}
+
+
+def _frozen(num_rows):
+    """Unlabelled rows of unequal texts."""
+    rows = jnp.arange(num_rows, dtype=jnp.int32)
+    return {"train_rows": jnp.pad(jnp.stack([jnp.full_like(rows, -1), rows], 1), ((0, 1), (0, 0)), constant_values=-1)}
+
+
+FROZEN = _frozen(10)
 
 
 def _config(preset, **changes):
@@ -50,7 +58,7 @@ def _state(config):
 
 def _term(config, state, pooled, projections=PROJECTIONS):
     features = {side: project(projections[side], pooled[side], config) for side in pooled}
-    losses, state, metrics = contrastive_term(config, features, state, FROZEN, BATCH, NEGATIVE_IDS)
+    losses, state, metrics = contrastive_term(config, features, state, FROZEN, BATCH, NEGATIVE_IDS, num_train=10)
     return losses.mean(), (state, metrics)
 
 
@@ -121,6 +129,7 @@ def test_in_batch_negatives_count_the_other_rows_of_other_classes_and_texts():
     batch = tiny.batch(setting, ids=[0, 1, 2, 3, 4])  # classes 0 1 2 0 1
     batch["text_ids"][2] = batch["text_ids"][1]  # one text twice
     parts = unbox(objective.init(jax.random.key(0), batch))
+    parts[1].update(tiny.tables(objective))
     _, (_, metrics) = objective.loss(*parts, batch, Step())
     # Other classes: 3, 3, 4, 3, 3 rows; the pair (1, 2) has equal texts, which takes one from each of the two.
     assert float(metrics["num_negatives"][0]) == 3 + 2 + 3 + 3 + 3
@@ -169,12 +178,14 @@ def test_label_aware_negatives_need_two_classes():
 @pytest.mark.parametrize("preset", ["paper", "released"])
 def test_the_bank_is_written_in_place(preset):
     config, num_rows = _config(preset), 50_000
-    frozen = {"classes": jnp.full(num_rows + 1, -1, jnp.int32), "text_ids": jnp.arange(num_rows, dtype=jnp.int32)}
+    frozen = _frozen(num_rows)
 
     def step(state, projections):
         def loss(projections):
             features = {side: project(projections[side], POOLED[side], config) for side in POOLED}
-            losses, new_state, _ = contrastive_term(config, features, state, frozen, BATCH, NEGATIVE_IDS)
+            losses, new_state, _ = contrastive_term(
+                config, features, state, frozen, BATCH, NEGATIVE_IDS, num_train=num_rows
+            )
             return losses.mean(), new_state
 
         return jax.grad(loss, has_aux=True)(projections)

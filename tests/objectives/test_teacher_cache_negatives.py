@@ -33,7 +33,7 @@ BATCH = {
     "text_ids": np.append(TEXT_IDS[IDS[:3]], -1).astype(np.int32),
     "example_mask": np.array([1, 1, 1, 0], np.float32),
 }
-FROZEN = {"classes": jnp.asarray(CLASSES), "text_ids": jnp.asarray(TEXT_IDS)}
+FROZEN = {"train_rows": jnp.stack([jnp.asarray(CLASSES), jnp.append(jnp.asarray(TEXT_IDS), -1)], axis=1)}
 
 
 def _config(source="in_batch+teacher_cache", **changes):
@@ -47,7 +47,7 @@ def _ours(config, projection):
     batch_pooled = POOLED[np.minimum(IDS, NUM_TRAIN - 1)]
     features = {"student": STUDENT, "teacher": project(projection, batch_pooled, config)}
     pool = {"ids": jnp.asarray(POOL), "features": project(projection, POOLED[np.maximum(POOL, 0)], config)}
-    losses, _, metrics = contrastive_term(config, features, {}, FROZEN, BATCH, pool=pool)
+    losses, _, metrics = contrastive_term(config, features, {}, FROZEN, BATCH, pool=pool, num_train=NUM_TRAIN)
     return losses, metrics
 
 
@@ -160,8 +160,9 @@ def _objective(**negatives):
     config.negatives.update({"source": "in_batch+teacher_cache", "shared": True, **negatives})
     objective = codir.make(config, setting)
     parts = jax.jit(lambda rng: unbox(objective.init(rng, tiny.batch(setting))))(jax.random.key(0))
-    pooled = jnp.asarray(np.random.default_rng(2).normal(size=parts[1]["teacher_pooled"].shape), jnp.bfloat16)
-    parts[1].update(objective.frozen_tables({"teacher_pooled": pooled}, jnp.asarray))
+    shape = (tiny.NUM_TRAIN, *parts[1]["teacher_pooled"].shape[1:])
+    pooled = jnp.asarray(np.random.default_rng(2).normal(size=shape), jnp.bfloat16)
+    parts[1].update(tiny.tables(objective, {"teacher_pooled": pooled}))
     return setting, objective, parts
 
 
@@ -169,7 +170,7 @@ def test_the_neighbours_of_the_batch_are_negatives_of_all_its_rows():
     setting, objective, parts = _objective(num_negatives=0, num_hard=3, num_neighbours=3)
     batch = tiny.batch(setting, [0, 4, 21])
     metrics = jax.jit(objective.loss)(*parts, batch, Step(jax.random.key(0)))[1][1]
-    classes, table, ids = parts[1]["classes"], np.asarray(parts[1]["neighbours"]), [0, 4, 21]
+    classes, table, ids = parts[1]["train_rows"][:, 0], np.asarray(parts[1]["neighbours"]), [0, 4, 21]
     rows = set(table[ids].ravel().tolist()) - {-1} | set(ids)
     usable = lambda i, r: r != i and not (classes[i] >= 0 and classes[i] == classes[r])  # noqa: E731
     assert float(metrics["num_negatives"][0]) == sum(usable(i, r) for i in ids for r in rows)
@@ -179,7 +180,7 @@ def test_a_pool_of_all_rows_gives_every_example_all_its_usable_rows():
     setting, objective, parts = _objective(num_negatives=1000)
     batch = tiny.batch(setting, [0, 4, 21])
     metrics = jax.jit(objective.loss)(*parts, batch, Step(jax.random.key(0)))[1][1]
-    classes = np.asarray(parts[1]["classes"])[:-1]
+    classes = np.asarray(parts[1]["train_rows"])[: tiny.NUM_TRAIN, 0]
     expected = [(classes != 0).sum(), (classes != 1).sum(), tiny.NUM_TRAIN - 1]
     assert float(metrics["num_negatives"][0]) == sum(expected)
 
@@ -215,12 +216,12 @@ def test_no_array_of_all_train_rows_is_made(is_shared):
     config.negatives.shared = is_shared
     pool_shape = POOL.shape if is_shared else (len(IDS), *POOL.shape)
     array = jax.ShapeDtypeStruct
-    frozen = {"classes": array((num_train + 1,), jnp.int32), "text_ids": array((num_train,), jnp.int32)}
+    frozen = {"train_rows": array((num_train + 1, 2), jnp.int32)}
     unit = array((len(IDS), 1, DIM), jnp.float32)
     pool = {"ids": array(pool_shape, jnp.int32), "features": array((*pool_shape, 1, DIM), jnp.float32)}
 
     def losses(features, frozen, batch, pool):
-        return contrastive_term(config, features, {}, frozen, batch, pool=pool)[0]
+        return contrastive_term(config, features, {}, frozen, batch, pool=pool, num_train=num_train)[0]
 
     compiled = jax.jit(losses).lower({"student": unit, "teacher": unit}, frozen, BATCH, pool).compile()
     assert largest_made(compiled) < num_train

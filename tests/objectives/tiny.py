@@ -3,10 +3,12 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from codir_jax.models.heads import build_model
 from codir_jax.models.transformer import TransformerConfig
+from codir_jax.negatives import row_tables
 from codir_jax.objectives.contract import Objective, Setting, TrainRows
 from codir_jax.objectives.heads.classification import Classification
 from codir_jax.objectives.heads.masked_lm import MaskedLM
@@ -105,6 +107,14 @@ def batch(of, ids=None, length=8, num_padding=0, seed=1):
         "label_mask": labelled.astype(np.float32),
         "text_ids": np.where(real, of.rows.text_ids[rows], -1).astype(np.int32),
     }
+
+
+def tables(objective: Objective, view=None):
+    """The objective's tables of the train rows, whole: entries of `frozen`."""
+    if objective.row_tables is None:
+        return {}
+    made = objective.row_tables(view or {}, jnp.asarray)
+    return {name: jnp.asarray(one.part(0, row_tables.num_rows(one.num_train))) for name, one in made.items()}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,7 +49,11 @@ def trained(source, shape, num_microbatches=1):
     placed = tiny.Placed.make(objective, shape, tiny.batch(setting, np.arange(BATCH)), NUM_STEPS)
     abstract_state, abstract_frozen = placed.abstract
     state = placed.start.fill_state(abstract_state, None)
-    frozen = placed.start.fill_frozen(abstract_frozen, {})
+    view = {}
+    if "teacher_pooled" in abstract_frozen:
+        shape_of_row = abstract_frozen["teacher_pooled"].shape[1:]
+        view["teacher_pooled"] = np.random.default_rng(0).normal(size=(tiny.NUM_TRAIN, *shape_of_row)).astype("float32")
+    frozen = placed.start.fill_frozen(abstract_frozen, placed.start.tables(view))
     losses = []
     for batch in batches(setting):
         state, metrics = placed.step(state, frozen, placement.put_batch(batch, placed.split))

@@ -26,7 +26,10 @@ def _objective(source, **of_setting):
         return setting, finetune.make(finetune.default_config(), setting)
     config = codir.default_config()
     config.projection_dim = DIM
+    source, _, own = source.partition(", ")
     config.negatives.update({"source": source, "num_negatives": 6, "queue_size": 4096})
+    if own:
+        config.negatives.update({"shared": False, "num_hard": 2})
     return setting, codir.make(config, setting)
 
 
@@ -39,7 +42,10 @@ def _compiled(source, shape=(8, 1, 1), bank_rows=0, **of_setting):
     state, frozen = placed.abstract
     if bank_rows:
         longer = lambda x: jax.ShapeDtypeStruct((bank_rows, *x.shape[1:]), x.dtype, sharding=x.sharding)  # noqa: E731
-        banks = {name: jax.tree.map(longer, state.objective_state[name]) for name in ("bank", "bank_visited")}
+        tables = ("train_rows", "sorted_rows", "teacher_pooled", "neighbours")
+        frozen = frozen | {name: longer(frozen[name]) for name in tables if name in frozen}
+        kept = [name for name in ("bank", "bank_visited") if name in state.objective_state]
+        banks = {name: jax.tree.map(longer, state.objective_state[name]) for name in kept}
         state = state._replace(objective_state={**state.objective_state, **banks})
     return placed.compile(example, (state, frozen)), placed
 
@@ -87,13 +93,24 @@ def test_no_collective_grows_with_hidden_size_times_batch(source):
 
 
 @pytest.mark.parametrize("shape", [pytest.param((8, 1, 1), marks=pytest.mark.slow), (2, 2, 2)])
-def test_no_device_ever_has_the_whole_bank(shape):
+def test_no_device_ever_has_the_whole_bank_or_table(shape):
     rows = 2**20
     compiled, placed = _compiled("in_batch+bank", shape, bank_rows=rows)
-    share = 2 * rows // 8 * DIM * 4  # both sides
+    share = rows // 8 * (2 * DIM * 4 + 2 * 4)  # the bank of both sides, class and text number
     memory = compiled.memory_analysis()
     assert memory.temp_size_in_bytes < share / 4
     assert memory.argument_size_in_bytes < share + share / 4
+    assert not any(rows // 8 in shape or rows in shape for _, _, shape in _sent(compiled, placed))
+
+
+@pytest.mark.parametrize("shape", [pytest.param((8, 1, 1), marks=pytest.mark.slow), (2, 2, 2)])
+def test_no_device_ever_has_a_whole_table_where_each_example_draws_its_own_rows(shape):
+    rows, (width, matches, neighbours) = 2**20, (16, 1, 16)
+    compiled, placed = _compiled("in_batch+teacher_cache, own", shape, bank_rows=rows)
+    share = rows // 8 * 4 * (2 + 1 + width * matches + neighbours)  # facts, rows by class, teacher's states, neighbours
+    memory = compiled.memory_analysis()
+    assert memory.temp_size_in_bytes < share / 8
+    assert memory.argument_size_in_bytes < 1.1 * share
     assert not any(rows // 8 in shape or rows in shape for _, _, shape in _sent(compiled, placed))
 
 

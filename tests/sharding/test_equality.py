@@ -27,7 +27,7 @@ def test_a_mesh_gives_what_one_device_gives(shape):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", MESHES)
-@pytest.mark.parametrize("source", ["in_batch", "bank", "queue"])
+@pytest.mark.parametrize("source", ["in_batch", "bank", "queue", "in_batch+teacher_cache"])
 def test_a_mesh_gives_what_one_device_gives_with_one_source(source, shape):
     assert_equal_runs(trained(source, (1, 1, 1)), trained(source, shape))
 
@@ -64,6 +64,6 @@ def test_two_processes_give_what_one_device_gives(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", MESHES)
-@pytest.mark.parametrize("source", ["in_batch", "bank", "queue"])
+@pytest.mark.parametrize("source", ["in_batch", "bank", "queue", "in_batch+teacher_cache"])
 def test_two_processes_give_what_one_device_gives_with_one_source(source, shape, tmp_path):
     assert_equal_runs(trained(source, (1, 1, 1)), of_two_processes(source, shape, tmp_path))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import resource
-import threading
 from collections.abc import Sequence
 
 import numpy as np
+
+from codir_jax.data.shards import array_records
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,37 +43,6 @@ class Chunks:
 
     def tokens(self, rows: Sequence[int]) -> list[np.ndarray]:
         """Returns the token ids of each row, specials included: int32 [lengths[row]]. Any thread may ask."""
-        records = np.asarray(self.chunks[np.asarray(rows, np.int64)], np.int64)
-        places = np.searchsorted(self.shard_offsets, records, side="right") - 1
-        found: list[np.ndarray | None] = [None] * len(records)
-        for shard in np.unique(places):
-            wanted = np.flatnonzero(places == shard)
-            numbers = (records[wanted] - self.shard_offsets[shard]).tolist()
-            for i, record in zip(wanted, _READERS.open(self.shard_paths[shard]).read(numbers), strict=True):
-                found[i] = np.frombuffer(record, self.dtype).astype(np.int32)
-        return found
-
-
-class _Readers:
-    """Open array_records by path, the longest unused closed first; each holds a file descriptor and an index."""
-
-    def __init__(self):
-        self._lock = threading.Lock()
-        self._open: collections.OrderedDict = collections.OrderedDict()
-
-    def open(self, path: str):
-        from array_record.python.array_record_module import ArrayRecordReader
-
-        with self._lock:
-            if path in self._open:
-                self._open.move_to_end(path)
-                return self._open[path]
-            if len(self._open) >= max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2):
-                self._open.popitem(last=False)  # a thread that reads from it still holds it
-            # Nothing is read ahead, and no more than a record is read: rows are asked for at random.
-            options = "readahead_buffer_size:0,max_parallelism:0"
-            reader = self._open[path] = ArrayRecordReader(path, options, file_reader_buffer_size=4096)
-            return reader
-
-
-_READERS = _Readers()
+        numbers = np.asarray(self.chunks[np.asarray(rows, np.int64)], np.int64)
+        found = array_records.read(self.shard_paths, self.shard_offsets, numbers)
+        return [np.frombuffer(record, self.dtype).astype(np.int32) for record in found]

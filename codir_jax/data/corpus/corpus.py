@@ -6,19 +6,19 @@ import dataclasses
 import functools
 import hashlib
 import json
-import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import DataError
-from codir_jax.data.corpus import preparation, settings, shards, sources, splits
+from codir_jax.data.corpus import settings, shards, sources, splits
 from codir_jax.data.corpus.chunks import Chunks
 from codir_jax.data.corpus.masking import Masking, masked_slots, masking_of
 from codir_jax.data.corpus.shards import TOKENS_FILE
+from codir_jax.data.shards import folder as shard_folder
+from codir_jax.data.shards import preparation
+from codir_jax.data.shards.preparation import Together
 from codir_jax.processes.cache_folder import user_cache
 from codir_jax.processes.user_error import UserError
 
@@ -72,16 +72,7 @@ class Corpus:
     masking: Masking
 
 
-def load(
-    config,
-    tokenizer,
-    *,
-    process_index: int = 0,
-    process_count: int = 1,
-    barrier: Callable[[str], None] = lambda name: None,
-    tell: Callable[[str], None] = print,
-    progress: Callable | None = None,
-) -> Corpus:
+def load(config, tokenizer, together: Together = preparation.ALONE) -> Corpus:
     """Returns the corpus of `data.sources`, tokenised now or taken from `data.cache_dir`.
 
     Every process calls it with the same config; each tokenises its share into the folder that they all see.
@@ -89,16 +80,13 @@ def load(
     Args:
       config: the data section of a config (data/corpus/settings.py).
       tokenizer: fast transformers tokenizer with mask, cls, sep and pad tokens.
-      process_index: of this process.
-      process_count: of the run.
-      barrier: waits until every process has called it with this name.
-      tell: is told what is done, a line each.
-      progress: called with (name, done, total, unit), returns a tqdm-like bar; None: tqdm on a terminal, first process.
+      together: the processes.
 
     Raises:
       UserError: the config contradicts itself, the tokenizer lacks a special token, the processes share no folder.
       DataError: with file and line of up to ten problems of the text.
     """
+    together.require_shared(cache_root(config))
     settings.check(config)
     packing = shards.packing_of(
         tokenizer,
@@ -108,23 +96,19 @@ def load(
         text_field=config.text_field,
     )
     # One process first: a TFDS data set that is not there yet is fetched once.
-    if process_index != 0:
-        barrier("corpus sources")
+    if together.index != 0:
+        together.barrier("corpus sources")
     try:
         found = _find(config)
     finally:
-        if process_index == 0:
-            barrier("corpus sources")
+        if together.index == 0:
+            together.barrier("corpus sources")
     prepare = functools.partial(
         _prepare,
         packing=packing,
         root=cache_root(config),
         num_workers=config.num_workers,
-        process_index=process_index,
-        process_count=process_count,
-        barrier=barrier,
-        tell=tell,
-        progress=progress or functools.partial(_bar, is_first=process_index == 0),
+        together=together,
     )
 
     parts = {}
@@ -183,24 +167,17 @@ def _find(config) -> dict[str, tuple[sources.Source, ...]]:
     return found
 
 
-def _prepare(
-    entries, *, dev_percent, packing, root, num_workers, process_index, process_count, barrier, tell, progress
-):
+def _prepare(entries, *, dev_percent, packing, root, num_workers, together):
     """Returns (folder of the splits, splits.Layout, units), with every shard and split in place."""
     units = sources.units(entries)
     key = hashlib.sha256(json.dumps([_VERSION, _identity(entries), dataclasses.astuple(packing)]).encode())
     folder = root / f"tokens-{key.hexdigest()[:16]}"
     place = folder / ("all" if dev_percent is None else f"dev-{dev_percent:g}")
     is_ready = (place / splits.FACTS_FILE).is_file()
-    problems: list[str] = []
-    if not is_ready:
-        folder.mkdir(parents=True, exist_ok=True)
-        problems = _tokenize(units, folder, packing, num_workers, process_index, process_count, tell, progress)
-    # Every process meets every barrier, whatever it found: another run may end the work in between.
-    barrier(f"{folder.name} tokenised")
-    problems += _problems_of_others(folder, process_index, process_count)
+    write = functools.partial(_write, packing=packing)
+    problems = preparation.shared(units, write, folder, together, num_workers=num_workers, is_ready=is_ready)
     if problems:
-        raise DataError(sorted(problems))
+        raise DataError(problems)
     joined = splits.layout(units, folder)
     if joined.num_documents == 0:
         raise DataError([f"{', '.join(entry.entry for entry in entries)}: no text at all"])
@@ -209,44 +186,20 @@ def _prepare(
             "the corpus is one document, so none can be held out; set data.dev_sources to text of its own, or "
             "data.document_boundary to blank_line"
         )
-    if not is_ready and process_index == 0:
+    if not is_ready and together.index == 0:
         dev = None if dev_percent is None else splits.held_out(joined.num_documents, dev_percent)
         splits.write(place, units, folder, joined, dev)
-        _clean(folder)
-        tell(
+        shard_folder.clean(folder)
+        together.tell(
             f"corpus: {joined.num_documents:,} documents, {joined.num_tokens:,} tokens, "
             f"{int(joined.chunk_offsets[-1]):,} chunks in {folder}"
         )
-    barrier(f"{folder.name} joined")
+    together.barrier(f"{folder.name} joined")
     return place, joined, units
 
 
-def _tokenize(units, folder, packing, num_workers, process_index, process_count, tell, progress) -> list[str]:
-    mine = units[process_index::process_count]
-    report = folder / f"problems-{process_index}-of-{process_count}.json"
-    report.unlink(missing_ok=True)
-    total = sum(unit.num_bytes for unit in mine)
-    if process_index == 0:
-        size = sum(unit.num_bytes for unit in units)
-        tell(f"tokenising {size / 1e6:,.1f} MB of text in {len(units)} parts into {folder}")
-    bar = progress("tokenise", 0, total, "B")
-    try:
-        problems = preparation.tokenize(mine, packing, folder, num_workers=num_workers, advance=bar.update, tell=tell)
-    finally:
-        bar.close()
-    if problems and process_count > 1:
-        report.write_text(json.dumps(problems), encoding="utf-8")
-    return problems
-
-
-def _problems_of_others(folder, process_index, process_count) -> list[str]:
-    """So that every process ends with the same sentence."""
-    problems: list[str] = []
-    for index in range(process_count):
-        report = folder / f"problems-{index}-of-{process_count}.json"
-        if index != process_index and report.is_file():
-            problems += json.loads(report.read_text(encoding="utf-8"))
-    return problems
+def _write(unit: sources.Unit, folder: Path, packing: shards.Packing) -> list[str]:
+    return shards.write(unit, packing, folder)
 
 
 def _identity(entries) -> list:
@@ -261,20 +214,3 @@ def _check_apart(train, dev) -> None:
     both += [s.entry for s in dev if s.tfds and any(sources.may_overlap(s.tfds, t.tfds) for t in train if t.tfds)]
     if both:
         raise DataError([f"{name}: in data.sources and in data.dev_sources" for name in both])
-
-
-def _clean(folder: Path) -> None:
-    """Removes locks and units that stopped runs left; all units are whole by now, so that no run writes one in earnest.
-    Splits that another run writes at this moment stay."""
-    for path in folder.glob("unit-*"):
-        if path.name.endswith(".lock"):
-            path.unlink(missing_ok=True)
-        elif path.name.endswith(".tmp"):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _bar(name: str, done: int, total: int, unit: str, *, is_first: bool):
-    from tqdm import tqdm
-
-    is_off = not (is_first and sys.stderr.isatty())
-    return tqdm(desc=name, initial=done, total=total, unit=unit, unit_scale=True, disable=is_off, dynamic_ncols=True)

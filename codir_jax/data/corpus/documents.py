@@ -11,10 +11,11 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from codir_jax.data.batch import MAX_PROBLEMS_TOLD
 from codir_jax.data.corpus.sources import Part, Unit, tfds_builder
-from codir_jax.data.delimited import at, nearest
+from codir_jax.data.delimited import at, count_lines, nearest
 
 Event = tuple[bool, str]
 
@@ -238,10 +239,5 @@ def _broken_utf8(raw: bytes, error: UnicodeDecodeError) -> str:
 
 def _at_line(part: Part, line: int, message: str) -> str:
     """The problem at `line` (from 0) of the part, told with its line in the file."""
-    if part.start:
-        with open(part.path, "rb") as stream:
-            left = part.start
-            while block := stream.read(min(left, 1 << 20)):
-                line += block.count(b"\n")
-                left -= len(block)
+    line += count_lines(Path(part.path), part.start)
     return at(part.path, line + 1, message)

@@ -14,10 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 import os
-import shutil
-import uuid
 from array import array
 from pathlib import Path
 
@@ -25,10 +22,12 @@ import numpy as np
 
 from codir_jax.data.corpus import documents
 from codir_jax.data.corpus.sources import Unit
+from codir_jax.data.shards import array_records
+from codir_jax.data.shards import folder as shard_folder
 from codir_jax.processes.user_error import CannotWriteError, UserError
 
 CHUNK = np.dtype([("document", "<i4"), ("length", "<i4"), ("text", "<u8")])
-TOKENS_FILE, CHUNKS_FILE, FACTS_FILE = "tokens.array_record", "chunks.npy", "unit.json"
+TOKENS_FILE, CHUNKS_FILE = "tokens.array_record", "chunks.npy"
 
 NUM_SPECIAL = 2  # tokens of a chunk that are no text: [CLS] and [SEP]
 _CHARACTERS_PER_CALL = 1 << 20
@@ -81,54 +80,21 @@ def packing_of(tokenizer, state: str, *, max_length: int, boundary: str, text_fi
     )
 
 
-def is_done(folder: Path, unit: Unit) -> bool:
-    """Returns whether the unit's shard is there and of the size that it was written with."""
-    return read_facts(folder, unit.name) is not None
-
-
-def read_facts(folder: Path, name: str) -> dict | None:
-    """Returns unit.json of a shard, or None where there is no whole shard (a power cut can leave an empty one)."""
-    place = folder / name
-    try:
-        facts = json.loads((place / FACTS_FILE).read_text(encoding="utf-8"))
-        sizes = {file: (place / file).stat().st_size for file in facts["sizes"]}
-    except (OSError, ValueError, KeyError):
-        return None
-    return facts if sizes == facts["sizes"] else None
-
-
 def write(unit: Unit, packing: Packing, folder: Path) -> list[str]:
     """Tokenises a unit into `folder`/unit.name, which appears whole by a rename.
 
     Returns:
       Problems of the text; with any, nothing is written.
     """
-    final = folder / unit.name
-    unfinished = folder / f"{unit.name}.{uuid.uuid4().hex}.tmp"
-    unfinished.mkdir(parents=True)
-    try:
-        problems = _write(unit, packing, unfinished)
-        if problems:
-            return problems
-        if final.exists():  # a torn one, see read_facts
-            shutil.rmtree(final, ignore_errors=True)
-        try:
-            os.rename(unfinished, final)
-        except OSError:
-            if not is_done(folder, unit):  # otherwise somebody else was quicker
-                raise
-        return []
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    return shard_folder.write(folder, unit.name, functools.partial(_write, unit, packing))
 
 
-def _write(unit: Unit, packing: Packing, place: Path) -> list[str]:
+def _write(unit: Unit, packing: Packing, place: Path) -> dict | list[str]:
     from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
     problems: list[str] = []
     path = str(place / TOKENS_FILE)
-    # Uncompressed: ids compress badly, and are read one at a time.
-    writer = ArrayRecordWriter(path, "group_size:1,uncompressed")
+    writer = ArrayRecordWriter(path, array_records.WRITER_OPTIONS)
     packer = _Packer(packing, writer)
     try:
         for is_new, ids in _tokens(unit, packing, problems):
@@ -148,7 +114,7 @@ def _write(unit: Unit, packing: Packing, place: Path) -> list[str]:
     table["document"], table["length"] = packer.documents, packer.lengths
     table["text"] = packer.texts
     np.save(place / CHUNKS_FILE, table)
-    facts = {
+    return {
         "num_chunks": count,
         "num_documents": packer.num_documents,
         "num_tokens": int(table["length"].sum()) - count * NUM_SPECIAL,
@@ -156,10 +122,7 @@ def _write(unit: Unit, packing: Packing, place: Path) -> list[str]:
         "has_boundary": packer.has_boundary,
         "is_open": packer.is_numbered,
         "digest": packer.digest.hexdigest(),
-        "sizes": {name: (place / name).stat().st_size for name in (TOKENS_FILE, CHUNKS_FILE)},
     }
-    (place / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
-    return []
 
 
 def _tokens(unit: Unit, packing: Packing, problems: list[str]):

@@ -16,25 +16,13 @@ from pathlib import Path
 from codir_jax.data.batch import DataError
 from codir_jax.data.corpus import demo_text
 from codir_jax.data.delimited import at
+from codir_jax.data.shards import files
+from codir_jax.data.shards.files import Part, TextFile
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
 TFDS_PREFIX = "tfds:"
 
-# A unit is the smallest thing that is lost when a preparation is stopped, and one shard: a small corpus still keeps
-# many cores busy, a huge one stays at some thousand open files.
-_MIN_UNIT_BYTES, _MAX_UNIT_BYTES = 1 << 20, 64 << 20
-_FEW_UNITS, _MANY_UNITS = 256, 4096
-# A line may be so long before a file is not cut there.
-_MAX_SEEK = 1 << 20
-
-
-@dataclasses.dataclass(frozen=True)
-class TextFile:
-    """A file as it was found: path, bytes, nanoseconds of its last change."""
-
-    path: str
-    size: int
-    mtime: int
+_MAX_UNIT_BYTES = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,15 +54,6 @@ class Source:
     weight: float
     files: tuple[TextFile, ...] = ()
     tfds: TfdsText | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """Bytes start .. end of a file (None: to its end, which closes the document); start > 0 is behind a line end."""
-
-    path: str
-    start: int = 0
-    end: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,12 +95,12 @@ def find(entries: str, tfds_data_dir: str = "") -> tuple[Source, ...]:
         if place.startswith(TFDS_PREFIX):
             sources.append(Source(entry, weight, tfds=_tfds_text(place, tfds_data_dir, problems)))
             continue
-        files = _files(place, problems)
-        for file in files:
+        found = _files(place, problems)
+        for file in found:
             if file.path in seen:
                 problems.append(at(file.path, None, f"is in both {seen[file.path]!r} and {entry!r}; use a weight"))
             seen[file.path] = entry
-        sources.append(Source(entry, weight, files))
+        sources.append(Source(entry, weight, found))
     if problems:
         raise DataError(problems)
     return tuple(sources)
@@ -130,8 +109,7 @@ def find(entries: str, tfds_data_dir: str = "") -> tuple[Source, ...]:
 def units(sources: Sequence[Source]) -> tuple[Unit, ...]:
     """Returns the work, which follows from the files alone: the same for any number of processes and workers."""
     total = sum(_num_bytes(source) for source in sources)
-    unit_bytes = min(max(total // _FEW_UNITS, _MIN_UNIT_BYTES), _MAX_UNIT_BYTES)
-    unit_bytes = max(unit_bytes, total // _MANY_UNITS)
+    unit_bytes = files.unit_bytes(total, _MAX_UNIT_BYTES)
     found: list[Unit] = []
     for number, source in enumerate(sources):
         if source.tfds is not None:
@@ -146,7 +124,7 @@ def units(sources: Sequence[Source]) -> tuple[Unit, ...]:
         group: list[Part] = []
         size = 0
         for file in source.files:
-            cuts = _cuts(file, unit_bytes)
+            cuts = files.cuts(file, unit_bytes)
             if group and (cuts or size + file.size > unit_bytes):
                 found.append(Unit(len(found), number, size, tuple(group)))
                 group, size = [], 0
@@ -196,26 +174,7 @@ def _files(place: str, problems: list[str]) -> tuple[TextFile, ...]:
     for file in paths:
         if not file.name.lower().endswith(SUFFIXES):
             problems.append(at(file, None, f"unknown format {file.suffix!r}; expected {', '.join(SUFFIXES)}"))
-    found = []
-    for file in sorted(paths):
-        state = file.stat()
-        found.append(TextFile(os.path.realpath(file), state.st_size, state.st_mtime_ns))
-    return tuple(found)
-
-
-def _cuts(file: TextFile, unit_bytes: int) -> list[int]:
-    """Places behind line ends, about unit_bytes apart; none in a file that cannot be read from the middle."""
-    cuts: list[int] = []
-    if file.path.lower().endswith(".gz") or file.size <= 2 * unit_bytes:
-        return cuts
-    with open(file.path, "rb") as stream:
-        for target in range(unit_bytes, file.size - unit_bytes // 2, unit_bytes):
-            if cuts and target <= cuts[-1]:
-                continue
-            stream.seek(target)
-            if stream.readline(_MAX_SEEK).endswith(b"\n") and stream.tell() < file.size:
-                cuts.append(stream.tell())
-    return cuts
+    return tuple(map(files.text_file, sorted(paths)))
 
 
 def _tfds_text(place: str, data_dir: str, problems: list[str]) -> TfdsText | None:

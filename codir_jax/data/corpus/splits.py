@@ -23,13 +23,12 @@ import numpy as np
 
 from codir_jax.data.corpus import shards
 from codir_jax.data.corpus.sources import Unit
+from codir_jax.data.shards import equal_texts
+from codir_jax.data.shards import folder as shard_folder
 from codir_jax.processes.user_error import MissingFileError, UserError
 
 COLUMNS = ("chunks", "document_ids", "lengths", "text_ids")
 FACTS_FILE = "splits.json"
-
-# Hashes that are compared in memory at a time: 2^24 are some 0.6 GB while it lasts.
-_HASHES_AT_ONCE = 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +53,7 @@ def layout(units: Sequence[Unit], folder: Path) -> Layout:
     digest = hashlib.sha256()
     goes_on = False  # the last document may go on in the next shard
     for unit in units:
-        facts = shards.read_facts(folder, unit.name)
+        facts = shard_folder.read_facts(folder, unit.name)
         if facts is None:
             raise MissingFileError(
                 f"no whole shard {unit.name} in {folder}; processes that share a run must share data.cache_dir"
@@ -98,50 +97,6 @@ def write(place: Path, units: Sequence[Unit], folder: Path, joined: Layout, dev_
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def equal_text_ids(hashes: np.ndarray, out: np.ndarray, scratch: Path, *, at_once: int = _HASHES_AT_ONCE) -> None:
-    """Fills `out` with the smallest row of an equal hash, in flat memory.
-
-    Args:
-      hashes: uint64 [n], may be memory-mapped.
-      out: int32 [n], may be memory-mapped.
-      scratch: folder for a temporary file, used where n > at_once.
-      at_once: hashes held in memory at a time, about.
-    """
-    count = len(hashes)
-    if count <= at_once:
-        out[:] = _smallest_equal(np.asarray(hashes), np.arange(count))
-        return
-    # Equal hashes share their top bits: rows are sorted by those into buckets, and each is done in memory.
-    bits = max(1, int(np.ceil(np.log2(2 * count / at_once))))
-    blocks = [slice(start, start + at_once) for start in range(0, count, at_once)]
-    sizes = sum(np.bincount(_bucket(hashes[block], bits), minlength=1 << bits) for block in blocks)
-    ends = np.cumsum(sizes)
-    cursor = ends - sizes
-    path = scratch / "rows.npy"
-    rows = np.lib.format.open_memmap(path, "w+", np.int32, (count,))
-    for block in blocks:
-        buckets = _bucket(hashes[block], bits)
-        order = np.argsort(buckets, kind="stable")
-        filled = np.bincount(buckets, minlength=1 << bits)
-        for bucket, part in enumerate(np.split(order, np.cumsum(filled)[:-1])):
-            rows[cursor[bucket] : cursor[bucket] + len(part)] = part + block.start
-            cursor[bucket] += len(part)
-    for start, end in zip(ends - sizes, ends, strict=True):
-        part = np.asarray(rows[start:end])  # ascending
-        out[part] = _smallest_equal(np.asarray(hashes[part]), part)
-    del rows
-    path.unlink()
-
-
-def _bucket(hashes: np.ndarray, bits: int) -> np.ndarray:
-    return (np.asarray(hashes) >> np.uint64(64 - bits)).astype(np.int64)
-
-
-def _smallest_equal(hashes: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-    return rows[first[inverse]]
-
-
 def _write_split(place: Path, units, folder: Path, joined: Layout, dev_documents, *, is_dev: bool) -> dict:
     place.mkdir()
     num_sources = 1 + max(unit.source for unit in units)
@@ -163,7 +118,7 @@ def _write_split(place: Path, units, folder: Path, joined: Layout, dev_documents
         source_rows[unit.source] += len(rows)
         num_tokens += int(table["length"].sum())
         start += len(rows)
-    equal_text_ids(hashes, columns["text_ids"], place)
+    equal_texts.numbers(hashes, columns["text_ids"], place)
     num_dev = 0 if dev_documents is None else len(dev_documents)
     for column in columns.values():
         column.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from codir_jax.data.batch import DataError, RawSplit
@@ -46,23 +48,81 @@ def read(config) -> RawData:
     Raises:
       DataError: with file and line of up to ten problems.
     """
-    check(config)
-    paths = {
-        split: Path(path).expanduser()
-        for split, path in (("train", config.train_path), ("dev", config.dev_path), ("test", config.test_path))
-        if path
-    }
-    given_names, further = _listed(config.label_names), named_columns(config)
+    paths = _paths(config)
+    given_names = _listed(config.label_names)
     if not paths:
         raise UserError("no files: set data.train_path and data.dev_path (and data.test_path) to .tsv, .csv or .jsonl")
     if "train" not in paths and not given_names and not config.is_regression:
         raise UserError("classes are unknown: set data.train_path, or data.label_names to their names in order")
-
     problems: list[str] = []
-    text_columns = [column for column in (config.text_column, config.text_pair_column) if column]
-    tables = {}
+    tables = _tables(config, paths, problems)
+    label_names: tuple[str, ...] = ()
+    if not config.is_regression:
+        label_names = given_names or _names_in(tables.get("train"), config.label_column)
+    raw = _rows(config, tables, label_names, "train" in paths, problems)
+    if "train" in tables and not config.is_regression:
+        _check_classes(tables["train"].path, raw["train"].labels, label_names, problems)
+    if problems:
+        raise DataError(problems)
+    return RawData(raw, label_names, bool(config.is_regression), metrics_of(len(label_names)))
+
+
+def train_file(config) -> Path | None:
+    """The file of the train split."""
+    return _paths(config).get("train")
+
+
+def stream(config) -> tuple[dict, Callable[[tuple[str, ...]], RawData]]:
+    """What reads the train file a part at a time, and the other splits once the classes are known.
+
+    Raises:
+      DataError: the dev or the test file has problems; those of its labels are told when the classes are known.
+    """
+    given_names, paths = _listed(config.label_names), _paths(config)
+    problems: list[str] = []
+    others = {split: path for split, path in paths.items() if split != "train"}
+    tables = _tables(config, others, problems)
+    _rows(config, tables, given_names, False, problems, has_labels=bool(given_names) or config.is_regression)
+    if problems:
+        raise DataError(problems)
+
+    def rest(label_names: tuple[str, ...]) -> RawData:
+        found: list[str] = []
+        raw = _rows(config, tables, label_names, True, found)
+        if found:
+            raise DataError(found)
+        return RawData(raw, label_names, bool(config.is_regression), metrics_of(len(label_names)))
+
+    parse_labels = parse_targets if config.is_regression else functools.partial(_named_classes, known=given_names)
+    of_part = {
+        "texts": tuple(_text_columns(config)),
+        "label": config.label_column,
+        "parse_labels": parse_labels,
+        "further": tuple(named_columns(config).items()),
+    }
+    return of_part, rest
+
+
+def order_names(names: set[str]) -> tuple[str, ...]:
+    """The names of classes in the order of their numbers: as numbers if all are whole numbers, else as text."""
+    is_numeric = all(name.lstrip("-").isdecimal() for name in names)
+    return tuple(sorted(names, key=(lambda name: (int(name), name)) if is_numeric else None))
+
+
+def _paths(config) -> dict[str, Path]:
+    check(config)
+    named = (("train", config.train_path), ("dev", config.dev_path), ("test", config.test_path))
+    return {split: Path(path).expanduser() for split, path in named if path}
+
+
+def _text_columns(config) -> list[str]:
+    return [column for column in (config.text_column, config.text_pair_column) if column]
+
+
+def _tables(config, paths: Mapping[str, Path], problems: list[str]) -> dict[str, Table]:
+    further, tables = named_columns(config), {}
     for split, path in paths.items():
-        required, optional = list(text_columns), []
+        required, optional = _text_columns(config), []
         (optional if split == "test" else required).append(config.label_column)
         (required if split == "train" else optional).extend(further.values())
         # A column may join the batches and be the text or the label as well.
@@ -70,26 +130,25 @@ def read(config) -> RawData:
         table = read_table(path, list(dict.fromkeys(required)), problems, optional=optional)
         if table is not None:
             tables[split] = table
+    return tables
 
-    label_names: tuple[str, ...] = ()
-    if not config.is_regression:
-        label_names = given_names or _names_in(tables.get("train"), config.label_column)
-    raw = {}
+
+def _rows(
+    config, tables: Mapping[str, Table], label_names, has_train: bool, problems: list[str], *, has_labels: bool = True
+) -> dict[str, RawSplit]:
+    """The rows of the tables; without `has_labels` their labels are not looked at."""
+    raw, further = {}, named_columns(config)
     for split, table in tables.items():
-        values = table.columns.get(config.label_column)
+        values = table.columns.get(config.label_column) if has_labels else None
         labels = None
         if values is not None and config.is_regression:
             labels = parse_targets(table, values, problems, may_be_empty=split == "test")
         elif values is not None:
-            labels = _parse_classes(table, values, label_names, problems, paths, may_be_empty=split == "test")
+            labels = _parse_classes(table, values, label_names, problems, has_train, may_be_empty=split == "test")
         present = {name: column for name, column in further.items() if column in table.columns}
         columns = {name: parse_column(table, column, problems) for name, column in present.items()}
-        raw[split] = RawSplit(*check_texts(table, text_columns, problems), labels, columns=columns)
-    if "train" in tables and not config.is_regression:
-        _check_classes(tables["train"].path, raw["train"].labels, label_names, problems)
-    if problems:
-        raise DataError(problems)
-    return RawData(raw, label_names, bool(config.is_regression), metrics_of(len(label_names)))
+        raw[split] = RawSplit(*check_texts(table, _text_columns(config), problems), labels, columns=columns)
+    return raw
 
 
 def metrics_of(num_classes: int) -> tuple[str, ...]:
@@ -99,7 +158,7 @@ def metrics_of(num_classes: int) -> tuple[str, ...]:
     return ("accuracy", "f1", "matthews_correlation") if num_classes == 2 else ("accuracy", "macro_f1")
 
 
-def _parse_classes(table, values, label_names, problems, paths, *, may_be_empty) -> list[int | None] | None:
+def _parse_classes(table, values, label_names, problems, has_train, *, may_be_empty) -> list[int | None] | None:
     index = {name: i for i, name in enumerate(label_names)}
     labels: list[int | None] = []
     for line, value in zip(table.lines, values, strict=True):
@@ -107,13 +166,26 @@ def _parse_classes(table, values, label_names, problems, paths, *, may_be_empty)
         if name not in index and not (may_be_empty and name == ""):
             if name == "":
                 problems.append(at(table.path, line, "empty label"))
-            elif "train" not in paths or index:
-                known = ", ".join(label_names[:20])
-                problems.append(
-                    at(table.path, line, f"unknown label {name!r}; known: {known}{nearest(name, label_names)}")
-                )
+            elif not has_train or index:
+                problems.append(_unknown(table, line, name, label_names))
         labels.append(index.get(name))
     return None if all(label is None for label in labels) else labels
+
+
+def _named_classes(table: Table, values, problems: list[str], *, known: tuple[str, ...]) -> list[str]:
+    """The names of the rows' classes; `known`: those that may be, () for any."""
+    names = [_label_name(value) for value in values]
+    for line, name in zip(table.lines, names, strict=True):
+        if name == "":
+            problems.append(at(table.path, line, "empty label"))
+        elif known and name not in known:
+            problems.append(_unknown(table, line, name, known))
+    return names
+
+
+def _unknown(table: Table, line: int, name: str, known: tuple[str, ...]) -> str:
+    told = ", ".join(known[:20])
+    return at(table.path, line, f"unknown label {name!r}; known: {told}{nearest(name, known)}")
 
 
 def _check_classes(path: Path, labels, label_names, problems) -> None:
@@ -126,12 +198,8 @@ def _check_classes(path: Path, labels, label_names, problems) -> None:
 
 
 def _names_in(table: Table | None, column: str) -> tuple[str, ...]:
-    """Returns the labels found, sorted: as numbers if all are whole numbers, else as text."""
-    if table is None:
-        return ()
-    names = {_label_name(value) for value in table.columns[column]} - {""}
-    is_numeric = all(name.lstrip("-").isdecimal() for name in names)
-    return tuple(sorted(names, key=(lambda name: (int(name), name)) if is_numeric else None))
+    """Returns the labels found, in order."""
+    return () if table is None else order_names({_label_name(value) for value in table.columns[column]} - {""})
 
 
 def _label_name(value) -> str:

@@ -5,7 +5,9 @@ import random
 import pytest
 
 from codir_jax.data import tokenizer as tokenizer_lib
-from codir_jax.data.corpus import corpus, settings, sources
+from codir_jax.data.corpus import corpus, settings
+from codir_jax.data.shards import files
+from codir_jax.data.shards.preparation import Together
 
 WORDS = "the a old young river house walked singing slowly into under never laughter captain's lantern, sea. tomorrow"
 
@@ -52,7 +54,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def small_units(monkeypatch):
-    monkeypatch.setattr(sources, "_MIN_UNIT_BYTES", 300)
+    monkeypatch.setattr(files, "_MIN_UNIT_BYTES", 300)
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def load(config):
 
     def load_corpus(tokenizer, **changes):
         told = []
-        return corpus.load(config, tokenizer, tell=told.append, **changes), told
+        return corpus.load(config, tokenizer, Together(tell=told.append), **changes), told
 
     return load_corpus
 

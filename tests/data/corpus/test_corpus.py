@@ -12,7 +12,9 @@ import pytest
 
 from codir_jax.data.batch import DataError
 from codir_jax.data.corpus import corpus as corpus_lib
-from codir_jax.data.corpus import demo_text, preparation, shards
+from codir_jax.data.corpus import demo_text, shards
+from codir_jax.data.shards import folder, preparation
+from codir_jax.data.shards.preparation import Together
 from tests.data.corpus.conftest import packed, prose, rows_of
 
 BOOKS = {f"book{i}.txt": prose(40 + 30 * i, seed=i) for i in range(5)}
@@ -63,7 +65,7 @@ def test_a_large_file_cut_into_ranges_is_one_document(write, load, wordpiece, sm
 @pytest.mark.parametrize("ranges", [False, True])
 def test_blank_lines_end_documents_wherever_a_large_file_is_cut(ranges, write, load, config, wordpiece, monkeypatch):
     if ranges:
-        monkeypatch.setattr("codir_jax.data.corpus.sources._MIN_UNIT_BYTES", 150)
+        monkeypatch.setattr("codir_jax.data.shards.files._MIN_UNIT_BYTES", 150)
     texts = [" ".join(prose(30, seed=i).split()).replace(". ", ".\n") for i in range(12)]
     write({"all.txt": "\n \n" + "\n\n\t\n".join(texts) + "\n"})
     config.document_boundary = "blank_line"
@@ -80,8 +82,8 @@ def test_gz_and_jsonl_hold_the_same_text(write, load, config, wordpiece, tmp_pat
     write({f"d/{name}": b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode() for name, text in BOOKS.items()})
     config.text_field = "body"
     fingerprints = set()
-    for folder in "abcd":
-        config.sources = str(tmp_path / "texts" / folder)
+    for name in "abcd":
+        config.sources = str(tmp_path / "texts" / name)
         corpus, _ = load(wordpiece)
         assert both(corpus) == packed(wordpiece, texts, 16)
         fingerprints.add(corpus.fingerprint)
@@ -164,9 +166,8 @@ def test_processes_share_the_units_and_see_the_same_corpus(write, config, wordpi
 
     def process(index):
         found[index] = corpus_lib.load(
-            config, wordpiece, process_index=index, process_count=2,
-            barrier=lambda name: meeting.wait(), tell=lambda line: None,
-        )  # fmt: skip
+            config, wordpiece, Together(index, 2, lambda name: meeting.wait(), lambda line: None)
+        )
 
     threads = [threading.Thread(target=process, args=(index,)) for index in range(2)]
     [thread.start() for thread in threads]
@@ -181,10 +182,7 @@ def test_processes_end_with_the_same_sentence(write, config, wordpiece, small_un
 
     def process(index):
         try:
-            corpus_lib.load(
-                config, wordpiece, process_index=index, process_count=2,
-                barrier=lambda name: meeting.wait(), tell=lambda line: None,
-            )  # fmt: skip
+            corpus_lib.load(config, wordpiece, Together(index, 2, lambda name: meeting.wait(), lambda line: None))
         except DataError as error:
             told[index] = str(error)
 
@@ -201,7 +199,7 @@ def test_two_runs_on_one_machine_never_do_the_same_unit(write, config, wordpiece
     found = {}
 
     def run(index):
-        found[index] = corpus_lib.load(config, wordpiece, tell=lambda line: None)
+        found[index] = corpus_lib.load(config, wordpiece, Together(tell=lambda line: None))
 
     threads = [threading.Thread(target=run, args=(index,)) for index in range(2)]
     [thread.start() for thread in threads]
@@ -230,7 +228,7 @@ def test_cleaning_leaves_the_splits_that_another_run_writes(tmp_path):
     for name in ("unit-00001.ab.tmp", "dev-5.cd.tmp", "unit-00001"):
         (tmp_path / name).mkdir()
     (tmp_path / "unit-00001.lock").touch()
-    corpus_lib._clean(tmp_path)
+    folder.clean(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dev-5.cd.tmp", "unit-00001"]
 
 
@@ -244,7 +242,7 @@ def test_worker_processes_give_the_same_corpus(write, load, config, wordpiece, s
 
 def test_a_worker_imports_nothing_heavy():
     code = (
-        "import sys\nimport codir_jax.data.corpus.preparation\n"
+        "import sys\nimport codir_jax.data.corpus.shards, codir_jax.data.shards.preparation\n"
         "print({'jax', 'transformers', 'tensorflow_datasets', 'grain', 'ml_collections'} & set(sys.modules))"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -10,6 +10,7 @@ import pytest
 
 from codir_jax.data.batch import DataError
 from codir_jax.data.corpus import settings, sources
+from codir_jax.data.shards import files
 from tests.data.corpus.conftest import packed, prose, rows_of
 
 GOOD = json.dumps({"text": "the old sea"}).encode() + b"\n"
@@ -157,7 +158,7 @@ def test_a_prepared_tfds_set_is_found_where_nothing_defines_it_and_a_registered_
 
 
 def test_a_tfds_set_is_a_source_by_name_and_field(tfds_folder, config, load, wordpiece, monkeypatch):
-    monkeypatch.setattr(sources, "_MIN_UNIT_BYTES", 100)
+    monkeypatch.setattr(files, "_MIN_UNIT_BYTES", 100)
     config.sources, config.tfds_data_dir = "tfds:small_texts:text@2", str(tfds_folder)
     (source,) = sources.find(config.sources, config.tfds_data_dir)
     assert (source.weight, source.tfds.num_examples, source.tfds.name) == (2.0, 8, "small_texts:1.0.0")

@@ -1,0 +1,171 @@
+"""A train split on disk that reads like `batch.Examples`: nothing of it is kept in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codir_jax.data.batch import Tokens, check_new_columns
+from codir_jax.data.on_disk import joined, shard
+from codir_jax.data.shards.files import OpenFiles
+from codir_jax.processes.user_error import UserError
+
+
+class Column:
+    """An array [n, ...] in a .npy file; `column[rows]` and slices are read from it, `np.asarray(column)` is the whole.
+
+    The file is mapped anew for each look-up: what has been read of a map counts as memory of the process as long as it
+    is mapped.
+
+    Args:
+      path: of the file. field: of its rows, where they are records. dtype: to be read as, instead of the file's.
+    """
+
+    def __init__(self, path: Path, field: str = "", dtype: Any = None):
+        self._path, self._field = path, field
+        whole = self._map()
+        self.shape, self.dtype = whole.shape, np.dtype(dtype or whole.dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows) -> np.ndarray:
+        found = self._map()[rows]
+        return np.array(found, self.dtype)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        del copy  # always a copy
+        return np.array(self._map(), dtype or self.dtype)
+
+    def _map(self) -> np.ndarray:
+        whole = np.load(self._path, mmap_mode="r")
+        return whole[self._field] if self._field else whole
+
+
+class _First:
+    """bool [n], True for the first `count` rows."""
+
+    def __init__(self, count: int, size: int):
+        self._count, self._size = count, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, rows) -> np.ndarray:
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(self._size))
+        return np.asarray(rows) < self._count
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        del copy  # always a copy
+        return np.asarray(self[:], dtype)
+
+    def all(self) -> bool:
+        """Whether all are."""
+        return self._count == self._size
+
+    def sum(self) -> int:
+        """How many are."""
+        return self._count
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredExamples:
+    """The rows of a split that `joined.write` has written; attributes as of `batch.Examples` where they have its names.
+
+    Attributes:
+      place: of the split. shards: folders of the tokens. starts: int64 [shards + 1], first byte of each.
+      facts: of the split. dtype: of an id. has_types: tokens have types.
+      texts_per_row: T. column_names: of the further columns.
+    """
+
+    place: Path
+    shards: tuple[Path, ...]
+    starts: np.ndarray
+    facts: Mapping[str, Any]
+    dtype: np.dtype
+    has_types: bool
+    texts_per_row: int
+    column_names: tuple[str, ...]
+
+    def __post_init__(self):
+        check_new_columns(self.column_names)
+
+    def __len__(self) -> int:
+        return self.facts["num_rows"]
+
+    @property
+    def digest(self) -> str:
+        """sha256 hex of all that is read from here."""
+        return self.facts["digest"]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        return self.facts["longest"]
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all texts, specials included."""
+        return self.facts["num_tokens"]
+
+    @functools.cached_property
+    def lengths(self) -> Column:
+        """Tokens of each row, specials included; of several texts those of the longest: int32 [n]."""
+        return Column(self.place / joined.LENGTHS_FILE, dtype=np.int32)
+
+    @functools.cached_property
+    def labels(self) -> Column:
+        """int32 [n] classes or float32 [n] targets; 0 where unlabelled."""
+        return Column(self.place / joined.ROWS_FILE, "label")
+
+    @functools.cached_property
+    def text_ids(self) -> Column:
+        """int32 [n], smallest row with the same texts."""
+        return Column(self.place / joined.ROWS_FILE, "text_id")
+
+    @property
+    def is_labelled(self) -> _First:
+        """bool [n]."""
+        return _First(self.facts["num_labelled"], len(self))
+
+    @functools.cached_property
+    def columns(self) -> dict[str, Column]:
+        """name -> [n, ...]."""
+        return {name: Column(self.place / shard.column_file(name)) for name in self.column_names}
+
+    def read(self, rows: np.ndarray) -> Tokens:
+        """Returns the texts of `rows`, int [k]; any thread may ask.
+
+        Raises:
+          UserError: a file is damaged.
+        """
+        table = np.load(self.place / joined.ROWS_FILE, mmap_mode="r")[rows]
+        places = np.searchsorted(self.starts, table["start"], side="right") - 1
+        offsets = table["start"] - self.starts[places]
+        lengths, ids, types = [], [], []
+        for place, offset, size in zip(places.tolist(), offsets.tolist(), table["size"].tolist(), strict=True):
+            path = self.shards[place] / shard.TOKENS_FILE
+            record = os.pread(_FILES.open(os.fspath(path)).fileno(), size, offset)
+            parsed = shard.parse(record, self.texts_per_row, self.dtype, self.has_types)
+            if parsed is None:
+                raise UserError(
+                    f"{path} is damaged at byte {offset} (checksum); remove the folder {path.parent}, and the next run "
+                    "makes it again"
+                )
+            lengths.append(parsed[0])
+            ids.append(parsed[1])
+            types.append(parsed[2])
+        tokens = np.frombuffer(b"".join(ids), self.dtype).astype(np.int32)
+        token_types = np.frombuffer(b"".join(types), np.int8) if self.has_types else np.zeros(len(tokens), np.int8)
+        return Tokens(np.asarray(lengths, np.int64).reshape(-1, self.texts_per_row), tokens, token_types)
+
+
+_FILES = OpenFiles(io.FileIO)

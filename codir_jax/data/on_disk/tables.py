@@ -1,0 +1,90 @@
+"""A file of rows cut into units: TSV, CSV, JSON lines, or plain text with a text a line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from codir_jax.data import delimited
+from codir_jax.data.batch import RawSplit
+from codir_jax.data.delimited import Span, Table
+from codir_jax.data.on_disk.streamed import UNIT_BYTES, Unit
+from codir_jax.data.shards import files
+from codir_jax.data.table_columns import check_texts, parse_column
+
+SUFFIXES = (".txt", *delimited.TABLE_SUFFIXES)
+# (table, values of the label column, problems) -> labels as of `streamed.Unit`.
+ParseLabels = Callable[[Table, Sequence, list[str]], list]
+
+
+@dataclasses.dataclass(frozen=True)
+class PartOfTable:
+    """Reads the rows of a stretch of a file; see `streamed.Unit.read`.
+
+    Attributes:
+      path: of the file. span: bytes of it. header: its column names; None where it has no header line.
+      texts: columns of the texts, one or two. is_apart: two are encoded each by itself.
+      label: column of the labels, "" without any; they are read by `parse_labels`.
+      further: (name in a batch, column) of each further column.
+    """
+
+    path: Path
+    span: Span
+    header: tuple[str, ...] | None
+    texts: tuple[str, ...]
+    is_apart: bool = False
+    label: str = ""
+    parse_labels: ParseLabels | None = None
+    further: tuple[tuple[str, str], ...] = ()
+
+    def __call__(self, problems: list[str]) -> RawSplit | None:
+        found: list[str] = []
+        rows = self._read(self.span, found)
+        if found and self.span.start:  # only now the lines before it are counted
+            found = []
+            first_line = 1 + delimited.count_lines(self.path, self.span.start)
+            self._read(dataclasses.replace(self.span, first_line=first_line), found)
+        problems += found
+        return rows
+
+    def _read(self, span: Span, problems: list[str]) -> RawSplit | None:
+        if self.path.suffix.lower() == ".txt":
+            lines = delimited.read_lines(self.path, problems, span)
+            return None if lines is None else RawSplit([line for line in lines if line.strip()])
+        required = dict.fromkeys([*self.texts, *filter(None, [self.label]), *(column for _, column in self.further)])
+        header = self.header if span.start else None
+        table = delimited.read_table(self.path, list(required), problems, header=header, span=span)
+        if table is None:
+            return None
+        labels = self.parse_labels(table, table.columns[self.label], problems) if self.label else None
+        columns = {name: parse_column(table, column, problems) for name, column in self.further}
+        firsts, seconds = check_texts(table, self.texts, problems)
+        if problems:
+            return None
+        if self.is_apart:
+            return RawSplit(firsts, None, labels, (seconds,), columns)
+        return RawSplit(firsts, seconds, labels, columns=columns)
+
+
+def parts(path: Path, **of_part) -> list[tuple[int, PartOfTable]]:
+    """Returns (bytes, reader) of each unit of a file, which follow from the file alone.
+
+    Args:
+      path: of the file.
+      **of_part: fields of `PartOfTable`.
+    """
+    file, suffix = files.text_file(path), path.suffix.lower()
+    apart = files.unit_bytes(file.size, UNIT_BYTES)
+    cuts = delimited.csv_cuts(path, apart) if suffix == ".csv" else files.cuts(file, apart)
+    header = tuple(delimited.read_header(path, suffix)) if suffix in (".tsv", ".csv") else None
+    bounds = zip([0, *cuts], [*cuts, None], strict=True)
+    return [
+        ((end or file.size) - start, PartOfTable(path, Span(start, end), header, **of_part)) for start, end in bounds
+    ]
+
+
+def units(labelled: Sequence[tuple[int, Callable]], unlabelled: Sequence[tuple[int, Callable]]):
+    """Returns (units with labels, units without) of (bytes, reader) each, named by their places."""
+    made = [Unit(f"unit-{i:05d}", *one) for i, one in enumerate([*labelled, *unlabelled])]
+    return made[: len(labelled)], made[len(labelled) :]
