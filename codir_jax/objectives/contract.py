@@ -162,7 +162,7 @@ class TrainRows(NamedTuple):
 
     Attributes:
       labels: int32 classes or float32 targets [num_train]. is_labelled: bool [num_train].
-      text_ids: int32 [num_train], equal for equal texts.
+      text_ids: int32 [num_train], equal for equal texts; [num_train, T] where a row has T > 1 texts apart.
       is_regression: labels are targets.
     """
 
@@ -175,6 +175,11 @@ class TrainRows(NamedTuple):
     def num_train(self) -> int:
         """Examples of the train set."""
         return len(self.text_ids)
+
+    @property
+    def texts_per_row(self) -> int:
+        """Texts of a row that are encoded each by itself."""
+        return 1 if self.text_ids.ndim == 1 else self.text_ids.shape[1]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
