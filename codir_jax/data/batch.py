@@ -12,8 +12,8 @@ A batch is a flat dict of numpy arrays, name -> column, with B rows padded to le
     text_ids        int32   [B]     smallest example id with the same text (pair); padded rows: -1
 
 Where a row has T > 1 texts that are encoded each by itself, the first three are [B, T, L], and text_ids are int32
-[B, T]: text t of row i has the number T i + t, and the smallest one with the same text. Further columns, zeros on padded
-rows, come from the data set (`Examples.columns`, such as domain_ids or example_weights) and, where the teacher's
+[B, T]: text t of row i has the number T i + t, and the smallest one with the same text. Further columns, zeros on
+padded rows, come from the data set (`Examples.columns`, such as domain_ids or example_weights) and, where the teacher's
 outputs were computed beforehand, from there:
 
     teacher_logits  float [B, C]                float32 or bfloat16, as they were kept
