@@ -3,9 +3,9 @@
     codir train --config=configs/pair_supcon/train.py:own --config.student.path=bert-base-uncased \\
         --config.data.train_path=nli.tsv --config.data.dev_path=sts_dev.tsv --workdir=runs/encoder
 
-Arguments, comma separated: data (own, demo), an arm, `released` and `tiny`. Arms: `joint` (default: L_C + L_ID with hard
-negatives), `classify` (L_C only), `instance` (L_ID with hard negatives only), `orig` (L_ID with all negatives alike
-only), `ranking` (entailed pair, contradiction as hard negative, all others of the batch: the ranking loss of
+Arguments, comma separated: data (own, demo), an arm, `released` and `tiny`. Arms: `joint` (default: L_C and L_ID with
+hard negatives), `classify` (L_C only), `instance` (L_ID with hard negatives only), `orig` (L_ID only, all negatives
+alike), `ranking` (entailed pair, contradiction as hard negative, all others of the batch: the ranking loss of
 sentence-transformers), `twins` (single texts, two dropout masks: unsupervised SimCSE). `released` leaves equal texts
 among the negatives, as the published code does. `own` reads your files, see codir_jax/data/sets/sentence_pairs.py;
 `demo` trains a small encoder from scratch on embedded pairs; `tiny` is a test of the machinery.
