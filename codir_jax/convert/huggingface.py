@@ -76,8 +76,11 @@ def read_sizes(folder: Path) -> TransformerConfig:
 
 
 def stored_head(path_or_name: str | os.PathLike) -> str:
-    """The head that a checkpoint's config.json says it has, of `heads.HEADS`; the first one where it says none."""
-    for architecture in read_config(find_folder(path_or_name)).get("architectures") or []:
+    """The head that a checkpoint's files say it has, of `heads.HEADS`; the first one where they say none."""
+    folder = find_folder(path_or_name)
+    if (folder / sentence_folder.MODULES).is_file():  # whatever its encoder was trained for before
+        return "embedding"
+    for architecture in read_config(folder).get("architectures") or []:
         for name, spec in heads.HEADS.items():
             if architecture.endswith(spec.architecture):
                 return name

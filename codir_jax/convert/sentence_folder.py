@@ -168,6 +168,12 @@ def write(folder: Path, facts: SentenceFacts, width: int, pooler: Mapping[str, A
     )
 
 
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """The rows of float32 [n, width] with norm 1, as sentence-transformers makes them; a row of zeros stays."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.maximum(norms, np.float32(1e-12))
+
+
 def _read_pooling(path: Path) -> str:
     told = _json(path, dict)
     mode = told.get("pooling_mode")

@@ -65,16 +65,18 @@ class Card(NamedTuple):
     Attributes:
         pipeline_tag: of the Hugging Face hub.
         does: (label names or None, is it a regression) -> what the model does, after "A BERT encoder that ...".
+        library: of the hub's list, that serves it.
         auto_class: of transformers, that loads it.
-        example: code that makes the inputs of a call.
-        is_loadable: whether `codir_jax.load` makes a function of it.
+        usage: lines of Python that use the folder with `library`.
+        in_jax: the same with `codir_jax.load`; () where that makes no function of it.
     """
 
     pipeline_tag: str
     does: Callable[[Sequence[str] | None, bool], str]
+    library: str
     auto_class: str
-    example: str
-    is_loadable: bool
+    usage: Sequence[str]
+    in_jax: Sequence[str]
 
 
 class HeadSpec(NamedTuple):

@@ -239,6 +239,20 @@ def _classifies(label_names: Sequence[str] | None, is_regression: bool) -> str:
     return f"gives {kind} to a text or a pair of texts"
 
 
+def _in_transformers(auto_class: str, text: str) -> tuple[str, ...]:
+    return (
+        f"from transformers import {auto_class}, AutoTokenizer  # needs torch",
+        "",
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
+        f'model = {auto_class}.from_pretrained("path/to/this/folder")',
+        f'print(model(**tokenizer({text}, return_tensors="pt")).logits)',
+    )
+
+
+def _in_jax(call: str) -> tuple[str, ...]:
+    return ("import codir_jax", "", 'model = codir_jax.load("path/to/this/folder")', f"print({call})")
+
+
 HEADS: dict[str, HeadSpec] = {
     "classification": HeadSpec(
         build=_build_classifier,
@@ -252,9 +266,10 @@ HEADS: dict[str, HeadSpec] = {
         card=Card(
             pipeline_tag="text-classification",
             does=_classifies,
+            library="transformers",
             auto_class="AutoModelForSequenceClassification",
-            example='tokenizer("A text.", return_tensors="pt")',
-            is_loadable=True,
+            usage=_in_transformers("AutoModelForSequenceClassification", '"A text."'),
+            in_jax=_in_jax('model(["A text."])'),
         ),
     ),
     "masked_lm": HeadSpec(
@@ -271,9 +286,10 @@ HEADS: dict[str, HeadSpec] = {
         card=Card(
             pipeline_tag="fill-mask",
             does=lambda label_names, is_regression: "fills in masked tokens; fine-tune it for a task of your own",
+            library="transformers",
             auto_class="AutoModelForMaskedLM",
-            example='tokenizer(f"A {tokenizer.mask_token} text.", return_tensors="pt")',
-            is_loadable=False,
+            usage=_in_transformers("AutoModelForMaskedLM", 'f"A {tokenizer.mask_token} text."'),
+            in_jax=(),
         ),
     ),
     "embedding": HeadSpec(
@@ -287,9 +303,16 @@ HEADS: dict[str, HeadSpec] = {
         card=Card(
             pipeline_tag="sentence-similarity",
             does=lambda label_names, is_regression: "makes a vector of a text, near those of texts that mean the same",
+            library="sentence-transformers",
             auto_class="AutoModel",
-            example='tokenizer("A text.", return_tensors="pt")',
-            is_loadable=True,
+            usage=(
+                "from sentence_transformers import SentenceTransformer  # needs torch",
+                "",
+                'model = SentenceTransformer("path/to/this/folder")',
+                'vectors = model.encode(["A text.", "Another text."])',
+                "print(model.similarity(vectors, vectors))",
+            ),
+            in_jax=_in_jax('model.encode(["A text.", "Another text."])'),
         ),
     ),
 }
