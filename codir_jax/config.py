@@ -54,11 +54,16 @@ def find(path_text: str) -> Path:
     """Path of a config file in the working directory or, failing that, among the shipped ones."""
     path = Path(path_text)
     relative = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
-    package = Path(__file__).resolve().parent
-    for candidate in (path, package / "configs" / relative, package.parent / "configs" / relative):
+    for candidate in (path, *(folder / relative for folder in shipped())):
         if candidate.is_file():
             return candidate
     raise MissingFileError(f"config {path_text!r} does not exist; expected a .py or .json file, see configs/README.md")
+
+
+def shipped() -> tuple[Path, ...]:
+    """Where the configs of the package may lie: installed, or in a checkout."""
+    package = Path(__file__).resolve().parent
+    return package / "configs", package.parent / "configs"
 
 
 def function_of(path: Path, name: str):

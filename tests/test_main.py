@@ -2,6 +2,7 @@
 
 import json
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_every_verb_has_help_with_an_example(verb, capsys):
             "Did you mean 'seed'",
         ),
         (["train", f"--config={DISTILL}", "--workdir=w", "--config.seed"], "has no value"),
-        (["compress", "--output=o"], "give one of --train"),
+        (["compress", "--output=o", "--teacher=t"], "give one of --train"),
         (["compress", "--output=o", "--train=t.tsv"], "--dev is empty"),
         (["compress", "--output=o", "--demo", "--compare=best"], "finetune, distill, l2, released"),
         (["compress", "--output=o", "--task=sst3", "--teacher=t"], "known: cola"),
@@ -208,22 +209,23 @@ def test_export_of_a_workdir_writes_the_card_with_its_results(job, tmp_path, cap
     assert "matthews_correlation" in card
 
 
-def test_a_teacher_with_a_fitting_head_is_taken_as_it_is(job, tmp_path):
+def test_a_teacher_with_a_fitting_head_is_taken_as_it_is(job, tmp_path, monkeypatch):
     """The job's own teacher, given by name, is not fine-tuned again; for other classes it is."""
     from codir_jax.jobs import compress as compress_lib
-    from codir_jax.jobs import recipe, sources
 
-    (tmp_path / "train.tsv").write_text("sentence\tlabel\na b\tx\nb c\ty\nc d\tz\n")
-    own, nothing = str(tmp_path / "train.tsv"), {"text": "", "task": "", "fields": {}}
-    for given, fits in (
-        ({"train": "", "dev": "", "demo": True}, True),
-        ({"train": own, "dev": own, "demo": False}, False),
-    ):
-        source = sources.source_of(**given, **nothing, teacher=str(job / "teacher"))
-        made = compress_lib.Job(source, recipe.load("codir", source.task), tmp_path / "again", str(job / "teacher"))
-        made.configure((), 0, 0, (), ())
-        assert made.needs_training != fits
-    assert not (tmp_path / "again").exists()
+    class Trains(Exception):
+        """What is trained first, and from which teacher."""
+
+    def train(config, workdir):
+        raise Trains(workdir.name, config.teacher.path)
+
+    monkeypatch.setattr(compress_lib, "train_stage", train)
+    own, given = str(tmp_path / "train.tsv"), str(job / "teacher")
+    Path(own).write_text("sentence\tlabel\na b\tx\nb c\ty\nc d\tz\n")
+    for data, first in (({"demo": True}, ("codir", given)), ({"train": own, "dev": own}, ("teacher", ""))):
+        with pytest.raises(Trains) as found:
+            compress_lib.compress(given, **data, output=str(tmp_path / first[0]))
+        assert found.value.args == first
 
 
 @pytest.mark.slow  # tests/jobs/test_compress.py does the same with names in an order of their own

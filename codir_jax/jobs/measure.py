@@ -19,9 +19,9 @@ def measure(
     """Scores and costs of each model: "dev" (and "test" where it has labels), parameters, bytes, latency in ms.
 
     Args:
-      folders: name -> Hugging Face folder; the first is the teacher, to which speed-ups are told.
+      folders: name -> Hugging Face folder; speed-ups are told to the first.
       config: of a stage on the data.
-      scores: name -> metrics on dev, as the stages found them.
+      scores: name -> metrics on dev, as the stages found them; a model without them is judged here.
     """
     task = task_module(config.task.name).make(config, tokenizer_lib.load_tokenizer(next(iter(folders.values()))))
     models = {}
@@ -37,7 +37,7 @@ def measure(
     rows: dict[str, dict[str, Any]] = {}
     for name, model in models.items():
         rows[name] = {
-            "dev": scores[name],
+            "dev": scores[name] if name in scores else _scores(task, model, config, "dev"),
             **{split: _scores(task, model, config, split) for split in task.splits if task.is_judged_once(split)},
             "parameters": cost.count_parameters(model.params),
             "bytes": cost.size_bytes(model.params),

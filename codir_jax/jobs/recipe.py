@@ -1,74 +1,156 @@
-"""What a whole job is made of: the stages of a paper, from its teacher to the student that is exported.
+"""A recipe: the stages of a paper as one job. `codir compress --recipe=NAME` runs `configs/NAME/recipe.py`.
 
-`configs/NAME/recipe.py` defines `get_recipe(task) -> Recipe` for the names of tasks (`codir_jax/tasks`) that it serves;
-`codir compress --recipe=NAME` finds it.
+That file defines `get_recipe(argument) -> Recipe`. The argument is comma separated: what there is to train on, `own`
+(files of one's own), a GLUE task, `demo` (embedded data) or `text` (running text), and `scratch` where no model is
+given. A recipe refuses what it cannot do, by `config.parse_arguments`.
+
+Placeholders in the settings of a stage:
+
+    {given}           the model that the job is given; a recipe that names it cannot do without
+    {teacher}         the given model where it has a trained head for the data, else the folder of the stage "teacher"
+    {trains_teacher}  "True" where the job trains the stage "teacher", else "False"
+    {tokenizer}       a tokenizer that the job trains on the text of the stage that names it
+    {layers}          of --layers
+    {job}             the folder of the job
+    {NAME}            the folder of an earlier stage
+
+A stage is part of the job if it is the main one, is named by --compare, or if another part names its folder. So the
+stage "teacher" is left out where the given model fits.
 """
 
+import string
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ml_collections import ConfigDict
+
 from codir_jax import config as config_lib
-from codir_jax.processes.user_error import UserError
+from codir_jax.processes.user_error import MissingFileError, UserError
+
+TEACHER = "teacher"
+
+# Overrides of the students that hold for the teacher as well: one set of data, one arithmetic.
+FOR_ALL = ("data.", "train.deterministic")
 
 
 class StageSpec(NamedTuple):
-    """One stage of a job.
+    """A stage of a job.
 
     Attributes:
-      name: of its folder, and of its row in results.json.
+      name: of its folder, of its row in results.json, and for --compare.
       title: of its row in the table.
-      config: `PATH.py:ARG`, where {data} stands for what the configs call the data ("sst2", "own", "demo").
+      config: `PATH.py:ARG`; "" for the given model as it is, which is only judged and measured.
+      settings: (dotted key of the config, text with placeholders); a user's overrides come after them.
+      in_table: whether its model is judged and measured; not one that only prepares another stage.
     """
 
     name: str
     title: str
     config: str
+    settings: tuple[tuple[str, str], ...] = ()
+    in_table: bool = True
+
+    def placeholders(self) -> set[str]:
+        """The names in its settings."""
+        return {name for _, text in self.settings for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
 class Recipe(NamedTuple):
     """A job.
 
     Attributes:
-      stages: the teacher's first, then the students' in the order of the table. All students start alike from it.
-      main: name of the student that is always trained, and exported; the others are baselines, on request.
+      title: of the report.
+      stages: in the order of training and of the table; a stage names the folders of earlier ones only.
+      main: name of the one that is always trained, and exported; the others are baselines or prepare it.
+      needs_dev: own files need a dev file, by which a model is chosen and reported.
     """
 
+    title: str
     stages: tuple[StageSpec, ...]
     main: str
-
-    @property
-    def teacher(self) -> StageSpec:
-        """The stage that makes the teacher, where the given one does not fit."""
-        return self.stages[0]
+    needs_dev: bool = True
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """Names of the students beside the main one."""
-        return tuple(stage.name for stage in self.stages[1:] if stage.name != self.main)
+        """Names for --compare: what is in the table beside the main one, and is not there anyway."""
+        return tuple(s.name for s in self.stages if s.in_table and s.config and s.name not in (self.main, TEACHER))
 
-    def chosen(self, compare) -> tuple[StageSpec, ...]:
-        """The students of a job: the main one and the baselines in `compare`.
+    def chosen(self, compare: Sequence[str]) -> tuple[StageSpec, ...]:
+        """The stages of a job, in order.
 
         Raises:
-          UserError: a name that is no baseline of this recipe.
+          UserError: `compare` names what is no baseline of this recipe.
         """
-        unknown = [name for name in compare if name not in self.baselines]
-        if unknown:
+        if unknown := [name for name in compare if name not in self.baselines]:
             raise UserError(f"--compare has {unknown}; known: {', '.join(self.baselines)}")
-        return tuple(stage for stage in self.stages[1:] if stage.name in (*compare, self.main))
+        wanted = {self.main, *compare, *(stage.name for stage in self.stages if not stage.config)}
+        for stage in reversed(self.stages):
+            if stage.name in wanted:
+                wanted |= stage.placeholders()
+        return tuple(stage for stage in self.stages if stage.name in wanted)
 
 
-def load(name: str, task: str) -> Recipe:
-    """The recipe `configs/NAME/recipe.py` for a task.
+def load(name: str, argument: str) -> Recipe:
+    """The recipe `configs/NAME/recipe.py` for an argument.
 
     Raises:
-      UserError: there is none, or it does not serve the task.
+      UserError: there is none, or it does not serve the argument.
     """
     if not name or Path(name).name != name:
         raise UserError(f"--recipe={name!r}: expected the name of a folder in configs, such as codir")
-    path = config_lib.find(f"configs/{name}/recipe.py")
-    recipe = config_lib.function_of(path, "get_recipe")(task)
-    names = [stage.name for stage in recipe.stages]
-    if recipe.main not in names[1:] or len(set(names)) < len(names):
-        raise ValueError(f"{path}: main {recipe.main!r} must be one of the students, each named once: {names}")
+    try:
+        path = config_lib.find(f"configs/{name}/recipe.py")
+    except MissingFileError as error:
+        folders = (Path("configs"), *config_lib.shipped())
+        known = sorted({found.parent.name for folder in folders for found in folder.glob("*/recipe.py")})
+        raise MissingFileError(f"--recipe={name} does not exist; known: {', '.join(known)}") from error
+    recipe = config_lib.function_of(path, "get_recipe")(argument)
+    _check(recipe, path)
     return recipe
+
+
+def _check(recipe: Recipe, path: Path) -> None:
+    before = {"given", "trains_teacher", "tokenizer", "layers", "job"}
+    for stage in recipe.stages:
+        if stage.name in before:
+            raise ValueError(f"{path}: two stages or placeholders are called {stage.name!r}")
+        if unknown := stage.placeholders() - before:
+            raise ValueError(f"{path}: stage {stage.name!r} names {sorted(unknown)}, which no earlier stage makes")
+        before.add(stage.name)
+    if recipe.main not in [stage.name for stage in recipe.stages if stage.config and stage.in_table]:
+        raise ValueError(f"{path}: main {recipe.main!r} must be a stage that is trained and in the table")
+
+
+def config_of(
+    stage: StageSpec,
+    stages: Sequence[StageSpec],
+    values: Mapping[str, str],
+    shared: Sequence[tuple[str, str]],
+    overrides: Sequence[tuple[str, str]],
+    teacher_overrides: Sequence[tuple[str, str]],
+) -> ConfigDict:
+    """The config of a stage.
+
+    Args:
+      stages: of the job; an override whose key begins with the name of one, apart from "teacher", holds for it alone.
+      values: of the placeholders.
+      shared: settings of every stage; the stage's own come after them.
+      overrides, teacher_overrides: of the user, last.
+
+    Raises:
+      UserError: an unknown key, or a model is needed and none is given.
+    """
+    if "given" in stage.placeholders() and not values["given"]:
+        raise UserError("--teacher is empty; give a Hugging Face folder, a workdir or a hub name such as roberta-base")
+    changes = []
+    for key, text in overrides:
+        first, _, rest = key.partition(".")
+        if first != TEACHER and any(first == other.name for other in stages):
+            changes += [(rest, text)] if first == stage.name else []
+        elif stage.name != TEACHER or key.startswith(FOR_ALL):
+            changes.append((key, text))
+    if stage.name == TEACHER:
+        changes += teacher_overrides
+    settings = [(key, text.format(**values)) for key, text in stage.settings]
+    return config_lib.load(stage.config, [*shared, *settings, *changes])

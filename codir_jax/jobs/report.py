@@ -1,4 +1,4 @@
-"""The report of a compression job: a Markdown table and two plots."""
+"""The report of a job: a Markdown table and two plots."""
 
 import json
 from pathlib import Path
@@ -9,10 +9,11 @@ def table(results: dict[str, Any]) -> str:
     """Markdown table of the models: score, parameters, size, latency, speed-up."""
     metric = results["primary_metric"]
     models = results["models"]
-    splits = [split for split in models["teacher"] if isinstance(models["teacher"][split], dict)]
-    splits = [split for split in splits if metric in models["teacher"][split]]
+    first = next(iter(models.values()))
+    splits = [split for split in first if isinstance(first[split], dict) and metric in first[split]]
+    has_sizes = len({row["parameters"] for row in models.values()}) > 1  # else all are as fast as the first
     header = ["model", "layers", *(f"{split} {metric}{_direction(results)}" for split in splits)]
-    header += ["parameters", "size", "latency, batch 1", "latency, batch 32", "speed-up"]
+    header += ["parameters", "size", "latency, batch 1", "latency, batch 32", *(["speed-up"] if has_sizes else [])]
     rows = [header]
     for row in models.values():
         rows.append(
@@ -24,7 +25,7 @@ def table(results: dict[str, Any]) -> str:
                 f"{row['bytes'] / 2**20:.1f} MiB",
                 f"{row['latency']['batch_1_p50_ms']:.1f} ms",
                 f"{row['latency']['batch_32_p50_ms']:.1f} ms",
-                f"{row['speed_up']:.2f}x",
+                *([f"{row['speed_up']:.2f}x"] if has_sizes else []),
             ]
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
@@ -39,11 +40,11 @@ def write(folder: Path, results: dict[str, Any]) -> None:
     plot(folder, results, folder / figure_name)
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     text = [
-        f"# Compression of {results['models']['teacher']['folder']} on {results['task']}",
+        f"# {results['recipe']}: {results['task']}",
         "",
         table(results),
         "",
-        f"Median latency on {results['devices']}, texts of median length; speed-up at batch 32. "
+        f"Median latency on {results['devices']}, texts of median length; speed-up at batch 32, to the first row. "
         f"Seed {results['seed']}, "
         f"{results['seconds']:.0f} s of training. One seed: differences of a few points between students are noise.",
         "",
@@ -88,7 +89,7 @@ def plot(folder: Path, results: dict[str, Any], path: Path) -> None:
     scores.legend()
     for name, row in results["models"].items():
         point = (row["latency"]["batch_32_p50_ms"], row["dev"][metric])
-        trade.scatter(*point, s=60, marker="s" if name == "teacher" else "o", label=row["title"])
+        trade.scatter(*point, s=60, marker="o" if name == results["main"] else "s", label=row["title"])
     trade.set(
         title="score against latency",
         xlabel="ms per batch of 32 (median)",

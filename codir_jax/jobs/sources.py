@@ -1,8 +1,8 @@
-"""What a job compresses on: labelled texts or running text, as the user gave them. All that differs by it is here."""
+"""What a job has to train on, as the user gave it: own files, running text, a GLUE task or the embedded data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -14,74 +14,60 @@ from codir_jax.stage import workdir
 # Of a tokenizer trained here: what hundred novels fill.
 VOCAB_SIZE = 8192
 
+# Flag of own files -> the field of `data` that it sets.
+FIELDS = {
+    "train": "train_path",
+    "dev": "dev_path",
+    "test": "test_path",
+    "unlabelled": "unlabelled_path",
+    "text_column": "text_column",
+    "text_pair_column": "text_pair_column",
+    "label_column": "label_column",
+    "regression": "is_regression",
+    "glue_dir": "glue_dir",
+}
+
 
 class Source(NamedTuple):
     """The data of a job.
 
     Attributes:
-      task: name of a file in `codir_jax/tasks`. argument: what the configs call the data, {data} of a recipe.
+      name: "own", "text", "demo" or a GLUE task, for a recipe and its configs.
       overrides: (dotted key, text) of every stage.
-      has_own_model: a teacher can be made of nothing, by the teacher's config.
-      trains_tokenizer: without a teacher a tokenizer is trained on the data first.
-      keeps_weak: a teacher that is made here may turn out weak, and there is a student all the same.
+      has_dev: own files have a dev file; True where the data are no own files.
     """
 
-    task: str
-    argument: str
+    name: str
     overrides: tuple[tuple[str, str], ...]
-    has_own_model: bool
-    trains_tokenizer: bool = False
-    keeps_weak: bool = False
+    has_dev: bool = True
 
 
-def source_of(
-    *, text: str, train: str, dev: str, task: str, demo: bool, teacher: str, fields: dict[str, str | bool]
-) -> Source:
+def source_of(flags: Mapping[str, Any]) -> Source:
     """The one source that was given.
 
     Args:
-      text, train, dev, task, demo, teacher: of `compress`.
-      fields: of labelled files, `data` field -> value; what is not empty is refused with running text.
+      flags: arguments of `compress`: those of FIELDS, `text`, `task`, `demo` and `teacher`; empty is not given. With
+        none of them the data are those of `demo`.
 
     Raises:
-      UserError: none or several sources, no dev file, no teacher where one is needed.
+      UserError: none or several sources.
     """
-    given = {"--train": train, "--task": task, "--demo": demo, "--text": text}
-    named = [flag for flag, value in given.items() if value]
+    named = [f"--{flag}" for flag in ("train", "task", "demo", "text") if flags[flag]]
+    if not named and not flags["teacher"] and not any(flags[flag] for flag in FIELDS):
+        console.say("no --train, --task or --text: a demonstration on embedded data")
+        return Source("demo", ())
     if len(named) != 1:
         raise UserError(f"give one of --train (with --dev), --task, --demo or --text, got {', '.join(named) or 'none'}")
-    if text:
-        if unused := [flag for flag, value in {"--dev": dev, **fields}.items() if value]:
-            raise UserError(f"--text is of no task: leave out {', '.join(unused)}")
-        return Source("masked_lm", "", (("data.sources", text),), True, trains_tokenizer=True, keeps_weak=True)
-    if train and not dev:
-        raise UserError("--dev is empty; the student is chosen and reported by a dev file")
-    if task and task not in glue.TRAINABLE_TASKS:
-        raise UserError(f"--task={task}; known: {', '.join(glue.TRAINABLE_TASKS)}")
-    if not demo and not teacher:
-        raise UserError("--teacher is empty; give a Hugging Face folder, a workdir or a hub name such as roberta-base")
-    overrides = [("data.train_path", train), ("data.dev_path", dev)]
-    overrides += [(DATA_FIELDS[flag], str(value)) for flag, value in fields.items() if value]
-    return Source("classification", "demo" if demo else task or "own", tuple(overrides), demo)
-
-
-# Flag -> the field of `data` that it sets.
-DATA_FIELDS = {
-    "--test": "data.test_path",
-    "--unlabelled": "data.unlabelled_path",
-    "--text_column": "data.text_column",
-    "--text_pair_column": "data.text_pair_column",
-    "--label_column": "data.label_column",
-    "--regression": "data.is_regression",
-    "--glue_dir": "data.glue_dir",
-}
-
-
-def teacher_start(source: Source, teacher: str, tokenizer: Path) -> Sequence[tuple[str, str]]:
-    """Overrides of the teacher's stage: what it starts from."""
-    if teacher:
-        return [("student.init", "pretrained"), ("student.path", teacher), ("student.num_layers", "0")]
-    return [("tokenizer_path", str(tokenizer))] if source.trains_tokenizer else []
+    told = [flag for flag in FIELDS if flags[flag]]
+    if flags["text"]:
+        if told:
+            raise UserError(f"--text is of no task: leave out {', '.join(f'--{flag}' for flag in told)}")
+        return Source("text", (("data.sources", flags["text"]),))
+    if flags["task"] and flags["task"] not in glue.TRAINABLE_TASKS:
+        raise UserError(f"--task={flags['task']}; known: {', '.join(glue.TRAINABLE_TASKS)}")
+    overrides = tuple((f"data.{FIELDS[flag]}", str(flags[flag])) for flag in told)
+    name = "demo" if flags["demo"] else flags["task"] or "own"
+    return Source(name, overrides, has_dev=name != "own" or bool(flags["dev"]))
 
 
 def make_tokenizer(config: ConfigDict, folder: Path) -> None:

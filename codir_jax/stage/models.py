@@ -124,18 +124,19 @@ def make_student(config: ConfigDict, head: Head, teacher: Model | None, text_tok
 
 
 def shapes_only(
-    config: ConfigDict, head: Head, teacher: TransformerConfig | None, tokenizer
+    config: ConfigDict, head: Head, teacher: TransformerConfig | None, tokenizer, start: TransformerConfig | None = None
 ) -> tuple[Model, Model | None]:
     """(student, teacher) without weights, for a plan.
 
     Args:
       teacher: its sizes. tokenizer: of a student from scratch without a teacher.
+      start: sizes of the checkpoint that the student starts from; None: they are read.
     """
     options = config.student
     taught = Model(build(head, teacher, config.teacher.dtype), None, teacher, None) if teacher else None
     if options.init != "pretrained":
         return make_student(config, head, taught, tokenizer), taught
-    sizes = _with_dropout(read_sizes(options.path, "student.path"), options)
+    sizes = _with_dropout(start or read_sizes(options.path, "student.path"), options)
     return Model(build(head, sizes, options.dtype, options.remat), None, sizes, None), taught
 
 

@@ -14,15 +14,20 @@ EXAMPLES = """examples:
 With --text a masked language model is compressed on running text, for any task later. A teacher without a masked-LM
 head first goes on pre-training; without --teacher a tokenizer and a small teacher are trained on the text first.
 
-Stopped, the same command goes on where it was. --config.KEY=VALUE changes the distillation,
---teacher_config.KEY=VALUE the training of the teacher, e.g. --config.train.total_epochs=10. --config.data.* holds for
-both."""
+Stopped, the same command goes on where it was. --config.KEY=VALUE changes all stages but the teacher's, e.g.
+--config.train.total_epochs=10; --config.STAGE.KEY=VALUE changes one stage of the recipe, and
+--teacher_config.KEY=VALUE the training of the teacher. --config.data.* holds for the teacher too."""
 OVERRIDES = ("config", "teacher_config")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help="folder of the job: stages, report, export")
-    parser.add_argument("--teacher", default="", help="Hugging Face folder, workdir or hub name of the big model")
+    parser.add_argument(
+        "--teacher",
+        "--model",
+        default="",
+        help="Hugging Face folder, workdir or hub name of the model that is given: the big one, or what to start from",
+    )
     parser.add_argument("--layers", type=int, default=0, help="layers of the student (default: half)")
     parser.add_argument("--train", default="", help="your .tsv, .csv or .jsonl with a header line")
     parser.add_argument("--dev", default="", help="a file like --train, to choose and report by")
@@ -35,12 +40,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", default="", help="running text instead: files, folders, globs, comma separated")
     parser.add_argument("--task", default="", help="a GLUE task instead of your files: cola, sst2, ...")
     parser.add_argument("--glue_dir", default="", help="GLUE in the official layout; empty: download")
-    parser.add_argument("--demo", action="store_true", help="the embedded task and a small teacher from scratch")
+    parser.add_argument("--demo", action="store_true", help="embedded data and a small model from scratch")
     parser.add_argument(
         "--compare",
         type=names,
         default=(),
-        help="baselines to train as well: finetune, distill, l2, released; with --text masked_lm, distill, l2",
+        help="baselines of the recipe to train as well; of codir: finetune, distill, l2, released; with --text "
+        "masked_lm, distill, l2",
     )
     parser.add_argument("--recipe", default="codir", help="folder of configs/ with the recipe (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")

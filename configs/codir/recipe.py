@@ -4,47 +4,59 @@
     codir compress --teacher=roberta-base --text='books/*.txt' --output=runs/any_task
 
 The teacher is trained where the given one has no head for the task; the student `codir` is trained and exported, the
-baselines on request (`--compare=finetune,distill,l2,released`, with --text `masked_lm,distill,l2`).
+baselines on request (`--compare=finetune,distill,l2,released`, with --text `masked_lm,distill,l2`). All students start
+from the same teacher layers.
 """
 
+from codir_jax.config import parse_arguments
+from codir_jax.data.sets.glue import TRAINABLE_TASKS
 from codir_jax.jobs.recipe import Recipe, StageSpec
-from codir_jax.processes.user_error import UserError
+
+LABELLED = (*TRAINABLE_TASKS, "own", "demo")
+FINE_TUNING = (
+    ("finetune", "student, fine-tuning", "finetune"),
+    ("distill", "student, soft targets", "distill"),
+    ("l2", "student, soft targets + L2", "l2"),
+    ("released", "student, CoDIR (released)", "released"),
+    ("codir", "student, CoDIR", "paper"),
+)
+PRE_TRAINING = (
+    ("masked_lm", "student, masked LM only", "masked_lm"),
+    ("distill", "student, + soft targets", "distill"),
+    ("l2", "student, + soft targets + L2", "l2"),
+    ("codir", "student, CoDIR", "codir"),
+)
+GIVEN = (("student.init", "pretrained"), ("student.path", "{given}"), ("student.num_layers", "0"))
+# The outputs of the teacher are kept once for all students.
+STUDENT = (
+    ("teacher.path", "{teacher}"),
+    ("teacher.cache_dir", "{job}/teacher_cache"),
+    ("student.num_layers", "{layers}"),
+)
 
 
-def fine_tuning() -> Recipe:
-    """Labelled texts."""
-    student = "configs/codir/finetune_distill.py:{data}"
-    return Recipe(
-        stages=(
-            StageSpec("teacher", "teacher", "configs/codir/finetune_teacher.py:{data}"),
-            StageSpec("finetune", "student, fine-tuning", f"{student},finetune"),
-            StageSpec("distill", "student, soft targets", f"{student},distill"),
-            StageSpec("l2", "student, soft targets + L2", f"{student},l2"),
-            StageSpec("released", "student, CoDIR (released)", f"{student},released"),
-            StageSpec("codir", "student, CoDIR", f"{student},paper"),
-        ),
-        main="codir",
-    )
+def get_recipe(argument: str) -> Recipe:
+    """The recipe for "own", a GLUE task, "demo" or "text", and "scratch" where no teacher is given."""
+    words = parse_arguments(argument, (*LABELLED, "text", "scratch"))
+    from_scratch = "scratch" in words
+    if "text" in words:
+        return _pre_training(from_scratch)
+    return _fine_tuning(next(word for word in words if word in LABELLED), from_scratch)
 
 
-def pre_training() -> Recipe:
-    """Running text."""
-    student = "configs/codir/pretrain_distill.py:small"
-    return Recipe(
-        stages=(
-            StageSpec("teacher", "teacher", "configs/codir/pretrain_teacher.py:small"),
-            StageSpec("masked_lm", "student, masked LM only", f"{student},masked_lm"),
-            StageSpec("distill", "student, + soft targets", f"{student},distill"),
-            StageSpec("l2", "student, + soft targets + L2", f"{student},l2"),
-            StageSpec("codir", "student, CoDIR", f"{student},codir"),
-        ),
-        main="codir",
-    )
+def _fine_tuning(data: str, from_scratch: bool) -> Recipe:
+    start = () if from_scratch and data == "demo" else GIVEN
+    teacher = StageSpec("teacher", "teacher", f"configs/codir/finetune_teacher.py:{data}", start)
+    config = f"configs/codir/finetune_distill.py:{data}"
+    students = [StageSpec(name, title, f"{config},{method}", STUDENT) for name, title, method in FINE_TUNING]
+    return Recipe("Compression", (teacher, *students), main="codir")
 
 
-def get_recipe(task: str) -> Recipe:
-    """The recipe for a task of `codir_jax/tasks`."""
-    recipes = {"classification": fine_tuning, "masked_lm": pre_training}
-    if task not in recipes:
-        raise UserError(f"the recipe codir has no part for the task {task!r}; known: {', '.join(recipes)}")
-    return recipes[task]()
+def _pre_training(from_scratch: bool) -> Recipe:
+    start = (("tokenizer_path", "{tokenizer}"),) if from_scratch else GIVEN
+    teacher = StageSpec("teacher", "teacher", "configs/codir/pretrain_teacher.py:small", start)
+    # That a teacher made here is weak is told, and there is a student all the same.
+    settings = (*STUDENT, ("teacher.allow_weak", "{trains_teacher}"))
+    config = "configs/codir/pretrain_distill.py:small"
+    students = [StageSpec(name, title, f"{config},{method}", settings) for name, title, method in PRE_TRAINING]
+    return Recipe("Compression of a language model", (teacher, *students), main="codir")

@@ -101,14 +101,15 @@ def test_who_accepts_a_weak_teacher_later_goes_on_with_the_baselines_that_are_fi
 
 def test_a_folder_with_another_job_is_refused_with_the_keys_that_differ(finished):
     arguments, _, _ = finished
-    with pytest.raises(UserError, match=r"(?s)other settings.*configs\.codir\.seed: 3 here, 0 there"):
+    with pytest.raises(UserError, match=r"(?s)other settings.*stages\.codir\.seed: 3 here, 0 there"):
         compress(**arguments, seed=3)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "give one of --train .*got none"),
+        ({"teacher": "a"}, "give one of --train .*got none"),
+        ({"dev": "a.tsv"}, "give one of --train .*got none"),
         ({"text": "a.txt", "demo": True}, "got --demo, --text"),
         ({"text": "a.txt", "regression": True}, "leave out --regression"),
         ({"train": "a.tsv"}, "--dev is empty"),
@@ -130,14 +131,18 @@ def test_what_no_job_can_be_made_of_is_refused(arguments, message, tmp_path):
 def test_every_recipe_names_configs_that_load(path):
     """A new paper joins by its folder."""
     recipes = []
-    for task in ("classification", "masked_lm"):
+    for argument in ("own", "demo,scratch", "text", "text,scratch", "sst2"):
         try:
-            recipes.append(recipe_lib.load(path.parent.name, task))
+            recipes.append(recipe_lib.load(path.parent.name, argument))
         except UserError:
             continue
     assert recipes
-    for stage in (stage for recipe in recipes for stage in recipe.stages):
-        config_lib.load(stage.config.replace("{data}", "demo"))
+    for recipe in recipes:
+        values = {name: "0" for stage in recipe.stages for name in (stage.name, *stage.placeholders())}
+        values |= dict.fromkeys(("given", "tokenizer", "job"), "somewhere")
+        for stage in recipe.chosen(recipe.baselines):
+            if stage.config:
+                recipe_lib.config_of(stage, recipe.stages, values, [], [], [])
 
 
 def test_the_functions_of_the_package_are_functions_whatever_was_imported_before():

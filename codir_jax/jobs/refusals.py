@@ -1,0 +1,68 @@
+"""What can be refused of a whole job before its first stage is trained: data, sizes, layers, batches, objectives."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from codir_jax.models.transformer import TransformerConfig
+from codir_jax.objectives.contract import make_objective
+from codir_jax.processes import distributed
+from codir_jax.processes.user_error import UserError
+from codir_jax.sharding import mesh as mesh_lib
+from codir_jax.sharding import rules
+from codir_jax.stage import checks, models
+from codir_jax.stage.assembled import make_tokenizer, setting_of
+from codir_jax.tasks.contract import Task, task_module
+
+
+def check(configs: Mapping[str, ConfigDict], folder: Path) -> dict[str, Task]:
+    """Refuses stages whose data cannot be read, or whose models cannot be made of what earlier stages will make.
+
+    Args:
+      configs: name -> config of every stage that is trained, in order; the first names a tokenizer that is there.
+      folder: of the job; a stage is trained in `folder / name`.
+
+    Returns:
+      name of a task -> that task. What is said of the data holds for all stages, so each task is read once.
+
+    Raises:
+      UserError: what is wrong with which field, file or line.
+    """
+    tokenizer = make_tokenizer(next(iter(configs.values())))
+    tasks: dict[str, Task] = {}
+    sizes: dict[str, TransformerConfig] = {}
+
+    def sizes_of(path: str, purpose: str) -> TransformerConfig | None:
+        return sizes.get(path) or (models.read_sizes(path, purpose) if path else None)
+
+    for name, config in configs.items():
+        task = tasks.get(config.task.name)
+        if task is None:
+            task = tasks[config.task.name] = task_module(config.task.name).make(config, tokenizer)
+        mesh, table = mesh_lib.make_mesh(config.mesh), mesh_lib.rules_of(config.mesh)
+        checks.check_batch_sizes(config, rules.num_batch_shards(mesh, table), distributed.num_processes())
+        taught, start = sizes_of(config.teacher.path, "--teacher"), None
+        if config.student.init == "pretrained":
+            start = sizes_of(config.student.path, "student.path")
+        student, teacher = models.shapes_only(config, task.head, taught, tokenizer, start)
+        checks.check_length(config, student)
+        make_objective(config.objective, setting_of(config, task, student, teacher))
+        sizes[str(folder / name)] = student.config
+    return tasks
+
+
+def fits(task: Task, given: str) -> bool:
+    """Whether a given model has a trained head for the task's classes: then it is a teacher as it is.
+
+    Raises:
+      UserError: there is no such model.
+    """
+    source = models.load_checkpoint(task.head, given, "--teacher")
+    if not source.has_head:
+        return False
+    try:
+        task.check_checkpoint(source, given)
+    except UserError:
+        return False  # a head for other classes: it is fine-tuned anew
+    return True
