@@ -103,7 +103,7 @@ def scored(config: ConfigDict) -> dict[str, RawSplit]:
         else:
             kept = rng.sample(first._fields, rng.randrange(len(first) + 1))
             second = second._replace(**{name: getattr(first, name) for name in kept})
-        if second.subject == second.object:
+        if second.subject == second.object or not _is_dev(second):
             continue
         parts = [name for name in first._fields if getattr(first, name)]
         same = sum(getattr(first, name) == getattr(second, name) for name in parts)
@@ -135,8 +135,13 @@ def _draw(rng: random.Random, split: str, has_thing: bool | None = None) -> Prop
         verb = rng.choice(LEXICON["ditransitive" if gives else "transitive"])
         subject, other = rng.sample(LEXICON["noun"], 2)
         thing = rng.choice(LEXICON["thing"]) if gives else ""
-        if is_dev((verb, subject, other, thing)) == (split == "dev"):
-            return Proposition(rng.choice(LEXICON["adjective"]), subject, verb, other, thing, rng.choice([*MANNER]))
+        drawn = Proposition(rng.choice(LEXICON["adjective"]), subject, verb, other, thing, rng.choice([*MANNER]))
+        if _is_dev(drawn) == (split == "dev"):
+            return drawn
+
+
+def _is_dev(proposition: Proposition) -> bool:
+    return is_dev((proposition.verb, proposition.subject, proposition.object, proposition.thing))
 
 
 def _of(templates: dict[bool, tuple[str, ...]], proposition: Proposition) -> tuple[str, ...]:
