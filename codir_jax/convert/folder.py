@@ -33,6 +33,8 @@ def find_folder(path_or_name: str | os.PathLike) -> Path:
     try:
         # "*/*" is left out: sub-folders hold other frameworks' copies.
         local = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors"], ignore_patterns=["*/*"])
+        if (Path(local) / "modules.json").is_file():  # of sentence-transformers, whose folders are numbered
+            local = snapshot_download(name, allow_patterns=["[0-9]_*/config.json", "[0-9]_*/*.safetensors"])
     except HFValidationError as error:
         raise UserError(f"{name!r} is neither a folder nor a valid hub name: {error}") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

@@ -17,7 +17,9 @@ import numpy as np
 from flax import traverse_util
 from safetensors.numpy import save_file
 
+from codir_jax.convert import sentence_folder
 from codir_jax.convert.folder import WEIGHTS, Tensors, find_folder, read_config
+from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.models import contract, heads
 from codir_jax.models.contract import Family, HeadSpec
 from codir_jax.models.hf_keys import HfKey
@@ -47,6 +49,7 @@ class Pretrained:
         folder: where it was read from.
         fingerprint: `model_fingerprint(config, params)`.
         new_weights: paths, "classifier/kernel", of the head weights that were drawn at random.
+        sentence: how a sentence encoder's vector is made; None with another head.
     """
 
     config: TransformerConfig
@@ -59,6 +62,7 @@ class Pretrained:
     folder: Path
     fingerprint: str
     new_weights: tuple[str, ...]
+    sentence: SentenceFacts | None = None
 
 
 def read_sizes(folder: Path) -> TransformerConfig:
@@ -67,12 +71,16 @@ def read_sizes(folder: Path) -> TransformerConfig:
     Raises:
         UserError: as `load_pretrained`.
     """
-    return _read_sizes(folder, read_config(folder))[1]
+    facts = sentence_folder.read(folder)
+    return _read_sizes(folder, read_config(folder), facts.pooling if facts else None)[1]
 
 
 def stored_head(path_or_name: str | os.PathLike) -> str:
-    """The head that a checkpoint's config.json says it has, of `heads.HEADS`; the first one where it says none."""
-    for architecture in read_config(find_folder(path_or_name)).get("architectures") or []:
+    """The head that a checkpoint's files say it has, of `heads.HEADS`; the first one where they say none."""
+    folder = find_folder(path_or_name)
+    if (folder / sentence_folder.MODULES).is_file():  # whatever its encoder was trained for before
+        return "embedding"
+    for architecture in read_config(folder).get("architectures") or []:
         for name, spec in heads.HEADS.items():
             if architecture.endswith(spec.architecture):
                 return name
@@ -84,6 +92,7 @@ def load_pretrained(
     *,
     head: str = "classification",
     num_labels: int | None = None,
+    pooling: str | None = None,
     rng_seed: int = 0,
 ) -> Pretrained:
     """The checkpoint in a local folder, or of a name on the Hugging Face hub.
@@ -95,6 +104,8 @@ def load_pretrained(
         path_or_name: a folder with `config.json` and `model.safetensors` (or its sharded index), or "roberta-base".
         head: of `heads.HEADS`.
         num_labels: outputs wanted; None: as in the checkpoint, 2 if it has no head.
+        pooling: of `models.pooling.POOLINGS`, with head "embedding"; None: as a sentence-transformers folder says, the
+            mean of the tokens where the folder says nothing.
         rng_seed: of the fresh head weights.
 
     Raises:
@@ -103,8 +114,11 @@ def load_pretrained(
     """
     folder = find_folder(path_or_name)
     hf_config = read_config(folder)
-    family, config = _read_sizes(folder, hf_config)
     spec = heads.head_spec(head)
+    facts = (sentence_folder.read(folder) or SentenceFacts()) if spec.is_base else None
+    if facts and pooling not in (None, facts.pooling):
+        facts = dataclasses.replace(facts, pooling=pooling, dense="")
+    family, config = _read_sizes(folder, hf_config, facts.pooling if facts else None)
     with Tensors(folder, family.prefix) as tensors:
         keys = family.keys(config, head)
         if num_labels is None:
@@ -122,6 +136,8 @@ def load_pretrained(
                 params[path] = _fresh(path, shapes[path], config.initializer_range, rng)
                 new_weights.append("/".join(path))
     tree = traverse_util.unflatten_dict(params)
+    if facts and facts.dense:
+        tree["pooler"], new_weights = sentence_folder.read_pooler(folder, facts.dense, config.hidden_size), []
     has_head = not new_weights
     return Pretrained(
         config=config,
@@ -134,6 +150,7 @@ def load_pretrained(
         folder=folder,
         fingerprint=model_fingerprint(config, tree),
         new_weights=tuple(new_weights),
+        sentence=facts,
     )
 
 
@@ -145,9 +162,12 @@ def save_pretrained(
     head: str = "classification",
     label_names: Sequence[str] | None = None,
     is_regression: bool = False,
+    sentence: SentenceFacts | None = None,
     hf_config: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes `config.json` and `model.safetensors` (float32) and returns the folder.
+
+    Of a sentence encoder also what sentence-transformers reads, see `sentence_folder`.
 
     Args:
         folder: made if it is not there; these two files are replaced.
@@ -155,6 +175,7 @@ def save_pretrained(
         head: of `heads.HEADS`. label_names and is_regression are for a head with labels.
         label_names: class names in the order of the logits; None: "LABEL_0", ...
         is_regression: writes problem_type "regression", which makes transformers' loss a squared error.
+        sentence: of head "embedding"; its pooling is the config's. None: vectors of any norm, texts of any length.
         hf_config: the `config.json` that the model came from; keys that we do not know are kept.
     """
     family, spec = contract.family(config.family), heads.head_spec(head)
@@ -168,7 +189,8 @@ def save_pretrained(
     tensors = {}
     for path, key in keys.items():
         array = np.asarray(flat[path], dtype=np.float32)
-        tensors[key.name] = np.ascontiguousarray(array.T if key.transpose else array)
+        name = key.name.removeprefix(family.prefix) if spec.is_base else key.name
+        tensors[name] = np.ascontiguousarray(array.T if key.transpose else array)
     written = {
         **{k: v for k, v in (hf_config or {}).items() if k not in STALE_KEYS},
         **family.write_config(config),
@@ -185,6 +207,10 @@ def save_pretrained(
     partial = folder / ".config.json.partial"
     partial.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(partial, folder / "config.json")
+    if spec.is_base:
+        facts = dataclasses.replace(sentence or SentenceFacts(), pooling=config.pooling)
+        facts = dataclasses.replace(facts, max_length=facts.max_length or config.max_length)
+        sentence_folder.write(folder, facts, config.hidden_size, params.get("pooler"))
     return folder
 
 
@@ -208,12 +234,13 @@ def model_fingerprint(config: Any, params: Mapping[str, Any]) -> str:
     return hashlib.sha256(f"{fields}\n{fingerprint(params)}".encode()).hexdigest()
 
 
-def _read_sizes(folder: Path, hf_config: Mapping[str, Any]) -> tuple[Family, Any]:
+def _read_sizes(folder: Path, hf_config: Mapping[str, Any], pooling: str | None) -> tuple[Family, Any]:
     model_type, known = hf_config.get("model_type"), contract.families()
     try:
         if not isinstance(model_type, str) or model_type not in known:
             raise UserError(f"model_type {model_type!r} is not supported; known: {', '.join(known)}")
-        return known[model_type], known[model_type].read_config(hf_config)
+        config = known[model_type].read_config(hf_config)
+        return known[model_type], config if pooling is None else dataclasses.replace(config, pooling=pooling)
     except UserError as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from error
 

@@ -11,7 +11,8 @@ A batch is a flat dict of numpy arrays, name -> column, with B rows padded to le
     example_ids     int32   [B]     row of the unshuffled split (labelled first, then unlabelled); padded rows: its size
     text_ids        int32   [B]     smallest example id with the same text (pair); padded rows: -1
 
-Where a row has T > 1 texts that are encoded each by itself, the first three are [B, T, L]. Further columns, zeros on
+Where a row has T > 1 texts that are encoded each by itself, the first three are [B, T, L], and text_ids are int32
+[B, T]: text t of row i has the number T i + t, and the smallest one with the same text. Further columns, zeros on
 padded rows, come from the data set (`Examples.columns`, such as domain_ids or example_weights) and, where the teacher's
 outputs were computed beforehand, from there:
 
@@ -123,6 +124,7 @@ def columns_of(examples: Examples) -> dict[str, Column]:
     columns = dict(LABELLED_COLUMNS, labels=Column((), examples.labels.dtype))
     if examples.texts_per_row > 1:
         columns |= {name: Column((examples.texts_per_row, "length"), np.int32) for name in TOKEN_COLUMNS}
+        columns["text_ids"] = Column((examples.texts_per_row,), np.int32)
     return columns | {name: Column(values.shape[1:], values.dtype) for name, values in examples.columns.items()}
 
 
@@ -258,7 +260,8 @@ class Examples:
       offsets: int64 [n T + 1], starting at 0.
       labels: int32 [n] classes or float32 [n] targets; 0 where unlabelled.
       is_labelled: bool [n].
-      text_ids: int32 [n], smallest row with the same text (pair, texts).
+      text_ids: int32 [n], smallest row with the same text (pair); with T > 1 [n, T], smallest number of a text that is
+        the same.
       texts_per_row: T.
       columns: name -> [n, ...], further columns of a batch.
     """

@@ -226,6 +226,7 @@ def tokenize_split(rows: RawSplit, tokenizer, max_length: int, is_regression: bo
         firsts = [text for row in zip(rows.texts_a, *rows.apart, strict=True) for text in row]
     tokens, token_types, offsets, num_truncated = token_cache.encode(tokenizer, firsts, rows.texts_b, max_length)
     labels = rows.labels if rows.labels is not None else [None] * len(rows)
+    text_ids = same_text_ids(firsts, rows.texts_b)
     examples = Examples(
         tokens=tokens,
         token_types=token_types,
@@ -234,7 +235,7 @@ def tokenize_split(rows: RawSplit, tokenizer, max_length: int, is_regression: bo
             [0 if label is None else label for label in labels], np.float32 if is_regression else np.int32
         ),
         is_labelled=np.asarray([label is not None for label in labels], bool),
-        text_ids=same_text_ids(rows.texts_a, rows.texts_b, *rows.apart),
+        text_ids=text_ids.reshape(len(rows), -1) if rows.apart else text_ids,
         texts_per_row=rows.texts_per_row,
         columns={name: np.asarray(values) for name, values in rows.columns.items()},
     )

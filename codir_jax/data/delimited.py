@@ -89,6 +89,29 @@ def read_lines(path: Path, problems: list[str], span: Span = WHOLE) -> list[str]
     return [line.removesuffix("\r") for line in lines]
 
 
+def column_names(path: Path, problems: list[str], *, suffix: str = "") -> list[str] | None:
+    """Returns the names in the header of a table (of JSON lines: the fields of the first one), or None and problems.
+
+    Args:
+      path, problems, suffix: as of `read_table`.
+    """
+    suffix = suffix or path.suffix.lower()
+    lines = read_lines(path, problems)
+    if lines is None:
+        return None
+    if suffix not in (".jsonl", ".json"):
+        rows = _csv_rows(path, lines, problems) if suffix == ".csv" else _tsv_rows(lines)
+        return next(rows, (1, []))[1]
+    try:
+        row = json.loads(lines[0])
+    except json.JSONDecodeError:
+        row = None
+    if not isinstance(row, dict):
+        problems.append(at(path, 1, "expected one JSON object a line"))
+        return None
+    return list(row)
+
+
 def read_table(
     path: Path,
     required: Sequence[str],

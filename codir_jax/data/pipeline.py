@@ -152,6 +152,8 @@ def collate(
     shape = (batch_size, length) if examples.texts_per_row == 1 else is_token.shape
 
     is_labelled = is_real & examples.is_labelled[safe]
+    text_ids = np.array(examples.text_ids[safe])
+    text_ids[~is_real] = -1
     return {
         "input_ids": input_ids.reshape(shape),
         "attention_mask": is_token.astype(np.int32).reshape(shape),
@@ -160,7 +162,7 @@ def collate(
         "label_mask": is_labelled.astype(np.float32),
         "example_mask": is_real.astype(np.float32),
         "example_ids": np.where(is_real, rows, num_examples).astype(np.int32),
-        "text_ids": np.where(is_real, examples.text_ids[safe], -1).astype(np.int32),
+        "text_ids": text_ids.astype(np.int32),
         **{name: _gather(values, rows) for name, values in examples.columns.items()},
     }
 

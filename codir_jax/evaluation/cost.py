@@ -51,7 +51,7 @@ def model_flops(config: Any, seq_len: int, outputs: Outputs) -> float | None:
       outputs: of the head.
     """
     head = head_spec(outputs.head)
-    count = getattr(outputs, head.counts)
+    count = getattr(outputs, head.counts) if head.counts else 1
     if seq_len < 1 or count < 1:
         raise ValueError(f"seq_len and {head.counts} must be at least 1, got {seq_len} and {outputs}")
     encoder = family(config.family).flops

@@ -19,7 +19,7 @@ TEXTS = ("A small model.", "The keys to the cabinet are on the table that nobody
 
 
 def export_model(model: str, output: str) -> str:
-    """Exports a classifier or a masked LM; returns the parity verdict in words.
+    """Exports a classifier, a masked LM or a sentence encoder; returns the parity verdict in words.
 
     Args:
       model: workdir of `codir train`, Hugging Face folder or hub name.
@@ -27,7 +27,7 @@ def export_model(model: str, output: str) -> str:
 
     Raises:
       UserError: the model has no trained head.
-      convert.export.ParityError: logits differ by more than 1e-4 after re-reading.
+      convert.export.ParityError: logits differ by more than 1e-4, or vectors by more than 1e-5, after re-reading.
     """
     folder = model_folder(model, "--model")
     head = huggingface.stored_head(folder)
@@ -52,6 +52,7 @@ def export_model(model: str, output: str) -> str:
         head=head,
         label_names=source.label_names,
         is_regression=source.is_regression,
+        sentence=source.sentence,
         sample_batch=sample_batch(tokenizer, min(source.config.max_length, 64)),
         results=card_results,
         training_config=config,

@@ -1,7 +1,15 @@
-"""InfoNCE from cosine scores, and what is measured beside it: retrieval, alignment, uniformity.
+"""The masked softmax contrast of cosines that every contrastive method shares, and what is measured beside it.
+
+    log( [1 +] sum_k m_k w_k exp((c_k - r) / tau) )
+
+of an anchor's cosines c_k with its candidates, against a reference r:
+
+    info_nce             r = cosine with the positive, which is no candidate (so 1 +), w = 1
+    info_nce, hardness   the same, w_k growing with the candidate's own cosine
+    supervised_contrast  r = mean cosine of the positives, which are candidates (so no 1 +), w = 1
 
 Float32 and log space throughout: at temperature 0.07 the exponential of a raw score overflows float16 above
-cosine 0.776, which is where the released code ran.
+cosine 0.776, which is where the released code of CoDIR ran, and a weighted one at 0.05 reaches e^40.
 """
 
 import functools
@@ -31,38 +39,101 @@ def unit_rows(features: jax.Array) -> jax.Array:
 Negatives = tuple[jax.Array, jax.Array | None]
 
 
-def info_nce(positive: jax.Array, sources: Sequence[Negatives], temperature: float) -> jax.Array:
+def info_nce(
+    positive: jax.Array,
+    sources: Sequence[Negatives],
+    temperature: float,
+    hardness: float = 0.0,
+    hardness_gradient: bool = True,
+) -> jax.Array:
     """Cross entropy (nats) of picking the positive among the positive and its usable negatives.
 
-        -log( exp(p / tau) / (exp(p / tau) + sum_k m_k exp(n_k / tau)) )
-            = log(1 + sum_k m_k exp((n_k - p) / tau))
+        log(1 + sum_k m_k w_k exp((n_k - p) / tau)),   w_k = exp(h n_k / tau) / mean_j exp(h n_j / tau)
 
-    computed from the differences: the common size of the scores cancels before any rounding. Equal scores
-    give log(1 + K). Reference: van den Oord et al., 2018, equation 4.
+    the mean over usable negatives; h = 0 gives w = 1, van den Oord et al., 2018, equation 4. h = 1 is "HardNeg" of
+    PairSupCon (Zhang et al., 2021; the weights of Robinson et al., 2021): never below h = 0, by Jensen. Computed from
+    the differences, and the weights in log space: the common size of the scores cancels before any rounding. Equal
+    scores give log(1 + K) for every h.
 
     Args:
         positive: float [B], cosine of each anchor with its own other view.
         sources: the negatives.
         temperature: tau > 0.
+        hardness: h >= 0.
+        hardness_gradient: whether the gradient goes through w.
 
     Returns:
         float32 [B]; exactly 0 with zero gradient where no negative counts.
     """
-    odds = [_odds(positive, *source, temperature) for source in sources]
-    # The positive's own difference to itself, 0, is always present: exp(0) / exp(largest).
-    largest = functools.reduce(jnp.maximum, [top for top, _ in odds], jnp.zeros(jnp.shape(positive)))
-    total = jnp.exp(-largest) + sum(part * jnp.exp(top - largest) for top, part in odds)
+    differences = [_differences(positive, *source, temperature) for source in sources]
+    if hardness:
+        log_weights = _log_weights(differences, hardness)
+        if not hardness_gradient:
+            log_weights = [jax.lax.stop_gradient(weights) for weights in log_weights]
+        differences = [of_source + weights for of_source, weights in zip(differences, log_weights, strict=True)]
+    # The positive's own difference to itself, 0, is always present.
+    return _log_sum(differences, jnp.zeros(jnp.shape(positive)))
+
+
+def supervised_contrast(
+    cosines: jax.Array, is_positive: jax.Array, is_candidate: jax.Array, temperature: float
+) -> jax.Array:
+    """Mean over an anchor's positives of the cross entropy (nats) of picking each among all candidates.
+
+        -1/|P| sum_{p in P} log( exp(c_p / tau) / sum_{a in A} exp(c_a / tau) )
+            = log sum_{a in A} exp((c_a - mean_{p in P} c_p) / tau)
+
+    Equal scores give log|A|; never below log|P|, which is reached where positives are alike and all others far away.
+    Reference: Khosla et al., 2020, equation 2.
+
+    Args:
+        cosines: float [B, K].
+        is_positive: bool [B, K], P.
+        is_candidate: bool [B, K], A; it holds P and never the anchor itself.
+        temperature: tau > 0.
+
+    Returns:
+        float32 [B]; exactly 0 with zero gradient where an anchor has no positive: leave it out of the mean.
+    """
+    cosines = jnp.asarray(cosines, jnp.float32)
+    count = jnp.sum(is_positive, axis=-1, dtype=jnp.float32)
+    reference = jnp.sum(jnp.where(is_positive, cosines, 0.0), axis=-1) / jnp.maximum(count, 1.0)
+    has_positive = count > 0
+    differences = _differences(reference, cosines, is_candidate & has_positive[..., None], temperature)
+    # The largest candidate is no smaller than the mean of some, so that 0 is a lower bound of the largest difference.
+    return _log_sum([differences], jnp.where(has_positive, -jnp.inf, 0.0))
+
+
+def _differences(reference, cosines, mask, temperature):
+    """(c_k - r) / tau, float32 [B, K]; -inf where masked."""
+    reference, cosines = jnp.asarray(reference, jnp.float32), jnp.asarray(cosines, jnp.float32)
+    difference = (cosines - reference[..., None]) / temperature
+    return difference if mask is None else jnp.where(mask, difference, -jnp.inf)
+
+
+def _log_weights(differences, hardness):
+    """Log w of each source's differences: h d - log mean exp(h d), the mean over all that are not masked."""
+    count = sum(jnp.sum(jnp.isfinite(of_source), axis=-1, dtype=jnp.float32) for of_source in differences)
+    top = functools.reduce(jnp.maximum, [jnp.max(of_source, axis=-1, initial=-jnp.inf) for of_source in differences])
+    top = jax.lax.stop_gradient(jnp.where(count > 0, hardness * top, 0.0))
+    total = sum(jnp.sum(jnp.exp(hardness * of_source - top[..., None]), axis=-1) for of_source in differences)
+    log_mean = top + jnp.log(jnp.where(count > 0, total, 1.0)) - jnp.log(jnp.maximum(count, 1.0))
+    # Of what is masked the difference is -inf already, and the weight finite.
+    return [jnp.where(jnp.isfinite(d), hardness * d, 0.0) - log_mean[..., None] for d in differences]
+
+
+def _log_sum(differences, first):
+    """Log of exp(first) + sum_k exp(d_k) over all sources: float32 [B]; `first` is 0 or, for nothing, -inf [B]."""
+    odds = [_odds(of_source) for of_source in differences]
+    largest = functools.reduce(jnp.maximum, [top for top, _ in odds], jnp.zeros(jnp.shape(first)))
+    total = jnp.exp(first - largest) + sum(part * jnp.exp(top - largest) for top, part in odds)
     return largest + jnp.log(total)
 
 
-def _odds(positive, negatives, mask, temperature):
-    """(c, s) with sum_k m_k exp((n_k - p) / tau) = s exp(c), c >= 0 a constant: float32 [B] each."""
-    positive, negatives = jnp.asarray(positive, jnp.float32), jnp.asarray(negatives, jnp.float32)
-    difference = (negatives - positive[..., None]) / temperature
-    if mask is not None:
-        difference = jnp.where(mask, difference, -jnp.inf)
-    largest = jax.lax.stop_gradient(jnp.max(difference, axis=-1, initial=0.0))
-    return largest, jnp.sum(jnp.exp(difference - largest[..., None]), axis=-1)
+def _odds(differences):
+    """(c, s) with sum_k exp(d_k) = s exp(c), c >= 0 a constant: float32 [B] each."""
+    largest = jax.lax.stop_gradient(jnp.max(differences, axis=-1, initial=0.0))
+    return largest, jnp.sum(jnp.exp(differences - largest[..., None]), axis=-1)
 
 
 def ranks_first(positive: jax.Array, sources: Sequence[Negatives]) -> jax.Array:

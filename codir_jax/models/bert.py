@@ -62,6 +62,7 @@ HEAD_NAMES = {
         "transform_norm": "cls.predictions.transform.LayerNorm",
         "decoder_bias": "cls.predictions.bias",
     },
+    "embedding": {"pooler": "bert.pooler.dense"},
 }
 WORD_EMBEDDING = ("encoder", "embeddings", "word", "embedding")
 TIED = {
@@ -93,7 +94,8 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
 
 def keys(config: TransformerConfig, head: str) -> dict[Path, HfKey]:
     """For every weight of `build_model(config, head)`, by its path in our tree, its place in the checkpoint."""
-    return {**encoder_keys(config, PREFIX), **hf_keys.head_keys(head_spec(head).weights, HEAD_NAMES.get(head, {}))}
+    head_keys = hf_keys.head_keys(head_spec(head).weights(config), HEAD_NAMES.get(head, {}))
+    return {**encoder_keys(config, PREFIX), **head_keys}
 
 
 def read_fields(hf_config: Mapping[str, Any], fields: Mapping) -> dict[str, Any]:

@@ -65,16 +65,18 @@ class Card(NamedTuple):
     Attributes:
         pipeline_tag: of the Hugging Face hub.
         does: (label names or None, is it a regression) -> what the model does, after "A BERT encoder that ...".
+        library: of the hub's list, that serves it.
         auto_class: of transformers, that loads it.
-        example: code that makes the inputs of a call.
-        is_loadable: whether `codir_jax.load` makes a function of it.
+        usage: lines of Python that use the folder with `library`.
+        in_jax: the same with `codir_jax.load`; () where that makes no function of it.
     """
 
     pipeline_tag: str
     does: Callable[[Sequence[str] | None, bool], str]
+    library: str
     auto_class: str
-    example: str
-    is_loadable: bool
+    usage: Sequence[str]
+    in_jax: Sequence[str]
 
 
 class HeadSpec(NamedTuple):
@@ -82,21 +84,30 @@ class HeadSpec(NamedTuple):
 
     Attributes:
         build: (config, num_labels, dtype, remat) -> Linen module.
-        weights: its own weights: name in our tree -> "linear", "norm" or "array".
+        weights: config -> its own weights: name in our tree -> "linear", "norm" or "array".
         labels: path of the weight that has one entry for each label; None for a head without labels.
-        architecture: end of the class name of a checkpoint with this head: "ForMaskedLM".
-        counts: what its operations grow with, a field of `evaluation.cost.Outputs`: "num_labels", "num_predictions".
+        architecture: end of the class name of a checkpoint with this head: "ForMaskedLM"; "Model" is an encoder alone,
+            whose names lack the family's prefix.
+        answer: what a served model gives, a field of the module's output.
+        counts: what its operations grow with, a field of `evaluation.cost.Outputs`: "num_labels", "num_predictions";
+            "" where they are the same for all.
         flops: (config, that number) -> operations of the head for one text.
         card: for an exported model.
     """
 
     build: Callable[[Any, int, Any, str], Any]
-    weights: Mapping[str, str]
+    weights: Callable[[Any], Mapping[str, str]]
     labels: Path | None
     architecture: str
+    answer: str
     counts: str
     flops: Callable[[Any, int], float]
     card: Card
+
+    @property
+    def is_base(self) -> bool:
+        """Whether a checkpoint with this head is an encoder alone."""
+        return self.architecture == "Model"
 
 
 def family(name: str) -> Family:

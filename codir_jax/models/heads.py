@@ -1,7 +1,8 @@
-"""Heads on an encoder: sequence classification or regression, and masked LM; and the table of their facts.
+"""Heads on an encoder: classification or regression, masked LM, sentence embedding; and the table of their facts.
 
-A head has one parameter tree for all families: {"encoder", "pooler", "classifier"} or {"encoder", "transform",
-"transform_norm", "decoder_bias"}. A new head is a Linen module and an entry of `HEADS`.
+A head has one parameter tree for all families: {"encoder", "pooler", "classifier"}, {"encoder", "transform",
+"transform_norm", "decoder_bias"} or {"encoder"}, the last with "pooler" where the config's pooling says so. A new head
+is a Linen module and an entry of `HEADS`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from flax import linen as nn
 
 from codir_jax.models.contract import Card, HeadSpec, family
 from codir_jax.models.dropout import dropout, dropout_seed
-from codir_jax.models.outputs import MaskedLMOutput, ModelOutput
+from codir_jax.models.outputs import EmbeddingOutput, MaskedLMOutput, ModelOutput
+from codir_jax.models.pooling import first, masked_mean
 from codir_jax.models.transformer import REMAT, TransformerConfig, activate, dense, layer_norm
 from codir_jax.processes.user_error import UserError
 
@@ -133,6 +135,41 @@ class MaskedLM(nn.Module):
         return self.encoder.words(input_ids)
 
 
+class SentenceEmbedding(nn.Module):
+    """One vector of a text, by the config's `pooling`; it is not normalised."""
+
+    config: TransformerConfig
+    dtype: jnp.dtype = jnp.float32
+    remat: str = "none"
+
+    def setup(self) -> None:
+        c = self.config
+        self.encoder = family(c.family).encoder(c, self.dtype, self.remat)
+        if c.pooling == "pooler":
+            self.pooler = dense(c, c.hidden_size, ("embed", "pooled"), None, jnp.float32)
+
+    def __call__(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        token_type_ids: jax.Array,
+        *,
+        words: jax.Array | None = None,
+        deterministic: bool = True,
+    ) -> EmbeddingOutput:
+        """Vectors float32 [batch, hidden] and all hidden states; arguments as in `Encoder`."""
+        encoded = self.encoder(input_ids, attention_mask, token_type_ids, words=words, deterministic=deterministic)
+        states = encoded.hidden_states[-1]
+        vectors = masked_mean(states, attention_mask) if self.config.pooling == "mean" else first(states)
+        if self.config.pooling == "pooler":
+            vectors = jnp.tanh(self.pooler(vectors))
+        return EmbeddingOutput(vectors=vectors, hidden_states=encoded.hidden_states)
+
+    def words(self, input_ids: jax.Array) -> jax.Array:
+        """As `Encoder.words`."""
+        return self.encoder.words(input_ids)
+
+
 def decoder(params: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
     """The decoder in a masked LM's weights: word embedding float32 [vocab, hidden] and bias float32 [vocab]."""
     return params["encoder"]["embeddings"]["word"]["embedding"], params["decoder_bias"]
@@ -202,28 +239,45 @@ def _classifies(label_names: Sequence[str] | None, is_regression: bool) -> str:
     return f"gives {kind} to a text or a pair of texts"
 
 
+def _in_transformers(auto_class: str, text: str) -> tuple[str, ...]:
+    return (
+        f"from transformers import {auto_class}, AutoTokenizer  # needs torch",
+        "",
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
+        f'model = {auto_class}.from_pretrained("path/to/this/folder")',
+        f'print(model(**tokenizer({text}, return_tensors="pt")).logits)',
+    )
+
+
+def _in_jax(call: str) -> tuple[str, ...]:
+    return ("import codir_jax", "", 'model = codir_jax.load("path/to/this/folder")', f"print({call})")
+
+
 HEADS: dict[str, HeadSpec] = {
     "classification": HeadSpec(
         build=_build_classifier,
-        weights={"pooler": "linear", "classifier": "linear"},
+        weights=lambda config: {"pooler": "linear", "classifier": "linear"},
         labels=("classifier", "bias"),
         architecture="ForSequenceClassification",
+        answer="logits",
         counts="num_labels",
         # On the first token: the pooler, then the labels.
         flops=lambda config, num_labels: 2.0 * config.hidden_size * (config.hidden_size + num_labels),
         card=Card(
             pipeline_tag="text-classification",
             does=_classifies,
+            library="transformers",
             auto_class="AutoModelForSequenceClassification",
-            example='tokenizer("A text.", return_tensors="pt")',
-            is_loadable=True,
+            usage=_in_transformers("AutoModelForSequenceClassification", '"A text."'),
+            in_jax=_in_jax('model(["A text."])'),
         ),
     ),
     "masked_lm": HeadSpec(
         build=lambda config, num_labels, dtype, remat: MaskedLM(config, dtype, remat),
-        weights={"transform": "linear", "transform_norm": "norm", "decoder_bias": "array"},
+        weights=lambda config: {"transform": "linear", "transform_norm": "norm", "decoder_bias": "array"},
         labels=None,
         architecture="ForMaskedLM",
+        answer="logits",
         counts="num_predictions",
         # On each predicted token: the transform, then the vocabulary.
         flops=lambda config, num_predictions: (
@@ -232,9 +286,33 @@ HEADS: dict[str, HeadSpec] = {
         card=Card(
             pipeline_tag="fill-mask",
             does=lambda label_names, is_regression: "fills in masked tokens; fine-tune it for a task of your own",
+            library="transformers",
             auto_class="AutoModelForMaskedLM",
-            example='tokenizer(f"A {tokenizer.mask_token} text.", return_tensors="pt")',
-            is_loadable=False,
+            usage=_in_transformers("AutoModelForMaskedLM", 'f"A {tokenizer.mask_token} text."'),
+            in_jax=(),
+        ),
+    ),
+    "embedding": HeadSpec(
+        build=lambda config, num_labels, dtype, remat: SentenceEmbedding(config, dtype, remat),
+        weights=lambda config: {"pooler": "linear"} if config.pooling == "pooler" else {},
+        labels=None,
+        architecture="Model",
+        answer="vectors",
+        counts="",
+        flops=lambda config, _: 2.0 * config.hidden_size**2 if config.pooling == "pooler" else 0.0,
+        card=Card(
+            pipeline_tag="sentence-similarity",
+            does=lambda label_names, is_regression: "makes a vector of a text, near those of texts that mean the same",
+            library="sentence-transformers",
+            auto_class="AutoModel",
+            usage=(
+                "from sentence_transformers import SentenceTransformer  # needs torch",
+                "",
+                'model = SentenceTransformer("path/to/this/folder")',
+                'vectors = model.encode(["A text.", "Another text."])',
+                "print(model.similarity(vectors, vectors))",
+            ),
+            in_jax=_in_jax('model.encode(["A text.", "Another text."])'),
         ),
     ),
 }

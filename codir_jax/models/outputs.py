@@ -27,6 +27,17 @@ class ModelOutput:
 
 
 @flax.struct.dataclass
+class EmbeddingOutput:
+    """Attributes:
+    vectors: float32 [batch, hidden], one of each text, of any norm.
+    hidden_states: as in `EncoderOutput`.
+    """
+
+    vectors: jax.Array
+    hidden_states: tuple[jax.Array, ...]
+
+
+@flax.struct.dataclass
 class MaskedLMOutput:
     """A masked LM up to its decoder, whose products with the vocabulary are the loss's to make.
 

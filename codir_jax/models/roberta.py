@@ -54,6 +54,7 @@ HEAD_NAMES = {
         "transform_norm": "lm_head.layer_norm",
         "decoder_bias": "lm_head.bias",
     },
+    "embedding": {"pooler": "roberta.pooler.dense"},
 }
 TIED = {"masked_lm": {"lm_head.decoder.weight": bert.WORD_EMBEDDING, "lm_head.decoder.bias": ("decoder_bias",)}}
 
@@ -75,7 +76,7 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
 
 def keys(config: TransformerConfig, head: str) -> dict[Path, HfKey]:
     """For every weight of `build_model(config, head)`, by its path in our tree, its place in the checkpoint."""
-    head_keys = hf_keys.head_keys(head_spec(head).weights, HEAD_NAMES.get(head, {}))
+    head_keys = hf_keys.head_keys(head_spec(head).weights(config), HEAD_NAMES.get(head, {}))
     return {**bert.encoder_keys(config, PREFIX), **head_keys}
 
 

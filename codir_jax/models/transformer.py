@@ -17,6 +17,7 @@ from flax import linen as nn
 
 from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.outputs import EncoderOutput
+from codir_jax.models.pooling import POOLINGS
 from codir_jax.models.products import Dense, product, scores
 from codir_jax.processes.user_error import UserError
 
@@ -69,11 +70,14 @@ class TransformerConfig:
     positions_skip_padding: bool = False  # positions number the tokens that are not padding (RoBERTa), not the columns
     dropout_before_pooler: bool = False  # of a classifier, beside the one after it
     masked_lm_act: str | None = None  # of a masked LM's transform; None: as hidden_act
+    pooling: str = "mean"  # of `pooling.POOLINGS`: how a sentence encoder makes one vector of a text
 
     def __post_init__(self) -> None:
         for name, value in (("hidden_act", self.hidden_act), ("masked_lm_act", self.masked_lm_act or self.hidden_act)):
             if value not in ACTIVATIONS:
                 raise UserError(f"{name} {value!r} is not supported; known: {', '.join(ACTIVATIONS)}")
+        if self.pooling not in POOLINGS:
+            raise UserError(f"pooling {self.pooling!r} is not supported; known: {', '.join(POOLINGS)}")
         for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "type_vocab_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -165,7 +165,8 @@ class TrainRows(NamedTuple):
 
     Attributes:
       labels: int32 classes or float32 targets [num_train]. is_labelled: bool [num_train].
-      text_ids: int32 [num_train], equal for equal texts. All three are arrays, or what gives one for each slice.
+      text_ids: int32 [num_train], equal for equal texts; [num_train, T] where a row has T > 1 texts apart. All three are
+        arrays, or what gives one for each slice.
       is_regression: labels are targets.
     """
 
@@ -178,6 +179,11 @@ class TrainRows(NamedTuple):
     def num_train(self) -> int:
         """Examples of the train set."""
         return len(self.text_ids)
+
+    @property
+    def texts_per_row(self) -> int:
+        """Texts of a row that are encoded each by itself."""
+        return self.text_ids.shape[1] if getattr(self.text_ids, "ndim", 1) > 1 else 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -260,7 +266,18 @@ def head_defaults() -> dict[str, Any]:
 
 def init_model(model, rng: jax.Array, batch):
     """Randomly initialised parameters of the model (with their logical axis names)."""
-    return model.init(rng, batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])["params"]
+    texts = each_text(batch)
+    return model.init(rng, texts["input_ids"], texts["attention_mask"], texts["token_type_ids"])["params"]
+
+
+# One entry a token: [rows, tokens, ...], or [rows, T, tokens, ...] where a row has T texts that are encoded apart.
+OF_TOKENS = ("input_ids", "attention_mask", "token_type_ids", "words")
+
+
+def each_text(batch) -> dict[str, jax.Array]:
+    """What a model reads of a batch, every text a row: [rows T, tokens, ...], the texts of a row beside each other."""
+    num_leading = batch["input_ids"].ndim - 1
+    return {name: batch[name].reshape(-1, *batch[name].shape[num_leading:]) for name in OF_TOKENS if name in batch}
 
 
 def masked_sum(values: jax.Array, mask: jax.Array) -> SumAndCount:

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from codir_jax.losses import distillation
 from codir_jax.models.layer_selection import match_layers
+from codir_jax.models.pooling import first, masked_mean
 from codir_jax.objectives.contract import (
     Metrics,
     Objective,
@@ -86,12 +87,8 @@ def pool(hidden_states, layers, attention_mask, pooling: str) -> jax.Array:
     """
     if pooling == "none":
         return jnp.stack([hidden_states[layer].astype(jnp.float32) for layer in layers], axis=2)
-    if pooling == "first":
-        pooled = [hidden_states[layer][:, 0].astype(jnp.float32) for layer in layers]
-    else:
-        mask = attention_mask.astype(jnp.float32)
-        weights = mask / jnp.maximum(mask.sum(-1, keepdims=True), 1.0)
-        pooled = [jnp.einsum("btw,bt->bw", hidden_states[layer].astype(jnp.float32), weights) for layer in layers]
+    chosen = [hidden_states[layer] for layer in layers]
+    pooled = [first(states) if pooling == "first" else masked_mean(states, attention_mask) for states in chosen]
     return jnp.stack(pooled, axis=1)
 
 

@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 
 from codir_jax.config import DURATION_UNITS, duration_steps
 from codir_jax.data import teacher_cache
+from codir_jax.models.pooling import POOLINGS
 from codir_jax.models.transformer import REMAT
 from codir_jax.objectives import contract as objectives
 from codir_jax.processes.user_error import UserError
@@ -50,6 +51,9 @@ def default_config(objective: ConfigDict, task: str = "classification") -> Confi
                 "intermediate_size": 0,
                 "initializer_range": 0.02,  # standard deviation of random weights
                 "dropout": -1.0,  # all dropout rates; -1: as in the checkpoint
+                # Of a sentence encoder: "mean", "cls" or "pooler", see models/pooling.py; empty: as in the checkpoint,
+                # and the mean where it says nothing.
+                "pooling": "",
                 "dtype": "float32",  # of its computation; parameters are always float32
                 # What is kept for the backward pass: "none" recomputes nothing, "block" keeps one state a layer (a
                 # third more time, a fraction of the memory), "dots" also the products with weights.
@@ -95,6 +99,8 @@ def check(config: ConfigDict) -> None:
             f"optimizer.gradient_dtype='bfloat16' is of bfloat16 models, and student.dtype={config.student.dtype!r}; "
             "set student.dtype=bfloat16, or leave it 'float32'"
         )
+    if config.student.pooling not in ("", *POOLINGS):
+        raise UserError(f"student.pooling={config.student.pooling!r}; known: {', '.join(POOLINGS)}, or empty")
     if config.student.remat not in REMAT:
         raise UserError(f"student.remat={config.student.remat!r}; known: {', '.join(REMAT)}")
     for field, known in (("cache", ("auto", "on", "off")), ("cache_dtype", tuple(teacher_cache.DTYPES))):

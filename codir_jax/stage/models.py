@@ -24,10 +24,19 @@ from codir_jax.sharding import rules
 DEFAULT_FAMILY = "bert"  # of a randomly started student without a teacher
 
 
-def load_checkpoint(head: Head, path: str, purpose: str, seed: int = 0) -> Pretrained:
-    """The checkpoint in a folder, a workdir or of a hub name, read for the head; `seed` draws what it lacks."""
-    folder = model_folder(path, purpose)
-    return huggingface.load_pretrained(folder, head=head.name, num_labels=head.num_labels or None, rng_seed=seed)
+def load_checkpoint(head: Head, path: str, purpose: str, seed: int = 0, pooling: str = "") -> Pretrained:
+    """The checkpoint in a folder, a workdir or of a hub name, read for the head; `seed` draws what it lacks.
+
+    Args:
+      pooling: of a sentence encoder, in the place of the checkpoint's.
+    """
+    return huggingface.load_pretrained(
+        model_folder(path, purpose),
+        head=head.name,
+        num_labels=head.num_labels or None,
+        pooling=pooling or None,
+        rng_seed=seed,
+    )
 
 
 def build(head: Head, sizes: TransformerConfig, dtype: str, remat: str = "none"):
@@ -110,7 +119,7 @@ def make_student(config: ConfigDict, head: Head, teacher: Model | None, text_tok
         )
         source = teacher.source
     elif options.init == "pretrained":
-        source = load_checkpoint(head, options.path, "student.path", config.seed)
+        source = load_checkpoint(head, options.path, "student.path", config.seed, options.pooling)
         if options.num_layers not in (0, source.config.num_layers):
             raise UserError(
                 f"student.num_layers={options.num_layers}, but {options.path} has {source.config.num_layers} layers; "
@@ -156,11 +165,12 @@ def _with_dropout(sizes: TransformerConfig, options: ConfigDict) -> TransformerC
 def random_sizes(options: ConfigDict, teacher: TransformerConfig | None, text_tokenizer) -> TransformerConfig:
     """Sizes of a randomly started student; what is 0 is as the teacher's."""
     given = {n: options[n] for n in ("num_layers", "hidden_size", "num_heads", "intermediate_size") if options[n]}
+    pooling = {"pooling": options.pooling} if options.pooling else {}
     if teacher is not None:
         if options.family not in ("", teacher.family):
             raise UserError(f"student.family={options.family!r}, but it shares the tokenizer of a {teacher.family}")
         given.setdefault("num_layers", max(teacher.num_layers // 2, 1))
-        given["initializer_range"] = options.initializer_range
+        given |= {"initializer_range": options.initializer_range, **pooling}
         return dataclasses.replace(teacher, **given)
     missing = [n for n in ("num_layers", "hidden_size", "num_heads", "intermediate_size") if n not in given]
     if missing:
@@ -170,4 +180,5 @@ def random_sizes(options: ConfigDict, teacher: TransformerConfig | None, text_to
         pad_token_id=int(text_tokenizer.pad_token_id),
         initializer_range=options.initializer_range,
         **given,
+        **pooling,
     )

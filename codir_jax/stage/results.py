@@ -31,8 +31,9 @@ def save_best(workdir: Path, model: Model, params, text_tokenizer, *, head: str,
         return
     aside = workdir / "best.part"
     try:
-        hf_config = model.source.hf_config if model.source else None
-        huggingface.save_pretrained(aside, model.config, whole, head=head, hf_config=hf_config, **labels)
+        source = model.source
+        of_source = {"hf_config": source.hf_config, "sentence": source.sentence} if source else {}
+        huggingface.save_pretrained(aside, model.config, whole, head=head, **of_source, **labels)
         save_tokenizer(text_tokenizer, aside)
     except Exception as error:  # safetensors and tokenizers have errors of their own for a full disk
         raise CannotWriteError(f"the best model cannot be written to {aside} ({error})") from error

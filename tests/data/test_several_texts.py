@@ -17,7 +17,7 @@ TWO = Examples(
     offsets=np.array([0, 2, 3, 6, 10, 11, 13]),
     labels=np.array([1, 0, 0], np.int32),
     is_labelled=np.array([True, True, False]),
-    text_ids=np.arange(3, dtype=np.int32),
+    text_ids=np.array([[0, 1], [2, 1], [4, 5]], np.int32),  # of the first two rows the second text is one
     texts_per_row=2,
     columns={"weight": np.array([1.0, 2.0, 3.0], np.float32)},
 )
@@ -54,7 +54,7 @@ def test_a_batch_of_two_texts_a_row_by_hand():
         [[1, 1, 1, 0], [1, 1, 1, 1]], [[1, 1, 0, 0], [1, 0, 0, 0]], [[0] * 4, [0] * 4],
     ]  # fmt: skip
     assert batch["example_ids"].tolist() == [1, 0, 3] and batch["labels"].tolist() == [0, 1, 0]
-    assert batch["weight"].tolist() == [2.0, 1.0, 0.0] and batch["text_ids"].tolist() == [1, 0, -1]
+    assert batch["weight"].tolist() == [2.0, 1.0, 0.0] and batch["text_ids"].tolist() == [[2, 1], [0, 1], [-1, -1]]
     short = pipeline.collate(TWO, np.array([2]), batch_size=1, length_buckets=(2, 4), pad_token_id=PAD)
     assert short["input_ids"].tolist() == [[[50, 9], [60, 61]]]
     zeros = empty(columns_of(TWO), 3, length=4)
@@ -88,9 +88,10 @@ def test_texts_apart_are_encoded_as_if_each_were_alone(wordpiece):
             text = 3 * row + place
             found = rows.tokens[rows.offsets[text] : rows.offsets[text + 1]].tolist()
             assert found == wordpiece(texts[place][row]).input_ids
-    assert rows.text_ids.tolist() == [0, 1, 0]  # of the whole row, outer white space aside
+    # Every text has a number of its own; that of the first equal one, wherever it stands, outer white space aside.
+    assert rows.text_ids.tolist() == [[0, 1, 2], [3, 4, 5], [0, 1, 2]]
     other = tokenize(wordpiece, {"train": RawSplit(texts[0], None, [0, 1, 0], (texts[1], ["sat", "run", "run"]))})
-    assert other.splits["train"].text_ids.tolist() == [0, 1, 2]
+    assert other.splits["train"].text_ids.tolist() == [[0, 1, 2], [3, 4, 5], [0, 1, 5]]
     alone = tokenize(wordpiece, {"train": RawSplit([t for row in zip(*texts, strict=True) for t in row])})
     assert alone.fingerprint != data.fingerprint
     np.testing.assert_array_equal(alone.splits["train"].tokens, rows.tokens)

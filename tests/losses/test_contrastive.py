@@ -1,4 +1,6 @@
-"""InfoNCE and its companions: closed-form golden numbers, a numpy re-derivation, limits, masks, gradients."""
+"""InfoNCE, the contrast of several positives and companions: golden numbers, numpy, limits, masks, gradients."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -143,3 +145,51 @@ def test_unit_rows_of_a_zero_row_are_zero_without_gradient():
     gradient = jax.grad(lambda y: unit_rows(y)[:, 0].sum())(x)
     # d(x / n) = (1 - x^2 / n^2) / n = 0.128 and -x y / n^3 = -0.096
     np.testing.assert_allclose(gradient, [[0.128, -0.096], [0.0, 0.0]], rtol=1e-5)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def contrast_of_classes(features, labels, temperature, base_temperature=0.07):
+    """The loss of SupCL-Seq: mean over all views of float [B, N, D], times temperature / base_temperature."""
+    views = contrastive.unit_rows(features).reshape(-1, features.shape[-1])
+    labels = jnp.repeat(labels, features.shape[1])
+    is_candidate = ~jnp.eye(len(views), dtype=bool)
+    is_positive = (labels[:, None] == labels) & is_candidate
+    losses = contrastive.supervised_contrast(views @ views.T, is_positive, is_candidate, temperature)
+    return temperature / base_temperature * losses.mean()
+
+
+@pytest.mark.parametrize(
+    ("labels", "temperature", "expected"),
+    [((0, 1, 0, 1), 0.05, 16.1186466), ((0, 1, 0, 1), 0.5, 24.8068066), ((0, 1, 2, 3), 0.5, 28.3173733)],
+)
+def test_the_contrast_of_several_positives_meets_the_released_one(labels, temperature, expected):
+    features, labels = lin((4, 3, 5), b=1.3), jnp.array(labels)
+    np.testing.assert_allclose(contrast_of_classes(features, labels, temperature), expected, rtol=1e-6)
+    order, views = jnp.array([3, 1, 0, 2]), jnp.array([2, 0, 1])
+    again = contrast_of_classes(features[order][:, views], labels[order], temperature)
+    np.testing.assert_allclose(again, expected, rtol=1e-6)
+
+
+def test_limits_of_the_contrast_of_several_positives():
+    alike = jnp.broadcast_to(lin((1, 1, 5)), (4, 3, 5))
+    for labels in ((0, 0, 0, 0), (0, 1, 0, 1)):
+        value = contrast_of_classes(alike, jnp.array(labels), 0.05, 0.05)
+        np.testing.assert_allclose(value, np.log(4 * 3 - 1), rtol=1e-5)
+    # Two classes at opposite points: the floor, the log of the number of positives.
+    apart = jnp.concatenate([alike[:2], -alike[:2]])
+    value, gradient = jax.value_and_grad(contrast_of_classes)(apart, jnp.array([0, 0, 1, 1]), 0.05, 0.05)
+    np.testing.assert_allclose(value, np.log(2 * 3 - 1), rtol=1e-5)
+    assert np.isfinite(gradient).all()
+
+
+def test_an_anchor_without_a_positive_has_no_loss_and_no_gradient():
+    cosines = jnp.asarray(NEGATIVES).at[0].set(jnp.nan)
+    is_positive = jnp.asarray(MASK).at[0].set(False)
+
+    def total(cosines):
+        losses = contrastive.supervised_contrast(cosines, is_positive, jnp.ones(MASK.shape, bool), 0.05)
+        return losses.sum(), losses
+
+    gradient, loss = jax.jit(jax.grad(total, has_aux=True))(cosines)
+    assert loss[0] == 0 and not np.any(gradient[0])
+    assert np.isfinite(loss).all() and np.isfinite(gradient).all() and np.all(loss[1:] > 0)

@@ -194,7 +194,7 @@ def keys(config, head):
     found = {("encoder", "word", "embedding"): hf_keys.HfKey("toy.word", False)}
     for i in range(config.num_layers):
         found |= hf_keys.linear(("encoder", f"layer_{i}"), f"toy.layer.{i}")
-    return found | hf_keys.head_keys(head_spec(head).weights, {})
+    return found | hf_keys.head_keys(head_spec(head).weights(config), {})
 
 
 def write(config):
@@ -276,7 +276,7 @@ class Span(nn.Module):
 def test_one_entry_adds_a_head(name, monkeypatch, tmp_path):
     spec = HEADS["masked_lm"]._replace(
         build=lambda config, num_labels, dtype, remat: Span(config),
-        weights={"ends": "linear"},
+        weights=lambda config: {"ends": "linear"},
         architecture="ForQuestionAnswering",
         flops=lambda config, count: 2.0 * count * config.hidden_size * 2,
     )

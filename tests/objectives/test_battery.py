@@ -45,6 +45,7 @@ VARIANTS = (
     "codir ema",
     "codir teacher cache of each, bank",
     "pre-training: distill cosine",
+    "sentences: ranking",
 )
 
 METHODS = {
@@ -80,29 +81,39 @@ METHODS = {
     "pre-training: codir": _config(
         "codir:pretrain", projection_dim=8, vocab_chunk_size=16, negatives={"queue_size": 10}
     ),
+    "sentences: ranking": _config("pair_supcon", classify_weight=0.0, instance="ranking", projection_dim=0),
 }
+
+
+# What the methods of a head are called here.
+PREFIX = {"classification": "", "masked_lm": "pre-training: ", "embedding": "sentences: "}
+
+
+def _head_of(name):
+    """The head of a method: that of the longest prefix which fits."""
+    return max((head for head in PREFIX if name.startswith(PREFIX[head])), key=lambda head: len(PREFIX[head]))
 
 
 # The fields of every objective that is there, for every head that it serves.
 for _name, _module in by_name.modules("codir_jax.objectives", ("default_config", "make", "HEADS")).items():
     for _head in _module.HEADS:
-        _method = _name if _head == "classification" else f"pre-training: {_name}"
+        _method = PREFIX[_head] + _name
         if _method not in METHODS:
             METHODS[_method] = default_config_of(_name, _head)
 
 
-def of_methods(with_teacher=False, at_pretraining=True):
+def of_methods(with_teacher=False, heads=tuple(PREFIX)):
     """Their names as parameters of a test; `with_teacher`: of those that have one only."""
     slow = lambda name: [pytest.mark.slow] if name in VARIANTS else []  # noqa: E731
     names = [name for name in METHODS if not with_teacher or needs_teacher(METHODS[name].name)]
-    names = [name for name in names if at_pretraining or not name.startswith("pre-training")]
+    names = [name for name in names if _head_of(name) in heads]
     return [pytest.param(name, marks=slow(name)) for name in names]
 
 
 @functools.cache
 def _make(name, **of_setting):
     """(setting, objective, its initial parts, jitted value and gradient), compiled once for all tests."""
-    setting = (tiny.pretraining_setting if name.startswith("pre-training") else tiny.setting)(**of_setting)
+    setting = tiny.SETTINGS[_head_of(name)](**of_setting)
     objective = make_objective(METHODS[name], setting)
     parts = jax.jit(lambda rng, batch: unbox(objective.init(rng, batch)))(jax.random.key(0), tiny.batch(setting))
     view = {}
@@ -172,7 +183,15 @@ def test_negatives_of_each_device_alone_would_give_another_loss():
 
 
 @pytest.mark.parametrize(
-    "name", ["finetune", "distill l2", "codir released", "codir per layer, queue", "pre-training: codir"]
+    "name",
+    [
+        "finetune",
+        "distill l2",
+        "codir released",
+        "codir per layer, queue",
+        "pre-training: codir",
+        "sentences: pair_supcon",
+    ],
 )
 def test_microbatches_give_the_loss_gradient_and_state_of_the_whole_batch(name):
     setting, _, parts, _ = _make(name)
@@ -197,7 +216,7 @@ def test_padding_rows_change_nothing(name):
         _assert_close(padded, plain)
 
 
-@pytest.mark.parametrize("name", of_methods(with_teacher=True, at_pretraining=False))
+@pytest.mark.parametrize("name", of_methods(with_teacher=True, heads=("classification",)))
 def test_a_teacher_view_in_the_batch_equals_the_live_teacher(name):
     setting, objective, parts, _ = _make(name)
     if objective.teacher_view is None:

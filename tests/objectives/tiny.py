@@ -1,4 +1,4 @@
-"""A tiny student, teacher and batch that objective and training tests share."""
+"""A tiny student, teacher and batch of each head, that objective and training tests share."""
 
 import dataclasses
 
@@ -11,6 +11,7 @@ from codir_jax.models.transformer import TransformerConfig
 from codir_jax.negatives import row_tables
 from codir_jax.objectives.contract import Objective, Setting, TrainRows
 from codir_jax.objectives.heads.classification import Classification
+from codir_jax.objectives.heads.embedding import Embedding
 from codir_jax.objectives.heads.masked_lm import MaskedLM
 from codir_jax.sharding import mesh as meshes
 from codir_jax.sharding import rules
@@ -69,19 +70,49 @@ def pretraining_setting(*, teacher_width=16, num_microbatches=1):
     )
 
 
+def sentences_setting(*, teacher_width=16, num_microbatches=1, texts_per_row=2):
+    """The same models as sentence encoders: 24 train rows of pairs, every third one contradicted.
+
+    Rows 3 and 6 share their first text, of rows 4 and 7 the second text of one is the first of the other.
+    """
+    text_ids = np.arange(NUM_TRAIN * texts_per_row, dtype=np.int32).reshape(NUM_TRAIN, texts_per_row)
+    text_ids[6, 0], text_ids[7, 0] = text_ids[3, 0], text_ids[4, -1]
+    return Setting(
+        head=Embedding(),
+        student=build_model(sizes(1), "embedding"),
+        teacher=build_model(sizes(2, teacher_width), "embedding"),
+        num_microbatches=num_microbatches,
+        rows=TrainRows(
+            labels=(np.arange(NUM_TRAIN) % 3 > 0).astype(np.int32),
+            is_labelled=np.full(NUM_TRAIN, texts_per_row == 2),
+            text_ids=text_ids[:, 0] if texts_per_row == 1 else text_ids,
+            is_regression=False,
+        ),
+    )
+
+
+# Head -> its setting.
+SETTINGS = {"classification": setting, "masked_lm": pretraining_setting, "embedding": sentences_setting}
+
+
 def batch(of, ids=None, length=8, num_padding=0, seed=1):
     """A batch of the setting's rows; the texts of a row are always the same. `num_padding` rows are added.
 
     At pre-training rows 3 i to 3 i + 2 are of document i, and each has two masked positions and a slot to spare.
     """
     ids = np.arange(8) if ids is None else np.asarray(ids)
-    texts = np.random.default_rng(seed).integers(5, 40, (NUM_TRAIN, length))
-    lengths = 3 + np.arange(NUM_TRAIN) % (length - 2)
     rows = np.concatenate([ids, np.zeros(num_padding, int)])
     real = np.arange(len(rows)) < len(ids)
-    mask = (np.arange(length) < lengths[rows][:, None]) & real[:, None]
+    # Of a row with several texts apart [rows, texts], else [rows]: the number of each text, and whether there is one.
+    numbers, is_text = np.arange(NUM_TRAIN)[rows], real
+    if of.rows is not None and of.rows.texts_per_row > 1:
+        numbers, is_text = of.rows.text_ids[rows], np.broadcast_to(real[:, None], (len(rows), of.rows.texts_per_row))
+    num_texts = NUM_TRAIN * (of.rows.texts_per_row if of.rows is not None else 1)
+    texts = np.random.default_rng(seed).integers(5, 40, (num_texts, length))
+    lengths = 3 + np.arange(num_texts) % (length - 2)
+    mask = (np.arange(length) < lengths[numbers][..., None]) & is_text[..., None]
     whole = {
-        "input_ids": np.where(mask, texts[rows], 0).astype(np.int32),
+        "input_ids": np.where(mask, texts[numbers], 0).astype(np.int32),
         "attention_mask": mask.astype(np.int32),
         "token_type_ids": np.zeros_like(mask, np.int32),
         "example_mask": real.astype(np.float32),
@@ -105,7 +136,7 @@ def batch(of, ids=None, length=8, num_padding=0, seed=1):
         **whole,
         "labels": np.where(labelled, of.rows.labels[rows], 0).astype(of.rows.labels.dtype),
         "label_mask": labelled.astype(np.float32),
-        "text_ids": np.where(real, of.rows.text_ids[rows], -1).astype(np.int32),
+        "text_ids": np.where(is_text, of.rows.text_ids[rows], -1).astype(np.int32),
     }
 
 

@@ -11,6 +11,9 @@ and may define
     default_config() -> ConfigDict     fields that only this set reads, one comment a field; all stages have them
     check(options)                     refuses what in the config cannot be, before a file is opened
     fresh_tokenizer(options)           a tokenizer trained on the set's own texts, where none is named
+    TASK: str                          the task that it is for, where that is not "classification"
+    scored(options)                    of "sentence_embedding": name -> rows of two texts apart and a score, by which a
+                                       sentence encoder is judged; `read` has the train split only
 
 `options` is the `data` section of a config (data/settings.py). Texts without labels, the draw of a subset and the
 tokens are the same for all sets: data/dataset.py.
@@ -95,6 +98,21 @@ def check(options) -> None:
     module = find(options.name)
     if hasattr(module, "check"):
         module.check(options)
+
+
+def require_task(name: str, task: str) -> None:
+    """Refuses a data set that is for another task, with those that are for this one.
+
+    Raises:
+      UserError: also where there is no such set.
+    """
+    if _task_of(find(name)) != task:
+        fitting = ", ".join(other for other, module in sets().items() if _task_of(module) == task)
+        raise UserError(f"data.name={name!r} is for the task {_task_of(find(name))!r}; for {task!r} use {fitting}")
+
+
+def _task_of(module: ModuleType) -> str:
+    return getattr(module, "TASK", "classification")
 
 
 def fresh_tokenizer(options):

@@ -109,7 +109,7 @@ def _draw_pair(
         frame = FRAMES[phenomenon][index]
         words = _draw_words(rng, frame)
         content = tuple(words[slot] for slot in frame.slots)
-        if (split == "dev") != _is_dev(content):
+        if (split == "dev") != is_dev(content):
             continue
         numbers = {name: rng.randrange(2) for name in "hde"}
         good, bad = realise(frame.acceptable, words, numbers), realise(frame.unacceptable, words, numbers)
@@ -130,7 +130,8 @@ def _draw_words(rng: random.Random, frame: Frame) -> dict[str, str]:
     return words
 
 
-def _is_dev(content: tuple[str, ...]) -> bool:
+def is_dev(content: tuple[str, ...]) -> bool:
+    """Whether a sequence of lemmas is dev's: one in six is."""
     # Not Python's hash(), which is salted per process. The frame is left out: two frames can share a sentence.
     digest = hashlib.blake2b(" ".join(content).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % _DEV_EVERY == 0

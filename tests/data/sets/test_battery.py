@@ -7,7 +7,7 @@ import pytest
 
 import codir_jax.data.sets
 from codir_jax.data import dataset, pipeline, settings
-from codir_jax.data.sets import contract, demo, glue, text_classification
+from codir_jax.data.sets import contract, demo, glue, sentence_pairs, text_classification
 from codir_jax.data.tokenizer import train_wordpiece
 from codir_jax.processes.user_error import UserError
 from tests.data.sets import test_glue
@@ -54,6 +54,11 @@ def options_of(name, tmp_path):
     if contract.find(name) is glue:
         test_glue.write(tmp_path / "glue", name)
         options.update({"glue_dir": str(tmp_path / "glue"), "tfds_data_dir": str(tmp_path / "cache")})
+    options.update({"demo_num_triplets": 20, "demo_num_scored": 10})
+    if contract.find(name) is sentence_pairs:
+        path = tmp_path / "pairs.tsv"
+        path.write_text("sentence1\tsentence2\tlabel\nthe cat\ta cat\tentailment\na dog\tthe cat\tcontradiction\n")
+        options.train_path = str(path)
     if contract.find(name) is text_classification:
         path = tmp_path / "own.tsv"
         path.write_text("sentence\tlabel\tplace\nthe cat\tgood\tsea\na dog\tbad\thill\n")
@@ -79,7 +84,8 @@ def test_every_set_is_read_checked_and_tokenised_the_same_way(name, tmp_path):
 
 
 def test_the_names_are_those_of_the_files_and_of_glues_tasks():
-    assert set(contract.sets()) == {"demo", "text_classification", *glue.NAMES}
+    own = {"demo", "text_classification", "demo_pairs", "sentence_pairs"}
+    assert set(contract.sets()) == own | set(glue.NAMES)
     assert (*glue.TRAINABLE_TASKS, "ax") == glue.NAMES
     with pytest.raises(UserError, match=r"data\.name='colla'; known: .*demo.*cola.*text_classification"):
         contract.find("colla")
@@ -88,6 +94,14 @@ def test_the_names_are_those_of_the_files_and_of_glues_tasks():
 def test_a_set_may_have_another_name_in_the_configs():
     assert contract.config_argument("text_classification") == "own"
     assert contract.config_argument("rte") == "rte"
+
+
+def test_a_set_of_another_task_is_refused_with_those_that_fit():
+    for name in contract.sets():
+        serves = "sentence_embedding" if name in ("demo_pairs", "sentence_pairs") else "classification"
+        contract.require_task(name, serves)
+    with pytest.raises(UserError, match=r"'cola' is for the task 'classification'; .* use demo_pairs, sentence_pairs"):
+        contract.require_task("cola", "sentence_embedding")
 
 
 def test_the_section_has_the_fields_of_all_sets():

@@ -1,0 +1,55 @@
+"""What other libraries compute from an exported folder; only called where torch is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from codir_jax.convert import sentence_folder
+from codir_jax.convert.sentence_folder import unit_rows
+from codir_jax.models.heads import head_spec
+
+
+def answers(folder: str | os.PathLike, inputs: Mapping[str, np.ndarray], head: str) -> Iterator[np.ndarray]:
+    """Yields the answers of transformers and, of a sentence encoder, of sentence-transformers where it is installed.
+
+    Args:
+        folder: as `export` wrote it.
+        inputs: `input_ids`, `attention_mask`, `token_type_ids`, int32 [batch, seq].
+        head: of `models.heads.HEADS`.
+    """
+    import torch
+    import transformers
+
+    spec = head_spec(head)
+    auto = getattr(transformers, spec.card.auto_class)
+    model = auto.from_pretrained(str(folder), dtype=torch.float32).eval()
+    tensors = {name: torch.from_numpy(array.astype(np.int64)) for name, array in inputs.items()}
+    with torch.no_grad():
+        output = model(**tensors)
+    if spec.answer == "logits":
+        yield output.logits.numpy()
+        return
+    yield _pooled(folder, output, inputs["attention_mask"])
+    if importlib.util.find_spec("sentence_transformers") is not None:
+        from sentence_transformers import SentenceTransformer
+
+        with torch.no_grad():
+            yield SentenceTransformer(str(folder), device="cpu").eval()(tensors)["sentence_embedding"].numpy()
+
+
+def _pooled(folder: str | os.PathLike, output, attention_mask: np.ndarray) -> np.ndarray:
+    """The vectors that the folder's own files ask for, from what AutoModel returns."""
+    facts = sentence_folder.read(Path(folder))
+    states = output.last_hidden_state.numpy()
+    mask = attention_mask[..., None]
+    vectors = {
+        "mean": lambda: (states * mask).sum(1) / mask.sum(1),
+        "cls": lambda: states[:, 0],
+        "pooler": lambda: output.pooler_output.numpy(),
+    }[facts.pooling]()
+    return unit_rows(vectors) if facts.normalize else vectors

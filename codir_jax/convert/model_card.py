@@ -1,0 +1,83 @@
+"""The README.md of an exported folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from codir_jax.convert.folder import without_path
+from codir_jax.convert.sentence_folder import SentenceFacts
+from codir_jax.models.contract import family
+from codir_jax.models.heads import head_spec
+from codir_jax.models.transformer import TransformerConfig
+
+_POOLED = {
+    "mean": "the mean of the last layer over all tokens, those that start and end the text included",
+    "cls": "the first token's state in the last layer",
+    "pooler": "the first token's state in the last layer, through a linear layer and tanh",
+}
+_NORM = {True: "of norm 1", False: "not normalised, so compare them by their cosine"}
+
+
+def model_card(
+    name: str,
+    config: TransformerConfig,
+    head: str,
+    label_names: Sequence[str] | None,
+    is_regression: bool,
+    sentence: SentenceFacts | None,
+    results: Mapping[str, Any] | None,
+    training_config: Mapping[str, Any] | None,
+    teacher_name: str,
+    verdict: Any,
+) -> str:
+    """The folder's README.md: YAML front matter, what it is, results, how to load it, limits, training config."""
+    about, teacher = head_spec(head).card, without_path(teacher_name)
+    front = {
+        "library_name": about.library,
+        "pipeline_tag": about.pipeline_tag,
+        "tags": [config.family, about.pipeline_tag, "knowledge-distillation", "codir"],
+    }
+    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in front.items()), "---", "", f"# {name}", ""]
+    lines.append(
+        f"A {family(config.family).title} encoder of {config.in_words}, that {about.does(label_names, is_regression)}. "
+        "Trained with codir_jax" + (f"; its teacher was `{teacher}`." if teacher else ".")
+    )
+    if label_names and not is_regression:
+        lines += ["", "Labels: " + ", ".join(f"`{i}` {label}" for i, label in enumerate(label_names)) + "."]
+    if sentence:
+        made = f"{_POOLED[config.pooling]}, {_NORM[sentence.normalize]}"
+        lines += ["", f"Vectors have {config.hidden_size} numbers: {made}."]
+    lines += ["", "## Results", ""]
+    rows = list(_rows(results or {}))
+    if rows:
+        lines += ["| measure | value |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows)]
+    else:
+        lines.append("None were given at export.")
+    lines += ["", f"Export check: {verdict}.", "", "## How to load it", "", "```python"]
+    lines += [*about.usage, "```", ""]
+    if about.in_jax:
+        lines += ["Without torch, in JAX:", "", "```python", *about.in_jax, "```", ""]
+    lines += [
+        "## Limits",
+        "",
+        f"* At most {(sentence and sentence.max_length) or config.max_length} tokens; longer inputs must be cut.",
+        "* A compressed model inherits its teacher's mistakes and biases, and is less robust than it away from the "
+        "training text.",
+        "* The scores above hold for the data that they were measured on.",
+    ]
+    if training_config:
+        dump = json.dumps(training_config, indent=2, sort_keys=True, default=str)
+        lines += ["", "<details><summary>Training config</summary>", "", "```json", dump, "```", "", "</details>"]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(results: Mapping[str, Any], prefix: str = ""):
+    for key, value in results.items():
+        if isinstance(value, Mapping):
+            yield from _rows(value, f"{prefix}{key} ")
+        elif isinstance(value, float):
+            yield f"{prefix}{key}", f"{value:.4g}"
+        elif isinstance(value, str | int):
+            yield f"{prefix}{key}", str(value).replace("|", "\\|")
