@@ -1,6 +1,6 @@
 """codir_jax: big language models made small, in JAX.
 
-load(folder)                        a finished model as a function: texts in, labels out
+load(folder)                        a finished model as a function: texts in, labels or vectors out
 compress(teacher, train, dev, ...)  the whole job: teacher, students, export, report; `text=...` for running text
 train(config, workdir)              one stage
 evaluate(model)                     scores of a finished model
@@ -15,7 +15,7 @@ _PLACES = {
     "UserError": "codir_jax.processes.user_error",
     "compress": "codir_jax.jobs.compress",
     "evaluate": "codir_jax.jobs.evaluate",
-    "load": "codir_jax.predict.classifier",
+    "load": "codir_jax.predict.load",
     "train": "codir_jax.jobs.train",
 }
 

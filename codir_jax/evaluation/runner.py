@@ -11,9 +11,12 @@ from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.placement import fetch, put_batch
 
 
-def make_forward(model) -> Callable:
-    """A jitted function (params, batch) -> logits float32 [batch, classes], deterministic."""
-    return jax.jit(lambda params, batch: apply_model(model, params, batch).logits)
+def make_forward(model, answer: str = "logits") -> Callable:
+    """A jitted function (params, batch) -> the field `answer` of the model's output, deterministic.
+
+    Logits are float32 [batch, classes], vectors of a sentence encoder float32 [batch, hidden].
+    """
+    return jax.jit(lambda params, batch: getattr(apply_model(model, params, batch), answer))
 
 
 def collect(forward: Callable, params, batches: Iterable[dict], num_examples: int, sharding) -> object:

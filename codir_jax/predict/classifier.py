@@ -5,20 +5,17 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from codir_jax.convert import huggingface
 from codir_jax.convert.folder import model_folder
-from codir_jax.data import dataset, pipeline
+from codir_jax.data import dataset
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import Dataset, Examples, RawSplit
 from codir_jax.data.length_buckets import LADDER
-from codir_jax.evaluation import runner
 from codir_jax.models.heads import build_model, head_spec
+from codir_jax.predict.on_devices import OnDevices
 from codir_jax.processes.user_error import UserError
-from codir_jax.sharding import mesh as mesh_lib
-from codir_jax.sharding import rules
 from codir_jax.tasks.classification import check_label_names, read_data, require_split
 
 
@@ -40,11 +37,13 @@ def load(path: str, *, batch_size: int = 32) -> "Predictor":
     source = huggingface.load_pretrained(folder)
     if not source.has_head:
         what = f"{path} has no trained classification head ({', '.join(source.new_weights)} are missing)"
-        stored = head_spec(huggingface.stored_head(folder))
-        if not stored.card.is_loadable:
+        stored = huggingface.stored_head(folder)
+        if stored != "classification":
+            vectors = f"; its vectors: codir embed --model={path}" if stored == "embedding" else ""
             what = (
-                f"{path} is no classifier but a {stored.card.pipeline_tag} model; fine-tune it for your labels: codir "
-                f"train --config=configs/codir/finetune_teacher.py:own --config.student.path={path} --workdir=DIR"
+                f"{path} is no classifier but a {head_spec(stored).card.pipeline_tag} model; fine-tune it for your "
+                "labels: codir train --config=configs/codir/finetune_teacher.py:own "
+                f"--config.student.path={path} --workdir=DIR{vectors}"
             )
         raise UserError(what)
     return Predictor(source, tokenizer_lib.load_tokenizer(folder), batch_size)
@@ -102,28 +101,12 @@ class Predictor:
 
     def logits(self, examples: Examples) -> np.ndarray:
         """Logits float32 [n, classes] of a tokenised split, in its order."""
-        forward, params, sharding, batch_size = self._compiled
-        batches = pipeline.eval_batches(
-            examples,
-            batch_size=batch_size,
-            length_buckets=LADDER,
-            pad_token_id=self.tokenizer.pad_token_id,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        return runner.collect(forward, params, batches, len(examples), sharding)
+        return self._on_devices.all(examples, self.batch_size)
 
     @functools.cached_property
-    def _module(self):
-        return build_model(self.source.config, "classification", self.source.num_labels)
-
-    @functools.cached_property
-    def _compiled(self):
-        mesh = mesh_lib.make_mesh(mesh_lib.default_config())
-        params = jax.device_put(self.source.params, rules.replicated(mesh))
-        shards = rules.num_batch_shards(mesh)
-        batch_size = -(-self.batch_size // shards) * shards
-        return runner.make_forward(self._module), params, rules.batch_sharding(mesh), batch_size
+    def _on_devices(self) -> OnDevices:
+        module = build_model(self.source.config, "classification", self.source.num_labels)
+        return OnDevices(module, self.source.params, "logits", self.tokenizer.pad_token_id)
 
     def of_split(self, data: Dataset, split: str) -> list[dict[str, Any]]:
         """The answers for a split of `read_data`, in its order: labelled rows first.

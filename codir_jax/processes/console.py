@@ -15,7 +15,7 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def progress_bar(name: str, done: int, total: int, unit: str = "step"):
+def progress_bar(name: str, done: int, total: int | None, unit: str = "step"):
     """A tqdm bar on the terminal of the first process; silent elsewhere, where log lines tell the progress."""
     from tqdm import tqdm
 

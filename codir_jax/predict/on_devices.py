@@ -1,0 +1,64 @@
+"""A finished model on the devices: tokenised texts in, one row of its answer a text out."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from codir_jax.data import pipeline
+from codir_jax.data.batch import Examples
+from codir_jax.data.length_buckets import LADDER
+from codir_jax.evaluation import runner
+from codir_jax.sharding import mesh as mesh_lib
+from codir_jax.sharding import rules
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OnDevices:
+    """The rows of a batch are split over all devices, the weights lie whole on each.
+
+    Attributes:
+      module: Linen module of `models.heads`. params: its weights, numpy.
+      answer: the field of its output that is wanted, float [batch, ...].
+      pad_token_id: of the tokenizer.
+
+    A `batch_size` is the number of texts that are run together; it is rounded up to a multiple of the devices.
+    """
+
+    module: Any
+    params: Any
+    answer: str
+    pad_token_id: int
+
+    def all(self, examples: Examples, batch_size: int) -> np.ndarray:
+        """The answers [n, ...] in the order of the examples, of which there is at least one."""
+        forward, params, sharding = self._ready
+        return runner.collect(forward, params, self._batches(examples, batch_size), len(examples), sharding)
+
+    def each(self, examples: Examples, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields (rows int32 [k], answers [k, ...]) of one batch after the other, shortest texts first."""
+        forward, params, sharding = self._ready
+        return runner.each_batch(forward, params, self._batches(examples, batch_size), len(examples), sharding)
+
+    def _batches(self, examples: Examples, batch_size: int):
+        shards = rules.num_batch_shards(self._mesh)
+        return pipeline.eval_batches(
+            examples,
+            batch_size=-(-batch_size // shards) * shards,
+            length_buckets=LADDER,
+            pad_token_id=self.pad_token_id,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    @functools.cached_property
+    def _mesh(self):
+        return mesh_lib.make_mesh(mesh_lib.default_config())
+
+    @functools.cached_property
+    def _ready(self):
+        params = jax.device_put(self.params, rules.replicated(self._mesh))
+        return runner.make_forward(self.module, self.answer), params, rules.batch_sharding(self._mesh)
