@@ -74,5 +74,5 @@ def text(planned: PlannedStage, found: Estimate, compiled: Compiled) -> str:
         unit = {"operations": "{:.3g}".format, "seconds": "{:.3g} s".format}.get(name, size)
         ratio = f"{plan / made:.2f}" if plan and made else ""
         cells = ("-" if value is None else unit(value) for value in (plan, made))
-        lines.append(f"{name:<28}{''.join(f'{cell:>12}' for cell in cells)}{ratio:>8}")
+        lines.append(f"{name:<28}{''.join(f'{cell:>12}' for cell in cells)}{ratio:>8}".rstrip())
     return "\n".join([*lines, "-: not told. " + NOTE])

@@ -1,5 +1,6 @@
 """The real step of a plan, compiled for its machine, and what the compiler tells of it. Nothing is run."""
 
+import contextlib
 import dataclasses
 import time
 from typing import Any
@@ -48,7 +49,8 @@ def compile_step(planned: PlannedStage, on: Devices) -> Compiled:
     """
     devices = topology.devices(on)
     started = time.perf_counter()
-    compiled = lower(planned, devices).compile(compiler_options=topology.compiler_options(on))
+    with _without_cache():
+        compiled = lower(planned, devices).compile(compiler_options=topology.compiler_options(on))
     seconds, text, memory = time.perf_counter() - started, compiled.as_text(), compiled.memory_analysis()
     target, cycles = on.machine.compiler, hlo.estimated_cycles(text)
     peak = memory.peak_memory_in_bytes
@@ -64,6 +66,17 @@ def compile_step(planned: PlannedStage, on: Devices) -> Compiled:
         sent=collectives.parse(text),
         compile_seconds=seconds,
     )
+
+
+@contextlib.contextmanager
+def _without_cache():
+    """Programs of machines that are not here are none of the cache of compiled programs."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
 
 
 def lower(planned: PlannedStage, devices: list[jax.Device]) -> jax.stages.Lowered:

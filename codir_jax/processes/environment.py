@@ -31,8 +31,6 @@ def set_for_compilers(num_cpu_devices: int = 0) -> None:
     os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_WORKER_HOSTNAMES="localhost", TPU_WORKER_ID="0")
     os.environ.update(TPU_ACCELERATOR_TYPE="v5litepod-8", ALLOW_MULTIPLE_LIBTPU_LOAD="1")
     os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
-    # A program of the cache has no text to read.
-    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     if num_cpu_devices:
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={num_cpu_devices}"
         os.environ["XLA_FLAGS"] = flags.strip()
