@@ -103,12 +103,6 @@ def plan(config: ConfigDict, on: Devices, teacher: str, outline: Outline) -> Pla
 
 def _advice(planned: PlannedStage, found, config, on: Devices, teacher: str, outline: Outline) -> Iterator[str]:
     """Sentences on what does not fit and which single change would help."""
-    tables = found.held["tables"]
-    if tables > 2**30:
-        yield (
-            f"note: {report.size(tables)} of tables with a row for each train example lie whole on every device, "
-            "however many there are"
-        )
     bank = jax.tree.leaves(planned.state.objective_state.get("bank", {}))
     if bank and (parts := bank[0].shape[0] // bank[0].sharding.shard_shape(bank[0].shape)[0]) < on.count:
         yield (

@@ -4,7 +4,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from codir_jax.data import dataset, length_buckets, pipeline, tokenizer
-from codir_jax.data.batch import LABELLED_COLUMNS, Column, empty
+from codir_jax.data.batch import LABELLED_COLUMNS, Column, DataError, RawSplit, empty
+from codir_jax.data.on_disk import sources
+from codir_jax.data.on_disk.streamed import LEAST_BYTES
 from codir_jax.objectives.contract import TrainRows
 from codir_jax.objectives.heads.classification import Classification
 from codir_jax.processes.user_error import UserError
@@ -18,6 +20,10 @@ MAX_TABLE_ROWS = 1 << 14
 TOKENS_PER_WORD, NUM_SPECIAL = 1.3, 3
 # Of an example on the host: a token and its type, 5 bytes each; offset, label, mask and text id.
 HOST_TOKEN_BYTES, HOST_EXAMPLE_BYTES = 5, 17
+# Of an English text, a token of a vocabulary of 30,000 to 50,000: whether it is read from disk goes by its bytes.
+TEXT_BYTES_PER_TOKEN = 4
+# Of an example of the block that is put in order: row, length, place, the sorted rows, and the block before and after.
+ORDER_BYTES = 64
 
 
 def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) -> Outline:
@@ -31,14 +37,9 @@ def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) 
         told = f"{num_examples:,} examples of {length} tokens, as given"
         return of_lengths(config.data, num_examples, np.asarray([length]), 2, False, told)
     data = config.data
-    raw, label_names, is_regression, _ = dataset.read(data)
-    if "train" not in raw:
-        raise UserError(f"data {data.name} has no train split; it has: {', '.join(raw)}")
-    if raw["train"].apart:
+    train, found, num_classes, is_regression = _train(data)
+    if train.apart:
         raise UserError(f"data {data.name} has several texts a row, and what they cost is not modelled")
-    unlabelled = raw.get("unlabelled")
-    train = raw["train"]
-    found = min(len(train), data.num_train_examples or len(train)) + (len(unlabelled) if unlabelled else 0)
     rows = range(0, len(train), -(-len(train) // NUM_TOKENISED))
     firsts = [train.texts_a[i] for i in rows]
     seconds = [train.texts_b[i] for i in rows] if train.texts_b is not None else None
@@ -52,9 +53,47 @@ def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) 
         words = np.asarray([len(a.split()) + len(b.split()) for a, b in both])
         lengths = np.minimum(np.ceil(words * TOKENS_PER_WORD).astype(int) + NUM_SPECIAL, data.max_length)
         how = f"lengths estimated from words ({TOKENS_PER_WORD} tokens each: there is no tokenizer)"
-    num_train, num_classes = num_examples or found, 1 if is_regression else len(label_names)
+    num_train = num_examples or found
     told = f"{num_train:,} train examples{' as given' if num_examples else ''}; {data.name}: {found:,}, {how}"
     return of_lengths(data, num_train, lengths, num_classes, is_regression, told)
+
+
+def _train(data: ConfigDict) -> tuple[RawSplit, int, int, bool]:
+    """(rows of the train split, or of its first part where it is streamed; all its rows; classes; is a regression)."""
+    streamed = sources.find(data)
+    if streamed is None:
+        raw, label_names, is_regression, _ = dataset.read(data)
+        if "train" not in raw:
+            raise UserError(f"data {data.name} has no train split; it has: {', '.join(raw)}")
+        train, more = raw["train"], raw.get("unlabelled")
+        found = min(len(train), data.num_train_examples or len(train)) + (len(more) if more else 0)
+        return train, found, 1 if is_regression else len(label_names), is_regression
+    train, problems = streamed.train, []
+    labelled, unlabelled = train.units()
+    found, rows = 0, []
+    for units, most in ((labelled, data.num_train_examples), (unlabelled, 0)):
+        if not units:
+            continue
+        rows.append(units[0].read(problems))
+        if problems:
+            raise DataError(problems)
+        # The other units have rows of the same size, about.
+        count = round(len(rows[-1]) * sum(unit.num_bytes for unit in units) / max(units[0].num_bytes, 1))
+        found += min(count, most or count)
+    classes = train.label_names or set(rows[0].labels or ())
+    return rows[0], found, 1 if train.is_regression else len(classes), train.is_regression
+
+
+def host_bytes(options: ConfigDict, num_train: int, length: float) -> float:
+    """Bytes that every host holds of the train split: its tokens unless they are on disk, and the order of a block.
+
+    Args:
+      length: tokens of a text, in the mean.
+    """
+    held = num_train * (HOST_TOKEN_BYTES * length + HOST_EXAMPLE_BYTES)
+    if num_train * length * TEXT_BYTES_PER_TOKEN >= LEAST_BYTES:
+        held = 0.0
+    return held + ORDER_BYTES * pipeline.block_size(num_train, options.batch_size, options.bucket_window)
 
 
 def of_lengths(
@@ -84,7 +123,7 @@ def of_lengths(
         steps_per_epoch=pipeline.num_batches_per_epoch(num_train, options.batch_size),
         num_predictions=0,
         example_batch=example,
-        host_bytes=num_train * (HOST_TOKEN_BYTES * float(lengths.mean()) + HOST_EXAMPLE_BYTES),
+        host_bytes=host_bytes(options, num_train, float(lengths.mean())),
         has_fixed_inputs=True,
         told=told,
     )
