@@ -1,4 +1,4 @@
-"""A finished model, judged on a split of its own data or of those that a config names."""
+"""A finished model, judged on a split of its own data or of those that a config names; a sentence encoder by files."""
 
 import json
 from collections.abc import Sequence
@@ -17,6 +17,9 @@ def evaluate(
     split: str = "dev",
     *,
     batch_size: int = 0,
+    sts: str = "",
+    clustering: str = "",
+    cluster_seeds: int = 10,
     overrides: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
     """The scores of a model on a split; on dev also its distance to the teacher of the config, where that is here.
@@ -26,6 +29,9 @@ def evaluate(
       config: names the data; empty: the config of the workdir, of a job that of its main stage.
       split: of the data.
       batch_size: examples that are run together; 0: data.eval_batch_size.
+      sts, clustering: what a sentence encoder is judged by, in the place of a split: see `jobs.sentence_scores`, which
+        also says what is returned then.
+      cluster_seeds: of k-means.
       overrides: (dotted key, text) pairs of the config.
 
     Raises:
@@ -35,6 +41,13 @@ def evaluate(
       >>> codir_jax.evaluate("runs/student", split="dev")
       {'model': 'runs/student', 'task': 'sst2', 'split': 'dev', 'accuracy': ...}
     """
+    if sts or clustering:
+        if config:
+            raise UserError("--config names data of its own, beside --sts and --clustering; leave one of them out")
+        from codir_jax.jobs import sentence_scores
+
+        by_files = {"batch_size": batch_size or 32, "num_seeds": cluster_seeds, "overrides": overrides}
+        return sentence_scores.scores(model, sts, clustering, **by_files)
     from codir_jax.stage.evaluate import evaluate as of_stage
 
     named = data_config(model, config, overrides)
