@@ -51,14 +51,33 @@ class SequenceClassifier(nn.Module):
     ) -> ModelOutput:
         """Logits float32 [batch, num_labels] and all hidden states; arguments as in `Encoder`."""
         encoded = self.encoder(input_ids, attention_mask, token_type_ids, words=words, deterministic=deterministic)
-        x = encoded.hidden_states[-1][:, 0].astype(jnp.float32)
+        pooled, rate, seed = self._pooled(encoded, deterministic)
+        return ModelOutput(
+            logits=self.classifier(dropout(pooled, rate, seed, site=1)), hidden_states=encoded.hidden_states
+        )
+
+    def vectors(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        token_type_ids: jax.Array,
+        *,
+        words: jax.Array | None = None,
+        deterministic: bool = True,
+    ) -> EmbeddingOutput:
+        """What the classifier is linear in, float32 [batch, hidden], before its dropout; and all hidden states."""
+        encoded = self.encoder(input_ids, attention_mask, token_type_ids, words=words, deterministic=deterministic)
+        return EmbeddingOutput(vectors=self._pooled(encoded, deterministic)[0], hidden_states=encoded.hidden_states)
+
+    def _pooled(self, encoded, deterministic: bool):
+        """(tanh of the pooler, dropout rate of the head, its seed)."""
         c = self.config
         rate = c.hidden_dropout if c.classifier_dropout is None else c.classifier_dropout
         seed = dropout_seed(self, deterministic, rate)
+        x = first(encoded.hidden_states[-1])
         if c.dropout_before_pooler:
             x = dropout(x, rate, seed, site=0)
-        x = dropout(jnp.tanh(self.pooler(x)), rate, seed, site=1)
-        return ModelOutput(logits=self.classifier(x), hidden_states=encoded.hidden_states)
+        return jnp.tanh(self.pooler(x)), rate, seed
 
     def words(self, input_ids: jax.Array) -> jax.Array:
         """As `Encoder.words`."""

@@ -103,13 +103,13 @@ def shrink(
     Args:
         config: the teacher's, with `num_layers`.
         params: its weights, nested dict of arrays; None: only the sizes change.
-        num_layers: of the smaller model; 0 is half of them.
+        num_layers: of the smaller model; 0 is half of them, -1 all.
         layers: which ones, as in `select_layers`.
 
     Raises:
         UserError: as `select_layers`.
     """
-    num_layers = num_layers or max(config.num_layers // 2, 1)
+    num_layers = {0: max(config.num_layers // 2, 1), -1: config.num_layers}.get(num_layers, num_layers)
     smaller = dataclasses.replace(config, num_layers=num_layers)
     chosen = select_layers(layers, config.num_layers, num_layers)
     if params is None:

@@ -8,6 +8,11 @@ A method is a file `objectives/NAME.py`, found by `objective.name`. It defines
     PRESETS                  optional: name of a head -> the preset that fits it
     check(config)            optional: what in them cannot be
     needs_cache(config)      optional: whether it takes rows out of the teacher cache
+    IS_WHOLE_TEACHER         optional: True where the student starts as the teacher is, with all of its layers
+    LEARNS_VECTORS           optional: True where it takes an encoder's vectors from the teacher, whose answers may be
+                             those of an untrained head
+    probed_vectors(config)   optional: (model, params, batch) -> float [batch, width], vectors by which its student is
+                             judged, through a linear probe; None where its head is trained
     make(config, setting)    -> Objective
 """
 
@@ -225,6 +230,17 @@ def needs_cache(config) -> bool:
     """Whether the objective of a config takes rows out of the teacher cache."""
     asks = getattr(objective_module(config.name), "needs_cache", None)
     return asks is not None and asks(config)
+
+
+def learns_answers(name: str) -> bool:
+    """Whether the method learns from its teacher's answers, so that they must be worth something."""
+    return needs_teacher(name) and not getattr(objective_module(name), "LEARNS_VECTORS", False)
+
+
+def probed_vectors(config) -> Callable[[Any, Any, Any], jax.Array] | None:
+    """What the student of a config's objective is judged by instead of its own answers; None: by those."""
+    asks = getattr(objective_module(config.name), "probed_vectors", None)
+    return None if asks is None else asks(config)
 
 
 def make_objective(config, setting: Setting) -> Objective:

@@ -17,7 +17,14 @@ from codir_jax.objectives.contract import Setting
 from codir_jax.sharding.rules import constrain
 
 
-def run_student(setting: Setting, params: Any, batch: dict[str, jax.Array], rng: jax.Array | None, read: Callable):
+def run_student(
+    setting: Setting,
+    params: Any,
+    batch: dict[str, jax.Array],
+    rng: jax.Array | None,
+    read: Callable,
+    run: Callable | None = None,
+):
     """`read(the student's output, batch)`, in the microbatches of the setting.
 
     The words are looked up for the whole batch: the gradient of the embedding table is as large as the table, and would
@@ -27,13 +34,15 @@ def run_student(setting: Setting, params: Any, batch: dict[str, jax.Array], rng:
       params: of the student.
       rng: of dropout, None for none.
       read: (output, batch) -> tree of arrays [rows, ...].
+      run: (batch, rng) -> output, in the place of the head's on the student.
     """
     num = setting.num_microbatches
     if num > 1:
         batch = {**batch, "words": setting.student.apply({"params": params}, batch["input_ids"], method="words")}
 
     def encode(part, part_rng):
-        return read(setting.head.run(setting.student, params, part, part_rng), part)
+        output = run(part, part_rng) if run else setting.head.run(setting.student, params, part, part_rng)
+        return read(output, part)
 
     return in_microbatches(encode, num, batch, rng)
 

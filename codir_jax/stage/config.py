@@ -42,7 +42,7 @@ def default_config(objective: ConfigDict, task: str = "classification") -> Confi
             "student": {
                 "init": "teacher",  # "teacher": from its layers; "pretrained": from student.path; "random"
                 "path": "",  # of a pretrained model, for init "pretrained"
-                "num_layers": 0,  # 0: half of the teacher's; with "pretrained": as in the checkpoint
+                "num_layers": 0,  # 0: half of the teacher's, -1: all; with "pretrained": as in the checkpoint
                 "init_layers": "uniform",  # with "teacher": "uniform", "first", "last" or a list such as "2,4,6"
                 # Sizes with init "random"; 0 or empty: as the teacher's.
                 "family": "",
@@ -83,6 +83,14 @@ def check(config: ConfigDict) -> None:
     optimizer.check(config.optimizer)
     if config.student.init not in ("teacher", "pretrained", "random"):
         raise UserError(f"student.init={config.student.init!r}; known: teacher, pretrained, random")
+    if getattr(module, "IS_WHOLE_TEACHER", False) and (config.student.init, config.student.num_layers) != (
+        "teacher",
+        -1,
+    ):
+        raise UserError(
+            f"objective.name={config.objective.name!r} goes on with the whole teacher; set student.init='teacher' and "
+            f"student.num_layers=-1, got {config.student.init!r} and {config.student.num_layers}"
+        )
     if needs_teacher(config) and not config.teacher.path:
         called, trained_by = task.TEACHER
         raise UserError(

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from codir_jax.data import teacher_cache
 from codir_jax.evaluation import runner
 from codir_jax.models.heads import abstract_params
-from codir_jax.objectives.contract import needs_cache
+from codir_jax.objectives.contract import learns_answers, needs_cache
 from codir_jax.processes import console, environment
 from codir_jax.processes.cache_folder import user_cache
 from codir_jax.processes.user_error import UserError
@@ -37,9 +37,9 @@ class Teacher:
         self.reference: Any = None
 
     def examine(self) -> None:
-        """Runs it over dev; refuses one that knows nothing, where the method learns from it."""
+        """Runs it over dev, where the method learns from its answers or none; refuses one that knows nothing."""
         stage = self._stage
-        if "dev" not in stage.task.splits:
+        if "dev" not in stage.task.splits or (stage.distils and not learns_answers(stage.config.objective.name)):
             return
         self.scores, self.reference = stage.task.examine(stage.feed, stage.teacher.module, self.params, stage.layout)
         console.say("teacher dev: " + "  ".join(f"{k} {v:.4f}" for k, v in self.scores.items()))

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -12,7 +13,7 @@ from codir_jax.data import synthetic as random_texts
 from codir_jax.data.batch import Dataset
 from codir_jax.data.sets import contract as sets
 from codir_jax.evaluation import metrics as metrics_lib
-from codir_jax.evaluation import runner
+from codir_jax.evaluation import probe, runner
 from codir_jax.evaluation.metrics import Metric
 from codir_jax.objectives import contract as objectives
 from codir_jax.objectives.contract import Setting, TrainRows
@@ -147,8 +148,13 @@ class Classification:
         )
 
     def judge(self, feed: LabelledFeed, setting: Setting, objective, reference, layout) -> Callable[..., dict]:
-        """Metrics on dev and, with a teacher's logits as reference, the distance to them."""
-        del objective
+        """Metrics on dev and, with a teacher's logits as reference, the distance to them.
+
+        Where the objective trains no classifier, metrics of a linear probe on its vectors, fitted on train rows.
+        """
+        vectors_of = objectives.probed_vectors(objective)
+        if vectors_of is not None:
+            return self._probe(feed, functools.partial(vectors_of, setting.student))
 
         def judge(params, frozen) -> dict[str, float]:
             del frozen
@@ -156,6 +162,22 @@ class Classification:
             if reference is not None:
                 scores |= runner.distance_to_teacher(logits, reference, self.data.info.is_regression)
             return scores
+
+        return judge
+
+    def _probe(self, feed: LabelledFeed, vectors_of: Callable) -> Callable[..., dict]:
+        """A function (params, frozen) -> metrics on dev of a linear classifier of vectors_of(params, batch)."""
+        if self.data.info.is_regression:
+            raise UserError("a linear probe is of classes, and the labels are a regression's")
+        forward = jax.jit(vectors_of)
+        train, dev = self.data.splits["train"], self.data.splits["dev"]
+        rows = probe.draw_rows(train.labels, train.is_labelled, self.config.seed)
+
+        def judge(params, frozen) -> dict[str, float]:
+            del frozen
+            known = feed.collect_rows(forward, params["student"], "train", rows)
+            predictions = probe.predict(known, train.labels[rows], feed.collect(forward, params["student"], "dev"))
+            return metrics_lib.compute(self.data.info.metrics, dev.labels, predictions)
 
         return judge
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
@@ -96,6 +97,13 @@ class LabelledFeed:
     def collect(self, forward, params, split: str):
         """What `forward(params, batch)` returns for every example of the split; see `runner.collect`."""
         return runner.collect(forward, params, self.evaluation(split), len(self.data.splits[split]), self.sharding)
+
+    def collect_rows(self, forward, params, split: str, rows: Sequence[int]):
+        """Similarly for some of its rows, in their order."""
+        found = runner.collect(
+            forward, params, self.evaluation(split, rows), len(self.data.splits[split]), self.sharding
+        )
+        return jax.tree.map(lambda values: values[np.asarray(rows)], found)
 
     def _shapes(self) -> dict[str, Any]:
         return {
