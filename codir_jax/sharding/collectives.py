@@ -14,9 +14,11 @@ _SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 _COMMENT = re.compile(r"/\*.*?\*/")  # /*index=5*/ in long tuples
 _GROUP_LIST = re.compile(r"replica_groups=\{\{([\d,]+)\}")
 _GROUP_IOTA = re.compile(r"replica_groups=\[\d+,(\d+)\]")
-_GROUP_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}")
+_GROUP_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\([^)]*\)\S*)? *\{([^}]*)\}")
 _PARTITIONS = re.compile(r"num_partitions=(\d+)")
 _CHANNEL = re.compile(r", channel_id=(\d+)")
+# What a TPU makes of a reduce-scatter: a computation of an all-reduce, of which each device takes a slice.
+_SLICED = re.compile(r"^%all-reduce-scatter[\w.]* \(.*\) -> (.*) \{$", re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +29,29 @@ class Collective:
       kind: of KINDS.
       shapes: (dtype, dimensions) of each array it returns on a device; several where XLA joined small ones.
       num_bytes: of its larger side on one device: what an all-gather returns, what a reduce-scatter takes.
+      group: devices that take part.
     """
 
     kind: str
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
     num_bytes: int
+    group: int
+
+    @property
+    def sent_bytes(self) -> float:
+        """Bytes that a device sends: see `sent_bytes`."""
+        return sent_bytes(self.kind, self.num_bytes, self.group)
+
+
+def sent_bytes(kind: str, num_bytes: float, group: int) -> float:
+    """Bytes that a device sends in a ring: all but its own part, an all-reduce twice, a permutation everything once.
+
+    Args:
+      kind: of KINDS. num_bytes: of the larger side on one device. group: devices that take part.
+    """
+    if kind == "collective-permute":
+        return num_bytes
+    return (2 if kind == "all-reduce" else 1) * num_bytes * (group - 1) / group
 
 
 def parse(hlo_text: str) -> list[Collective]:
@@ -39,6 +59,7 @@ def parse(hlo_text: str) -> list[Collective]:
 
     One inside a loop is listed once, whatever the number of its turns. An asynchronous pair (-start, -done) is one, and
     so are all lines of one channel: a TPU program repeats an asynchronous all-gather in every fusion that it overlaps.
+    An all-reduce of which a TPU program keeps a slice in the same fusion is a reduce-scatter.
 
     Args:
       hlo_text: `compiled.as_text()` of a `jax.stages.Compiled`.
@@ -46,27 +67,28 @@ def parse(hlo_text: str) -> list[Collective]:
     hlo_text = _COMMENT.sub("", hlo_text)
     partitions = _PARTITIONS.search(hlo_text)
     num_partitions = int(partitions.group(1)) if partitions else 1
-    found, channels = [], set()
+    sliced = {hlo_text.find("\n}", one.end()): one for one in _SLICED.finditer(hlo_text)}  # end -> beginning
+    found, channels = [], {}
     for match in _LINE.finditer(hlo_text):
         shape_text, kind, is_start = match.groups()
         line_end = hlo_text.find("\n", match.end())
         rest = hlo_text[match.end() : line_end if line_end >= 0 else None]
+        shapes = _shapes(shape_text)
         if channel := _CHANNEL.search(rest):
-            if channel.group(1) in channels:
+            # Of its computation: what jax itself writes (shard_map) may have one channel for several.
+            computation = hlo_text.rfind("\n}", 0, match.start())
+            if channels.setdefault((channel.group(1), kind, shapes), computation) != computation:
                 continue
-            channels.add(channel.group(1))
-        shapes = tuple(
-            (dtype, tuple(int(n) for n in dims.split(",") if n)) for dtype, dims in _SHAPE.findall(shape_text)
-        )
         if is_start and kind != "all-reduce":
             # (operands, results[, two u32 words of the runtime]); an all-reduce-start returns its results alone.
             if kind == "collective-permute":
                 shapes = tuple(shape for shape in shapes if shape != ("u32", ()))
             shapes = shapes[len(shapes) // 2 :]
-        num_bytes = sum(_num_bytes(*shape) for shape in shapes)
-        if kind == "reduce-scatter":
-            num_bytes *= _group_size(rest, num_partitions)
-        found.append(Collective(kind, shapes, int(num_bytes)))
+        group = _group_size(rest, num_partitions)
+        if around := [one for end, one in sliced.items() if one.end() < match.start() < end]:
+            kind, shapes = "reduce-scatter", _shapes(around[0].group(1))
+        num_bytes = sum(_num_bytes(*shape) for shape in shapes) * (group if kind == "reduce-scatter" else 1)
+        found.append(Collective(kind, shapes, int(num_bytes), group))
     return found
 
 
@@ -82,6 +104,10 @@ def totals(collectives: Iterable[Collective]) -> dict[str, dict[str, int]]:
 def arrays(collectives: Iterable[Collective]) -> list[tuple[str, str]]:
     """(kind, "f32[8,128]") of every array that is sent, joined ones apart, so that two programs can be compared."""
     return [(one.kind, f"{dtype}[{','.join(map(str, dims))}]") for one in collectives for dtype, dims in one.shapes]
+
+
+def _shapes(text: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple((dtype, tuple(int(n) for n in dims.split(",") if n)) for dtype, dims in _SHAPE.findall(text))
 
 
 def _num_bytes(dtype: str, dims: tuple[int, ...]) -> float:

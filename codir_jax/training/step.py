@@ -9,7 +9,7 @@ import optax
 
 from codir_jax.models import products
 from codir_jax.objectives.contract import Objective, Step
-from codir_jax.sharding import rules
+from codir_jax.sharding import fsdp, rules
 from codir_jax.training.metrics import SKIPPED
 from codir_jax.training.optimizer import Optimizer, of_optax
 from codir_jax.training.state import TrainState
@@ -50,7 +50,7 @@ def make_train_step(
     def gather(params, frozen):
         if shardings is None:
             return params, frozen
-        return rules.gathered(params, shardings[0].params), rules.gathered(frozen, shardings[1])
+        return fsdp.gathered(params, shardings[0].params), fsdp.gathered(frozen, shardings[1])
 
     def step(state: TrainState, frozen, batch):
         trained = tx.trained(state.params)
