@@ -6,7 +6,9 @@ import os
 import shutil
 import tempfile
 
-os.environ["JAX_PLATFORMS"] = "cpu"
+from codir_jax.processes import environment
+
+environment.set_for_compilers()  # on a CPU; compilers of other machines are at hand for tests marked aot
 # Most of the suite's time is compilation of tiny programs; their speed does not matter, so XLA optimises little.
 QUICK_TO_COMPILE = "--xla_backend_optimization_level=0"
 # Its older way to emit loops compiles in half the time (a CoDIR step on 8 devices: 2.5 s of CPU for 5.4). Later

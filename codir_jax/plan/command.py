@@ -1,5 +1,6 @@
 """`codir plan`: reads a config and a machine, tells what the run needs, and what to change where it does not fit."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
-from codir_jax.plan import estimate, machines, report
+from codir_jax.plan import comparison, compiled, estimate, machines, report
 from codir_jax.plan import planned as planned_lib
 from codir_jax.plan.machines import Devices
 from codir_jax.plan.planned import PlannedStage
@@ -34,6 +35,7 @@ def run(
     num_examples: int = 0,
     length: int = 0,
     utilisation: float = 0.4,
+    compiles: bool = False,
     as_json: bool = False,
 ) -> str:
     """What `codir plan` prints; arguments as its flags."""
@@ -52,9 +54,16 @@ def run(
     outline = read_outline(config, num_examples, length)
     planned = plan(config, on, teacher or config.teacher.path, outline)
     found = estimate.estimate(planned, on, utilisation)
+    made = None
+    if compiles:
+        print(f"compiling a step for {devices}; it may take minutes", file=sys.stderr, flush=True)
+        made = compiled.compile_step(planned, on)
     advice = list(_advice(planned, found, config, on, teacher or config.teacher.path, outline))
     arguments = planned, on, found, outline.told, advice, utilisation
-    return report.to_json(report.as_dict(*arguments)) if as_json else report.text(*arguments)
+    if as_json:
+        numbers = report.as_dict(*arguments)
+        return report.to_json(numbers | ({"compiled": comparison.as_dict(planned, found, made)} if made else {}))
+    return report.text(*arguments) + ("\n\n" + comparison.text(planned, found, made) if made else "")
 
 
 def read_outline(config: ConfigDict, num_examples: int = 0, length: int = 0) -> Outline:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from codir_jax.evaluation import cost
 from codir_jax.losses import vocabulary
 from codir_jax.models.heads import abstract_params
-from codir_jax.plan import memory, traffic, work
+from codir_jax.plan import compilers, memory, times, traffic, work
 from codir_jax.plan.machines import Devices
 from codir_jax.plan.memory import Encoding
 from codir_jax.plan.planned import PlannedStage
@@ -33,8 +33,8 @@ class Estimate:
         batches' lengths.
       transfers: collectives of a step.
       host_bytes: of the data on every host. cache_bytes: of the teacher cache on disk.
-      seconds: "compute", "memory", "exchange", "step", "run", the last with the one pass of a cached teacher; empty
-        without published peaks.
+      program_bytes: of the program where it lies in the device's memory, as on a TPU.
+      seconds: of `times.of_step` and "run", with the one pass of a cached teacher; empty without published peaks.
     """
 
     parameters: dict[str, int]
@@ -44,12 +44,13 @@ class Estimate:
     transfers: list[Transfer]
     host_bytes: float
     cache_bytes: int
+    program_bytes: float
     seconds: dict[str, float]
 
     @property
     def peak_bytes(self) -> float:
         """Most bytes of a device in use at a time."""
-        return sum(self.held.values()) + max(self.passing.values())
+        return sum(self.held.values()) + max(self.passing.values()) + self.program_bytes
 
 
 def estimate(planned: PlannedStage, devices: Devices | None = None, utilisation: float = 0.4) -> Estimate:
@@ -62,21 +63,17 @@ def estimate(planned: PlannedStage, devices: Devices | None = None, utilisation:
     config = planned.config
     held = memory.held(planned.state, planned.frozen)
     held["batches"] = batch_bytes(planned)
-    passing = passing_bytes(planned, is_cpu=devices is None or devices.machine.flops is None)
+    platform = devices.machine.platform if devices else "cpu"
+    passing = passing_bytes(planned, platform)
     flops = step_flops(planned)
     found = transfers(planned)
     seconds = {}
-    if devices and devices.machine.flops:
-        peak = {side: devices.machine.flops[config[side].dtype] for side in ("student", "teacher")}
-        peak |= dict.fromkeys(planned.method_cost.flops, devices.machine.flops["float32"])
-        compute = sum(flops.get(what, 0.0) / (utilisation * rate * devices.count) for what, rate in peak.items())
-        # Weights and moments are read and written once, activations written and read.
-        moved = 2 * (held["parameters"] + held["optimizer"]) + held["teacher"] + 2 * passing["activations"]
-        moving = moved / devices.machine.memory_bandwidth
-        exchange = sum(one.sent_bytes for one in found) / devices.bandwidth
-        seconds = {"compute": compute, "memory": moving, "exchange": exchange, "step": max(compute, moving) + exchange}
-        once = _teacher_pass_flops(planned) / (utilisation * peak["teacher"] * devices.count)
-        seconds["run"] = once + planned.stage.num_steps * seconds["step"]
+    if devices:
+        of = encoding(planned, "student", platform)
+        seconds = times.of_step(planned, devices, flops, found, of, utilisation)
+    if seconds:
+        rate = utilisation * devices.machine.flops[config.teacher.dtype] * devices.count
+        seconds["run"] = _teacher_pass_flops(planned) / rate + planned.stage.num_steps * seconds["step"]
     return Estimate(
         parameters={
             "student": _count(planned.stage.student.module),
@@ -88,6 +85,7 @@ def estimate(planned: PlannedStage, devices: Devices | None = None, utilisation:
         transfers=found,
         host_bytes=planned.host_bytes,
         cache_bytes=planned.cache_bytes,
+        program_bytes=program_bytes(planned, platform),
         seconds=seconds,
     )
 
@@ -96,10 +94,10 @@ def _count(module) -> int:
     return cost.count_parameters(rules.unbox(abstract_params(module)))
 
 
-def encoding(planned: PlannedStage, side: str, *, is_cpu: bool = False) -> Encoding:
+def encoding(planned: PlannedStage, side: str, platform: str) -> Encoding:
     """A microbatch of the longest texts on one device. XLA for CPU computes bfloat16 in float32."""
     rows = planned.rows_on_device / planned.config.train.num_microbatches
-    itemsize = 4 if is_cpu else jnp.dtype(planned.config[side].dtype).itemsize
+    itemsize = 4 if platform == "cpu" else jnp.dtype(planned.config[side].dtype).itemsize
     return Encoding(rows, planned.longest, planned.stage.mesh.shape[rules.MODEL], itemsize)
 
 
@@ -111,23 +109,33 @@ def batch_bytes(planned: PlannedStage, count: int = BATCHES_ON_DEVICE) -> int:
     return int(4 * count * numbers * planned.rows_on_device)
 
 
-def passing_bytes(planned: PlannedStage, *, is_cpu: bool) -> dict[str, float]:
+def passing_bytes(planned: PlannedStage, platform: str) -> dict[str, float]:
     """{"activations", "gradients"}: bytes on one device during a step.
 
     Args:
-      is_cpu: for XLA's CPU compiler, which keeps the activations of all layers whatever student.remat says.
+      platform: "cpu", "gpu" or "tpu", whose compilers keep different things.
     """
+    compiler = compilers.of(platform, planned.stage.mesh.size)
     teacher = planned.teacher if planned.is_live else None
-    of = encoding(planned, "student", is_cpu=is_cpu)
-    kept = memory.activations(planned.student, teacher, of, "none" if is_cpu else planned.config.student.remat)
-    if (num := planned.config.train.num_microbatches) > 1:
-        kept += 2 * num * of.hidden(planned.student)  # the word embeddings of the whole batch, and their gradient
-    kept += _vocabulary_bytes(planned)
-    kept += (
-        traffic.weight_bytes(planned.state.params, only_split=True) + memory.COSINE_BYTES * planned.method_cost.scores
+    of = encoding(planned, "student", platform)
+    kept = memory.activations(
+        planned.student, teacher, of, planned.config.student.remat, compiler, _vocabulary_bytes(planned)
     )
+    if (num := planned.config.train.num_microbatches) > 1:
+        # The word embeddings of the whole batch, and their gradient.
+        kept += 2 * num * of.hidden(planned.student) * of.itemsize
+    kept += memory.device_bytes(_tied_decoder(planned))  # its gradient, which is made first
+    kept += traffic.weight_bytes(planned.state.params, only_split=True)
+    kept += compiler.score_bytes * planned.method_cost.scores
     gradients = memory.device_bytes(planned.state.params)
     return {"activations": kept, "gradients": 2 * gradients}  # as computed, and as added up
+
+
+def program_bytes(planned: PlannedStage, platform: str) -> float:
+    """Bytes of the program in the memory of a device: a part, and a part for each layer that it unrolls."""
+    alone, of_a_layer = compilers.of(platform, planned.stage.mesh.size).program
+    teacher = planned.teacher.num_layers / 3 if planned.is_live else 0.0
+    return alone + of_a_layer * (planned.student.num_layers + teacher)
 
 
 def _vocabulary_bytes(planned: PlannedStage) -> float:
@@ -177,7 +185,7 @@ def transfers(planned: PlannedStage) -> list[Transfer]:
         teacher=planned.frozen.get("teacher"),
         student_sizes=planned.student,
         teacher_sizes=planned.teacher if planned.is_live else None,
-        of=encoding(planned, "student"),
+        of=encoding(planned, "student", ""),
         mesh_sizes=dict(planned.stage.mesh.shape),
         num_microbatches=planned.config.train.num_microbatches,
         features=planned.method_cost.features,

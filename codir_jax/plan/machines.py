@@ -11,8 +11,10 @@ class Machine:
     """One device as its maker publishes it. Rates are per second; None where nothing is published.
 
     Attributes:
+      platform: "tpu", "gpu" or "cpu".
       flops: name of a dtype -> most floating-point operations of matrix products. "float32" is what jax does by default
-        with float32 operands: one bfloat16 pass on TPU, TensorFloat-32 on NVIDIA.
+        with float32 operands: one bfloat16 pass on TPU, TensorFloat-32 on NVIDIA. "highest" is what it does where a
+        product asks for all of float32: six bfloat16 passes on TPU, no tensor cores on NVIDIA.
       memory_bytes: of the device. memory_bandwidth: bytes.
       link_bandwidth: bytes that a device sends to its neighbours in one direction, within a slice or host.
       network_bandwidth: the same between hosts; None where a slice is one network.
@@ -22,6 +24,7 @@ class Machine:
       compiler: what XLA is told of a device that is not here.
     """
 
+    platform: str
     flops: dict[str, float] | None
     memory_bytes: float | None
     memory_bandwidth: float | None
@@ -64,13 +67,14 @@ class GpuTarget:
 
 
 def _tpu(tflops, memory, bandwidth, link, hosts, unit, source, compiler) -> Machine:
-    flops = {"bfloat16": tflops * 1e12, "float32": tflops * 1e12}
-    return Machine(flops, memory, bandwidth * 1e9, link * 1e9, None, hosts, unit, source, compiler)
+    flops = {"bfloat16": tflops * 1e12, "float32": tflops * 1e12, "highest": tflops * 1e12 / 6}
+    return Machine("tpu", flops, memory, bandwidth * 1e9, link * 1e9, None, hosts, unit, source, compiler)
 
 
-def _gpu(bfloat16, tf32, memory, bandwidth, link, network, source, compiler) -> Machine:
-    flops = {"bfloat16": bfloat16 * 1e12, "float32": tf32 * 1e12}
-    return Machine(flops, memory * 1e9, bandwidth * 1e9, link * 1e9, network * 1e9, 8, "devices", source, compiler)
+def _gpu(bfloat16, tf32, float32, memory, bandwidth, link, network, source, compiler) -> Machine:
+    flops = {"bfloat16": bfloat16 * 1e12, "float32": tf32 * 1e12, "highest": float32 * 1e12}
+    rates = memory * 1e9, bandwidth * 1e9, link * 1e9, network * 1e9
+    return Machine("gpu", flops, *rates, 8, "devices", source, compiler)
 
 
 # Devices of XLA's own list (xla/backends/gpu/target_config/specs, Apache-2.0).
@@ -91,10 +95,10 @@ MACHINES = {
     "v5e": _tpu(197, 16e9, 819, 200, 8, "devices", "https://cloud.google.com/tpu/docs/v5e", TpuTarget(2, 256, 1.5e9)),
     "v5p": _tpu(459, 95e9, 2765, 600, 4, "cores", "https://cloud.google.com/tpu/docs/v5p", TpuTarget(3, 4096, 1.75e9)),
     "v6e": _tpu(918, 32e9, 1638, 400, 8, "devices", "https://cloud.google.com/tpu/docs/v6e", TpuTarget(2, 256, 1.75e9)),
-    "a100": _gpu(312, 156, 80, 2039, 300, 25, "https://www.nvidia.com/en-us/data-center/a100/", _A100),
-    "h100": _gpu(989.4, 494.7, 80, 3350, 450, 50, "https://www.nvidia.com/en-us/data-center/h100/", _H100),
-    "h200": _gpu(989.4, 494.7, 141, 4800, 450, 50, "https://www.nvidia.com/en-us/data-center/h200/", _H200),
-    "cpu": Machine(None, None, None, None, None, 8, "devices", "nothing is published; see `codir bench`"),
+    "a100": _gpu(312, 156, 19.5, 80, 2039, 300, 25, "https://www.nvidia.com/en-us/data-center/a100/", _A100),
+    "h100": _gpu(989.4, 494.7, 67, 80, 3350, 450, 50, "https://www.nvidia.com/en-us/data-center/h100/", _H100),
+    "h200": _gpu(989.4, 494.7, 67, 141, 4800, 450, 50, "https://www.nvidia.com/en-us/data-center/h200/", _H200),
+    "cpu": Machine("cpu", None, None, None, None, None, 8, "devices", "nothing is published; see `codir bench`"),
 }
 
 
@@ -106,6 +110,11 @@ class Devices:
     machine: Machine
     count: int
     hosts: int
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether they are fake ones, of which nothing is published."""
+        return self.machine.platform == "cpu"
 
     @property
     def bandwidth(self) -> float | None:

@@ -8,17 +8,8 @@ from typing import Any
 import jax
 
 from codir_jax.models.transformer import TransformerConfig
+from codir_jax.plan.compilers import Arrays, Compiler
 
-# Arrays that a layer keeps for its backward pass, found from the memory of programs that XLA compiled for CPU at many
-# sizes: [tokens, hidden] (queries, keys, values and mixed values are 4 of them), [tokens, inner] and [heads, tokens,
-# tokens]; a dropout keeps a byte an element. Autodiff asks for 40 % more: XLA computes some of it again in passing.
-HIDDEN_KEPT, HIDDEN_SPLIT, INNER_KEPT, ATTENTION_KEPT = 11, 4, 3, 2
-# In use beside them at the peak, where the backward pass begins: of the embeddings, the last layer and the loss.
-HIDDEN_PASSING, ATTENTION_PASSING = 8, 0.6
-# Of a live teacher's layer while it runs: its input, its sum and its inner activation.
-TEACHER_HIDDEN, TEACHER_INNER = 2, 1
-# Bytes of a cosine of an anchor and a negative: both anchors, value and exponential in float32, a mask.
-COSINE_BYTES = 17
 # Of a masked LM's logit of the chunk at hand: of student and teacher, their exponentials, the gradient.
 LOGIT_BYTES = 20
 
@@ -57,44 +48,56 @@ class Encoding:
       itemsize: bytes of an activation.
     """
 
-    rows: int
+    rows: float
     length: int
     model_parts: int
     itemsize: int
 
     def hidden(self, sizes: TransformerConfig) -> float:
-        """Bytes of an array [rows, length, hidden]."""
-        return self.rows * self.length * sizes.hidden_size * self.itemsize
+        """Elements of an array [rows, length, hidden]."""
+        return self.rows * self.length * sizes.hidden_size
 
     def inner(self, sizes: TransformerConfig) -> float:
-        """Bytes of this device's part of an array [rows, length, inner]."""
-        return self.hidden(sizes) * sizes.intermediate_size / sizes.hidden_size / self.model_parts
+        """Elements of this device's part of an array [rows, length, inner]."""
+        return self.rows * self.length * sizes.intermediate_size / self.model_parts
 
     def attention(self, sizes: TransformerConfig) -> float:
-        """Bytes of this device's part of an array [rows, heads, length, length]."""
-        return self.rows * sizes.num_heads * self.length**2 * self.itemsize / self.model_parts
+        """Elements of this device's part of an array [rows, heads, length, length]."""
+        return self.rows * sizes.num_heads * self.length**2 / self.model_parts
+
+    def num_bytes(self, arrays: Arrays, sizes: TransformerConfig, split: float = 0.0) -> float:
+        """Bytes of a layer's arrays; `split`: share of those [tokens, hidden] that the model axis splits too."""
+        whole = 1 - split + split / self.model_parts
+        each = whole * self.hidden(sizes), self.inner(sizes), self.attention(sizes)
+        return sum(
+            (times * self.itemsize + beside) * elements
+            for (times, beside), elements in zip((arrays.hidden, arrays.inner, arrays.attention), each, strict=True)
+        )
 
 
-def kept_of_a_layer(student: TransformerConfig, of: Encoding) -> float:
-    """Bytes that one layer keeps for its backward pass."""
-    hidden, inner, attention = of.hidden(student), of.inner(student), of.attention(student)
-    whole = HIDDEN_KEPT - HIDDEN_SPLIT + HIDDEN_SPLIT / of.model_parts
-    masks = 2 * hidden * (student.hidden_dropout > 0) + attention * (student.attention_dropout > 0)
-    return whole * hidden + INNER_KEPT * inner + ATTENTION_KEPT * attention + masks / of.itemsize
-
-
-def activations(student: TransformerConfig, teacher: TransformerConfig | None, of: Encoding, remat: str) -> float:
+def activations(
+    student: TransformerConfig,
+    teacher: TransformerConfig | None,
+    of: Encoding,
+    remat: str,
+    compiler: Compiler,
+    of_loss: float = 0.0,
+) -> float:
     """Bytes of activations at the peak of a step on one device; `teacher` is None where it does not run.
+
+    `of_loss`: bytes that the loss has in use, before the backward pass of the last layer begins.
 
     With "block" each layer keeps its input, and one layer at a time all the rest; "dots" keeps the products with
     weights too: queries, keys, values, two outputs, the inner product.
     """
-    hidden, layer = of.hidden(student), kept_of_a_layer(student, of)
-    kept = {
-        "none": student.num_layers * layer,
-        "block": student.num_layers * hidden + layer,
-        "dots": student.num_layers * (hidden * (3 + 3 / of.model_parts) + of.inner(student)) + layer,
-    }[remat]
-    passing = HIDDEN_PASSING * hidden + ATTENTION_PASSING * of.attention(student)
-    taught = TEACHER_HIDDEN * of.hidden(teacher) + TEACHER_INNER * of.inner(teacher) if teacher else 0.0
-    return kept + passing + taught
+    hidden, layers = of.hidden(student) * of.itemsize, student.num_layers
+    layer = of.num_bytes(compiler.kept_by(student), student, compiler.split)
+    dots = hidden * (3 + 3 / of.model_parts) + of.inner(student) * of.itemsize
+    kept_of = {"none": layer, "block": hidden, "dots": min(dots, layer)}["none" if compiler.keeps_all else remat]
+    kept = (layers - 1) * kept_of + layer
+    taught = of.num_bytes(compiler.teacher, teacher) if teacher else 0.0
+    begins = kept + max(of.num_bytes(compiler.passing, student) + taught, of_loss)
+    if compiler.late is None:
+        return begins
+    ends = (layers - 1) * of.num_bytes(compiler.late, student) + layer + of.num_bytes(compiler.late_passing, student)
+    return max(begins, ends)

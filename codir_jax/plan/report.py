@@ -14,10 +14,10 @@ from codir_jax.processes import distributed
 from codir_jax.stage.assembled import Stage
 
 ASSUMPTIONS = """\
-assumed: matrix products reach {utilisation:.0%} of the published peak (--utilisation), collectives the published
-bandwidth, and nothing overlaps. Checked against programs compiled for CPU (tests/plan): there memory, operations and
-collectives of a step agree within 20 %. XLA for TPU and GPU lays memory out in its own way and was not compared; the
-savings of student.remat and of bfloat16 are what they should be, as XLA for CPU makes no use of them."""
+assumed: matrix products reach {utilisation:.0%} of the published peak (--utilisation) and collectives the published
+bandwidth; a GPU sums gradients behind its backward pass, a TPU after it. Memory and collectives were compared with
+programs that XLA compiled for v5e, v5p, H200 and CPU (codir_jax/plan/README.md); --compile does it for this one."""
+PARTS = ("encoders", "vocabulary", "contrastive", "optimizer", "exchange")
 CPU_NOTE = "cpu: counted as XLA for CPU does it, which keeps all activations, in float32, whatever remat and dtype say."
 
 
@@ -35,7 +35,7 @@ def as_dict(
         "steps": planned.stage.num_steps,
         "epochs": planned.stage.num_steps / planned.stage.feed.steps_per_epoch,
         "parameters": found.parameters,
-        "bytes_per_device": {**found.held, **found.passing, "peak": found.peak_bytes},
+        "bytes_per_device": {**found.held, **found.passing, "program": found.program_bytes, "peak": found.peak_bytes},
         "device_memory_bytes": devices.machine.memory_bytes,
         "host_bytes": found.host_bytes,
         "teacher_cache_bytes": found.cache_bytes,
@@ -67,6 +67,7 @@ def text(
         "",
         *_rows("bytes on a device", {name: size(n) for name, n in found.held.items() if n}),
         *_rows("  in a step", {name: size(n) for name, n in found.passing.items()}),
+        *_rows("  program", {"": size(found.program_bytes)} if found.program_bytes else {}),
     ]
     whole = f" of {size(machine.memory_bytes)}" if machine.memory_bytes else ""
     lines += [
@@ -93,7 +94,7 @@ def text(
             f"{devices.name.split('-')[0]} as published ({machine.source}):",
             f"  {of} {machine.flops[of] / 1e12:.0f} TFLOP/s, memory {size(machine.memory_bytes)} at "
             f"{machine.memory_bandwidth / 1e9:.0f} GB/s, exchange {devices.bandwidth / 1e9:.0f} GB/s one way",
-            "a step: " + ", ".join(f"{seconds[part]:.3g} s {part}" for part in ("compute", "memory", "exchange")),
+            "a step: " + ", ".join(f"{seconds[part]:.3g} s {part}" for part in PARTS if seconds[part]),
             f"  in all {seconds['step']:.3g} s; the run {duration(seconds['run'])} beside compilation and evaluation",
             ASSUMPTIONS.format(utilisation=utilisation),
         ]
@@ -109,7 +110,7 @@ def at_start(stage: Stage, state, frozen) -> str:
     platform = jax.default_backend()
     kinds = {name: size(n) for name, n in memory.held(state, frozen).items() if n}
     try:
-        kinds["activations (estimate)"] = size(passing_bytes(planned, is_cpu=platform == "cpu")["activations"])
+        kinds["activations (estimate)"] = size(passing_bytes(planned, platform)["activations"])
     except planned_lib.NotModelledError as error:
         kinds["activations"] = str(error)
     return "\n".join(

@@ -49,7 +49,7 @@ def devices(on: Devices) -> list[jax.Device]:
         return _tpu_devices(on, target)
     if isinstance(target, GpuTarget):
         return _gpu_devices(on, target)
-    if not on.name.startswith("cpu-"):
+    if not on.is_cpu:
         raise UserError(f"--devices={on.name}: no compiler for it is known; take another machine, or leave --compile")
     found = jax.devices("cpu")
     if len(found) < on.count:
@@ -105,12 +105,16 @@ def _gpu_devices(on: Devices, target: GpuTarget) -> list[jax.Device]:
 
 
 def _require(module: str, extra: str, on: Devices) -> None:
-    try:
-        is_here = importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of a part of its name
-        is_here = False
-    if not is_here:
+    if not is_installed(module):
         raise UserError(
             f"--devices={on.name}: its compiler is not installed; get it, best in an environment of its own: "
             f"pip install 'codir-jax[{extra}]'"
         )
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module is here, without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a part of its name
+        return False

@@ -21,6 +21,7 @@ class Transfer:
       num_bytes: of its larger side on one device, each time: what an all-gather returns, what an all-reduce sums.
       times: in a step; above 1 for what happens once a microbatch.
       group: devices that take part.
+      dtype: of what is sent.
     """
 
     what: str
@@ -28,6 +29,7 @@ class Transfer:
     num_bytes: float
     times: int
     group: int
+    dtype: str = "float32"
 
     @property
     def sent_bytes(self) -> float:
@@ -78,6 +80,9 @@ def transfers(
         if num_bytes and group > 1:
             found.append(Transfer(what, kind, num_bytes, times, group))
 
+    def hidden(sizes):
+        return of.hidden(sizes) * of.itemsize
+
     add("gradients", "all-reduce", weight_bytes(params), 1, shards)
     # The word embedding's gradient as the decoder is summed for itself, before it joins the one as look-up.
     add("gradient of the decoder", "all-reduce", weight_bytes(decoder), 1, shards)
@@ -87,10 +92,22 @@ def transfers(
     # A layer sums its two outputs over `model`; backward the inputs of mlp_in and of queries, keys and values.
     student_sums = student_sizes.num_layers * (2 + 4 + 2 * again)
     student_sums += student_sizes.vocab_size % model == 0  # words are looked up once, for all microbatches
-    add("student layers (model)", "all-reduce", student_sums * of.hidden(student_sizes), num_microbatches, model)
+    add(
+        "student layers (model)",
+        "all-reduce",
+        student_sums * of.hidden(student_sizes) * of.itemsize,
+        num_microbatches,
+        model,
+    )
     if teacher_sizes:
         teacher_sums = 2 * teacher_sizes.num_layers + (teacher_sizes.vocab_size % model == 0)
-        add("teacher layers (model)", "all-reduce", teacher_sums * of.hidden(teacher_sizes), num_microbatches, model)
+        add(
+            "teacher layers (model)",
+            "all-reduce",
+            teacher_sums * of.hidden(teacher_sizes) * of.itemsize,
+            num_microbatches,
+            model,
+        )
     if features is not None:
         size = features.batch_size * features.num_bytes
         add("features", "all-gather", size, 1, shards)

@@ -5,6 +5,8 @@ import math
 import re
 from collections.abc import Iterable
 
+from codir_jax.sharding import hlo
+
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
 _BYTES = {"pred": 1, "c64": 8, "c128": 16, "s4": 0.5, "u4": 0.5, "s2": 0.25, "u2": 0.25}
@@ -30,17 +32,19 @@ class Collective:
       shapes: (dtype, dimensions) of each array it returns on a device; several where XLA joined small ones.
       num_bytes: of its larger side on one device: what an all-gather returns, what a reduce-scatter takes.
       group: devices that take part.
+      times: that it runs in a step, where the turns of the loop around it are known.
     """
 
     kind: str
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
     num_bytes: int
     group: int
+    times: int = 1
 
     @property
     def sent_bytes(self) -> float:
-        """Bytes that a device sends: see `sent_bytes`."""
-        return sent_bytes(self.kind, self.num_bytes, self.group)
+        """Bytes that a device sends in a step: see `sent_bytes`."""
+        return self.times * sent_bytes(self.kind, self.num_bytes, self.group)
 
 
 def sent_bytes(kind: str, num_bytes: float, group: int) -> float:
@@ -57,8 +61,8 @@ def sent_bytes(kind: str, num_bytes: float, group: int) -> float:
 def parse(hlo_text: str) -> list[Collective]:
     """The collectives of a program, in the order of its text.
 
-    One inside a loop is listed once, whatever the number of its turns. An asynchronous pair (-start, -done) is one, and
-    so are all lines of one channel: a TPU program repeats an asynchronous all-gather in every fusion that it overlaps.
+    One inside a loop is listed once, with the number of its turns. An asynchronous pair (-start, -done) is one, and so
+    are all lines of one channel: a TPU program repeats an asynchronous all-gather in every fusion that it overlaps.
     An all-reduce of which a TPU program keeps a slice in the same fusion is a reduce-scatter.
 
     Args:
@@ -68,14 +72,14 @@ def parse(hlo_text: str) -> list[Collective]:
     partitions = _PARTITIONS.search(hlo_text)
     num_partitions = int(partitions.group(1)) if partitions else 1
     sliced = {hlo_text.find("\n}", one.end()): one for one in _SLICED.finditer(hlo_text)}  # end -> beginning
-    found, channels = [], {}
+    times, found, channels = hlo.executions(hlo_text), [], {}
     for match in _LINE.finditer(hlo_text):
         shape_text, kind, is_start = match.groups()
         line_end = hlo_text.find("\n", match.end())
         rest = hlo_text[match.end() : line_end if line_end >= 0 else None]
         shapes = _shapes(shape_text)
         if channel := _CHANNEL.search(rest):
-            # Of its computation: what jax itself writes (shard_map) may have one channel for several.
+            # Of its computation: those that jax writes itself (shard_map) may share a channel. Repeats differ in layout.
             computation = hlo_text.rfind("\n}", 0, match.start())
             if channels.setdefault((channel.group(1), kind, shapes), computation) != computation:
                 continue
@@ -88,7 +92,8 @@ def parse(hlo_text: str) -> list[Collective]:
         if around := [one for end, one in sliced.items() if one.end() < match.start() < end]:
             kind, shapes = "reduce-scatter", _shapes(around[0].group(1))
         num_bytes = sum(_num_bytes(*shape) for shape in shapes) * (group if kind == "reduce-scatter" else 1)
-        found.append(Collective(kind, shapes, int(num_bytes), group))
+        runs = max(times.get(hlo.computation_at(hlo_text, match.start()), 1), 1)
+        found.append(Collective(kind, shapes, int(num_bytes), group, runs))
     return found
 
 
@@ -104,6 +109,14 @@ def totals(collectives: Iterable[Collective]) -> dict[str, dict[str, int]]:
 def arrays(collectives: Iterable[Collective]) -> list[tuple[str, str]]:
     """(kind, "f32[8,128]") of every array that is sent, joined ones apart, so that two programs can be compared."""
     return [(one.kind, f"{dtype}[{','.join(map(str, dims))}]") for one in collectives for dtype, dims in one.shapes]
+
+
+def shares(one: Collective) -> dict[str, float]:
+    """Dtype, as HLO names it ("f32") -> its share of the bytes of a collective."""
+    sizes: dict[str, float] = {}
+    for dtype, dims in one.shapes:
+        sizes[dtype] = sizes.get(dtype, 0.0) + _num_bytes(dtype, dims)
+    return {dtype: num_bytes / max(sum(sizes.values()), 1) for dtype, num_bytes in sizes.items()}
 
 
 def _shapes(text: str) -> tuple[tuple[str, tuple[int, ...]], ...]:

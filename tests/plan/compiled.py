@@ -6,13 +6,11 @@ from jax.sharding import AbstractMesh
 
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.objectives import codir, distill, finetune, masked_lm
+from codir_jax.plan import compiled as compiled_lib
 from codir_jax.plan import planned as planned_lib
 from codir_jax.plan.planned import PlannedStage
 from codir_jax.sharding import collectives, rules
-from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.stage import config as stage_config
-from codir_jax.stage.assembled import Stage
-from codir_jax.stage.teacher import kept_shapes
 from codir_jax.tasks import labelled_outline
 from codir_jax.tasks import masked_lm as masked_lm_task
 
@@ -74,21 +72,8 @@ def plan(
 
 
 def compile_step(planned: PlannedStage):
-    """{"arguments", "temporary", "flops", "sent": {kind: {"count", "bytes"}}} of the compiled step on one device."""
-    config, like = planned.config, planned.stage
-    mesh = mesh_lib.make_mesh(config.mesh, jax.devices()[: like.mesh.size])
-    stage = Stage.of(config, mesh, parts=(like.task, like.student, like.teacher))
-    rows = config.data.batch_size
-    columns = {True: planned.num_predictions, False: planned.longest}
-    batch = {
-        name: np.zeros((rows, columns[name.startswith("masked")]) if value.ndim == 2 else rows, value.dtype)
-        for name, value in stage.feed.example().items()
-    }
-    if planned.cache_bytes:
-        batch |= {name: np.zeros((rows, *shape), np.float32) for name, shape in kept_shapes(stage).items()}
-    abstract, split = stage.abstract_state(live=planned.is_live), stage.feed.sharding
-    batch = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split) for name, x in batch.items()}
-    compiled = stage.initial_state.step(abstract).lower(*abstract, batch).compile()
+    """{"arguments", "temporary", "flops", "sent": {kind: {"count", "bytes"}}} of the step compiled for fake devices."""
+    compiled = compiled_lib.lower(planned, jax.devices()[: planned.stage.mesh.size]).compile()
     memory = compiled.memory_analysis()
     return {
         "arguments": memory.argument_size_in_bytes,

@@ -1,7 +1,5 @@
 """The devices of machines that are not here; compilers that are not installed are told by name."""
 
-import importlib.util
-
 import jax
 import pytest
 
@@ -9,7 +7,7 @@ from codir_jax.plan import machines, topology
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh as mesh_lib
 
-has_tpu_compiler = importlib.util.find_spec("libtpu") is not None
+has_tpu_compiler = topology.is_installed("libtpu")
 
 
 def test_a_slice_is_as_near_to_a_cube_as_its_devices_allow():
@@ -37,7 +35,7 @@ def test_what_no_compiler_is_for_is_refused(name, says):
 
 @pytest.mark.parametrize(("name", "extra"), [("v5e-8", "aot-tpu"), ("h100-8", "aot-gpu")])
 def test_a_missing_compiler_is_told_with_what_to_install(name, extra, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
+    monkeypatch.setattr(topology, "is_installed", lambda module: False)
     with pytest.raises(UserError, match=rf"pip install 'codir-jax\[{extra}\]'"):
         topology.devices(machines.parse(name))
 

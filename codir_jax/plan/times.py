@@ -1,0 +1,62 @@
+"""Seconds of a step on a machine whose peaks are published."""
+
+from codir_jax.plan import compilers, memory
+from codir_jax.plan.machines import Devices
+from codir_jax.plan.memory import Encoding
+from codir_jax.plan.planned import PlannedStage
+from codir_jax.plan.traffic import Transfer
+
+# Reads and writes of a trained weight: its gradient is written, read for the norm and read again; weight and two
+# moments are read and written; both passes read the weight.
+WEIGHT_PASSES = 11
+# Of a logit of the vocabulary, of student and teacher, in both passes.
+LOGIT_MOVED = 50
+# Products that ask for all of float32, by the name of their part of a method's cost.
+PRECISION = "highest"
+
+
+def of_step(
+    planned: PlannedStage,
+    devices: Devices,
+    flops: dict[str, float],
+    transfers: list[Transfer],
+    of: Encoding,
+    utilisation: float,
+) -> dict[str, float]:
+    """{"encoders", "vocabulary", "contrastive", "optimizer", "busy", "exchange", "step"}; {} without published peaks.
+
+    Each part computes or moves memory, whichever takes longer. "busy" is what a device does by itself, "step" all:
+    a TPU sums gradients after the backward pass, a GPU behind it.
+
+    Args:
+      flops: of `estimate.step_flops`. of: a microbatch of the student.
+      utilisation: share of the published peak that matrix products are assumed to reach.
+    """
+    machine, config = devices.machine, planned.config
+    if machine.flops is None:
+        return {}
+    compiler = compilers.of(machine.platform, devices.count)
+    rate = {side: machine.flops[config[side].dtype] for side in ("student", "teacher")}
+    rate |= dict.fromkeys(planned.method_cost.flops, machine.flops[PRECISION])
+
+    def computing(*names):
+        return sum(flops.get(name, 0.0) / (utilisation * rate[name] * devices.count) for name in names)
+
+    moved = planned.student.num_layers * of.num_bytes(compiler.moved, planned.student)
+    if planned.is_live:
+        moved += planned.teacher.num_layers * of.num_bytes(compiler.moved, planned.teacher) / 3
+    moved *= config.train.num_microbatches
+    logits = planned.rows_on_device * planned.num_predictions * planned.student.vocab_size
+    weights = memory.device_bytes(planned.state.params)
+    seconds = {
+        "encoders": max(computing("student", "teacher"), moved / machine.memory_bandwidth),
+        "vocabulary": LOGIT_MOVED * logits / machine.memory_bandwidth,
+        "contrastive": max(
+            computing(*planned.method_cost.flops),
+            compiler.score_moved * planned.method_cost.scores / machine.memory_bandwidth,
+        ),
+        "optimizer": WEIGHT_PASSES * weights / machine.memory_bandwidth,
+    }
+    busy = sum(seconds.values())
+    exchange = sum(one.sent_bytes for one in transfers) / devices.bandwidth
+    return {**seconds, "busy": busy, "exchange": exchange, "step": busy + max(exchange - compiler.overlaps * busy, 0.0)}
