@@ -20,6 +20,7 @@ from codir_jax.models.outputs import EncoderOutput
 from codir_jax.models.pooling import POOLINGS
 from codir_jax.models.products import Dense, product, scores
 from codir_jax.processes.user_error import UserError
+from codir_jax.sharding.fsdp import look_up
 
 # Large enough that exp() of it is 0 in float32, finite so that a row with no token at all gives a uniform
 # attention instead of NaN.
@@ -183,12 +184,13 @@ class Embeddings(nn.Module):
                 f"set data.max_length to {self.config.max_length} or less"
             )
         words = self.words(input_ids) if words is None else words
-        x = words.astype(jnp.float32) + self.position(self._position_ids(input_ids)) + self.token_type(token_type_ids)
+        positions = look_up(self.position.embedding, self._position_ids(input_ids), "position")
+        x = words.astype(jnp.float32) + positions + self.token_type(token_type_ids)
         return dropout(self.norm(x).astype(self.dtype), self.config.hidden_dropout, seed, site=0)
 
     def words(self, input_ids: jax.Array) -> jax.Array:
         """The word embeddings of int32 ids [...], [..., hidden] in the dtype of the computation."""
-        return self.word(input_ids).astype(self.dtype)
+        return look_up(self.word.embedding, input_ids, "vocab").astype(self.dtype)
 
     def attend(self, x: jax.Array) -> jax.Array:
         """x float [..., hidden] times the transposed word embedding, [..., vocab] in the dtype of the computation."""

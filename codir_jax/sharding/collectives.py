@@ -77,12 +77,12 @@ def parse(hlo_text: str) -> list[Collective]:
         shape_text, kind, is_start = match.groups()
         line_end = hlo_text.find("\n", match.end())
         rest = hlo_text[match.end() : line_end if line_end >= 0 else None]
-        if channel := _CHANNEL.search(rest):
-            # Different ones may have one channel: those that jax writes itself (shard_map) do.
-            computation = hlo_text.rfind("\n}", 0, match.start())
-            if channels.setdefault((channel.group(1), kind, shape_text), computation) != computation:
-                continue
         shapes = _shapes(shape_text)
+        if channel := _CHANNEL.search(rest):
+            # Of its computation: those that jax writes itself (shard_map) may share a channel. Repeats differ in layout.
+            computation = hlo_text.rfind("\n}", 0, match.start())
+            if channels.setdefault((channel.group(1), kind, shapes), computation) != computation:
+                continue
         if is_start and kind != "all-reduce":
             # (operands, results[, two u32 words of the runtime]); an all-reduce-start returns its results alone.
             if kind == "collective-permute":

@@ -164,26 +164,6 @@ def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def gathered(tree: Any, places: Any) -> Any:
-    """The weights as they are computed with: whole over `fsdp`, split over `model` as before.
-
-    XLA sends each weight when it is used; in the backward pass its gradient is summed and split again. What lies
-    still, weights and optimizer state, stays split.
-
-    Args:
-        tree: of arrays, inside a jit.
-        places: tree of their NamedShardings.
-    """
-
-    def gather(leaf, place):
-        if FSDP not in jax.tree.leaves(tuple(place.spec)):
-            return leaf
-        axes = [tuple(a for a in jax.tree.leaves(axis) if a != FSDP) or None for axis in place.spec]
-        return jax.lax.with_sharding_constraint(leaf, NamedSharding(place.mesh, PartitionSpec(*axes)))
-
-    return jax.tree.map(gather, tree, places)
-
-
 _places: contextvars.ContextVar[tuple[Mesh, Rules] | None] = contextvars.ContextVar("places", default=None)
 
 
@@ -195,6 +175,11 @@ def on_mesh(mesh: Mesh, rules: Rules = RULES) -> Iterator[None]:
         yield
     finally:
         _places.reset(token)
+
+
+def places() -> tuple[Mesh, Rules] | None:
+    """The mesh and the table of `on_mesh`; None without."""
+    return _places.get()
 
 
 def constrain(array: jax.Array, *names: str | None) -> jax.Array:

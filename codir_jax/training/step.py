@@ -9,7 +9,7 @@ import optax
 
 from codir_jax.models import products
 from codir_jax.objectives.contract import Objective, Step
-from codir_jax.sharding import rules
+from codir_jax.sharding import fsdp, rules
 from codir_jax.training.metrics import SKIPPED
 from codir_jax.training.optimizer import Optimizer, of_optax
 from codir_jax.training.state import TrainState
@@ -52,8 +52,8 @@ def make_train_step(
             return params, frozen
         # Of the frozen arrays trees are weights; an array by itself is a table of rows, which stays where it is.
         weights = {name: tree for name, tree in frozen.items() if not isinstance(tree, jax.Array)}
-        weights = rules.gathered(weights, {name: shardings[1][name] for name in weights})
-        return rules.gathered(params, shardings[0].params), {**frozen, **weights}
+        weights = fsdp.gathered(weights, {name: shardings[1][name] for name in weights})
+        return fsdp.gathered(params, shardings[0].params), {**frozen, **weights}
 
     def step(state: TrainState, frozen, batch):
         trained = tx.trained(state.params)

@@ -9,8 +9,8 @@ from jax.sharding import PartitionSpec as P
 
 from codir_jax.models import bert
 from codir_jax.models.heads import abstract_params, build_model
+from codir_jax.sharding import fsdp, rules
 from codir_jax.sharding import mesh as meshes
-from codir_jax.sharding import rules
 
 CONFIG = dataclasses.replace(
     bert.BASE, vocab_size=30, hidden_size=16, num_layers=1, num_heads=4, intermediate_size=24, max_positions=8
@@ -71,7 +71,7 @@ def test_weights_are_split_over_fsdp_and_model_and_computed_with_whole_over_fsdp
     assert rules.batch_sharding(mesh).spec == P(("data", "fsdp"))
     places = rules.shardings(boxed, mesh)
     params = jax.tree.map(lambda leaf, place: jax.device_put(np.ones(leaf.shape), place), rules.unbox(boxed), places)
-    whole = jax.jit(lambda tree: rules.gathered(tree, places))(params)
+    whole = jax.jit(lambda tree: fsdp.gathered(tree, places))(params)
     assert whole["encoder"]["layer_0"]["attention"]["output"]["kernel"].sharding.spec == P("model")
 
 
