@@ -142,7 +142,7 @@ class Job:
         tasks = refusals.check(planned, self.folder)
         if not (self.given and TEACHER in planned):
             return False
-        return refusals.fits(tasks[planned[self.recipe.main].task.name], self.given)
+        return refusals.fits(tasks[self.recipe.main], self.given)
 
     def _title(self, name: str) -> str:
         return next(stage.title for stage in self.stages if stage.name == name)

@@ -37,7 +37,7 @@ def measure(
     rows: dict[str, dict[str, Any]] = {}
     for name, model in models.items():
         rows[name] = {
-            "dev": scores[name] if name in scores else _scores(task, model, config, "dev"),
+            "dev": scores[name] if name in scores else _dev_scores(task, model, config),
             **{split: _scores(task, model, config, split) for split in task.splits if task.is_judged_once(split)},
             "parameters": cost.count_parameters(model.params),
             "bytes": cost.size_bytes(model.params),
@@ -49,6 +49,10 @@ def measure(
             outputs = cost.Outputs(num_labels=task.head.num_labels, head=task.head.name)
             rows[name]["flops"] = cost.model_flops(model.config, length, outputs)
     return rows
+
+
+def _dev_scores(task, model: Model, config: ConfigDict) -> dict[str, float]:
+    return _scores(task, model, config, "dev") if "dev" in task.splits else {}
 
 
 def _scores(task, model: Model, config: ConfigDict, split: str) -> dict[str, float]:

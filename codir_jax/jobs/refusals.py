@@ -24,22 +24,24 @@ def check(configs: Mapping[str, ConfigDict], folder: Path) -> dict[str, Task]:
       folder: of the job; a stage is trained in `folder / name`.
 
     Returns:
-      name of a task -> that task. What is said of the data holds for all stages, so each task is read once.
+      name of a stage -> its task; stages of the same data share one.
 
     Raises:
       UserError: what is wrong with which field, file or line.
     """
     tokenizer = make_tokenizer(next(iter(configs.values())))
     tasks: dict[str, Task] = {}
+    read: dict[str, Task] = {}
     sizes: dict[str, TransformerConfig] = {}
 
     def sizes_of(path: str, purpose: str) -> TransformerConfig | None:
         return sizes.get(path) or (models.read_sizes(path, purpose) if path else None)
 
     for name, config in configs.items():
-        task = tasks.get(config.task.name)
-        if task is None:
-            task = tasks[config.task.name] = task_module(config.task.name).make(config, tokenizer)
+        data = config.task.name + config.data.to_json()
+        if data not in read:
+            read[data] = task_module(config.task.name).make(config, tokenizer)
+        task = tasks[name] = read[data]
         mesh, table = mesh_lib.make_mesh(config.mesh), mesh_lib.rules_of(config.mesh)
         checks.check_batch_sizes(config, rules.num_batch_shards(mesh, table), distributed.num_processes())
         taught, start = sizes_of(config.teacher.path, "--teacher"), None

@@ -86,8 +86,10 @@ def plot(folder: Path, results: dict[str, Any], path: Path) -> None:
         if points:
             scores.plot(*zip(*points, strict=True), marker="o", markersize=3, label=results["models"][name]["title"])
     scores.set(title="dev score over time", xlabel="step", ylabel=f"{metric.replace('_', ' ')}{better}")
-    scores.legend()
-    for name, row in results["models"].items():
+    if scores.has_data():
+        scores.legend()
+    judged = {name: row for name, row in results["models"].items() if metric in row["dev"]}  # without a dev file none
+    for name, row in judged.items():
         point = (row["latency"]["batch_32_p50_ms"], row["dev"][metric])
         trade.scatter(*point, s=60, marker="o" if name == results["main"] else "s", label=row["title"])
     trade.set(
@@ -96,7 +98,8 @@ def plot(folder: Path, results: dict[str, Any], path: Path) -> None:
         ylabel=f"dev {metric.replace('_', ' ')}{better}",
     )
     trade.set_xlim(left=0)
-    trade.legend()
+    if judged:
+        trade.legend()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 

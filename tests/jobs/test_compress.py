@@ -131,7 +131,7 @@ def test_what_no_job_can_be_made_of_is_refused(arguments, message, tmp_path):
 def test_every_recipe_names_configs_that_load(path):
     """A new paper joins by its folder."""
     recipes = []
-    for argument in ("own", "demo,scratch", "text", "text,scratch", "sst2"):
+    for argument in ("own", "own,scratch", "demo", "demo,scratch", "text", "text,scratch", "sst2"):
         try:
             recipes.append(recipe_lib.load(path.parent.name, argument))
         except UserError:
