@@ -97,7 +97,8 @@ def plot(folder: Path, results: dict[str, Any], path: Path) -> None:
         xlabel="ms per batch of 32 (median)",
         ylabel=f"dev {metric.replace('_', ' ')}{better}",
     )
-    trade.set_xlim(left=0)
+    slowest = max(row["latency"]["batch_32_p50_ms"] for row in results["models"].values())
+    trade.set_xlim(0, 1.1 * slowest)
     if judged:
         trade.legend()
     figure.savefig(path, dpi=110)
