@@ -27,8 +27,7 @@ def of_step(
     """{"encoders", "vocabulary", "contrastive", "optimizer", "busy", "exchange", "step"}; {} without published peaks.
 
     The encoders compute or move memory, whichever takes longer; the contrastive term does one after the other. "busy"
-    is what a device does by itself, "step" all:
-    a TPU sums gradients after the backward pass, a GPU behind it.
+    is what a device does by itself, "step" all: a TPU sums gradients after the backward pass, a GPU behind it.
 
     Args:
       flops: of `estimate.step_flops`. of: a microbatch of the student.
