@@ -197,6 +197,7 @@ def transfers(planned: PlannedStage, devices: Devices | None = None) -> list[Tra
         num_microbatches=planned.config.train.num_microbatches,
         features=planned.method_cost.features,
         gather="all-reduce" if devices and devices.gathers_by_sums else "all-gather",
+        scatter="reduce-scatter" if devices and devices.machine.platform == "gpu" else "all-reduce",
     )
 
 
