@@ -91,7 +91,7 @@ TPU = Compiler(
     feature_copies=1.5,
     score_moved=74,
     feature_moved=5,
-    program=(20e6, 12e6),
+    program=(20e6, 14e6),
 )
 
 
