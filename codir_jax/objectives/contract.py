@@ -60,6 +60,11 @@ class Features(NamedTuple):
     has_in_batch: bool
     has_queue: bool
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the whole batch's features and of the bank rows, which every device has."""
+        return (self.batch_size + self.bank_rows) * self.num_bytes
+
 
 class StepSize(NamedTuple):
     """Sizes of a step. batch_size: of all devices; num_train: examples; shards: parts of a batch; devices: all."""

@@ -32,8 +32,10 @@ class Compiler:
       masks: whether a dropout keeps a byte an element, two of [tokens, hidden] and one of [heads, tokens, tokens].
       keeps_all: takes no notice of student.remat.
       score_bytes: of a cosine of an anchor and a negative: value, exponential, mask, of both anchors.
+      feature_copies: of a byte of the gathered features and of the bank rows that are read, at the end of the loss.
       moved: read and written of each layer of the student in its forward and backward pass, one byte once; a teacher
-        takes a third. score_moved: likewise of a cosine.
+        takes a third. score_moved: likewise of a cosine. feature_moved: of a
+        byte of features or bank rows.
       program: bytes of a program, without and for each layer of the student.
       overlaps: share of the work that gradients can be summed behind.
     """
@@ -47,8 +49,10 @@ class Compiler:
     masks: bool = True
     keeps_all: bool = False
     score_bytes: float = 17
+    feature_copies: float = 0.0
     moved: Arrays = Arrays()
     score_moved: float = 0.0
+    feature_moved: float = 0.0
     program: tuple[float, float] = (0.0, 0.0)
     overlaps: float = 0.0
 
@@ -71,7 +75,9 @@ GPU = Compiler(
     kept=Arrays((8, 0), (0, 4), (1, 4)),
     passing=Arrays((6, 0), (2, 0), (2.4, 0)),
     moved=Arrays((107, 0), (16, 0), (12, 0)),
-    score_moved=60,
+    feature_copies=1.5,
+    score_moved=74,
+    feature_moved=5,
     overlaps=2 / 3,
 )
 # Of several GPUs: gradients are summed together, and their products wait for that.
@@ -81,8 +87,11 @@ TPU = Compiler(
     passing=Arrays((4, 0), (0, 4), (0, 0)),
     masks=False,
     moved=Arrays((50, 0), (8, 0), (7, 0)),
-    score_moved=60,
-    program=(10e6, 12e6),
+    score_bytes=8,
+    feature_copies=1.5,
+    score_moved=74,
+    feature_moved=5,
+    program=(20e6, 14e6),
 )
 
 

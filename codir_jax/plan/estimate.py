@@ -10,6 +10,7 @@ from codir_jax.evaluation import cost
 from codir_jax.losses import vocabulary
 from codir_jax.models.heads import abstract_params
 from codir_jax.plan import compilers, memory, times, traffic, work
+from codir_jax.plan.compilers import Compiler
 from codir_jax.plan.machines import Devices
 from codir_jax.plan.memory import Encoding
 from codir_jax.plan.planned import PlannedStage
@@ -66,7 +67,7 @@ def estimate(planned: PlannedStage, devices: Devices | None = None, utilisation:
     platform = devices.machine.platform if devices else "cpu"
     passing = passing_bytes(planned, platform)
     flops = step_flops(planned)
-    found = transfers(planned)
+    found = transfers(planned, devices)
     seconds = {}
     if devices:
         of = encoding(planned, "student", platform)
@@ -119,14 +120,13 @@ def passing_bytes(planned: PlannedStage, platform: str) -> dict[str, float]:
     teacher = planned.teacher if planned.is_live else None
     of = encoding(planned, "student", platform)
     kept = memory.activations(
-        planned.student, teacher, of, planned.config.student.remat, compiler, _vocabulary_bytes(planned)
+        planned.student, teacher, of, planned.config.student.remat, compiler, _loss_bytes(planned, compiler)
     )
     if (num := planned.config.train.num_microbatches) > 1:
         # The word embeddings of the whole batch, and their gradient.
         kept += 2 * num * of.hidden(planned.student) * of.itemsize
     kept += memory.device_bytes(_tied_decoder(planned))  # its gradient, which is made first
     kept += traffic.weight_bytes(planned.state.params, only_split=True)
-    kept += compiler.score_bytes * planned.method_cost.scores
     gradients = memory.device_bytes(planned.state.params)
     return {"activations": kept, "gradients": 2 * gradients}  # as computed, and as added up
 
@@ -136,6 +136,13 @@ def program_bytes(planned: PlannedStage, platform: str) -> float:
     alone, of_a_layer = compilers.of(platform, planned.stage.mesh.size).program
     teacher = planned.teacher.num_layers / 3 if planned.is_live else 0.0
     return alone + of_a_layer * (planned.student.num_layers + teacher)
+
+
+def _loss_bytes(planned: PlannedStage, compiler: Compiler) -> float:
+    """Bytes that the losses have in use on one device: logits, scores, features of the whole batch."""
+    cost = planned.method_cost
+    features = compiler.feature_copies * cost.features.held_bytes if cost.features else 0.0
+    return _vocabulary_bytes(planned) + compiler.score_bytes * cost.scores + features
 
 
 def _vocabulary_bytes(planned: PlannedStage) -> float:
@@ -177,7 +184,7 @@ def _teacher_pass_flops(planned: PlannedStage) -> float:
     return planned.num_train * mean
 
 
-def transfers(planned: PlannedStage) -> list[Transfer]:
+def transfers(planned: PlannedStage, devices: Devices | None = None) -> list[Transfer]:
     """The collectives of a step with the longest texts."""
     return traffic.transfers(
         params=planned.state.params,
@@ -189,6 +196,8 @@ def transfers(planned: PlannedStage) -> list[Transfer]:
         mesh_sizes=dict(planned.stage.mesh.shape),
         num_microbatches=planned.config.train.num_microbatches,
         features=planned.method_cost.features,
+        gather="all-reduce" if devices and devices.gathers_by_sums else "all-gather",
+        scatter="reduce-scatter" if devices and devices.machine.platform == "gpu" else "all-reduce",
     )
 
 

@@ -117,6 +117,12 @@ class Devices:
         return self.machine.platform == "cpu"
 
     @property
+    def gathers_by_sums(self) -> bool:
+        """Whether XLA gathers small arrays by an all-reduce: on a torus of three axes, from 4 x 4 x 4 on."""
+        target = self.machine.compiler
+        return isinstance(target, TpuTarget) and target.axes == 3 and self.count >= 64
+
+    @property
     def bandwidth(self) -> float | None:
         """Bytes per second in one direction over the slowest link that a collective of all devices uses."""
         if self.hosts > 1 and self.machine.network_bandwidth:

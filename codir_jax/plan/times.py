@@ -7,8 +7,9 @@ from codir_jax.plan.planned import PlannedStage
 from codir_jax.plan.traffic import Transfer
 
 # Reads and writes of a trained weight: its gradient is written, read for the norm and read again; weight and two
-# moments are read and written; both passes read the weight.
-WEIGHT_PASSES = 11
+# moments are read and written; both passes read the weight; a table's gradient is filled with zeros, then added to.
+# XLA expects four fifths of the bandwidth of them.
+WEIGHT_PASSES = 14
 # Of a logit of the vocabulary, of student and teacher, in both passes.
 LOGIT_MOVED = 50
 # Products that ask for all of float32, by the name of their part of a method's cost.
@@ -25,8 +26,8 @@ def of_step(
 ) -> dict[str, float]:
     """{"encoders", "vocabulary", "contrastive", "optimizer", "busy", "exchange", "step"}; {} without published peaks.
 
-    Each part computes or moves memory, whichever takes longer. "busy" is what a device does by itself, "step" all:
-    a TPU sums gradients after the backward pass, a GPU behind it.
+    The encoders compute or move memory, whichever takes longer; the contrastive term does one after the other. "busy"
+    is what a device does by itself, "step" all: a TPU sums gradients after the backward pass, a GPU behind it.
 
     Args:
       flops: of `estimate.step_flops`. of: a microbatch of the student.
@@ -47,14 +48,15 @@ def of_step(
         moved += planned.teacher.num_layers * of.num_bytes(compiler.moved, planned.teacher) / 3
     moved *= config.train.num_microbatches
     logits = planned.rows_on_device * planned.num_predictions * planned.student.vocab_size
+    cost = planned.method_cost
+    of_cosines = compiler.score_moved * cost.scores
+    if cost.features:
+        of_cosines += compiler.feature_moved * cost.features.held_bytes
     weights = memory.device_bytes(planned.state.params)
     seconds = {
         "encoders": max(computing("student", "teacher"), moved / machine.memory_bandwidth),
         "vocabulary": LOGIT_MOVED * logits / machine.memory_bandwidth,
-        "contrastive": max(
-            computing(*planned.method_cost.flops),
-            compiler.score_moved * planned.method_cost.scores / machine.memory_bandwidth,
-        ),
+        "contrastive": computing(*cost.flops) + of_cosines / machine.memory_bandwidth,
         "optimizer": WEIGHT_PASSES * weights / machine.memory_bandwidth,
     }
     busy = sum(seconds.values())

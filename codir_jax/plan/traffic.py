@@ -60,6 +60,8 @@ def transfers(
     mesh_sizes: dict[str, int],
     num_microbatches: int,
     features: Features | None,
+    gather: str = "all-gather",
+    scatter: str = "all-reduce",
 ) -> list[Transfer]:
     """The collectives of a step.
 
@@ -70,6 +72,7 @@ def transfers(
       of: a microbatch on a device.
       mesh_sizes: mesh axis -> devices.
       features: of a contrastive method, else None.
+      gather, scatter: kinds by which the compiler gathers them and brings their gradients back.
     """
     fsdp, model = mesh_sizes[rules.FSDP], mesh_sizes[rules.MODEL]
     shards, devices = mesh_sizes[rules.DATA] * fsdp, math.prod(mesh_sizes.values())
@@ -110,8 +113,8 @@ def transfers(
         )
     if features is not None:
         size = features.batch_size * features.num_bytes
-        add("features", "all-gather", size, 1, shards)
-        add("gradients of the features", "all-reduce", features.has_in_batch * size, 1, shards)
+        add("features", gather, size, 1, shards)
+        add("gradients of the features", scatter, features.has_in_batch * size, 1, shards)
         add("bank rows", "all-reduce", features.bank_rows * features.num_bytes, 1, devices)
         add("rows of tables", "all-reduce", features.table_bytes, 1, devices)
         add("gradients from the queue", "all-reduce", features.has_queue * size, 1, devices)
