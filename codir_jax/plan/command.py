@@ -1,5 +1,6 @@
 """`codir plan`: reads a config and a machine, tells what the run needs, and what to change where it does not fit."""
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -103,6 +104,12 @@ def plan(config: ConfigDict, on: Devices, teacher: str, outline: Outline) -> Pla
 
 def _advice(planned: PlannedStage, found, config, on: Devices, teacher: str, outline: Outline) -> Iterator[str]:
     """Sentences on what does not fit and which single change would help."""
+    if "neighbours" in planned.frozen:
+        vectors = 4 * math.prod(planned.frozen["teacher_pooled"].shape)
+        yield (
+            f"note: before the first step {report.size(vectors)} of the teacher's states lie whole on every device, "
+            "while hard negatives are searched (objective.negatives.num_hard)"
+        )
     bank = jax.tree.leaves(planned.state.objective_state.get("bank", {}))
     if bank and (parts := bank[0].shape[0] // bank[0].sharding.shard_shape(bank[0].shape)[0]) < on.count:
         yield (

@@ -151,9 +151,23 @@ def test_a_batch_larger_than_memory_is_told_with_what_to_change():
     assert not _numbers(*large, (key, value), **options)["advice"]
 
 
-def test_tables_that_no_device_can_share_are_told():
-    numbers = _numbers(("objective.negatives.source", "in_batch+teacher_cache"), num_examples=10**8, length=16)
-    assert "lie whole on every device" in numbers["advice"][0]
+def test_devices_share_the_tables_but_not_the_search_for_hard_negatives():
+    source = ("objective.negatives.source", "in_batch+teacher_cache")
+    few, many = (_numbers(source, num_examples=10**6, length=16, devices=f"v5e-{n}") for n in (8, 32))
+    tables = [numbers["bytes_per_device"]["tables"] for numbers in (few, many)]
+    # Class and text number, and the teacher's states: the tiny one's are one layer of 32, in float32.
+    assert tables[0] == pytest.approx(10**6 * (8 + 4 * 32) / 8, rel=0.07) and tables[1] == pytest.approx(
+        tables[0] / 4, rel=0.05
+    )
+    assert not few["advice"]
+    hard = _numbers(source, ("objective.negatives.num_hard", "4"), num_examples=10**6, length=16)
+    assert "lie whole on every device, while hard negatives are searched" in hard["advice"][0]
+
+
+def test_a_large_train_set_costs_a_host_no_more_than_one_of_a_million():
+    small, large, largest = (_numbers(num_examples=10**n, length=16)["host_bytes"] for n in (4, 7, 9))
+    assert small == 10**4 * (5 * 16 + 17 + 64)  # tokens and their types, facts, the order
+    assert largest == pytest.approx(large, rel=0.01) and large < 10**8
 
 
 def test_a_bank_that_the_devices_do_not_divide_is_told():

@@ -17,36 +17,44 @@ from codir_jax.data.on_disk import joined, shard
 from codir_jax.data.shards.files import OpenFiles
 from codir_jax.processes.user_error import UserError
 
+# So many rows are read one by one.
+_FEW_ROWS = 512
+_FILES = OpenFiles(io.FileIO)
+
 
 class Column:
     """An array [n, ...] in a .npy file; `column[rows]` and slices are read from it, `np.asarray(column)` is the whole.
 
-    The file is mapped anew for each look-up: what has been read of a map counts as memory of the process as long as it
-    is mapped.
+    The file does not stay mapped: what has been read of a map counts as memory of the process as long as it is mapped.
 
     Args:
       path: of the file. field: of its rows, where they are records. dtype: to be read as, instead of the file's.
     """
 
     def __init__(self, path: Path, field: str = "", dtype: Any = None):
-        self._path, self._field = path, field
-        whole = self._map()
-        self.shape, self.dtype = whole.shape, np.dtype(dtype or whole.dtype)
+        whole = np.load(path, mmap_mode="r")
+        self._path, self._field = os.fspath(path), field
+        self._first_byte, self._row = whole.offset, np.dtype((whole.dtype, whole.shape[1:]))
+        self.shape = whole.shape
+        self.dtype = np.dtype(dtype or (whole.dtype[field] if field else whole.dtype))
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows) -> np.ndarray:
-        found = self._map()[rows]
-        return np.array(found, self.dtype)
+        if not isinstance(rows, slice) and np.ndim(rows) == 1 and len(rows) <= _FEW_ROWS:
+            # Mapping the file takes as long as reading some hundred rows.
+            file, size = _FILES.open(self._path).fileno(), self._row.itemsize
+            places = (self._first_byte + size * np.asarray(rows, np.int64)).tolist()
+            content = b"".join([os.pread(file, size, place) for place in places])
+            found = np.frombuffer(content, self._row.base).reshape(len(places), *self.shape[1:])
+        else:
+            found = np.load(self._path, mmap_mode="r")[rows]
+        return np.array(found[self._field] if self._field else found, self.dtype)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         del copy  # always a copy
-        return np.array(self._map(), dtype or self.dtype)
-
-    def _map(self) -> np.ndarray:
-        whole = np.load(self._path, mmap_mode="r")
-        return whole[self._field] if self._field else whole
+        return np.array(self[:], dtype)
 
 
 class _First:
@@ -131,6 +139,14 @@ class StoredExamples:
         """int32 [n], smallest row with the same texts."""
         return Column(self.place / joined.ROWS_FILE, "text_id")
 
+    @functools.cached_property
+    def _token_files(self) -> list[str]:
+        return [os.fspath(folder / shard.TOKENS_FILE) for folder in self.shards]
+
+    @functools.cached_property
+    def _rows(self) -> Column:
+        return Column(self.place / joined.ROWS_FILE)
+
     @property
     def is_labelled(self) -> _First:
         """bool [n]."""
@@ -147,18 +163,18 @@ class StoredExamples:
         Raises:
           UserError: a file is damaged.
         """
-        table = np.load(self.place / joined.ROWS_FILE, mmap_mode="r")[rows]
+        table = self._rows[rows]
         places = np.searchsorted(self.starts, table["start"], side="right") - 1
         offsets = table["start"] - self.starts[places]
         lengths, ids, types = [], [], []
         for place, offset, size in zip(places.tolist(), offsets.tolist(), table["size"].tolist(), strict=True):
-            path = self.shards[place] / shard.TOKENS_FILE
-            record = os.pread(_FILES.open(os.fspath(path)).fileno(), size, offset)
+            path = self._token_files[place]
+            record = os.pread(_FILES.open(path).fileno(), size, offset)
             parsed = shard.parse(record, self.texts_per_row, self.dtype, self.has_types)
             if parsed is None:
                 raise UserError(
-                    f"{path} is damaged at byte {offset} (checksum); remove the folder {path.parent}, and the next run "
-                    "makes it again"
+                    f"{path} is damaged at byte {offset} (checksum); remove the folder {self.shards[place]}, and "
+                    "the next run makes it again"
                 )
             lengths.append(parsed[0])
             ids.append(parsed[1])
@@ -166,6 +182,3 @@ class StoredExamples:
         tokens = np.frombuffer(b"".join(ids), self.dtype).astype(np.int32)
         token_types = np.frombuffer(b"".join(types), np.int8) if self.has_types else np.zeros(len(tokens), np.int8)
         return Tokens(np.asarray(lengths, np.int64).reshape(-1, self.texts_per_row), tokens, token_types)
-
-
-_FILES = OpenFiles(io.FileIO)
