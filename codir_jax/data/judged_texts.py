@@ -4,14 +4,16 @@ Files whose names agree up to the first dot are one set: 2012.MSRpar.tsv and 201
 semantic textual similarity is scored over all its rows together.
 
 Columns are found by their names (sentence1, sentence2, score; label, text). Where a table has no such names, of three
-columns the one that holds numbers is the score, and of two the one with fewer different values is the label; a first
-line is a header unless the score in it is a number.
+columns the one that holds numbers is the score, and of two the one with fewer different values is the label. Its first
+line is then a header unless it has a number for a score, or a label that comes again.
 """
 
 from __future__ import annotations
 
+import csv
 import glob
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,10 +108,12 @@ def _files(entry: str, flag: str) -> list[Path]:
 
 
 def _read_scored(path: Path, problems: list[str]) -> ScoredPairs:
-    def score_column(table: Table, names: Sequence[str]) -> str | None:
-        return next((name for name in names if all(map(_is_number, table.columns[name]))), None)
+    def find_score(table: Table) -> tuple[str | None, bool]:
+        columns = table.columns
+        found = next((name for name in columns if all(map(_is_number, columns[name][1:]))), None)
+        return found, found is not None and not _is_number(columns[found][0])
 
-    chosen = _columns(path, ("sentence1", "sentence2", "score"), score_column, problems)
+    chosen = _columns(path, ("sentence1", "sentence2", "score"), find_score, problems)
     if chosen is None:
         return ScoredPairs([], [], [])
     table, (first, second, score) = chosen
@@ -119,15 +123,14 @@ def _read_scored(path: Path, problems: list[str]) -> ScoredPairs:
 
 
 def _read_labelled(path: Path, problems: list[str]) -> LabelledTexts:
-    def label_column(table: Table, names: Sequence[str]) -> str | None:
-        return min(names, key=lambda name: len(set(map(str, table.columns[name]))))
+    def find_label(table: Table) -> tuple[str | None, bool]:
+        columns = table.columns
+        found = min(columns, key=lambda name: len(set(columns[name])))
+        return found, columns[found][0] not in columns[found][1:]
 
-    chosen = None
-    for text in TEXTS:
-        header = _first_row(path)
-        if header is None or text in header or text == TEXTS[-1]:
-            chosen = _columns(path, (text, "label"), label_column, problems)
-            break
+    header = _first_fields(path)
+    named = next((name for name in TEXTS if name in header), TEXTS[0])
+    chosen = _columns(path, (named, "label"), find_label, problems)
     if chosen is None:
         return LabelledTexts([], [])
     table, (text, label) = chosen
@@ -138,42 +141,52 @@ def _read_labelled(path: Path, problems: list[str]) -> LabelledTexts:
 
 
 def _columns(
-    path: Path, wanted: tuple[str, ...], last_of: Callable[[Table, Sequence[str]], str | None], problems: list[str]
+    path: Path,
+    wanted: tuple[str, ...],
+    find_last: Callable[[Table], tuple[str | None, bool]],
+    problems: list[str],
 ) -> tuple[Table, tuple[str, ...]] | None:
-    """(table, its columns in the order of `wanted`); where they have other names, `last_of` finds the last one."""
-    header = _first_row(path)
-    if header is None or set(wanted) <= set(header):
+    """(table, its columns in the order of `wanted`).
+
+    Where they have other names, `find_last` says which one of a table is the last, and whether its first row is a
+    header.
+    """
+    header = _first_fields(path)
+    if not header or set(wanted) <= set(header) or path.suffix.lower() not in (".tsv", ".csv"):
         table = read_table(path, wanted, problems)
         return None if table is None else (table, wanted)
     if len(header) != len(wanted):
         told = f"columns are {', '.join(header)}; expected {', '.join(wanted)}, or {len(wanted)} columns of other names"
         problems.append(at(path, 1, told))
         return None
-    has_header = not any(map(_is_number, header))
-    names = (
-        header if has_header and len(set(header)) == len(header) else [f"column {i + 1}" for i in range(len(header))]
-    )
-    table = read_table(path, names, problems, header=None if has_header else names)
-    if table is None:
+    names = [f"column {i + 1}" for i in range(len(header))]
+    table = read_table(path, names, problems, header=names)
+    if table is None or not table.lines:
         return None
-    last = last_of(table, names)
+    last, has_header = find_last(table)
     if last is None:
-        problems.append(at(path, 1, f"none of the columns {', '.join(names)} holds numbers only; one must be a score"))
+        problems.append(at(path, 1, f"none of the columns {', '.join(header)} holds numbers only; one must be a score"))
         return None
+    if has_header:
+        columns = {name: values[1:] for name, values in table.columns.items()}
+        table = Table(path, table.lines[1:], columns)
     return table, (*(name for name in names if name != last), last)
 
 
-def _first_row(path: Path) -> list[str] | None:
-    """The fields of the first line of a table; None of JSON lines, whose fields have names, and of what is no table."""
-    import csv
-
-    suffix = path.suffix.lower()
-    if suffix not in (".tsv", ".csv"):
-        return None
+def _first_fields(path: Path) -> list[str]:
+    """The fields of the first line of a table, or of its first JSON object; none of what cannot be read."""
     lines = read_lines(path, [])
-    if lines is None:
-        return None
-    return lines[0].split("\t") if suffix == ".tsv" else next(csv.reader(lines[:1]), [])
+    suffix = path.suffix.lower()
+    if not lines:
+        return []
+    if suffix == ".csv":
+        return next(csv.reader(lines[:1]), [])
+    if suffix == ".tsv":
+        return lines[0].split("\t")
+    try:
+        return list(json.loads(lines[0]))
+    except (json.JSONDecodeError, TypeError):
+        return []
 
 
 def _is_number(value: object) -> bool:

@@ -16,18 +16,23 @@ def cosines(firsts: Sequence[str], seconds: Sequence[str], corpus: Sequence[str]
     Args:
         corpus: texts that tell how rare a word is. A word that is not in it counts for nothing.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    counted = TfidfVectorizer().fit(corpus)  # rows of norm 1
+    counted = _counter().fit(corpus)
     a, b = counted.transform(firsts), counted.transform(seconds)
     return np.asarray(a.multiply(b).sum(axis=1)).ravel()
 
 
 def topics(texts: Sequence[str], seed: int = 0) -> np.ndarray:
-    """TF-IDF of the texts, themselves the corpus, in their first `NUM_TOPICS` singular directions: [n, at most 100]."""
+    """TF-IDF of the texts, themselves the corpus, in its first singular directions: unit rows [n, at most 100]."""
     from sklearn.decomposition import TruncatedSVD
+    from sklearn.preprocessing import normalize
+
+    counted = _counter().fit_transform(texts)
+    num_topics = min(NUM_TOPICS, min(counted.shape) - 1)
+    return normalize(TruncatedSVD(max(num_topics, 1), random_state=seed).fit_transform(counted))
+
+
+def _counter():
+    """Rows of norm 1; a word of one character counts, and a word that comes twice counts 1 + ln 2 times."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    counted = TfidfVectorizer().fit_transform(texts)
-    num_topics = min(NUM_TOPICS, min(counted.shape) - 1)
-    return TruncatedSVD(max(num_topics, 1), random_state=seed).fit_transform(counted)
+    return TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True)
