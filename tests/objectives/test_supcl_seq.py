@@ -92,7 +92,7 @@ def test_an_anchor_without_a_positive_is_left_out_and_counted():
     assert loss == 0 and not np.any(gradient)
 
 
-@pytest.mark.parametrize("rates", [(0.0, 0.1), (0.1, 0.0, 0.0, 0.2), (0.3, 0.3)])
+@pytest.mark.parametrize("rates", [(0.0, 0.1), pytest.param((0.1, 0.0, 0.0, 0.2), marks=pytest.mark.slow), (0.3, 0.3)])
 def test_every_pass_has_its_own_rate_in_every_step(monkeypatch, rates):
     model = build_model(tiny.sizes(1, hidden_size=64, dropout=0.1), "classification", 3)
     setting = dataclasses.replace(tiny.setting(), student=model)
