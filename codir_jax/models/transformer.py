@@ -123,8 +123,8 @@ def _weights(config: TransformerConfig, *axes: str):
     return nn.with_logical_partitioning(nn.initializers.normal(config.initializer_range), axes)
 
 
-def dense(config: TransformerConfig, features: int, axes: tuple[str, str], name: str | None, dtype) -> Dense:
-    """A Dense layer, kernel float32 [in, out] with logical `axes`, computing in `dtype`."""
+def dense(config: TransformerConfig, features: int, axes: tuple[str, str], name: str | None, dtype, **shapes) -> Dense:
+    """A Dense layer, kernel float32 [in, out] with logical `axes`, computing in `dtype`; `shapes` are fields of it."""
     bias_axis = "norm" if axes[1] == "embed" else axes[1]
     return Dense(
         features,
@@ -132,6 +132,7 @@ def dense(config: TransformerConfig, features: int, axes: tuple[str, str], name:
         kernel_init=_weights(config, *axes),
         bias_init=nn.with_logical_partitioning(nn.initializers.zeros_init(), (bias_axis,)),
         name=name,
+        **shapes,
     )
 
 
@@ -212,19 +213,20 @@ class SelfAttention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, attention_mask: jax.Array, seed: jax.Array | None) -> jax.Array:
         c = self.config
-        batch, length, _ = x.shape
+        heads = (c.num_heads, c.head_size)
 
         def project(name: str) -> jax.Array:
-            y = dense(c, c.hidden_size, ("embed", "heads"), name, self.dtype)(x)
-            return y.reshape(batch, length, c.num_heads, c.head_size)
+            """[batch, heads, tokens, head size]."""
+            y = dense(c, c.hidden_size, ("embed", "heads"), name, self.dtype, out_shape=heads)(x)
+            return jnp.moveaxis(y, 2, 1)
 
         query, key, value = project("query"), project("key"), project("value")
         query = (query.astype(jnp.float32) * (1.0 / math.sqrt(c.head_size))).astype(self.dtype)
         masked = jnp.where(attention_mask[:, None, None, :] > 0, scores(query, key), MASKED_SCORE)
         probabilities = jax.nn.softmax(masked, axis=-1).astype(self.dtype)
         probabilities = dropout(probabilities, c.attention_dropout, seed, self.site)
-        mixed = jnp.einsum("bnqk,bknd->bqnd", probabilities, value).reshape(batch, length, c.hidden_size)
-        return dense(c, c.hidden_size, ("heads", "embed"), "output", self.dtype)(mixed)
+        mixed = jnp.moveaxis(jnp.einsum("bnqk,bnkd->bnqd", probabilities, value), 1, 2)
+        return dense(c, c.hidden_size, ("heads", "embed"), "output", self.dtype, in_axes=2)(mixed)
 
 
 class Layer(nn.Module):
