@@ -74,6 +74,21 @@ def _rounded_backward(axes, gradient_dtype, kept, gradient):
 _rounded.defvjp(_rounded_forward, _rounded_backward)
 
 
+@jax.custom_vjp
+def gradients_together(params: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+    """(params, x) of a layer as they are; no gradient of theirs is used before all of them are made.
+
+    A gradient of weights has no use before the optimizer. XLA for several GPUs made them all after the backward pass,
+    and held until then what they are made of: computing the layers again saved next to nothing.
+    """
+    return params, x
+
+
+gradients_together.defvjp(
+    lambda params, x: ((params, x), None), lambda _, gradients: jax.lax.optimization_barrier(gradients)
+)
+
+
 def scores(query: jax.Array, key: jax.Array) -> jax.Array:
     """query [batch, heads, q, d] times key [batch, heads, k, d]: float32 [batch, heads, q, k], of float32 sums."""
     return _scores(query, key) if query.dtype == jnp.float32 else _exact_scores(query, key)

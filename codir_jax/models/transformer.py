@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.outputs import EncoderOutput
-from codir_jax.models.products import Dense, product, scores
+from codir_jax.models.products import Dense, gradients_together, product, scores
 from codir_jax.processes.user_error import UserError
 
 # Large enough that exp() of it is 0 in float32, finite so that a row with no token at all gives a uniform
@@ -265,8 +265,7 @@ class Encoder(nn.Module):
 
     def setup(self) -> None:
         self.embeddings = Embeddings(self.config, self.dtype)
-        layer = Layer if self.remat == "none" else nn.remat(Layer, policy=REMAT[self.remat])
-        self.layers = [layer(self.config, i, self.dtype, name=f"layer_{i}") for i in range(self.config.num_layers)]
+        self.layers = [Layer(self.config, i, self.dtype, name=f"layer_{i}") for i in range(self.config.num_layers)]
 
     def __call__(
         self,
@@ -290,10 +289,20 @@ class Encoder(nn.Module):
         seed = dropout_seed(self, deterministic, c.hidden_dropout, c.attention_dropout)
         x = self.embeddings(input_ids, token_type_ids, seed, words)
         hidden_states = [x]
+        run = Layer.__call__ if self.remat == "none" or self.is_initializing() else self._recomputed
         for layer in self.layers:
-            x = layer(x, attention_mask, seed)
+            x = run(layer, x, attention_mask, seed)
             hidden_states.append(x)
         return EncoderOutput(hidden_states=tuple(hidden_states))
+
+    def _recomputed(self, layer: Layer, x: jax.Array, attention_mask: jax.Array, seed: jax.Array | None) -> jax.Array:
+        """The layer's output, whose backward pass computes the layer again, as far as `remat` says."""
+        params, alone = layer.variables["params"], layer.clone(parent=None)
+
+        def run(params, x):
+            return alone.apply({"params": params}, x, attention_mask, seed)
+
+        return jax.checkpoint(run, policy=REMAT[self.remat])(*gradients_together(params, x))
 
     def words(self, input_ids: jax.Array) -> jax.Array:
         """The word embeddings of int32 ids [...], [..., hidden] in the dtype of the computation."""
