@@ -8,6 +8,7 @@ bits and adds nothing to a sum that is 256 times as large.
 import contextlib
 import contextvars
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,30 +37,36 @@ def kernel_gradients(dtype: str) -> Iterator[None]:
         _gradient_dtype.reset(token)
 
 
-def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x [..., in] times kernel float32 [in, out], computed in the dtype of x: [..., out]."""
-    return _dot(x, kernel) if x.dtype == kernel.dtype else _rounded(x, kernel, _gradient_dtype.get())
+def product(x: jax.Array, kernel: jax.Array, axes: int = 1) -> jax.Array:
+    """x [..., *in] times kernel float32 [*in, *out], computed in the dtype of x: [..., *out].
+
+    Args:
+        axes: how many `in` are.
+    """
+    return _dot(x, kernel, axes) if x.dtype == kernel.dtype else _rounded(x, kernel, axes, _gradient_dtype.get())
 
 
-def _dot(x, kernel):
-    return jax.lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())))
+def _dot(x, kernel, axes):
+    inputs = tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes))
+    return jax.lax.dot_general(x, kernel, (inputs, ((), ())))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _rounded(x, kernel, gradient_dtype):
-    return _rounded_forward(x, kernel, gradient_dtype)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _rounded(x, kernel, axes, gradient_dtype):
+    return _rounded_forward(x, kernel, axes, gradient_dtype)[0]
 
 
-def _rounded_forward(x, kernel, gradient_dtype):
+def _rounded_forward(x, kernel, axes, gradient_dtype):
     del gradient_dtype
     rounded = kernel.astype(x.dtype)
-    return _dot(x, rounded), (x, rounded)
+    return _dot(x, rounded, axes), (x, rounded)
 
 
-def _rounded_backward(gradient_dtype, kept, gradient):
+def _rounded_backward(axes, gradient_dtype, kept, gradient):
     x, rounded = kept
-    rows = tuple(range(x.ndim - 1))
-    of_x = jax.lax.dot_general(gradient, rounded, (((x.ndim - 1,), (1,)), ((), ())))
+    rows = tuple(range(x.ndim - axes))
+    outputs = tuple(range(len(rows), gradient.ndim)), tuple(range(axes, rounded.ndim))
+    of_x = jax.lax.dot_general(gradient, rounded, (outputs, ((), ())))
     of_kernel = jax.lax.dot_general(x, gradient, ((rows, rows), ((), ())), preferred_element_type=gradient_dtype)
     return of_x, of_kernel.astype(jnp.float32)
 
@@ -67,13 +74,28 @@ def _rounded_backward(gradient_dtype, kept, gradient):
 _rounded.defvjp(_rounded_forward, _rounded_backward)
 
 
+@jax.custom_vjp
+def gradients_together(params: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+    """(params, x) of a layer as they are; no gradient of theirs is used before all of them are made.
+
+    A gradient of weights has no use before the optimizer. XLA for several GPUs made them all after the backward pass,
+    and held until then what they are made of: computing the layers again saved next to nothing.
+    """
+    return params, x
+
+
+gradients_together.defvjp(
+    lambda params, x: ((params, x), None), lambda _, gradients: jax.lax.optimization_barrier(gradients)
+)
+
+
 def scores(query: jax.Array, key: jax.Array) -> jax.Array:
-    """query [batch, q, heads, d] times key [batch, k, heads, d]: float32 [batch, heads, q, k], of float32 sums."""
+    """query [batch, heads, q, d] times key [batch, heads, k, d]: float32 [batch, heads, q, k], of float32 sums."""
     return _scores(query, key) if query.dtype == jnp.float32 else _exact_scores(query, key)
 
 
 def _scores(query, key, dtype=None):
-    return jnp.einsum("bqnd,bknd->bnqk", query, key, preferred_element_type=dtype)
+    return jnp.einsum("bnqd,bnkd->bnqk", query, key, preferred_element_type=dtype)
 
 
 @jax.custom_vjp
@@ -85,7 +107,7 @@ def _scores_backward(kept, gradient):
     query, key = kept
     # Products in the dtype of the computation; differentiating the float32 sums would make them float32 ones.
     gradient = gradient.astype(query.dtype)
-    return jnp.einsum("bnqk,bknd->bqnd", gradient, key), jnp.einsum("bnqk,bqnd->bknd", gradient, query)
+    return jnp.einsum("bnqk,bnkd->bnqd", gradient, key), jnp.einsum("bnqk,bnqd->bnkd", gradient, query)
 
 
 _exact_scores.defvjp(lambda query, key: (_exact_scores(query, key), (query, key)), _scores_backward)
@@ -94,20 +116,30 @@ _exact_scores.defvjp(lambda query, key: (_exact_scores(query, key), (query, key)
 class Dense(nn.Module):
     """x @ kernel + bias, kernel float32 [in, features], bias float32 [features]; the sum with the bias is float32.
 
+    Features may be several axes of x or of the result, such as heads and head size. The weights stay as they are: it is
+    they who are given these axes, as an array of all tokens may have to be copied for it (on a TPU, where heads of 64
+    features do not fill a tile).
+
     Attributes:
         features: of the result.
         kernel_init, bias_init: initializers.
         dtype: of the product and of the result.
+        in_axes: last axes of x that are `in`.
+        out_shape: of the features in the result; (): [features].
     """
 
     features: int
     kernel_init: Any
     bias_init: Any
     dtype: Any = jnp.float32
+    in_axes: int = 1
+    out_shape: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        in_shape = x.shape[x.ndim - self.in_axes :]
+        kernel = self.param("kernel", self.kernel_init, (math.prod(in_shape), self.features), jnp.float32)
         bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
-        y = product(x.astype(self.dtype), kernel)
-        return (y + jnp.reshape(bias, (1,) * (y.ndim - 1) + (-1,))).astype(self.dtype)
+        out_shape = self.out_shape or (self.features,)
+        y = product(x.astype(self.dtype), kernel.reshape(*in_shape, *out_shape), self.in_axes)
+        return (y + bias.reshape(*(1,) * (y.ndim - len(out_shape)), *out_shape)).astype(self.dtype)

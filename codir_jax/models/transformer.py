@@ -18,7 +18,7 @@ from flax import linen as nn
 from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.outputs import EncoderOutput
 from codir_jax.models.pooling import POOLINGS
-from codir_jax.models.products import Dense, product, scores
+from codir_jax.models.products import Dense, gradients_together, product, scores
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.fsdp import look_up
 
@@ -128,8 +128,8 @@ def _weights(config: TransformerConfig, *axes: str):
     return nn.with_logical_partitioning(nn.initializers.normal(config.initializer_range), axes)
 
 
-def dense(config: TransformerConfig, features: int, axes: tuple[str, str], name: str | None, dtype) -> Dense:
-    """A Dense layer, kernel float32 [in, out] with logical `axes`, computing in `dtype`."""
+def dense(config: TransformerConfig, features: int, axes: tuple[str, str], name: str | None, dtype, **shapes) -> Dense:
+    """A Dense layer, kernel float32 [in, out] with logical `axes`, computing in `dtype`; `shapes` are fields of it."""
     bias_axis = "norm" if axes[1] == "embed" else axes[1]
     return Dense(
         features,
@@ -137,6 +137,7 @@ def dense(config: TransformerConfig, features: int, axes: tuple[str, str], name:
         kernel_init=_weights(config, *axes),
         bias_init=nn.with_logical_partitioning(nn.initializers.zeros_init(), (bias_axis,)),
         name=name,
+        **shapes,
     )
 
 
@@ -218,19 +219,20 @@ class SelfAttention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, attention_mask: jax.Array, seed: jax.Array | None) -> jax.Array:
         c = self.config
-        batch, length, _ = x.shape
+        heads = (c.num_heads, c.head_size)
 
         def project(name: str) -> jax.Array:
-            y = dense(c, c.hidden_size, ("embed", "heads"), name, self.dtype)(x)
-            return y.reshape(batch, length, c.num_heads, c.head_size)
+            """[batch, heads, tokens, head size]."""
+            y = dense(c, c.hidden_size, ("embed", "heads"), name, self.dtype, out_shape=heads)(x)
+            return jnp.moveaxis(y, 2, 1)
 
         query, key, value = project("query"), project("key"), project("value")
         query = (query.astype(jnp.float32) * (1.0 / math.sqrt(c.head_size))).astype(self.dtype)
         masked = jnp.where(attention_mask[:, None, None, :] > 0, scores(query, key), MASKED_SCORE)
         probabilities = jax.nn.softmax(masked, axis=-1).astype(self.dtype)
         probabilities = dropout(probabilities, c.attention_dropout, seed, self.site)
-        mixed = jnp.einsum("bnqk,bknd->bqnd", probabilities, value).reshape(batch, length, c.hidden_size)
-        return dense(c, c.hidden_size, ("heads", "embed"), "output", self.dtype)(mixed)
+        mixed = jnp.moveaxis(jnp.einsum("bnqk,bnkd->bnqd", probabilities, value), 1, 2)
+        return dense(c, c.hidden_size, ("heads", "embed"), "output", self.dtype, in_axes=2)(mixed)
 
 
 class Layer(nn.Module):
@@ -269,8 +271,7 @@ class Encoder(nn.Module):
 
     def setup(self) -> None:
         self.embeddings = Embeddings(self.config, self.dtype)
-        layer = Layer if self.remat == "none" else nn.remat(Layer, policy=REMAT[self.remat])
-        self.layers = [layer(self.config, i, self.dtype, name=f"layer_{i}") for i in range(self.config.num_layers)]
+        self.layers = [Layer(self.config, i, self.dtype, name=f"layer_{i}") for i in range(self.config.num_layers)]
 
     def __call__(
         self,
@@ -294,10 +295,20 @@ class Encoder(nn.Module):
         seed = dropout_seed(self, deterministic, c.hidden_dropout, c.attention_dropout)
         x = self.embeddings(input_ids, token_type_ids, seed, words)
         hidden_states = [x]
+        run = Layer.__call__ if self.remat == "none" or self.is_initializing() else self._recomputed
         for layer in self.layers:
-            x = layer(x, attention_mask, seed)
+            x = run(layer, x, attention_mask, seed)
             hidden_states.append(x)
         return EncoderOutput(hidden_states=tuple(hidden_states))
+
+    def _recomputed(self, layer: Layer, x: jax.Array, attention_mask: jax.Array, seed: jax.Array | None) -> jax.Array:
+        """The layer's output, whose backward pass computes the layer again, as far as `remat` says."""
+        params, alone = layer.variables["params"], layer.clone(parent=None)
+
+        def run(params, x):
+            return alone.apply({"params": params}, x, attention_mask, seed)
+
+        return jax.checkpoint(run, policy=REMAT[self.remat])(*gradients_together(params, x))
 
     def words(self, input_ids: jax.Array) -> jax.Array:
         """The word embeddings of int32 ids [...], [..., hidden] in the dtype of the computation."""

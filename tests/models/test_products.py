@@ -83,14 +83,17 @@ def test_the_gradient_of_a_kernel_leaves_its_product_in_the_chosen_dtype(dtype):
     assert traced.out_avals[0].dtype == jnp.float32
 
 
-def test_a_rounded_product_has_the_gradients_of_the_plain_one():
+@pytest.mark.parametrize(("inputs", "outputs"), [((8,), (5,)), ((8,), (3, 2)), ((2, 4), (5,))])
+def test_a_rounded_product_has_the_gradients_of_the_plain_one(inputs, outputs):
     keys = jax.random.split(jax.random.key(0), 3)
-    x, kernel, aim = (
-        jax.random.normal(key, shape) for key, shape in zip(keys, [(4, 6, 8), (8, 5), (4, 6, 5)], strict=True)
-    )
+    shapes = [(4, 6, *inputs), (*inputs, *outputs), (4, 6, *outputs)]
+    x, kernel, aim = (jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True))
 
     def loss(x, kernel, dtype):
-        return (products.product(x.astype(dtype), kernel).astype(jnp.float32) * aim).sum()
+        return (products.product(x.astype(dtype), kernel, len(inputs)).astype(jnp.float32) * aim).sum()
+
+    flat = x.reshape(4, 6, 8) @ kernel.reshape(8, -1)
+    np.testing.assert_allclose(products.product(x, kernel, len(inputs)), flat.reshape(aim.shape), rtol=1e-5, atol=1e-5)
 
     exact, rounded = (jax.grad(loss, (0, 1))(x, kernel, dtype) for dtype in DTYPES)
     for ours, theirs in zip(rounded, exact, strict=True):
@@ -128,7 +131,7 @@ def test_every_kernel_of_a_model_has_its_gradient_in_the_chosen_dtype(dtype):
             return model.apply({"params": params}, ids, jnp.ones_like(ids), 0 * ids).logits.sum()
 
     text = jax.jit(jax.grad(loss)).lower(params, jax.ShapeDtypeStruct((16, 8), jnp.int32)).as_text()
-    # Products without a batch of texts: gradients of kernels, and the head, which is float32.
-    made = re.findall(r"dot_general .*-> tensor<\d+x\d+x(b?f\d+)>", text)
+    # Products without the 16 texts: gradients of kernels, those of the head in float32.
+    made = re.findall(r"dot_general .*-> tensor<(?!16x)[\dx]+x(b?f\d+)>", text)
     assert made.count("bf16") == {"float32": 0, "bfloat16": 6}[dtype]
-    assert len(made) == 6 + 5
+    assert len(made) == 6 + 2

@@ -185,6 +185,17 @@ def test_remat_keeps_less_for_the_backward_pass_and_changes_no_gradient():
             np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6 * largest)
 
 
+@pytest.mark.parametrize(("remat", "times"), [("none", 0), ("block", 3)])
+def test_gradients_of_a_recomputed_layer_wait_for_each_other(remat, times):
+    deep = dataclasses.replace(TINY, num_layers=3)
+    model = build_model(deep, "classification", 2, remat=remat)
+    params = jax.eval_shape(lambda: unbox(init_params(model, jax.random.key(0))))
+    traced = jax.make_jaxpr(jax.grad(lambda p: model.apply({"params": p}, *INPUTS).logits.sum()))(params)
+    barriers = [e for e in traced.eqns if e.primitive.name == "optimization_barrier"]
+    weights = len(jax.tree.leaves(params["encoder"]["layer_0"]))
+    assert [len(e.invars) for e in barriers] == [weights + 1] * times
+
+
 def test_an_unknown_remat_lists_the_known_ones():
     with pytest.raises(ValueError, match="known: none, block, dots"):
         build_model(TINY, remat="some")
