@@ -37,12 +37,18 @@ def kernel_gradients(dtype: str) -> Iterator[None]:
 
 
 def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x [..., in] times kernel float32 [in, out], computed in the dtype of x: [..., out]."""
-    return _dot(x, kernel) if x.dtype == kernel.dtype else _rounded(x, kernel, _gradient_dtype.get())
+    """x [..., in] times kernel float32 [in, out], computed in the dtype of x: [..., out].
+
+    As a product of two matrices: the gradient of a kernel that sums over two axes is computed by XLA on CPUs from a
+    transposed copy, 1.5 times slower.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    y = _dot(rows, kernel) if x.dtype == kernel.dtype else _rounded(rows, kernel, _gradient_dtype.get())
+    return y.reshape(*x.shape[:-1], -1)
 
 
 def _dot(x, kernel):
-    return jax.lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())))
+    return jax.lax.dot_general(x, kernel, (((1,), (0,)), ((), ())))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -58,9 +64,8 @@ def _rounded_forward(x, kernel, gradient_dtype):
 
 def _rounded_backward(gradient_dtype, kept, gradient):
     x, rounded = kept
-    rows = tuple(range(x.ndim - 1))
-    of_x = jax.lax.dot_general(gradient, rounded, (((x.ndim - 1,), (1,)), ((), ())))
-    of_kernel = jax.lax.dot_general(x, gradient, ((rows, rows), ((), ())), preferred_element_type=gradient_dtype)
+    of_x = jax.lax.dot_general(gradient, rounded, (((1,), (1,)), ((), ())))
+    of_kernel = jax.lax.dot_general(x, gradient, (((0,), (0,)), ((), ())), preferred_element_type=gradient_dtype)
     return of_x, of_kernel.astype(jnp.float32)
 
 
