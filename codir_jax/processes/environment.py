@@ -9,15 +9,9 @@ from codir_jax.processes.user_error import UserError
 # XLA's flag for GPUs: sums in a fixed order and no choice of kernels by their time. Other backends take no notice.
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
-# XLA's option for CPUs: what reads the same arrays becomes one loop, such as the two moments of Adam.
-_ONE_LOOP = "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion"
-
 
 def set_defaults() -> None:
     """Compiled programs are kept between runs; libraries keep their advice to themselves. Yours stands if it is set."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_backend_extra_options" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {_ONE_LOOP}".strip()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(user_cache("compiled")))
     # Small programs too: there are dozens before the first step.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -9,7 +9,7 @@ from codir_jax.benchmark import bench, pytorch, pytorch_step, table
 from codir_jax.benchmark import subject as subject_lib
 from codir_jax.benchmark.bench import Request
 from codir_jax.benchmark.pytorch_step import Corner
-from codir_jax.main import main
+from codir_jax.processes.user_error import UserError
 
 CONFIG = "configs/codir/finetune_distill.py:demo"
 SMALL = (("data.demo_num_train", "64"), ("data.demo_num_dev", "8"), ("data.num_length_buckets", "1"))
@@ -37,11 +37,10 @@ def test_there_are_eight_corners_of_two_dtypes_two_orders_and_two_teachers():
     assert Corner(grouped=True, bfloat16=False, cached=False).name == "live, grouped, float32"
 
 
-def test_without_torch_it_says_what_to_install(monkeypatch, capfd):
+def test_without_torch_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    words = [f"--config.{key}={value}" for key, value in SMALL]
-    assert main(["bench", "--sections=pytorch_training", "--model=tiny", f"--config={CONFIG}", *words]) == 2
-    assert "pip install torch" in capfd.readouterr().err
+    with pytest.raises(UserError, match="pip install torch"):
+        pytorch_step.import_torch()
 
 
 def test_the_table_shows_the_ratio_over_each_corner():
@@ -56,7 +55,7 @@ def test_the_table_shows_the_ratio_over_each_corner():
 
 def test_a_method_that_is_not_written_in_pytorch_is_refused():
     pytest.importorskip("torch")
-    with pytest.raises(bench.UserError, match="pooling"):
+    with pytest.raises(UserError, match="pooling"):
         pytorch_step.Training(_subject(("objective.pooling", "first")), pytorch.CORNERS[0])
 
 
