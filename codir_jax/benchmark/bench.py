@@ -4,7 +4,7 @@ import dataclasses
 import time
 from typing import Any
 
-from codir_jax.benchmark import exchange, inference, peak, training
+from codir_jax.benchmark import exchange, inference, peak, pytorch, training
 from codir_jax.benchmark import subject as subject_lib
 from codir_jax.evaluation import cost
 from codir_jax.models.heads import abstract_params
@@ -13,7 +13,7 @@ from codir_jax.sharding import rules
 from codir_jax.stage import workdir
 
 SECTIONS = ("train_live", "train_cached", "pretraining", "evaluation", "inference")
-OTHER_SECTIONS = ("collectives",)  # only on request
+OTHER_SECTIONS = ("collectives", "pytorch_training", "pytorch_inference")  # only on request
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +104,10 @@ def run(request: Request, started: float, say=lambda text: None) -> dict[str, An
             measured = inference.evaluation(subject)
         elif name == "inference":
             measured = inference.inference(subject, num_repeats=max(request.steps, 20))
+        elif name == "pytorch_training":
+            measured = pytorch.training(subject, epochs=request.epochs or 4, say=say)
+        elif name == "pytorch_inference":
+            measured = pytorch.inference(subject, num_repeats=request.steps, say=say)
         else:
             measured = exchange.measure(subject)
         sections[name] = measured

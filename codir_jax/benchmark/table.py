@@ -1,5 +1,6 @@
 """The result as a table for the console: one column a section."""
 
+import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,6 +50,10 @@ def render(results: Mapping[str, Any]) -> str:
         lines += ["", *_aligned(rows)]
     if "inference" in sections:
         lines += ["", *_inference(sections["inference"])]
+    if "pytorch_training" in sections:
+        lines += ["", *_pytorch_training(sections["pytorch_training"])]
+    if "pytorch_inference" in sections:
+        lines += ["", *_pytorch_inference(sections["pytorch_inference"])]
     if "collectives" in sections:
         lines += ["", *_collectives(sections["collectives"])]
     return "\n".join(lines)
@@ -71,6 +76,34 @@ def _inference(section: Mapping) -> list[str]:
         ]
         rows.append([name.replace("_", " "), *cells, f"{section['teacher_over_student'][f'{name}_p50']:.2f}x"])
     return _aligned(rows)
+
+
+def _pytorch_training(section: Mapping) -> list[str]:
+    rates, ratios = section["rates"], section["ratios"]
+    rows = [[f"median of {section['num_turns']} epochs", "sentences / s", *(f"{name}, over it" for name in ratios)]]
+    rows += [[name, f"{statistics.median(rates[name]):,.1f}", *("" for _ in ratios)] for name in ratios]
+    for rival in next(iter(ratios.values())):
+        rate = f"{statistics.median(rates[rival]):,.1f}" if rival in rates else ""
+        rows.append([rival, rate, *(_spread(ratios[name][rival]) for name in ratios)])
+    return _aligned(rows)
+
+
+def _pytorch_inference(section: Mapping) -> list[str]:
+    sizes = [name for name in section if name.startswith("batch_")]
+    titles = [word for size in sizes for word in (size.replace("_", " "), "over codir")]
+    rows = [[f"student, {section['length']} tokens", *titles]]
+    for arm in section[sizes[0]]:
+        cells = [
+            word
+            for size in sizes
+            for word in (f"{section[size][arm]['median_ms']:.2f} ms", _spread(section[size][arm]["ratio"]))
+        ]
+        rows.append([arm, *cells])
+    return _aligned(rows)
+
+
+def _spread(ratio: Mapping[str, float]) -> str:
+    return f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
 
 
 def _collectives(section: Mapping) -> list[str]:

@@ -99,7 +99,7 @@ def latency(
     weights = {name: jax.device_put(params) for name, (_, params) in models.items()}
     results: dict[str, dict[str, float]] = {name: {} for name in names}
     for batch_size in batch_sizes:
-        inputs = jax.device_put(_full_length_inputs(batch_size, seq_len))
+        inputs = jax.device_put(full_length_inputs(batch_size, seq_len))
         milliseconds: dict[str, list[float]] = {name: [] for name in names}
         for repeat in range(-num_warmup, num_repeats):
             turn = repeat % len(names)
@@ -114,7 +114,7 @@ def latency(
     return results
 
 
-def _full_length_inputs(batch_size: int, seq_len: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def full_length_inputs(batch_size: int, seq_len: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """input_ids, attention_mask, token_type_ids, int32 [batch_size, seq_len]; which tokens does not change the time."""
     shape = (batch_size, seq_len)
     # Token 3 exists in every vocabulary and is nobody's padding (BERT 0, RoBERTa 1), which RoBERTa's positions look at.

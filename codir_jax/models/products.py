@@ -40,14 +40,20 @@ def kernel_gradients(dtype: str) -> Iterator[None]:
 def product(x: jax.Array, kernel: jax.Array, axes: int = 1) -> jax.Array:
     """x [..., *in] times kernel float32 [*in, *out], computed in the dtype of x: [..., *out].
 
+    As a product of matrices, whose rows are one axis: the gradient of a kernel that sums over two axes is computed by
+    XLA on CPUs from a transposed copy, 1.5 times slower.
+
     Args:
         axes: how many `in` are.
     """
-    return _dot(x, kernel, axes) if x.dtype == kernel.dtype else _rounded(x, kernel, axes, _gradient_dtype.get())
+    shape, in_shape = x.shape[: x.ndim - axes], x.shape[x.ndim - axes :]
+    rows = x.reshape(-1, *in_shape)
+    y = _dot(rows, kernel, axes) if x.dtype == kernel.dtype else _rounded(rows, kernel, axes, _gradient_dtype.get())
+    return y.reshape(*shape, *kernel.shape[axes:])
 
 
 def _dot(x, kernel, axes):
-    inputs = tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes))
+    inputs = tuple(range(1, 1 + axes)), tuple(range(axes))
     return jax.lax.dot_general(x, kernel, (inputs, ((), ())))
 
 
@@ -64,10 +70,9 @@ def _rounded_forward(x, kernel, axes, gradient_dtype):
 
 def _rounded_backward(axes, gradient_dtype, kept, gradient):
     x, rounded = kept
-    rows = tuple(range(x.ndim - axes))
-    outputs = tuple(range(len(rows), gradient.ndim)), tuple(range(axes, rounded.ndim))
+    outputs = tuple(range(1, gradient.ndim)), tuple(range(axes, rounded.ndim))
     of_x = jax.lax.dot_general(gradient, rounded, (outputs, ((), ())))
-    of_kernel = jax.lax.dot_general(x, gradient, ((rows, rows), ((), ())), preferred_element_type=gradient_dtype)
+    of_kernel = jax.lax.dot_general(x, gradient, (((0,), (0,)), ((), ())), preferred_element_type=gradient_dtype)
     return of_x, of_kernel.astype(jnp.float32)
 
 

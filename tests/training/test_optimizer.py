@@ -179,7 +179,7 @@ def test_without_rules_the_updates_are_bit_equal_to_the_chain_of_optax(name, dec
         lambda keys, p: p.ndim > 1 and keys[-1].key != "bias", tree
     )
     theirs = optax.chain(
-        optax.clip_by_global_norm(1.0),
+        optimizer.clip(1.0),
         scale(b1=0.9, b2=0.999, eps=1e-8),
         optax.add_decayed_weights(0.01, mask=None if decays_all else shaped),
         optax.scale_by_learning_rate(schedule),
@@ -194,6 +194,14 @@ def test_without_rules_the_updates_are_bit_equal_to_the_chain_of_optax(name, dec
         right, two = jax.jit(theirs.update)(grads, two, params)
         jax.tree.map(np.testing.assert_array_equal, left, right)
         jax.tree.map(np.testing.assert_array_equal, one[1], two[1])
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-3, 3.0])
+def test_clipping_is_that_of_optax(size):
+    grads = jax.tree.map(lambda p: size * p, _grads(_params(), 0))
+    ours, _ = optimizer.clip(1.0).update(grads, optax.EmptyState())
+    theirs, _ = optax.clip_by_global_norm(1.0).update(grads, optax.EmptyState())
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), ours, theirs)
 
 
 def test_weight_decay_leaves_the_biases_of_the_projections_alone():
