@@ -134,7 +134,7 @@ def test_a_ring_sends_a_sum_twice_and_everything_else_once():
 SLICED = """HloModule jit_step, num_partitions=8
 
 %all-reduce-scatter.7 (input_0: f32[128,16], input_1: f32[8,8]) -> (f32[32,16], f32[2,8]) {
-  %all-reduce.76 = (f32[128,16]{1,0}, f32[8,8]{1,0}) all-reduce(%i, %j), channel_id=1, replica_groups={{0,1,2,3},{4,5,6,7}}
+  %all-reduce.76 = (f32[128,16], f32[8,8]) all-reduce(%i, %j), channel_id=1, replica_groups={{0,1,2,3},{4,5,6,7}}
   ROOT %t = (f32[32,16]{1,0}, f32[2,8]{1,0}) tuple(%dynamic-slice.1, %dynamic-slice.2)
 }
 
