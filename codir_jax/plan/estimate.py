@@ -189,6 +189,7 @@ def transfers(planned: PlannedStage, devices: Devices | None = None) -> list[Tra
     return traffic.transfers(
         params=planned.state.params,
         decoder=_tied_decoder(planned),
+        kernel_gradients=_kernel_gradients(planned),
         teacher=planned.frozen.get("teacher"),
         student_sizes=planned.student,
         teacher_sizes=planned.teacher if planned.is_live else None,
@@ -206,3 +207,9 @@ def _tied_decoder(planned: PlannedStage):
     if not planned.num_predictions:
         return {}
     return planned.state.params["student"]["encoder"]["embeddings"]["word"]
+
+
+def _kernel_gradients(planned: PlannedStage) -> str:
+    """Dtype of the gradients of kernels, and of their sum over devices."""
+    options = planned.config.optimizer
+    return options.gradient_dtype if planned.config.student.dtype == "bfloat16" else "float32"

@@ -5,11 +5,12 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.objectives.contract import Features
 from codir_jax.plan.memory import Encoding
-from codir_jax.sharding import rules
+from codir_jax.sharding import collectives, rules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +34,8 @@ class Transfer:
 
     @property
     def sent_bytes(self) -> float:
-        """Bytes that a device sends in a step: a ring passes on all but its own part, an all-reduce twice."""
-        passes = 2 if self.kind == "all-reduce" else 1
-        return passes * self.times * self.num_bytes * (self.group - 1) / self.group
+        """Bytes that a device sends in a step, see `collectives.sent_bytes`."""
+        return self.times * collectives.sent_bytes(self.kind, self.num_bytes, self.group)
 
 
 def weight_bytes(weights: Any, *, only_split: bool = False) -> float:
@@ -53,6 +53,7 @@ def transfers(
     *,
     params: Any,
     decoder: Any,
+    kernel_gradients: str,
     teacher: Any | None,
     student_sizes: TransformerConfig,
     teacher_sizes: TransformerConfig | None,
@@ -67,6 +68,7 @@ def transfers(
 
     Args:
       params: the trained parameters. decoder: those of them that a masked LM uses twice, else {}.
+      kernel_gradients: dtype of the gradients of the student's products.
       teacher: parameters of a live teacher; all are shapes with shardings.
       teacher_sizes: of a live teacher, else None.
       of: a microbatch on a device.
@@ -79,16 +81,29 @@ def transfers(
     again = num_microbatches > 1  # the student encodes every microbatch twice
     found = []
 
-    def add(what: str, kind: str, num_bytes: float, times: int, group: int) -> None:
+    def add(what: str, kind: str, num_bytes: float, times: int, group: int, dtype: str = "float32") -> None:
         if num_bytes and group > 1:
-            found.append(Transfer(what, kind, num_bytes, times, group))
+            found.append(Transfer(what, kind, num_bytes, times, group, dtype))
 
     def hidden(sizes):
         return of.hidden(sizes) * of.itemsize
 
-    add("gradients", "all-reduce", weight_bytes(params), 1, shards)
-    # The word embedding's gradient as the decoder is summed for itself, before it joins the one as look-up.
-    add("gradient of the decoder", "all-reduce", weight_bytes(decoder), 1, shards)
+    kernels, words, others = _by_gradient(params)
+    for what, weights, dtype, times in (
+        ("gradients of kernels", kernels, kernel_gradients, num_microbatches),
+        # Looked up once, for all microbatches; as the decoder it has a gradient that is summed for itself.
+        ("gradients of the words", words, "float32", 1),
+        ("gradient of the decoder", decoder, "float32", 1),
+        ("gradients of all else", others, "float32", num_microbatches),
+    ):
+        size = jnp.dtype(dtype).itemsize / 4
+        split = size * weight_bytes(weights, only_split=True) if fsdp > 1 else 0.0
+        add(what, "all-reduce", size * weight_bytes(weights) - split, 1, shards, dtype)
+        # Summed where the weight lies, after each microbatch: whole gradients are not kept. The parts are summed over
+        # `data` at the end, as are whole gradients: XLA takes an all-reduce of a sum out of its loop.
+        add(f"{what} (fsdp)", "reduce-scatter", split, times, fsdp, dtype)
+        if weights is not decoder:  # whose parts join those of the words before that
+            add(f"{what} (data)", "all-reduce", split / fsdp, 1, shards // fsdp, dtype)
     # Gathered before the forward pass and kept for the backward pass, microbatches or not.
     add("student weights (fsdp)", "all-gather", weight_bytes(params, only_split=True), 1, fsdp)
     add("teacher weights (fsdp)", "all-gather", weight_bytes(teacher or {}, only_split=True), 1, fsdp)
@@ -119,3 +134,13 @@ def transfers(
         add("rows of tables", "all-reduce", features.table_bytes, 1, devices)
         add("gradients from the queue", "all-reduce", features.has_queue * size, 1, devices)
     return found
+
+
+def _by_gradient(params: Any) -> tuple[list, list, list]:
+    """(kernels of products in the student's dtype, its words, all else: products of a classifier are float32)."""
+    parts: tuple[list, list, list] = [], [], []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        names = {getattr(key, "key", None) for key in path}
+        is_kernel = {"student", "kernel"} <= names and names & {"encoder", "transform"}
+        parts[0 if is_kernel else 1 if {"student", "word"} <= names else 2].append(leaf)
+    return parts

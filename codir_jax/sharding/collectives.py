@@ -79,7 +79,7 @@ def parse(hlo_text: str) -> list[Collective]:
         rest = hlo_text[match.end() : line_end if line_end >= 0 else None]
         shapes = _shapes(shape_text)
         if channel := _CHANNEL.search(rest):
-            # Of its computation: those that jax writes itself (shard_map) may share one. Repeats differ in layout.
+            # In one computation they differ: what jax writes itself (shard_map) may share a channel.
             computation = hlo_text.rfind("\n}", 0, match.start())
             if channels.setdefault((channel.group(1), kind, shapes), computation) != computation:
                 continue

@@ -1,5 +1,6 @@
 """The verb: machines, data sizes without their data, what does not fit, no device touched."""
 
+import collections
 import dataclasses
 import json
 import os
@@ -104,6 +105,38 @@ def test_microbatches_and_remat_save_memory_and_cost_operations():
         assert bytes_then < 0.7 * plain[0]
         assert flops_then == pytest.approx(plain[1] * factor)
     assert numbers(**{"student.remat": "block"})[0] < numbers(**{"student.remat": "dots"})[0] <= plain[0]
+
+
+def _sent(**case):
+    """{(kind, dtype): bytes that a device sends}."""
+    found = collections.Counter()
+    for one in estimate.transfers(plan(method="finetune", layers=(1, 1), mesh=(2, 4, 1), **case)):
+        found[one.kind, one.dtype] += one.sent_bytes
+    return found
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sent"),
+    [
+        # As H200's compiler makes them: kernels of a layer and the word, position and pooler weights; whole biases.
+        ({}, {("reduce-scatter", "float32"): 1.048e6, ("all-reduce", "float32"): 0.367e6}),
+        (
+            {"student.dtype": "bfloat16", "optimizer.gradient_dtype": "bfloat16"},
+            {
+                ("reduce-scatter", "float32"): 0.458e6,
+                ("reduce-scatter", "bfloat16"): 0.295e6,
+                ("all-reduce", "float32"): 0.171e6,
+                ("all-reduce", "bfloat16"): 0.098e6,
+            },
+        ),
+        ({"train.num_microbatches": 2}, {("reduce-scatter", "float32"): 1.713e6, ("all-reduce", "float32"): 0.370e6}),
+    ],
+)
+def test_gradients_under_fsdp_are_scattered_in_their_dtype(overrides, sent):
+    found = _sent(overrides=tuple(overrides.items()))
+    gathered = found.pop(("all-gather", "float32"))
+    assert gathered == pytest.approx(1.048e6, rel=0.01)
+    assert found == {key: pytest.approx(value, rel=0.02) for key, value in sent.items()}
 
 
 TWO_CLASSES = cost.Outputs(2)

@@ -36,6 +36,11 @@ def _one(line):
             "reduce-scatter",
             4 * 16,
         ),
+        (
+            "%r = f32[4]{0} reduce-scatter(%x), replica_groups=mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'a'}",
+            "reduce-scatter",
+            4 * 16,
+        ),
         # Asynchronous pairs: operands come before results; only an all-reduce returns results alone.
         ("%s = (f32[2]{0}, f32[16]{0}) all-gather-start(%x), dimensions={0}", "all-gather", 64),
         ("%s = ((f32[2]{0}, s8[1]{0}), (f32[16]{0}, s8[8]{0})) all-gather-start(%x, %y)", "all-gather", 72),
@@ -112,3 +117,38 @@ def test_totals_and_arrays_add_up():
 def test_an_unknown_dtype_is_told():
     with pytest.raises(ValueError, match="unknown dtype 'odd'"):
         parse("%a = odd[2]{0} all-reduce(%x)")
+
+
+def test_a_ring_sends_a_sum_twice_and_everything_else_once():
+    sent = {kind: collectives.sent_bytes(kind, 800, 8) for kind in collectives.KINDS}
+    assert sent == {
+        "all-reduce": 2 * 700,
+        "all-gather": 700,
+        "reduce-scatter": 700,
+        "all-to-all": 700,
+        "collective-permute": 800,
+    }
+    assert _one("%a = f32[200]{0} all-reduce(%x), replica_groups={{0,1},{2,3}}").sent_bytes == 2 * 400
+
+
+SLICED = """HloModule jit_step, num_partitions=8
+
+%all-reduce-scatter.7 (input_0: f32[128,16], input_1: f32[8,8]) -> (f32[32,16], f32[2,8]) {
+  %all-reduce.76 = (f32[128,16], f32[8,8]) all-reduce(%i, %j), channel_id=1, replica_groups={{0,1,2,3},{4,5,6,7}}
+  ROOT %t = (f32[32,16]{1,0}, f32[2,8]{1,0}) tuple(%dynamic-slice.1, %dynamic-slice.2)
+}
+
+ENTRY %main (p.3: f32[4]) -> f32[4] {
+  %fusion = (f32[32,16]{1,0}, f32[2,8]{1,0}) fusion(%x, %y), kind=kCustom, calls=%all-reduce-scatter.7
+  %all-reduce.77 = f32[32,16]{1,0} all-reduce(%x), channel_id=1, replica_groups={{0,4},{1,5},{2,6},{3,7}}
+  %all-reduce.78 = f32[32,16]{1,0} all-reduce(%y), channel_id=1, replica_groups={{0,4},{1,5},{2,6},{3,7}}
+}
+"""
+
+
+def test_a_sum_of_which_a_tpu_keeps_a_slice_is_scattered_and_a_shared_channel_joins_nothing():
+    scattered, *summed = parse(SLICED)
+    assert (scattered.kind, scattered.group) == ("reduce-scatter", 4)
+    assert scattered.shapes == (("f32", (32, 16)), ("f32", (2, 8)))
+    assert scattered.num_bytes == 4 * (128 * 16 + 8 * 8)
+    assert [(one.kind, one.num_bytes, one.group) for one in summed] == [("all-reduce", 2048, 2)] * 2
