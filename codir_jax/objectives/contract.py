@@ -175,8 +175,8 @@ class TrainRows(NamedTuple):
 
     Attributes:
       labels: int32 classes or float32 targets [num_train]. is_labelled: bool [num_train].
-      text_ids: int32 [num_train], equal for equal texts; [num_train, T] where a row has T > 1 texts apart. All three are
-        arrays, or what gives one for each slice.
+      text_ids: int32 [num_train], equal for equal texts; [num_train, T] where a row has T > 1 texts apart. All three
+        are arrays, or what gives one for each slice.
       is_regression: labels are targets.
     """
 

@@ -1,6 +1,6 @@
 """A sentence encoder from pairs of sentences as one job: PairSupCon, its parts, and the losses it is compared with.
 
-    codir compress --recipe=pair_supcon --model=bert-base-uncased --train=nli.tsv --dev=sts_dev.tsv --output=runs/encoder
+    codir compress --recipe=pair_supcon --model=bert-base-uncased --train=nli.tsv --dev=sts.tsv --output=runs/encoder
     codir compress --recipe=pair_supcon --output=runs/demo
 
 Without files a small encoder is trained from scratch on embedded pairs: a demonstration. Baselines, each an arm of

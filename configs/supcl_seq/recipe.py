@@ -1,7 +1,7 @@
 """SupCL-Seq as one job: an encoder in which texts of one class lie together, then a linear classifier on it.
 
     codir compress --recipe=supcl_seq --model=bert-base-uncased --train=train.tsv --dev=dev.tsv --output=runs/mine
-    codir compress --recipe=supcl_seq --model=bert-base-uncased --task=cola --compare=finetune,augmented --output=runs/cola
+    codir compress --recipe=supcl_seq --model=bert-base-uncased --task=cola --compare=augmented --output=runs/cola
     codir compress --recipe=supcl_seq --output=runs/demo
 
 Without files and model a small one is trained from scratch on embedded texts: a demonstration. Baselines: `finetune`
