@@ -210,5 +210,5 @@ def _check(subject: Subject) -> None:
         other = {"negatives.source": objective.negatives.source}
     if other or subject.stage.task.head.name != "classification" or subject.stage.task.head.num_labels < 2:
         raise UserError(
-            f"the comparison with PyTorch is of CoDIR's preset 'paper' on classes; this config differs: {other or 'head'}"
+            f"the comparison with PyTorch is of CoDIR's preset 'paper' on classes; other here: {other or 'the head'}"
         )
