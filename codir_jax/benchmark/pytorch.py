@@ -12,6 +12,7 @@ import numpy as np
 from codir_jax.benchmark import pytorch_step
 from codir_jax.benchmark.pytorch_step import Corner
 from codir_jax.benchmark.subject import Subject
+from codir_jax.convert import pytorch_model
 from codir_jax.evaluation import cost
 from codir_jax.sharding import placement
 from codir_jax.training.metrics import MetricBuffer
@@ -63,9 +64,9 @@ def inference(subject: Subject, *, num_repeats: int, say: Callable[[str], None])
     torch = pytorch_step.import_torch()
     student, length = subject.stage.student, subject.config.data.max_length
     ours = jax.jit(cost.answer(student.module, subject.stage.task.head.num_labels > 0))
-    plain = pytorch_step.build_model(student.config, subject.stage.task.head.num_labels).eval()
+    plain = pytorch_model.classifier(student.config, subject.stage.task.head.num_labels).eval()
     models = {"float32": plain, "float32, compiled": torch.compile(plain)}
-    rounded = pytorch_step.build_model(student.config, subject.stage.task.head.num_labels).eval().to(torch.bfloat16)
+    rounded = pytorch_model.classifier(student.config, subject.stage.task.head.num_labels).eval().to(torch.bfloat16)
     models |= {"bfloat16": rounded, "bfloat16, compiled": torch.compile(rounded)}
     result: dict[str, Any] = {"length": length}
     for size in BATCH_SIZES:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from codir_jax.benchmark.subject import Subject
-from codir_jax.models.contract import family
+from codir_jax.convert import pytorch_model
 from codir_jax.models.layer_selection import match_layers
 from codir_jax.processes.user_error import UserError
 
@@ -63,15 +63,6 @@ class Corner:
         return ", ".join(words)
 
 
-def build_model(config, num_labels: int):
-    """A `transformers` classifier of a family's config, random weights, attention by scaled_dot_product_attention."""
-    import transformers
-
-    fields = family(config.family).write_config(config)
-    hf_config = transformers.AutoConfig.for_model(fields.pop("model_type"), **fields, num_labels=num_labels)
-    return transformers.AutoModelForSequenceClassification.from_config(hf_config, attn_implementation="sdpa")
-
-
 class Training:
     """Fine-tuning of a subject's student by CoDIR in PyTorch, on its texts, from random weights.
 
@@ -96,8 +87,8 @@ class Training:
         pairs = match_layers(objective.layer_matches, teacher.num_layers, student.num_layers)
         self._student_layers, self._teacher_layers = (list(side) for side in zip(*pairs, strict=True))
         num_labels = subject.stage.task.head.num_labels
-        self._teacher = build_model(teacher, num_labels).eval().requires_grad_(False)
-        self._student = build_model(student, num_labels).train()
+        self._teacher = pytorch_model.classifier(teacher, num_labels).eval().requires_grad_(False)
+        self._student = pytorch_model.classifier(student, num_labels).train()
         widths = (len(pairs) * student.hidden_size, len(pairs) * teacher.hidden_size)
         self._projections = torch.nn.ModuleList(torch.nn.Linear(width, objective.projection_dim) for width in widths)
         shape = (2, len(self._examples), objective.projection_dim)
@@ -219,6 +210,5 @@ def _check(subject: Subject) -> None:
         other = {"negatives.source": objective.negatives.source}
     if other or subject.stage.task.head.name != "classification" or subject.stage.task.head.num_labels < 2:
         raise UserError(
-            "the comparison with PyTorch is of CoDIR's preset 'paper' on classes; this config differs: "
-            f"{other or 'head'}"
+            f"the comparison with PyTorch is of CoDIR's preset 'paper' on classes; other here: {other or 'the head'}"
         )
