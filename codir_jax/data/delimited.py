@@ -100,7 +100,7 @@ def column_names(path: Path, problems: list[str], *, suffix: str = "") -> list[s
     if lines is None:
         return None
     if suffix not in (".jsonl", ".json"):
-        rows = _csv_rows(path, lines, problems) if suffix == ".csv" else _tsv_rows(lines)
+        rows = _csv_rows(path, lines, problems, 1) if suffix == ".csv" else _tsv_rows(lines, 1)
         return next(rows, (1, []))[1]
     try:
         row = json.loads(lines[0])

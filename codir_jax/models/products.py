@@ -40,20 +40,21 @@ def kernel_gradients(dtype: str) -> Iterator[None]:
 def product(x: jax.Array, kernel: jax.Array, axes: int = 1) -> jax.Array:
     """x [..., *in] times kernel float32 [*in, *out], computed in the dtype of x: [..., *out].
 
-    As a product of matrices, whose rows are one axis: the gradient of a kernel that sums over two axes is computed by
-    XLA on CPUs from a transposed copy, 1.5 times slower.
+    Its rows are one axis: the gradient of a kernel that sums over two axes is computed by XLA on CPUs from a transposed
+    copy, 1.5 times slower. Of a bfloat16 product with several axes XLA for CPUs makes that gradient in no other way.
 
     Args:
         axes: how many `in` are.
     """
-    shape, in_shape = x.shape[: x.ndim - axes], x.shape[x.ndim - axes :]
-    rows = x.reshape(-1, *in_shape)
-    y = _dot(rows, kernel, axes) if x.dtype == kernel.dtype else _rounded(rows, kernel, axes, _gradient_dtype.get())
+    shape = x.shape[: x.ndim - axes]
+    if x.dtype == kernel.dtype or kernel.ndim == 2:
+        x = x.reshape(-1, *x.shape[x.ndim - axes :])
+    y = _dot(x, kernel, axes) if x.dtype == kernel.dtype else _rounded(x, kernel, axes, _gradient_dtype.get())
     return y.reshape(*shape, *kernel.shape[axes:])
 
 
 def _dot(x, kernel, axes):
-    inputs = tuple(range(1, 1 + axes)), tuple(range(axes))
+    inputs = tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes))
     return jax.lax.dot_general(x, kernel, (inputs, ((), ())))
 
 
@@ -70,9 +71,10 @@ def _rounded_forward(x, kernel, axes, gradient_dtype):
 
 def _rounded_backward(axes, gradient_dtype, kept, gradient):
     x, rounded = kept
-    outputs = tuple(range(1, gradient.ndim)), tuple(range(axes, rounded.ndim))
+    rows = tuple(range(x.ndim - axes))
+    outputs = tuple(range(len(rows), gradient.ndim)), tuple(range(axes, rounded.ndim))
     of_x = jax.lax.dot_general(gradient, rounded, (outputs, ((), ())))
-    of_kernel = jax.lax.dot_general(x, gradient, (((0,), (0,)), ((), ())), preferred_element_type=gradient_dtype)
+    of_kernel = jax.lax.dot_general(x, gradient, ((rows, rows), ((), ())), preferred_element_type=gradient_dtype)
     return of_x, of_kernel.astype(jnp.float32)
 
 

@@ -24,10 +24,10 @@ def get_recipe(argument: str) -> Recipe:
     """The recipe for "own" or "demo", and "scratch" where no model is given."""
     words = parse_arguments(argument, ("own", "demo", "scratch"))
     data = "own" if "own" in words else "demo"
-    start, given = (), ()
+    start, untrained = (), ()
     if data == "own" or "scratch" not in words:
         start = (("student.init", "pretrained"), ("student.path", "{given}"), ("student.num_layers", "0"))
     if "scratch" not in words:
-        given = (StageSpec("given", "as given", ""),)
+        untrained = (StageSpec("start", "as given", ""),)
     arms = [StageSpec(name, title, f"configs/pair_supcon/train.py:{data},{name}", start) for name, title in ARMS]
-    return Recipe("Sentence encoder", (*given, *arms), main="joint", needs_dev=False)
+    return Recipe("Sentence encoder", (*untrained, *arms), main="joint", needs_dev=False)

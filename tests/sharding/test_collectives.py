@@ -55,15 +55,17 @@ def _sent(compiled, placed):
     sizes = lambda shape: tuple(sorted(n for n in shape if n > 1))  # noqa: E731
     parameters = {sizes(leaf.shape) for leaf in jax.tree.leaves(placed.abstract[0].params)}
 
-    def is_gradient(size):
-        """A gradient is summed in its parameter's shape, or that of a part of it or of its transpose."""
-        fits = (len(p) == len(size) and all(a <= b for a, b in zip(size, p, strict=True)) for p in parameters)
-        return BATCH not in size and any(fits)
+    def is_gradient(shape):
+        """A gradient is summed in its parameter's shape, or that of a part of it or of its transpose; or with heads."""
+        merged = [(*shape[:i], shape[i] * shape[i + 1], *shape[i + 2 :]) for i in range(len(shape) - 1)]
+        given = [sizes(one) for one in (shape, *(merged if len(shape) == 3 else ()))]
+        pairs = ((p, size) for p in parameters for size in given if len(p) == len(size))
+        return BATCH not in shape and any(all(a <= b for a, b in zip(size, p, strict=True)) for p, size in pairs)
 
     found = collections.Counter()
     for one in collectives.parse(compiled.as_text()):
         for dtype, shape in one.shapes:
-            if sizes(shape) and not is_gradient(sizes(shape)):
+            if sizes(shape) and not is_gradient(shape):
                 found[one.kind, dtype, shape] += 1
     return found
 

@@ -19,7 +19,7 @@ def labelled(**changes):
     data = synthetic.dataset(16, 12, 50, 0)
     if changes.pop("two_texts", False):
         train = data.splits["train"]
-        changes |= {"texts_per_row": 2, "offsets": 6 * np.arange(33)}
+        changes |= {"texts_per_row": 2, "offsets": 6 * np.arange(33), "text_ids": np.arange(32).reshape(16, 2)}
         assert train.offsets[-1] == 6 * 32
     train = dataclasses.replace(data.splits["train"], **changes)
     options = settings.default_config()
