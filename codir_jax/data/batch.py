@@ -247,6 +247,12 @@ class DatasetInfo:
     texts_per_row: int = 1
     column_names: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
+    @property
+    def truncation(self) -> str:
+        """What was cut to the maximal length, in words."""
+        cut = ", ".join(f"{n} of {name}" for name, n in self.num_truncated.items() if n)
+        return f"truncated to data.max_length: {cut}" if cut else "no text truncated"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Examples:

@@ -113,7 +113,7 @@ def transfers(
     add(
         "student layers (model)",
         "all-reduce",
-        student_sums * of.hidden(student_sizes) * of.itemsize,
+        student_sums * hidden(student_sizes),
         num_microbatches,
         model,
     )
@@ -122,7 +122,7 @@ def transfers(
         add(
             "teacher layers (model)",
             "all-reduce",
-            teacher_sums * of.hidden(teacher_sizes) * of.itemsize,
+            teacher_sums * hidden(teacher_sizes),
             num_microbatches,
             model,
         )

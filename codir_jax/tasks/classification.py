@@ -189,8 +189,7 @@ class Classification:
         text = f"data {info.name}: {sizes}; {kind}"
         if unlabelled := info.num_train - info.num_labelled:
             text += f"; {unlabelled} of train unlabelled"
-        cut = ", ".join(f"{n} of {name}" for name, n in info.num_truncated.items() if n)
-        return text + (f"; truncated to data.max_length: {cut}" if cut else "; no text truncated")
+        return f"{text}; {info.truncation}"
 
     def facts(self) -> dict[str, Any]:
         """Name and sizes of the data."""

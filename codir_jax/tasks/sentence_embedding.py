@@ -177,8 +177,7 @@ class SentenceEmbedding:
             text += f"; {repeated} of {train.text_ids.size} texts occur again in train"
         if "dev" in self.splits and (shared := _num_shared(train, self.data.splits["dev"])):
             text += f"; warning: {shared} of the dev pairs have a text of train"
-        cut = ", ".join(f"{n} of {name}" for name, n in info.num_truncated.items() if n)
-        return text + (f"; truncated to data.max_length: {cut}" if cut else "; no text truncated")
+        return f"{text}; {info.truncation}"
 
     def facts(self) -> dict[str, Any]:
         """Name and sizes of the data."""
