@@ -2,6 +2,8 @@
 
 import jax
 
+from codir_jax.models.transformer import SCORES
+
 
 def apply_model(model, params, batch, rng: jax.Array | None = None, **more):
     """The model's output on a batch; dropout is on exactly where an rng is given.
@@ -20,3 +22,13 @@ def apply_model(model, params, batch, rng: jax.Array | None = None, **more):
         more = {"words": batch["words"], **more}
     rngs = {} if rng is None else {"dropout": rng}
     return model.apply({"params": params}, *inputs, **more, deterministic=rng is None, rngs=rngs)
+
+
+def apply_with_scores(model, params, batch, rng: jax.Array | None = None):
+    """(output, raw attention scores) of a model whose layers are not recomputed; arguments as of `apply_model`.
+
+    The scores are a tuple, a layer each, of float32 [batch, heads, queries, keys]: before mask, softmax and dropout.
+    """
+    output, kept = apply_model(model, params, batch, rng, mutable=[SCORES])
+    layers = kept[SCORES]["encoder"]
+    return output, tuple(layers[f"layer_{i}"]["attention"]["scores"][0] for i in range(len(layers)))

@@ -25,6 +25,8 @@ from codir_jax.sharding.fsdp import look_up
 # Large enough that exp() of it is 0 in float32, finite so that a row with no token at all gives a uniform
 # attention instead of NaN.
 MASKED_SCORE = -1e9
+# Collection of the raw attention scores, see `models.apply.apply_with_scores`.
+SCORES = "attention_scores"
 
 ACTIVATIONS = {
     # transformers calls the erf form "gelu"; the tanh form moves MiniLM's hidden states by 9e-3.
@@ -228,7 +230,9 @@ class SelfAttention(nn.Module):
 
         query, key, value = project("query"), project("key"), project("value")
         query = (query.astype(jnp.float32) * (1.0 / math.sqrt(c.head_size))).astype(self.dtype)
-        masked = jnp.where(attention_mask[:, None, None, :] > 0, scores(query, key), MASKED_SCORE)
+        raw = scores(query, key)
+        self.sow(SCORES, "scores", raw)  # nothing is kept unless `apply` asks for the collection
+        masked = jnp.where(attention_mask[:, None, None, :] > 0, raw, MASKED_SCORE)
         probabilities = jax.nn.softmax(masked, axis=-1).astype(self.dtype)
         probabilities = dropout(probabilities, c.attention_dropout, seed, self.site)
         mixed = jnp.moveaxis(jnp.einsum("bnqk,bnkd->bnqd", probabilities, value), 1, 2)

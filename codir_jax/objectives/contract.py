@@ -17,8 +17,8 @@ A method is a file `objectives/NAME.py`, found by `objective.name`. It defines
 """
 
 import dataclasses
-from collections.abc import Callable
-from types import ModuleType
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -121,6 +121,8 @@ class Objective(NamedTuple):
       [num_train, ...] on the host, for a method that `needs_cache`, else {}. `split` puts a numpy array on the devices,
       its first axis split as a batch is. None where the method needs the batch's own rows only.
     cost(size) -> Cost, for `codir plan`; None: not modelled.
+    keeps: names of `params` that are saved beside the best model.
+    reads: of these, names that the teacher's folder must have; they are in `frozen` as "teacher_NAME".
     """
 
     init: Callable[[jax.Array, Any], tuple[Any, Any, Any]]
@@ -128,6 +130,8 @@ class Objective(NamedTuple):
     teacher_view: TeacherView | None = None
     row_tables: Callable[[Any, Callable], dict[str, RowTable]] | None = None
     cost: Callable[[StepSize], Cost] | None = None
+    keeps: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
 
 class HeadTerms(NamedTuple):
@@ -178,12 +182,14 @@ class TrainRows(NamedTuple):
       text_ids: int32 [num_train], equal for equal texts; [num_train, T] where a row has T > 1 texts apart. All three
         are arrays, or what gives one for each slice.
       is_regression: labels are targets.
+      columns: further columns of a batch, name -> [num_train, ...].
     """
 
     labels: Any
     is_labelled: Any
     text_ids: Any
     is_regression: bool
+    columns: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def num_train(self) -> int:

@@ -90,7 +90,8 @@ class Classification:
         """The train set row by row."""
         require_split(self.data, "train")
         train = self.data.splits["train"]
-        return TrainRows(train.labels, train.is_labelled, train.text_ids, self.data.info.is_regression)
+        info = self.data.info
+        return TrainRows(train.labels, train.is_labelled, train.text_ids, info.is_regression, train.columns)
 
     @property
     def typical_length(self) -> int:

@@ -55,6 +55,10 @@ def setting(*, is_regression=False, teacher_width=16, num_unlabelled=4, num_micr
             is_labelled=np.arange(NUM_TRAIN) < NUM_TRAIN - num_unlabelled,
             text_ids=np.arange(NUM_TRAIN, dtype=np.int32),
             is_regression=is_regression,
+            columns={
+                "domain_ids": (np.arange(NUM_TRAIN) % 4).astype(np.int32),
+                "example_weights": np.linspace(0.2, 1.0, NUM_TRAIN).astype(np.float32),
+            },
         ),
         num_microbatches=num_microbatches,
     )
@@ -132,8 +136,10 @@ def batch(of, ids=None, length=8, num_padding=0, seed=1):
             "document_ids": np.where(real, rows // 3, -1).astype(np.int32),
         }
     labelled = real & of.rows.is_labelled[rows]
+    columns = {name: np.where(real, values[rows], 0) for name, values in of.rows.columns.items()}
     return {
         **whole,
+        **{name: values.astype(of.rows.columns[name].dtype) for name, values in columns.items()},
         "labels": np.where(labelled, of.rows.labels[rows], 0).astype(of.rows.labels.dtype),
         "label_mask": labelled.astype(np.float32),
         "text_ids": np.where(is_text, of.rows.text_ids[rows], -1).astype(np.int32),

@@ -1,0 +1,163 @@
+"""Meta-KD, step 2, stage A: a student imitates the meta-teacher's inside on one domain, hard examples less.
+
+    L = mean_i lambda_i ( attention_i + hidden_i + g2 domain_i ),    lambda_i = (1 + t_i) / (exp((1 - p_i)^2) + 1)
+
+attention: raw scores of matched layers. hidden: states of matched layers, the embeddings included, through one map
+W_fit that all depths share. domain: the feature of `domain_feature`, the teacher's by the weights kept beside its best
+model. p is the teacher's probability of the true class; of an example without a label, of its own first choice. Stage
+B, the prediction, is `distill` with soft targets alone. The teacher runs live: scores and states are too many to keep.
+
+Source: as of `meta_teacher`. The released lambda did not reach the domain term, and its means took padding in.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from codir_jax.losses import domains as losses
+from codir_jax.models.apply import apply_with_scores
+from codir_jax.objectives import domain_feature
+from codir_jax.objectives.contract import Objective, Setting, Step, init_model, masked_sum, mean, no_cost
+from codir_jax.objectives.meta_teacher import num_domains
+from codir_jax.objectives.microbatches import in_microbatches, run_student
+from codir_jax.processes.user_error import UserError
+
+HEADS, ROLES = ("classification",), ("student", "teacher")
+
+
+def default_config(preset: str = "paper") -> ConfigDict:
+    """Fields of the method."""
+    if preset not in ("paper", "released"):
+        raise UserError(f"preset {preset!r}; known: paper, released")
+    return ConfigDict(
+        {
+            "name": "meta_distill",
+            "is_weighted": True,  # t of the column example_weights; False: t = 1 everywhere
+            "uses_difficulty": True,  # lambda; False: lambda = 1
+            "attention_weight": 1.0,  # 0: no attention term, and heads may differ in number
+            "hidden_weight": 1.0,
+            "domain_weight": 0.5,  # g2; 0: no domain term
+            "legacy_padding": preset == "released",  # means over padding too
+        }
+    )
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses what cannot be.
+
+    Raises:
+      UserError: what was expected, what came.
+    """
+    weights = {name: config[f"{name}_weight"] for name in ("attention", "hidden", "domain")}
+    for name, weight in weights.items():
+        if not weight >= 0:
+            raise UserError(f"objective.{name}_weight must be >= 0, got {weight}")
+    if not any(weights.values()):
+        raise UserError("all weights of objective.name='meta_distill' are 0: there is nothing to learn")
+
+
+def make(config: ConfigDict, setting: Setting) -> Objective:
+    """The objective.
+
+    Raises:
+      UserError: depths that do not divide, or unequal numbers of heads.
+    """
+    check(config)
+    ours, theirs = setting.student.config, setting.teacher.config
+    if theirs.num_layers % ours.num_layers:
+        raise UserError(
+            f"meta_distill matches layer l of the student with layer r l of the teacher: {theirs.num_layers} layers "
+            f"are no multiple of {ours.num_layers}; set student.num_layers to a divisor"
+        )
+    if config.attention_weight and ours.num_heads != theirs.num_heads:
+        raise UserError(
+            f"attention scores of {ours.num_heads} and {theirs.num_heads} heads cannot be compared; give the student "
+            "as many heads as the teacher, or set objective.attention_weight=0"
+        )
+    if config.attention_weight and setting.student.remat != "none":
+        raise UserError("scores are not kept where layers are recomputed; set student.remat=none")
+    columns = setting.rows.columns if setting.rows is not None else {}
+    for column, is_needed in (("domain_ids", config.domain_weight), ("example_weights", config.is_weighted)):
+        if is_needed and column not in columns:
+            raise UserError(
+                f"objective.name='meta_distill' needs the column {column}: `codir weigh` makes files that have it; "
+                "then set data.columns='domain_ids=domain_number,example_weights=weight'"
+            )
+    count = num_domains(setting, config.name) if config.domain_weight else 0
+    ratio = theirs.num_layers // ours.num_layers
+
+    def init(rng, batch):
+        student_rng, teacher_rng, map_rng, domain_rng = jax.random.split(rng, 4)
+        params = {"student": init_model(setting.student, student_rng, batch)}
+        params["fit"] = _init_fit(map_rng, ours.hidden_size, theirs.hidden_size)
+        frozen = {"teacher": init_model(setting.teacher, teacher_rng, batch)}
+        if config.domain_weight:
+            # Stands in for the weights beside the teacher, which tell how many domains it knows.
+            frozen["teacher_domain"] = domain_feature.init(domain_rng, 1, theirs.hidden_size)
+            params[domain_feature.NAME] = domain_feature.init(domain_rng, count, ours.hidden_size)
+        return params, frozen, {}
+
+    def run(model, params, part, rng):
+        output, scores = apply_with_scores(model, params, part, rng)
+        return output.hidden_states, scores if config.attention_weight else (), output.logits
+
+    def loss(params, frozen, objective_state, batch, step: Step):
+        ours_of = functools.partial(run, setting.student, params["student"])
+        theirs_of = functools.partial(run, setting.teacher, frozen["teacher"])
+        states, scores, _ = run_student(setting, params["student"], batch, step.rng, lambda read, _: read, run=ours_of)
+        taught = in_microbatches(lambda part, _: theirs_of(part, None), setting.num_microbatches, batch, None)
+        taught_states, taught_scores, logits = jax.lax.stop_gradient(taught)
+        mask, legacy, fit = batch["attention_mask"], config.legacy_padding, params["fit"]
+        real = batch["example_mask"]
+        terms = {}
+        if config.attention_weight:
+            chosen = taught_scores[ratio - 1 :: ratio]
+            terms["attention"] = losses.attention_distance(scores, chosen, mask, legacy)
+        if config.hidden_weight:
+            fitted = [x.astype(jnp.float32) @ fit["kernel"] + fit["bias"] for x in states]
+            terms["hidden"] = losses.hidden_distance(fitted, taught_states[::ratio], mask, legacy)
+        if config.domain_weight:
+            domains = batch["domain_ids"].astype(jnp.int32)
+            contents = [losses.content_mean(x[-1], mask, legacy) for x in (states, taught_states)]
+            own = domain_feature.feature(params[domain_feature.NAME], domains, contents[0])
+            theirs_feature = domain_feature.feature(_with_unknown(frozen["teacher_domain"]), domains, contents[1])
+            terms["domain"] = losses.feature_distance(own @ fit["kernel"] + fit["bias"], theirs_feature)
+        values = sum(config[f"{name}_weight"] * value for name, value in terms.items())
+        weights = _lambda(config, batch, logits)
+        metrics = {f"{name}_loss": masked_sum(value, real) for name, value in terms.items()}
+        metrics["lambda"] = masked_sum(weights, real)
+        return mean(masked_sum(weights * values, real)), (objective_state, metrics)
+
+    reads = (domain_feature.NAME,) if config.domain_weight else ()
+    return Objective(init, loss, cost=no_cost, reads=reads)
+
+
+def _init_fit(rng: jax.Array, width: int, teacher_width: int) -> dict[str, jax.Array]:
+    """W_fit: the identity where widths are equal, so that an equal student has no distance."""
+    if width == teacher_width:
+        kernel = jnp.eye(width, dtype=jnp.float32)
+    else:
+        kernel = jax.nn.initializers.lecun_normal()(rng, (width, teacher_width), jnp.float32)
+    return {"kernel": kernel, "bias": jnp.zeros(teacher_width, jnp.float32)}
+
+
+def _with_unknown(params):
+    """The teacher's domain weights; a domain that it was not trained on has the mean of the others' embeddings.
+
+    Numbers of such domains come after those of the teacher's, and an index beyond the end reads the last row.
+    """
+    table = params["embedding"]
+    return {**params, "embedding": jnp.concatenate([table, table.mean(axis=0, keepdims=True)])}
+
+
+def _lambda(config, batch, logits: jax.Array) -> jax.Array:
+    """float32 [batch]."""
+    ones = jnp.ones(len(logits), jnp.float32)
+    weights = batch["example_weights"] if config.is_weighted else ones
+    if not config.uses_difficulty:
+        return weights if config.is_weighted else ones
+    probabilities = jax.nn.softmax(logits.astype(jnp.float32))
+    true = jnp.take_along_axis(probabilities, batch["labels"].astype(jnp.int32)[:, None], axis=1)[:, 0]
+    return losses.difficulty_weight(weights, jnp.where(batch["label_mask"] > 0, true, probabilities.max(-1)))

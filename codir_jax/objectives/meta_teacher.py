@@ -1,0 +1,164 @@
+"""Meta-KD, step 1: one teacher for all domains, by weighted examples and with domains that are corrupted.
+
+    L = mean_i t_i ( CE(logits_i, y_i) + g1 CE(domain logits_i, z_i) )
+
+t_i is the column `example_weights`: how typical the example is (`codir weigh`). z_i is a corrupted domain: a wrong one
+drawn at random ("wrong", paper) or the batch's domains in another order ("permuted", released). It is meant to make the
+feature forget the domain; it is not adversarial, and a probe has to tell what it did. "reversal" is today's standard in
+its place: the true domain, from a feature without E, through a reversed gradient. Batches have the columns `domain_ids`
+and, where they are weighted, `example_weights`.
+
+Source: Pan et al., "Meta-KD: A Meta Knowledge Distillation Framework for Language Model Compression across Domains",
+ACL 2021, and the released code (alibaba/EasyTransfer, scripts/metaKD).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from codir_jax.losses.domains import content_mean
+from codir_jax.losses.task import task_loss
+from codir_jax.objectives import domain_feature
+from codir_jax.objectives.contract import Objective, Setting, Step, init_model, masked_sum, mean, no_cost
+from codir_jax.objectives.microbatches import run_student
+from codir_jax.processes.user_error import UserError
+
+HEADS, ROLES = ("classification",), ("student",)
+CORRUPTIONS = ("wrong", "permuted", "reversal", "none")
+
+
+def default_config(preset: str = "paper") -> ConfigDict:
+    """Fields of the method."""
+    if preset not in ("paper", "released"):
+        raise UserError(f"preset {preset!r}; known: paper, released")
+    return ConfigDict(
+        {
+            "name": "meta_teacher",
+            "is_weighted": True,  # by the column example_weights; False: every example counts 1
+            # The domain that the feature is to be taken for: "wrong" (another one), "permuted" (released), "reversal"
+            # (the true one, through a reversed gradient), or "none": no domain term.
+            "corruption": "wrong" if preset == "paper" else "permuted",
+            "corruption_weight": 0.5,  # g1; 0.2 is the default of the released code, 0.5 that of its script
+            "domain_dropout": 0.1,  # of the feature before the domain classifier
+        }
+    )
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses what cannot be.
+
+    Raises:
+      UserError: what was expected, what came.
+    """
+    if config.corruption not in CORRUPTIONS:
+        raise UserError(f"objective.corruption={config.corruption!r}; known: {', '.join(CORRUPTIONS)}")
+    if not config.corruption_weight >= 0:
+        raise UserError(f"objective.corruption_weight must be >= 0, got {config.corruption_weight}")
+    if not 0 <= config.domain_dropout < 1:
+        raise UserError(f"objective.domain_dropout must be >= 0 and < 1, got {config.domain_dropout}")
+
+
+def num_domains(setting: Setting, name: str) -> int:
+    """Domains of the train set.
+
+    Raises:
+      UserError: there is no column of whole numbers from 0, or no usable weights.
+    """
+    columns = setting.rows.columns if setting.rows is not None else {}
+    if "domain_ids" not in columns:
+        raise UserError(
+            f"objective.name={name!r} needs the domain of each text: set data.columns='domain_ids=COLUMN', or let "
+            "`codir compress --recipe=meta_kd --domain_column=COLUMN` prepare the files"
+        )
+    domains = np.asarray(columns["domain_ids"])
+    if domains.ndim != 1 or (domains < 0).any() or (domains != np.floor(domains)).any():
+        raise UserError("the column domain_ids must hold names or whole numbers from 0")
+    return int(domains.max()) + 1
+
+
+def check_weights(setting: Setting) -> None:
+    """Refuses a train set without weights, or with negative ones."""
+    weights = setting.rows.columns.get("example_weights")
+    if weights is None:
+        raise UserError(
+            "objective.is_weighted needs a weight of each text: `codir weigh` makes them; then set "
+            "data.columns='domain_ids=domain_number,example_weights=weight', or objective.is_weighted=False"
+        )
+    if np.asarray(weights).min() < 0:
+        raise UserError(f"example_weights must be >= 0, the smallest is {np.asarray(weights).min():g}")
+
+
+def corrupted(domains: jax.Array, count: int, how: str, rng: jax.Array) -> jax.Array:
+    """A domain for each row of the whole batch that is not to be believed: int32 [batch].
+
+    Args:
+      domains: int32 [batch], the true ones. count: of all domains.
+      how: "wrong": uniform over the other domains; "permuted": the true ones in another order.
+      rng: of the step: the draw is the whole batch's, whatever devices have parts of it.
+    """
+    if how == "permuted":
+        return domains[jax.random.permutation(rng, len(domains))]
+    return (domains + jax.random.randint(rng, domains.shape, 1, max(count, 2))) % count
+
+
+def teacher_terms(logits, domain_logits, labels, targets, corruption_weight):
+    """CE(logits, labels) + g1 CE(domain logits, targets) of each example, float32 [batch]."""
+    return task_loss(logits, labels, False) + corruption_weight * task_loss(domain_logits, targets, False)
+
+
+def make(config: ConfigDict, setting: Setting) -> Objective:
+    """The objective; its `domain` weights are kept beside the best model."""
+    check(config)
+    if setting.head.is_regression:
+        raise UserError("objective.name='meta_teacher' is of classes, and the labels are a regression's")
+    count = num_domains(setting, config.name)
+    if config.is_weighted:
+        check_weights(setting)
+    if config.corruption != "none" and count < 2:
+        raise UserError(f"objective.corruption={config.corruption!r} needs two domains, the train set has {count}")
+
+    def init(rng, batch):
+        student_rng, domain_rng = jax.random.split(rng)
+        params = {"student": init_model(setting.student, student_rng, batch)}
+        params[domain_feature.NAME] = domain_feature.init(domain_rng, count, setting.student.config.hidden_size)
+        return params, {}, {}
+
+    def read(output, part):
+        return output.logits, content_mean(output.hidden_states[-1], part["attention_mask"])
+
+    def loss(params, frozen, objective_state, batch, step: Step):
+        del frozen
+        logits, content = run_student(setting, params["student"], batch, step.rng, read)
+        domains, labels = batch["domain_ids"].astype(jnp.int32), batch["labels"]
+        weights = batch["example_weights"] if config.is_weighted else jnp.ones(len(labels), jnp.float32)
+        mask = batch["label_mask"]
+        task = masked_sum(task_loss(logits, labels, False), mask)
+        metrics = {"task_loss": task}
+        values = task_loss(logits, labels, False)
+        if config.corruption != "none":
+            own = params[domain_feature.NAME]
+            draw, drop = (None, None) if step.rng is None else jax.random.split(jax.random.fold_in(step.rng, 1))
+            guesses, targets = _guesses(config, own, domains, content, count, draw, drop)
+            domain_loss = task_loss(guesses, targets, False)
+            values = values + config.corruption_weight * domain_loss
+            metrics["domain_loss"] = masked_sum(domain_loss, mask)
+            metrics["domain_guess_rate"] = masked_sum(guesses.argmax(-1) == domains, mask)
+        total = masked_sum(weights * values, mask)
+        return mean(total), (objective_state, metrics)
+
+    return Objective(init, loss, cost=no_cost, keeps=(domain_feature.NAME,))
+
+
+def _guesses(config, own, domains, content, count, draw, drop):
+    """(domain logits, their targets)."""
+    if config.corruption == "reversal":
+        reversed_content = 2 * jax.lax.stop_gradient(content) - content
+        values, targets = jnp.tanh(reversed_content @ own["kernel"] + own["bias"]), domains
+    else:
+        values = jnp.tanh(domain_feature.feature(own, domains, content))
+        targets = domains if draw is None else corrupted(domains, count, config.corruption, draw)
+    if drop is not None and config.domain_dropout:
+        keep = jax.random.bernoulli(drop, 1 - config.domain_dropout, values.shape)
+        values = jnp.where(keep, values / (1 - config.domain_dropout), 0.0)
+    return domain_feature.domain_logits(own, values), targets
