@@ -12,6 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
+from codir_jax.convert import sides
 from codir_jax.convert.folder import model_folder
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.objectives.contract import Objective, Setting, TrainRows, make_objective, needs_teacher
@@ -182,6 +183,10 @@ class Stage:
         if teacher_params is not None and self.seen_words:
             teacher_params = self._cut_teacher(abstract[1]["teacher"], teacher_params)
         given = {} if teacher_params is None else {"teacher": teacher_params}
+        if self.objective.reads:
+            whole = rules.replicated(self.mesh)
+            for name, weights in sides.load(self.teacher.source.folder, self.objective.reads).items():
+                given[f"teacher_{name}"] = jax.device_put(weights, whole)
         return self.initial_state.fill_frozen(abstract[1], given | self.initial_state.tables(columns))
 
     def judge(self, reference=None):
@@ -231,7 +236,8 @@ def read_parts(config: ConfigDict) -> tuple[Task, Model, Model | None]:
         models_lib.check_vocabulary(tokenizer, config.student.path, student)
     # Reading may take hours: what can be refused without it is refused before.
     checks.check_length(config, student)
-    make_objective(config.objective, setting_of(config, task, student, teacher))
+    objective = make_objective(config.objective, setting_of(config, task, student, teacher))
+    sides.load(teacher.source.folder if teacher else ".", objective.reads)
     task.open()
     console.say(task.describe())
     return task, student, teacher

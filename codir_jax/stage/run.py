@@ -190,8 +190,17 @@ class _Run:
 
     def _save_best(self, state) -> None:
         task = self.stage.task
-        params = self.stage.whole(state.params)["student"]
-        results.save_best(self.workdir, self.stage.student, params, task.tokenizer, head=task.head.name, **task.labels)
+        params = self.stage.whole(state.params)
+        beside = {name: params[name] for name in self.objective.keeps}
+        results.save_best(
+            self.workdir,
+            self.stage.student,
+            params["student"],
+            task.tokenizer,
+            head=task.head.name,
+            beside=beside,
+            **task.labels,
+        )
 
     def _fingerprints(self) -> dict[str, Any]:
         stage = self.stage

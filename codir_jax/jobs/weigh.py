@@ -1,0 +1,194 @@
+"""Files of several domains, each train text with the weight that Meta-KD gives it: how typical it is, of its domain and
+of the others. One pass of an encoder over the train set, on all devices; then one folder a domain."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from codir_jax.data import dataset
+from codir_jax.data.batch import RawSplit
+from codir_jax.losses.domains import BY, content_mean, prototype_weights
+from codir_jax.models.apply import apply_model
+from codir_jax.processes import console
+from codir_jax.processes.user_error import UserError
+from codir_jax.sharding import mesh as mesh_lib
+from codir_jax.sharding import rules
+from codir_jax.stage import config as stage_config
+from codir_jax.stage import models, workdir
+from codir_jax.stage.assembled import make_tokenizer
+from codir_jax.tasks.contract import task_module
+
+# What the files call their columns; `data.columns` of the stages that read them.
+COLUMNS = "domain_ids=domain_number,example_weights=weight"
+SUMMARY = "weights.json"
+
+
+def weigh(
+    config: ConfigDict,
+    domain_column: str,
+    output: str | Path,
+    *,
+    by: str = "domain",
+    centred: bool = False,
+    domains: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Writes weighted files and returns what `weights.json` holds.
+
+    `output` gets train.jsonl, dev.jsonl, ... of all domains, NAME/train.jsonl, ... of each, and weights.json: the
+    spread of the weights by domain. A row has its texts, label, domain, domain_number and weight. Domains of the train
+    file are numbered in the order of their names, others after them. A domain without train rows is zero-shot: its
+    train file holds the rows of all others.
+
+    Args:
+      config: of a stage; its data (own files), student.path (the encoder, not fine-tuned on the task), tokenizer_path
+        and mesh are read.
+      domain_column: of the files, names.
+      by, centred: of `losses.domains.prototype_weights`.
+      domains: those that get a folder; empty: all of them.
+
+    Raises:
+      UserError: bad data, a domain with fewer than two rows or one class, or one that no file has.
+    """
+    if not domain_column:
+        raise UserError("--domain_column is empty; name the column that holds each text's domain")
+    if by not in BY:
+        raise UserError(f"--by={by!r}; known: {', '.join(BY)}")
+    if centred and by == "domain":
+        raise UserError("--centred needs --by=class: by domain alone the two parts of a centred weight cancel")
+    config = config.copy_and_resolve_references()
+    config.data.columns = f"domain_ids={domain_column}"
+    raw, label_names = _read(config)
+    names = _domains(raw)
+    if unknown := [name for name in domains if name not in names]:
+        raise UserError(f"--domains has {', '.join(unknown)}, which no file has; it has: {', '.join(names)}")
+    weights = _weights(config, raw, names, by, centred)
+    output = Path(output)
+    rows = {split: _rows(part, label_names, names, config.data, weights.get(split)) for split, part in raw.items()}
+    _write(output, rows)
+    trained = {row["domain"] for row in rows["train"]}
+    for name in domains or names:
+        own = {split: [row for row in part if row["domain"] == name] for split, part in rows.items()}
+        if name not in trained:
+            console.say(f"domain {name!r} has no train row: zero-shot, its student learns from the other domains' texts")
+            own["train"] = rows["train"]
+        _write(output / name, {split: part for split, part in own.items() if part})
+    told = {"by": by, "centred": centred, "domains": list(domains or names), "weights": _spread(rows["train"])}
+    workdir.write_json(output / SUMMARY, told)
+    for name, spread in told["weights"].items():
+        console.say("weights of " + name + ": " + "  ".join(f"{key} {value:.4g}" for key, value in spread.items()))
+    return told
+
+
+def _read(config: ConfigDict) -> tuple[dict[str, RawSplit], tuple[str, ...]]:
+    raw = dataset.read(config.data)
+    if raw.is_regression:
+        raise UserError("Meta-KD is of classes, and the labels are a regression's")
+    for split, part in raw.splits.items():
+        if "domain_ids" not in part.columns:
+            raise UserError(f"the {split} file has no column {config.data.columns.partition('=')[2]!r}")
+    return dict(raw.splits), raw.label_names
+
+
+def _domains(raw: dict[str, RawSplit]) -> list[str]:
+    """The names, those of the train split first.
+
+    Raises:
+      UserError: a domain of the train split that has fewer than two rows, or rows of one class.
+    """
+    train = raw["train"]
+    of_train, labels = np.asarray(train.columns["domain_ids"]).astype(str), np.asarray(train.labels, object)
+    problems = []
+    for name in np.unique(of_train):
+        rows = np.flatnonzero(of_train == name)
+        if len(rows) < 2:
+            problems.append(f"domain {name!r} has one row only, number {rows[0] + 1}")
+        elif len(set(labels[rows])) < 2:
+            problems.append(f"all {len(rows)} rows of domain {name!r} have one class; the first is number {rows[0] + 1}")
+    if len(np.unique(of_train)) < 2:
+        problems.append(f"all rows are of domain {of_train[0]!r}; Meta-KD needs two domains")
+    if problems:
+        told = "\n  ".join(problems[:10])
+        raise UserError(f"the train file cannot be weighed; give more rows, or leave these domains out:\n  {told}")
+    every = {str(name) for part in raw.values() for name in part.columns["domain_ids"]}
+    return [*np.unique(of_train).tolist(), *sorted(every - set(of_train.tolist()))]
+
+
+def _weights(config, raw, names, by: str, centred: bool) -> dict[str, np.ndarray]:
+    """Split -> weight of each row, of "train" and "unlabelled"."""
+    train_only = config.copy_and_resolve_references()
+    train_only.data.update({"dev_path": "", "test_path": ""})
+    tokenizer = make_tokenizer(train_only)
+    task = task_module(config.task.name).make(train_only, tokenizer)
+    source = models.load_checkpoint(task.head, config.student.path, "--model")
+    model = models.Model(
+        models.build(task.head, source.config, config.student.dtype), source.params, source.config, source
+    )
+    models.check_vocabulary(tokenizer, config.student.path, model)
+    mesh, table = mesh_lib.make_mesh(config.mesh), mesh_lib.rules_of(config.mesh)
+    feed = task.feed(rules.batch_sharding(mesh, table))
+
+    def vectors(params, batch):
+        return content_mean(apply_model(model.module, params, batch).hidden_states[-1], batch["attention_mask"])
+
+    console.say(f"weighing {feed.num_train} texts of {len(names)} domains ...")
+    found = feed.collect(jax.jit(vectors), model.placed(mesh, table), "train")
+    domains, classes = [], []
+    parts = [split for split in ("train", "unlabelled") if split in raw]
+    for split in parts:
+        domains += [names.index(str(name)) for name in raw[split].columns["domain_ids"]]
+        classes += [-1] * len(raw[split]) if split == "unlabelled" else list(raw[split].labels)
+    weights = prototype_weights(found, np.asarray(domains), np.asarray(classes), by=by, centred=centred)
+    # lambda and the teacher's loss take a weight as a share: a text unlike all others counts nothing, never less.
+    weights = np.maximum(weights, 0.0)
+    first = len(raw["train"])
+    return {"train": weights[:first], "unlabelled": weights[first:]}
+
+
+def _rows(part: RawSplit, label_names, names, options, weights: np.ndarray | None) -> list[dict[str, Any]]:
+    rows = []
+    for i in range(len(part)):
+        row: dict[str, Any] = {options.text_column: part.texts_a[i]}
+        if part.texts_b is not None:
+            row[options.text_pair_column] = part.texts_b[i]
+        if part.labels is not None and part.labels[i] is not None:
+            row[options.label_column] = label_names[part.labels[i]]
+        name = str(part.columns["domain_ids"][i])
+        weight = 1.0 if weights is None else float(weights[i])
+        rows.append(row | {"domain": name, "domain_number": names.index(name), "weight": weight})
+    return rows
+
+
+def _write(folder: Path, rows: dict[str, list[dict[str, Any]]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, part in rows.items():
+        aside = folder / f"{split}.jsonl.part"
+        aside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part), encoding="utf-8")
+        aside.replace(folder / f"{split}.jsonl")
+
+
+def _spread(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    spread = {}
+    for name in dict.fromkeys(row["domain"] for row in rows):
+        values = np.asarray([row["weight"] for row in rows if row["domain"] == name])
+        spread[name] = {
+            "rows": len(values),
+            "mean": float(values.mean()),
+            "deviation": float(values.std()),
+            "least": float(values.min()),
+            "most": float(values.max()),
+        }
+    return spread
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses a config that cannot be weighed by.
+
+    Raises:
+      UserError: what was expected, what came.
+    """
+    stage_config.check(config)
