@@ -38,6 +38,8 @@ def compress(
     regression: bool = False,
     task: str = "",
     glue_dir: str = "",
+    domain_column: str = "",
+    domains: Sequence[str] = (),
     demo: bool = False,
     compare: Sequence[str] = (),
     recipe: str = "codir",
@@ -57,6 +59,7 @@ def compress(
       output: folder of the job: one folder a stage, export/, report.md, report.png, results.json.
       layers: of the student; 0 is half of the teacher's.
       text_column, text_pair_column, label_column, regression: of own files; empty: as the data set has them.
+      domain_column: of own files, for a recipe of domains. domains: those that get a student; empty: all.
       compare: baselines of the recipe to train as well.
       recipe: name of a folder in configs/.
       seed: of every stage.
@@ -76,7 +79,8 @@ def compress(
     source = sources.source_of(locals())
     if not output:
         raise UserError("--output is empty; name the folder of the job")
-    found = recipe_lib.load(recipe, source.name if teacher else f"{source.name},scratch")
+    words = [source.name, *(["scratch"] if not teacher else []), *sources.domain_words(source, domain_column, domains)]
+    found = recipe_lib.load(recipe, ",".join(words))
     if found.needs_dev and not source.has_dev:
         raise UserError("--dev is empty; the student is chosen and reported by a dev file")
     job = Job(found, source, Path(output), given=teacher, compare=compare, layers=layers, seed=seed)
@@ -105,9 +109,13 @@ class Job:
         for config in planned.values():
             stage_config.check(config)
         learns_from = [stage.name for stage in self.stages if "tokenizer" in stage.placeholders()]
-        fits = False if learns_from else self._refuse(planned)
+        makes_files = bool(learns_from or self.recipe.prepare)
+        fits = False if makes_files else self._refuse(planned)
         if (done := self._claim(planned)) is not None:
             return done
+        if self.recipe.prepare:
+            self.recipe.prepare(self.folder, self.given, [("seed", str(self.seed)), *self.source.overrides, *overrides])
+            fits = self._refuse(planned)
         if learns_from:
             sources.make_tokenizer(planned[learns_from[0]], self.folder / "tokenizer")
             fits = self._refuse(planned)
@@ -115,7 +123,7 @@ class Job:
         for name, config in configs(fits).items():
             console.say(f"== {self._title(name)} -> {self.folder / name}")
             results[name] = train_stage(config, self.folder / name)
-        return self._report(configs(fits)[self.recipe.main], results, fits)
+        return self._report(configs(fits), results, fits)
 
     def _configs(self, fits: bool, overrides, teacher_overrides) -> dict[str, ConfigDict]:
         """Name -> config of every stage that is trained; where the given model `fits`, it is the teacher as it is."""
@@ -175,22 +183,22 @@ class Job:
         print_results(done, folder)
         return done
 
-    def _report(self, config: ConfigDict, stages: dict[str, dict[str, Any]], fits: bool) -> dict[str, Any]:
+    def _report(self, configs: dict[str, ConfigDict], stages: dict[str, dict[str, Any]], fits: bool) -> dict[str, Any]:
         """Writes and prints the results.
 
         Args:
-          config: of the main stage. stages: name -> results of a stage that was trained.
+          configs: name -> config of a stage. stages: name -> results of a stage that was trained.
         """
-        from codir_jax.jobs import export, measure, report
+        from codir_jax.jobs import measure, report
 
         console.say("== measuring cost, exporting")
-        main, folder = stages[self.recipe.main], self.folder
+        main, folder, config = stages[self.recipe.main], self.folder, configs[self.recipe.main]
         shown = [stage for stage in self.stages if stage.in_table]
         models = {stage.name: self._model(stage, fits) for stage in shown}
         scores = {name: stage["dev"] for name, stage in stages.items()}
         if "teacher_dev" in main:
             scores[TEACHER] = main["teacher_dev"]
-        rows = measure.measure(models, config, scores)
+        rows = measure.measure(models, config, scores, configs)
         results = {
             "recipe": self.recipe.title,
             "task": config.data.get("sources") or main["task"],
@@ -201,7 +209,7 @@ class Job:
                 stage.name: {"title": stage.title, "folder": models[stage.name], **rows[stage.name]} for stage in shown
             },
             "export": str(folder / "export"),
-            "parity": export.export_model(str(folder / self.recipe.main), str(folder / "export")),
+            "parity": self._export(),
             "seconds": sum(stage["seconds"] for stage in stages.values()),
             "seed": config.seed,
             **workdir.environment(),
@@ -210,6 +218,18 @@ class Job:
         workdir.write_json(folder / "results.json", results)
         print_results(results, folder)
         return results
+
+    def _export(self) -> str:
+        """Exports what the recipe says; the verdicts in one sentence."""
+        from codir_jax.jobs import export
+
+        if not self.recipe.exports:
+            return export.export_model(str(self.folder / self.recipe.main), str(self.folder / "export"))
+        verdicts = {
+            name: export.export_model(str(self.folder / name), str(self.folder / "export" / name))
+            for name in self.recipe.exports
+        }
+        return "; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items())
 
     def _model(self, stage, fits: bool) -> str:
         """The folder with the model of a stage."""

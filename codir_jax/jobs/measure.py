@@ -1,5 +1,7 @@
 """What the models of a job cost, side by side, and their scores on the splits that no stage was judged by."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -10,11 +12,14 @@ from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
 from codir_jax.stage import models as models_lib
 from codir_jax.stage.models import Model
-from codir_jax.tasks.contract import task_module
+from codir_jax.tasks.contract import Task, task_module
 
 
 def measure(
-    folders: dict[str, str], config: ConfigDict, scores: dict[str, dict[str, float]]
+    folders: dict[str, str],
+    config: ConfigDict,
+    scores: dict[str, dict[str, float]],
+    configs: Mapping[str, ConfigDict] = MappingProxyType({}),
 ) -> dict[str, dict[str, Any]]:
     """Scores and costs of each model: "dev" (and "test" where it has labels), parameters, bytes, latency in ms.
 
@@ -22,8 +27,18 @@ def measure(
       folders: name -> Hugging Face folder; speed-ups are told to the first.
       config: of a stage on the data.
       scores: name -> metrics on dev, as the stages found them; a model without them is judged here.
+      configs: name -> config of a model's own stage, where its data may be others than those of `config`.
     """
-    task = task_module(config.task.name).make(config, tokenizer_lib.load_tokenizer(next(iter(folders.values()))))
+    tokenizer = tokenizer_lib.load_tokenizer(next(iter(folders.values())))
+    tasks: dict[str, Task] = {}
+
+    def task_of(config: ConfigDict) -> Task:
+        data = config.task.name + config.data.to_json()
+        if data not in tasks:
+            tasks[data] = task_module(config.task.name).make(config, tokenizer)
+        return tasks[data]
+
+    task = task_of(config)
     models = {}
     for name, folder in folders.items():
         source = models_lib.load_checkpoint(task.head, folder, name)
@@ -36,9 +51,11 @@ def measure(
     first = next(iter(folders))
     rows: dict[str, dict[str, Any]] = {}
     for name, model in models.items():
+        own_config = configs.get(name, config)
+        own = task_of(own_config)
         rows[name] = {
-            "dev": scores[name] if name in scores else _dev_scores(task, model, config),
-            **{split: _scores(task, model, config, split) for split in task.splits if task.is_judged_once(split)},
+            "dev": scores[name] if name in scores else _dev_scores(own, model, own_config),
+            **{split: _scores(own, model, own_config, split) for split in own.splits if own.is_judged_once(split)},
             "parameters": cost.count_parameters(model.params),
             "bytes": cost.size_bytes(model.params),
             "num_layers": model.config.num_layers,

@@ -19,8 +19,9 @@ stage "teacher" is left out where the given model fits.
 """
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
@@ -64,17 +65,27 @@ class Recipe(NamedTuple):
       stages: in the order of training and of the table; a stage names the folders of earlier ones only.
       main: name of the one that is always trained, and exported; the others are baselines or prepare it.
       needs_dev: own files need a dev file, by which a model is chosen and reported.
+      exports: stages that are always trained, and exported to export/NAME each; empty: the main one, to export/.
+      groups: names for --compare that stand for several stages.
+      prepare: (folder of the job, the given model, overrides of every stage) -> makes files in that folder that the
+        stages read, or finds them made; None where they read the user's own.
     """
 
     title: str
     stages: tuple[StageSpec, ...]
     main: str
     needs_dev: bool = True
+    exports: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    prepare: Callable[[Path, str, Sequence[tuple[str, str]]], None] | None = None
 
     @property
     def baselines(self) -> tuple[str, ...]:
         """Names for --compare: what is in the table beside the main one, and is not there anyway."""
-        return tuple(s.name for s in self.stages if s.in_table and s.config and s.name not in (self.main, TEACHER))
+        grouped = {name for names in self.groups.values() for name in names}
+        others = {self.main, TEACHER, *self.exports, *grouped}
+        alone = tuple(s.name for s in self.stages if s.in_table and s.config and s.name not in others)
+        return (*self.groups, *alone)
 
     def chosen(self, compare: Sequence[str]) -> tuple[StageSpec, ...]:
         """The stages of a job, in order.
@@ -84,7 +95,8 @@ class Recipe(NamedTuple):
         """
         if unknown := [name for name in compare if name not in self.baselines]:
             raise UserError(f"--compare has {unknown}; known: {', '.join(self.baselines)}")
-        wanted = {self.main, *compare, *(stage.name for stage in self.stages if not stage.config)}
+        named = [stage for name in compare for stage in self.groups.get(name, (name,))]
+        wanted = {self.main, *self.exports, *named, *(stage.name for stage in self.stages if not stage.config)}
         for stage in reversed(self.stages):
             if stage.name in wanted:
                 wanted |= stage.placeholders()

@@ -1,6 +1,6 @@
 """What a job has to train on, as the user gave it: own files, running text, a GLUE task or the embedded data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,6 +68,33 @@ def source_of(flags: Mapping[str, Any]) -> Source:
     overrides = tuple((f"data.{FIELDS[flag]}", str(flags[flag])) for flag in told)
     name = "demo" if flags["demo"] else flags["task"] or "own"
     return Source(name, overrides, has_dev=name != "own" or bool(flags["dev"]))
+
+
+def domain_words(source: Source, domain_column: str, domains: Sequence[str]) -> list[str]:
+    """The words of a recipe's argument that tell a column of domains, and those that get a student.
+
+    Raises:
+      UserError: --domains without a column, data that are no own files, or a domain that no file has.
+    """
+    from codir_jax import config as config_lib
+    from codir_jax.jobs import weigh
+
+    if not domain_column:
+        if domains:
+            raise UserError("--domains needs --domain_column")
+        return []
+    if source.name != "own":
+        raise UserError("--domain_column is of own files: give --train and --dev")
+    config = config_lib.load("configs/meta_kd/teacher.py:own,mixed", list(source.overrides))
+    found = weigh.domains_in(config.data, domain_column)
+    if unknown := [name for name in domains if name not in found]:
+        raise UserError(f"--domains has {', '.join(unknown)}, which no file has; it has: {', '.join(found)}")
+    given = [split for split in ("test", "unlabelled") if f"data.{split}_path" in dict(source.overrides)]
+    return [
+        f"column={domain_column}",
+        *(f"domain={name}" for name in domains or found),
+        *(f"with={split}" for split in given),
+    ]
 
 
 def make_tokenizer(config: ConfigDict, folder: Path) -> None:

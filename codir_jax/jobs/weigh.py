@@ -2,6 +2,7 @@
 of the others. One pass of an encoder over the train set, on all devices; then one folder a domain."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from codir_jax import config as config_lib
 from codir_jax.data import dataset
 from codir_jax.data.batch import RawSplit
 from codir_jax.losses.domains import BY, content_mean, prototype_weights
@@ -26,6 +28,8 @@ from codir_jax.tasks.contract import task_module
 # What the files call their columns; `data.columns` of the stages that read them.
 COLUMNS = "domain_ids=domain_number,example_weights=weight"
 SUMMARY = "weights.json"
+# Of a domain: it names a folder and a stage.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def weigh(
@@ -66,6 +70,9 @@ def weigh(
     names = _domains(raw)
     if unknown := [name for name in domains if name not in names]:
         raise UserError(f"--domains has {', '.join(unknown)}, which no file has; it has: {', '.join(names)}")
+    of_dev = {str(name) for name in raw["dev"].columns["domain_ids"]} if "dev" in raw else set()
+    if unjudged := [name for name in domains or names if name not in of_dev]:
+        raise UserError(f"domain {unjudged[0]!r} has no row in the dev file, by which its student is judged")
     weights = _weights(config, raw, names, by, centred)
     output = Path(output)
     rows = {split: _rows(part, label_names, names, config.data, weights.get(split)) for split, part in raw.items()}
@@ -74,7 +81,9 @@ def weigh(
     for name in domains or names:
         own = {split: [row for row in part if row["domain"] == name] for split, part in rows.items()}
         if name not in trained:
-            console.say(f"domain {name!r} has no train row: zero-shot, its student learns from the other domains' texts")
+            console.say(
+                f"domain {name!r} has no train row: zero-shot, its student learns from the other domains' texts"
+            )
             own["train"] = rows["train"]
         _write(output / name, {split: part for split, part in own.items() if part})
     told = {"by": by, "centred": centred, "domains": list(domains or names), "weights": _spread(rows["train"])}
@@ -103,14 +112,16 @@ def _domains(raw: dict[str, RawSplit]) -> list[str]:
     train = raw["train"]
     of_train, labels = np.asarray(train.columns["domain_ids"]).astype(str), np.asarray(train.labels, object)
     problems = []
-    for name in np.unique(of_train):
+    for name in np.unique(of_train).tolist():
         rows = np.flatnonzero(of_train == name)
         if len(rows) < 2:
             problems.append(f"domain {name!r} has one row only, number {rows[0] + 1}")
         elif len(set(labels[rows])) < 2:
-            problems.append(f"all {len(rows)} rows of domain {name!r} have one class; the first is number {rows[0] + 1}")
+            problems.append(
+                f"all {len(rows)} rows of domain {name!r} have one class; the first is number {rows[0] + 1}"
+            )
     if len(np.unique(of_train)) < 2:
-        problems.append(f"all rows are of domain {of_train[0]!r}; Meta-KD needs two domains")
+        problems.append(f"all rows are of domain {str(of_train[0])!r}; Meta-KD needs two domains")
     if problems:
         told = "\n  ".join(problems[:10])
         raise UserError(f"the train file cannot be weighed; give more rows, or leave these domains out:\n  {told}")
@@ -183,6 +194,44 @@ def _spread(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
             "most": float(values.max()),
         }
     return spread
+
+
+def prepare(
+    domain_column: str, domains: Sequence[str], job: Path, given: str, overrides: Sequence[tuple[str, str]]
+) -> None:
+    """Weighs the texts of a job into `job / "weighed"`, where that was not done before.
+
+    Args:
+      domain_column, domains: as of `weigh`.
+      given: the encoder that weighs.
+      overrides: of every stage of the job: the user's files and columns.
+    """
+    folder = job / "weighed"
+    if (folder / SUMMARY).exists():
+        return
+    console.say(f"== weighing texts -> {folder}")
+    config = config_lib.load("configs/meta_kd/teacher.py:own,mixed", [("student.path", given), *overrides])
+    check(config)
+    weigh(config, domain_column, folder, domains=domains)
+
+
+def domains_in(options: ConfigDict, domain_column: str) -> list[str]:
+    """The domains of the user's files, in the order of their names.
+
+    Args:
+      options: `data` section of a config.
+
+    Raises:
+      UserError: bad data, or a name that cannot be one of a folder.
+    """
+    options.columns = f"domain_ids={domain_column}"
+    splits = dataset.read(options).splits
+    names = sorted({str(name) for part in splits.values() for name in part.columns.get("domain_ids", ())})
+    if odd := [name for name in names if not NAME.fullmatch(name)]:
+        raise UserError(
+            f"domain {odd[0]!r} cannot name a folder; write domains with letters, digits, '-', '_' and '.' only"
+        )
+    return names
 
 
 def check(config: ConfigDict) -> None:

@@ -21,7 +21,8 @@ def save_best(workdir: Path, model: Model, params, text_tokenizer, *, head: str,
     """Replaces `best/` in one rename; `params` are gathered from all devices.
 
     Args:
-      head: of `models.heads.HEADS`. beside: name -> weights that are kept with it (`convert.sides`). labels: of `huggingface.save_pretrained`, for a classifier.
+      head: of `models.heads.HEADS`. labels: of `huggingface.save_pretrained`, for a classifier.
+      beside: name -> weights that are kept with it (`convert.sides`).
 
     Raises:
       OSError: it cannot be written; `best/` is as it was.

@@ -40,6 +40,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", default="", help="running text instead: files, folders, globs, comma separated")
     parser.add_argument("--task", default="", help="a GLUE task instead of your files: cola, sst2, ...")
     parser.add_argument("--glue_dir", default="", help="GLUE in the official layout; empty: download")
+    parser.add_argument("--domain_column", default="", help="of --recipe=meta_kd: each text's domain")
+    parser.add_argument("--domains", type=names, default=(), help="domains that get a student (default: all)")
     parser.add_argument("--demo", action="store_true", help="embedded data and a small model from scratch")
     parser.add_argument(
         "--compare",

@@ -1,0 +1,131 @@
+"""Meta-KD as a user runs it: a table with a column of domains in, weighted files and one student a domain out."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from codir_jax import config as config_lib
+from codir_jax.convert import huggingface
+from codir_jax.data.sets import demo
+from codir_jax.jobs import weigh
+from codir_jax.jobs.compress import compress
+from codir_jax.processes.user_error import UserError
+from codir_jax.stage import run
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """train.tsv and dev.tsv of demo sentences; the domain is whether the sentence is long."""
+    folder = tmp_path_factory.mktemp("tables")
+    for split, examples in demo.generate(192, 64, 0).items():
+        with open(folder / f"{split}.tsv", "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, lineterminator="\n")
+            writer.writerow(["sentence", "label", "shop"])
+            for row in examples:
+                shop = "long" if len(row.text.split()) > 7 else "short"
+                writer.writerow([row.text, demo.LABEL_NAMES[row.label], shop])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    """A tiny model that was trained on something."""
+    folder = tmp_path_factory.mktemp("encoder")
+    small = [("data.demo_num_train", "64"), ("data.demo_num_dev", "32"), ("data.batch_size", "32")]
+    run.run(config_lib.load("configs/codir/finetune_teacher.py:tiny", small), folder)
+    return folder / "best"
+
+
+def _config(tables, encoder, *overrides):
+    files = [(f"data.{split}_path", str(tables / f"{split}.tsv")) for split in ("train", "dev")]
+    files += [("student.path", str(encoder)), ("data.max_length", "18"), ("data.num_length_buckets", "1")]
+    return config_lib.load("configs/meta_kd/teacher.py:own,mixed", [*files, *overrides])
+
+
+def _rows(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_row_gets_its_domain_and_weight_and_every_domain_a_folder(tables, encoder, tmp_path):
+    told = weigh.weigh(_config(tables, encoder), "shop", tmp_path)
+    rows = _rows(tmp_path / "train.jsonl")
+    with open(tables / "train.tsv", encoding="utf-8") as file:
+        given = [line.rstrip("\n").split("\t") for line in file][1:]
+    assert [[row["sentence"], row["label"], row["domain"]] for row in rows] == given
+    assert {(row["domain"], row["domain_number"]) for row in rows} == {("long", 0), ("short", 1)}
+    assert [row for row in rows if row["domain"] == "short"] == _rows(tmp_path / "short" / "train.jsonl")
+    weights = np.array([row["weight"] for row in rows if row["domain"] == "long"])
+    assert told["weights"]["long"]["mean"] == pytest.approx(weights.mean()) and weights.std() > 0
+    assert (weights >= 0).all() and (weights <= 1).all()
+
+
+def test_a_domain_without_train_rows_is_said_aloud_and_takes_the_others_texts(tables, encoder, tmp_path, capsys):
+    changed = tmp_path / "dev.tsv"
+    lines = (tables / "dev.tsv").read_text(encoding="utf-8").splitlines()
+    changed.write_text("\n".join([*lines, *(line.rsplit("\t", 1)[0] + "\tnew" for line in lines[1:5])]) + "\n")
+    weigh.weigh(_config(tables, encoder, ("data.dev_path", str(changed))), "shop", tmp_path / "out")
+    assert "domain 'new' has no train row: zero-shot" in capsys.readouterr().out
+    assert _rows(tmp_path / "out" / "new" / "train.jsonl") == _rows(tmp_path / "out" / "train.jsonl")
+    assert {row["domain_number"] for row in _rows(tmp_path / "out" / "new" / "dev.jsonl")} == {2}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda lines: [*lines, "the cat sleeps\tacceptable\t"], r"train\.tsv:194: empty value in column 'shop'"),
+        (lambda lines: [*lines, "the cat sleeps\tacceptable\tonce"], "domain 'once' has one row only, number 193"),
+        (
+            lambda lines: [*lines, *["the cat sleeps\tacceptable\tonce"] * 2],
+            "all 2 rows of domain 'once' have one class",
+        ),
+        (lambda lines: [line.replace("\tshort", "\tlong") for line in lines], "needs two domains"),
+    ],
+)
+def test_a_table_that_cannot_be_weighed_is_refused(tables, encoder, tmp_path, change, told):
+    lines = (tables / "train.tsv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "train.tsv").write_text("\n".join(change(lines)) + "\n", encoding="utf-8")
+    config = _config(tables, encoder, ("data.train_path", str(tmp_path / "train.tsv")))
+    with pytest.raises(UserError, match=f"(?s){told}"):
+        weigh.weigh(config, "shop", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_recipe_asks_for_what_it_needs(tables, encoder, tmp_path):
+    files = {"train": str(tables / "train.tsv"), "dev": str(tables / "dev.tsv"), "output": str(tmp_path / "job")}
+    with pytest.raises(UserError, match="needs --domain_column"):
+        compress(str(encoder), recipe="meta_kd", **files)
+    with pytest.raises(UserError, match="--domains has medium, which no file has; it has: long, short"):
+        compress(str(encoder), recipe="meta_kd", domain_column="shop", domains=["medium"], **files)
+    assert not (tmp_path / "job").exists()
+
+
+@pytest.mark.slow
+def test_the_whole_job_leaves_a_student_a_domain_and_is_not_run_again(tables, encoder, tmp_path, capsys):
+    arguments = {
+        "teacher": str(encoder),
+        "train": str(tables / "train.tsv"),
+        "dev": str(tables / "dev.tsv"),
+        "domain_column": "shop",
+        "recipe": "meta_kd",
+        "layers": 1,
+        "compare": ["mixed"],
+        "output": str(tmp_path / "job"),
+        "overrides": [
+            ("data.max_length", "18"),
+            ("data.num_length_buckets", "1"),
+            ("train.total_epochs", "1"),
+            ("teacher.allow_weak", "True"),
+        ],
+    }
+    results = compress(**arguments)
+    for name in ("long", "short"):
+        exported = huggingface.load_pretrained(tmp_path / "job" / "export" / f"student_{name}", head="classification")
+        assert exported.config.num_layers == 1 and exported.label_names == ("acceptable", "unacceptable")
+        assert f"student_{name}" in results["models"] and f"mixed_{name}" in results["models"]
+        assert f"student_{name}: parity" in results["parity"] or f"student_{name}: " in results["parity"]
+    assert (tmp_path / "job" / "meta_teacher" / "best" / "sides.safetensors").exists()
+    capsys.readouterr()
+    assert compress(**arguments)["models"].keys() == results["models"].keys()
+    assert "already finished" in capsys.readouterr().out
