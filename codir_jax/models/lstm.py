@@ -44,6 +44,8 @@ class LSTMConfig:
     hidden_dropout: float = 0.0  # of what goes into a layer and into the decoder
     initializer_range: float = 0.1  # fresh weights are uniform in +- this
     bidirectional: bool = False  # a word is predicted from what stands before and behind it
+    unnormalised: bool = False  # the score of a sentence is a sum of logits, not of log probabilities
+    residual: bool = False  # to that score ln q is added, of the n-gram model that lies beside the weights
     family: str = "lstm"
 
     def __post_init__(self) -> None:
@@ -332,5 +334,5 @@ FAMILY = Family(
     encoder=build_encoder,
     shrink={"layers": layer_selection.shrink},
     flops=flops,
-    heads=("language_model",),
+    heads=("language_model", "sentence_score"),
 )

@@ -17,11 +17,12 @@ from codir_jax.stage import workdir as workdir_lib
 from codir_jax.stage.models import Model
 
 
-def save_best(workdir: Path, model: Model, params, text_tokenizer, *, head: str, **labels) -> None:
+def save_best(workdir: Path, model: Model, params, text_tokenizer, *, head: str, beside=None, **labels) -> None:
     """Replaces `best/` in one rename; `params` are gathered from all devices.
 
     Args:
       head: of `models.heads.HEADS`. labels: of `huggingface.save_pretrained`, for a classifier.
+      beside: name -> function (path) that writes a file of that name, without which the model is not whole.
 
     Raises:
       OSError: it cannot be written; `best/` is as it was.
@@ -35,6 +36,8 @@ def save_best(workdir: Path, model: Model, params, text_tokenizer, *, head: str,
         of_source = {"hf_config": source.hf_config, "sentence": source.sentence} if source else {}
         huggingface.save_pretrained(aside, model.config, whole, head=head, **of_source, **labels)
         save_tokenizer(text_tokenizer, aside)
+        for name, write in (beside or {}).items():
+            write(aside / name)
     except Exception as error:  # safetensors and tokenizers have errors of their own for a full disk
         raise CannotWriteError(f"the best model cannot be written to {aside} ({error})") from error
     workdir_lib.replace_folder(aside, workdir / "best")

@@ -191,7 +191,9 @@ class _Run:
     def _save_best(self, state) -> None:
         task = self.stage.task
         params = self.stage.whole(state.params)["student"]
-        results.save_best(self.workdir, self.stage.student, params, task.tokenizer, head=task.head.name, **task.labels)
+        beside = task.side_files() if hasattr(task, "side_files") else {}
+        given = {"head": task.head.name, "beside": beside, **task.labels}
+        results.save_best(self.workdir, self.stage.student, params, task.tokenizer, **given)
 
     def _fingerprints(self) -> dict[str, Any]:
         stage = self.stage
