@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from codir_jax.convert import huggingface
-from codir_jax.convert.folder import find_folder, model_folder
+from codir_jax.convert.folder import NOISE_FILE, find_folder, model_folder
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.corpus.shards import backend_of
 from codir_jax.data.length_buckets import LADDER
@@ -19,7 +19,7 @@ from codir_jax.models.heads import build_model
 from codir_jax.objectives.heads.sentence_score import sentence_scores
 from codir_jax.predict.language_model import Score
 from codir_jax.processes.user_error import UserError
-from codir_jax.tasks.sentences import NOISE_FILE, log_normaliser
+from codir_jax.tasks.sentences import log_normaliser
 
 
 def load(path: str, *, batch_size: int = 32) -> "SentenceScorer":

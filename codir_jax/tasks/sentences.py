@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from codir_jax.convert.folder import NOISE_FILE
 from codir_jax.data.sentences import sentences as sentences_lib
 from codir_jax.data.sentences import settings
 from codir_jax.data.stream import stream
@@ -33,7 +34,6 @@ from codir_jax.tasks.together import together
 
 TEACHER = ("sentence model", "configs/nce_lm/train.py")
 PLAIN_OBJECTIVE = "sentence_likelihood"
-NOISE_FILE = "noise.npz"
 
 
 def default_data() -> ConfigDict:
@@ -103,8 +103,13 @@ class SentenceTask:
         options = self.config.data
         streams = stream.load(settings.for_stream(options), self.tokenizer, together())
         self._fingerprint = streams.fingerprint
+        closing = np.zeros(len(self.tokenizer), bool)
+        if options.sentence_ends:
+            ends = tuple(options.sentence_ends)
+            closing[[number for word, number in self.tokenizer.get_vocab().items() if word.endswith(ends)]] = True
         self.sentences = {
-            split: sentences_lib.of_stream(one, options.max_length - 1, split) for split, one in streams.splits.items()
+            split: sentences_lib.of_stream(one, options.max_length - 1, split, closing)
+            for split, one in streams.splits.items()
         }
         train = self.sentences["train"]
         if len(train) < options.batch_size:

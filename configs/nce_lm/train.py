@@ -33,14 +33,12 @@ def get_config(argument: str = "") -> ConfigDict:
     arm = next((one for one in arguments if one != "tiny"), "bi_nce")
     objective, is_two_sided, is_unnormalised, is_residual = ARMS[arm]
     config = stage_config.default_config(objective.default_config(), "sentences")
-    config.student.update({"init": "random", "family": "lstm", "num_layers": 1, "initializer_range": 0.1})
-    # Of two 64-unit stacks and the mixture of both about as many weights as of one stack of 114 that reads one way.
-    config.student.update({"hidden_size": 64 if is_two_sided else 114, "embedding_size": 64})
-    if not is_two_sided:  # its decoder is as wide as its layer, that of the others as an embedding
-        config.student.update({"hidden_size": 64, "num_layers": 2})
+    config.student.update({"init": "random", "family": "lstm", "initializer_range": 0.1})
+    # Two layers one way have as many weights as one layer each way, but for the mixture of the two (8,192 weights).
+    config.student.update({"num_layers": 1 if is_two_sided else 2, "hidden_size": 64, "embedding_size": 64})
     config.student.update({"bidirectional": is_two_sided, "unnormalised": is_unnormalised, "residual": is_residual})
     config.optimizer.update({"name": "adamw", "learning_rate": 2e-3, "weight_decay": 0.0, "clip_norm": 5.0})
-    config.train.update({"total_steps": 3000, "log_every_steps": 100})
+    config.train.update({"total_epochs": -1.0, "total_steps": 3000, "log_every_steps": 100})
     if "tiny" in arguments:
         tiny(config)
     return config
@@ -48,6 +46,6 @@ def get_config(argument: str = "") -> ConfigDict:
 
 def tiny(config: ConfigDict) -> None:
     """Sizes for a test of the machinery, not of the method."""
-    config.data.update({"sources": "demo:200", "batch_size": 8, "max_length": 21, "num_noise": 4})
+    config.data.update({"sources": "demo:200", "sentence_ends": ".", "batch_size": 8, "max_length": 21, "num_noise": 4})
     config.student.update({"hidden_size": 16, "embedding_size": 16})
     config.train.update({"total_steps": 60, "log_every_steps": 20})

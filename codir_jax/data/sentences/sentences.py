@@ -41,8 +41,11 @@ class Sentences:
         return len(self.words)
 
 
-def of_stream(stream: Stream, max_words: int, split: str) -> Sentences:
+def of_stream(stream: Stream, max_words: int, split: str, closing: np.ndarray) -> Sentences:
     """Returns the lines of a stream that have 1 to `max_words` words; all of them are kept in memory.
+
+    Args:
+      closing: bool [vocab], tokens behind which a sentence ends within a line.
 
     Raises:
       UserError: there is none.
@@ -51,6 +54,9 @@ def of_stream(stream: Stream, max_words: int, split: str) -> Sentences:
         stream.read(at, min(at + _TOKENS_AT_A_TIME, len(stream))) for at in range(0, len(stream), _TOKENS_AT_A_TIME)
     ]
     tokens = np.concatenate(parts)
+    is_end = tokens == stream.eos_token_id
+    inside = closing[tokens[:-1]] & ~is_end[:-1] & ~is_end[1:]
+    tokens = np.insert(tokens, np.flatnonzero(inside) + 1, stream.eos_token_id)
     ends = np.flatnonzero(tokens == stream.eos_token_id)
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts

@@ -11,6 +11,9 @@ def default_config():
     config = stream_settings.default_config()
     del config.eval_rows, config.eval_length, config.keep_empty_lines
     config.name = "sentences"
+    # Characters that close a sentence within a line where a word ends with one, such as ".?!"; empty: a line is a
+    # sentence. "Mr." closes one too.
+    config.sentence_ends = ""
     # Sentences of a batch.
     config.batch_size = 32
     # Tokens of a sentence, its end included; longer ones are left out of all splits, and drawn noise has none such.
