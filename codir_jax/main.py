@@ -6,7 +6,21 @@ import traceback
 from collections.abc import Sequence
 
 from codir_jax.processes.user_error import UserError
-from codir_jax.verbs import bench, compress, embed, evaluate, export, plan, predict, sweep, tokenizer, train, weigh
+from codir_jax.verbs import (
+    bench,
+    compress,
+    embed,
+    evaluate,
+    export,
+    plan,
+    predict,
+    rescore,
+    score,
+    sweep,
+    tokenizer,
+    train,
+    weigh,
+)
 
 # A verb's module holds HELP (a line), EXAMPLES (below its flags), OVERRIDES (which of --config.KEY=VALUE and
 # --teacher_config.KEY=VALUE it takes), add_flags(parser) and run(overrides, **flags) -> exit status. Nothing heavy is
@@ -19,6 +33,8 @@ VERBS = {
     "evaluate": evaluate,
     "predict": predict,
     "embed": embed,
+    "score": score,
+    "rescore": rescore,
     "export": export,
     "bench": bench,
     "plan": plan,

@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from codir_jax.processes.user_error import MissingFileError, UserError
 
 WEIGHTS = "model.safetensors"
+# The n-gram model beside the weights of a sentence scorer, which is not whole without it.
+NOISE_FILE = "noise.npz"
 INDEX = "model.safetensors.index.json"
 
 

@@ -34,6 +34,12 @@ A batch of a language model (data/stream; see `LANGUAGE_MODEL_COLUMNS`) holds th
     next_ids          int32   [B, L]  the token that follows each of input_ids
     attention_mask    int32   [B, L]  1 where that is a token of the stream
     is_start          float32 [B]     1 where the row begins, and no state comes from the batch before
+
+A batch of sentences (data/sentences; see `SENTENCE_COLUMNS`) holds 1 + k texts a row, the sentence and its noise:
+
+    input_ids, attention_mask  int32 [B, 1 + k, L]  <s> w_1 .. w_N, which `</s>` pads
+    next_ids    int32   [B, 1 + k, L]  w_1 .. w_N </s>
+    log_noise   float32 [B, 1 + k]     ln q of each, nats
 """
 
 from __future__ import annotations
@@ -98,9 +104,27 @@ LANGUAGE_MODEL_COLUMNS: dict[str, Column] = {
     "example_mask": Column((), np.float32),
 }
 
+SENTENCE_COLUMNS: dict[str, Column] = {
+    "input_ids": Column(("texts", "length"), np.int32),
+    "attention_mask": Column(("texts", "length"), np.int32),
+    "token_type_ids": Column(("texts", "length"), np.int32),
+    "next_ids": Column(("texts", "length"), np.int32),
+    "log_noise": Column(("texts",), np.float32),
+    "example_mask": Column((), np.float32),
+}
+
 # Names that objectives look for in a batch: a data set gives none of them another meaning.
 RESERVED = tuple(
-    dict.fromkeys((*LABELLED_COLUMNS, *MASKED_LM_COLUMNS, *LANGUAGE_MODEL_COLUMNS, "teacher_logits", "teacher_pooled"))
+    dict.fromkeys(
+        (
+            *LABELLED_COLUMNS,
+            *MASKED_LM_COLUMNS,
+            *LANGUAGE_MODEL_COLUMNS,
+            *SENTENCE_COLUMNS,
+            "teacher_logits",
+            "teacher_pooled",
+        )
+    )
 )
 
 

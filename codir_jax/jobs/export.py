@@ -1,13 +1,14 @@
 """The `export` verb: a workdir's best model, or a folder, as a Hugging Face folder with a parity verdict."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from codir_jax.convert import export, huggingface
-from codir_jax.convert.folder import model_folder, without_path
+from codir_jax.convert.folder import NOISE_FILE, model_folder, without_path
 from codir_jax.data import dataset, pipeline
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import RawSplit
@@ -59,6 +60,8 @@ def export_model(model: str, output: str) -> str:
         teacher_name=(config or {}).get("teacher", {}).get("path", ""),
         hf_config=source.hf_config,
     )
+    if (noise := source.folder / NOISE_FILE).is_file():
+        shutil.copy2(noise, output)
     return str(verdict)
 
 

@@ -1,8 +1,11 @@
-"""Noise-contrastive loss of the released CoDIR code, in log space, and its normaliser.
+"""Noise-contrastive estimation (NCE): scores trained by telling data from samples of a known noise distribution.
 
-The released code scores one positive and K noise rows out of N, o = exp(cosine / tau) / Z, and asks of each
-whether it is data or noise, with noise probability c = K / N (Gutmann & Hyvarinen, 2010; Tian et al., 2020).
+One function, `nce`, has ln q of every sample. The released CoDIR code calls it with q = 1/N (`released_nce`), a
+language model with a unigram q over words (`word_scores`) or an n-gram q over whole sentences (Gutmann & Hyvarinen,
+JMLR 2012; Mnih & Teh, arXiv 1206.6426; He et al., arXiv 1602.06064).
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -13,49 +16,114 @@ EPSILON = 1e-7
 
 def nce(
     scores: jax.Array,
-    log_normaliser: jax.Array,
-    num_examples: int,
-    num_negatives: int,
+    log_noise: jax.Array | float,
+    num_noise: int,
     mask: jax.Array | None = None,
+    *,
+    epsilon: float = 0.0,
 ) -> jax.Array:
-    """Released noise-contrastive loss of each example.
+    """Noise-contrastive loss of each data sample and the noise that belongs to it.
 
-        L = - log( o_0 / (o_0 + c + eps) ) - sum_{j >= 1} log( c / (o_j + c + eps) )
-        o = exp(s) / Z,   c = K / N,   eps = 1e-7
+        L = - log( p_0 / (p_0 + k q_0 + eps) ) - sum_{j >= 1} log( k q_j / (p_j + k q_j + eps) ),   p = exp(s)
 
-    Written with l = s - ln Z = ln o, and a = ln(c + eps), no raw score is ever exponentiated:
+    Written with a = ln(k q + eps), no score is ever exponentiated:
 
-        - log(o / (o + c + eps)) = log(1 + exp(a - l)) = softplus(a - l)
-        - log(c / (o + c + eps)) = log((c + eps) / c) + log(1 + exp(l - a)) = log1p(eps / c) + softplus(l - a)
+        - log(p / (p + k q + eps)) = log(1 + exp(a - s)) = softplus(a - s)
+        - log(k q / (p + k q + eps)) = log((k q + eps) / (k q)) + log(1 + exp(s - a))
+                                     = log1p(eps / (k q)) + softplus(s - a)
 
-    so eps enters twice: it moves the decision threshold from ln c to ln(c + eps), and it adds the constant
-    log1p(eps / c) to each negative (no gradient). With eps = 0 this is -log D1 and -log D0 with
-    D1 = sigmoid(s - ln Z - ln c). The released code replaced a positive o that underflowed to 0 by eps; in
-    log space it does not underflow, and its gradient is kept. o = 1/N everywhere gives
-    log(1 + K) + K log(1 + 1/K), up to eps.
+    With eps = 0 it is -log sigmoid(D_0) - sum_j log sigmoid(-D_j), D = s - ln q - ln k. Over data from p* its minimum
+    is s = ln p*, whatever q is > 0 where p* is: the score needs no normaliser. s = ln q everywhere gives
+    log(1 + k) + k log(1 + 1/k). An eps > 0 moves the threshold, and adds a constant to each noise sample.
+
+    A score in the residual form, s = ln q + g, needs no ln q at all: `nce(g, 0.0, num_noise)`.
 
     Args:
-        scores: float [B, 1 + K], cosine / temperature; column 0 is the positive, the others noise.
-        log_normaliser: float32 scalar, ln Z; a constant of the loss (no gradient).
-        num_examples: N, rows from which the noise is drawn.
-        num_negatives: K in c = K / N, normally scores.shape[1] - 1.
-        mask: bool [B, K], True where a noise row counts; None = all do. c is not changed by it.
+        scores: float [..., 1 + K]; column 0 is of the data, the others are of noise.
+        log_noise: ln q of each, nats, float that broadcasts to `scores`; over what noise is drawn from, q sums to 1.
+        num_noise: k, noise samples for each data sample; normally K.
+        mask: bool [..., K], True where a noise sample counts; None = all do. k is not changed by it.
+        epsilon: eps.
 
     Returns:
-        float32 [B]; exactly 0 with zero gradient where no negative counts.
+        float32 [...], nats; exactly 0 with zero gradient where no noise sample counts.
     """
     scores = jnp.asarray(scores, jnp.float32)
     if mask is not None:
         keep = jnp.concatenate([jnp.any(mask, axis=-1, keepdims=True), mask], axis=-1)
         scores = jnp.where(keep, scores, 0.0)  # a NaN or infinity under the mask must not reach the gradient
-    noise = jnp.asarray(num_negatives, jnp.float32) / num_examples
-    log_normaliser = jax.lax.stop_gradient(jnp.asarray(log_normaliser, jnp.float32))
-    shifted = scores - log_normaliser - jnp.log(noise + EPSILON)
-    terms = jnp.concatenate(
-        [jax.nn.softplus(-shifted[..., :1]), jax.nn.softplus(shifted[..., 1:]) + jnp.log1p(EPSILON / noise)],
-        axis=-1,
-    )
+    threshold = jnp.asarray(log_noise, jnp.float32) + math.log(num_noise)
+    constant = jnp.zeros_like(threshold)
+    if epsilon:
+        threshold, constant = jnp.logaddexp(threshold, math.log(epsilon)), jnp.log1p(epsilon * jnp.exp(-threshold))
+    shifted = scores - threshold
+    constant = jnp.broadcast_to(constant, scores.shape)[..., 1:]
+    terms = jnp.concatenate([jax.nn.softplus(-shifted[..., :1]), jax.nn.softplus(shifted[..., 1:]) + constant], axis=-1)
     return jnp.sum(terms if mask is None else jnp.where(keep, terms, 0.0), axis=-1)
+
+
+def sampled_softmax(scores: jax.Array, log_noise: jax.Array) -> jax.Array:
+    """Cross entropy of the data sample among itself and its noise, with logits s - ln q (Jean et al., arXiv 1412.2007).
+
+    Args:
+        scores, log_noise: as of `nce`.
+
+    Returns:
+        float32 [...], nats.
+    """
+    logits = jnp.asarray(scores, jnp.float32) - log_noise
+    return jax.nn.logsumexp(logits, axis=-1) - logits[..., 0]
+
+
+def word_scores(
+    states: jax.Array,
+    target_rows: tuple[jax.Array, jax.Array],
+    noise_rows: tuple[jax.Array, jax.Array],
+    norm: float,
+) -> jax.Array:
+    """Scores v_w . h + b_w - norm of each target and of noise words that all positions share: one matrix product.
+
+    Args:
+        states: float [..., H], h; their dtype is that of the products.
+        target_rows: v float [..., H] and b float [...] of the target of each position.
+        noise_rows: v float [K, H] and b float [K] of the noise words.
+        norm: what stands for ln Z_h: ln V ("auto" in the literature), or 9 for V = 10,000.
+
+    Returns:
+        float32 [..., 1 + K], as `nce` takes them.
+    """
+    table, bias = target_rows
+    own = jnp.sum((states * table.astype(states.dtype)).astype(jnp.float32), axis=-1) + bias
+    table, bias = noise_rows
+    shared = jnp.tensordot(states, table.astype(states.dtype).T, axes=1, preferred_element_type=jnp.float32) + bias
+    return jnp.concatenate([own[..., None], shared], axis=-1) - norm
+
+
+def released_nce(
+    scores: jax.Array,
+    log_normaliser: jax.Array,
+    num_examples: int,
+    num_negatives: int,
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    """`nce` as the released CoDIR code has it: one positive and K noise rows out of N, q = 1/N, eps = 1e-7.
+
+    There p = exp(cosine / tau) / Z, a constant Z (Tian et al., arXiv 1910.10699). The released code replaced a positive
+    p that underflowed to 0 by eps; in log space it does not underflow, and its gradient is kept.
+
+    Args:
+        scores: float [B, 1 + K], cosine / temperature; column 0 is the positive, the others noise.
+        log_normaliser: float32 scalar, ln Z; a constant of the loss (no gradient).
+        num_examples: N, rows from which the noise is drawn.
+        num_negatives: K in k q = K / N, normally scores.shape[1] - 1.
+        mask: bool [B, K], True where a noise row counts; None = all do.
+
+    Returns:
+        float32 [B]; exactly 0 with zero gradient where no negative counts.
+    """
+    log_normaliser = jax.lax.stop_gradient(jnp.asarray(log_normaliser, jnp.float32))
+    scores = jnp.asarray(scores, jnp.float32) - log_normaliser
+    return nce(scores, -math.log(num_examples), num_negatives, mask, epsilon=EPSILON)
 
 
 def log_normaliser_estimate(scores: jax.Array, num_examples: int, mask: jax.Array | None = None) -> jax.Array:

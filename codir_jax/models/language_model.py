@@ -1,4 +1,4 @@
-"""A language model: an encoder that reads from left to right, and a decoder over the vocabulary on its last states."""
+"""A language model: a recurrent encoder, and a decoder over the vocabulary on its last states."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from codir_jax.models.products import product
 
 
 class LanguageModel(nn.Module):
-    """Logits of the next word at every position.
+    """Logits of the next word at every position, or of the word there in its two-sided context.
 
     Attributes:
-        config: of an encoder that `models.contract` calls with a carry.
+        config: of an encoder that `models.contract` calls with a carry. `decoder_size` is the width of its last states.
     """
 
     config: Any
@@ -30,7 +30,7 @@ class LanguageModel(nn.Module):
         c = self.config
         self.encoder = family(c.family).encoder(c, self.dtype, self.remat)
         if not c.tie_embeddings:
-            self.output_embedding = self._weight("output_embedding", ("vocab", "embed"), (c.vocab_size, c.hidden_size))
+            self.output_embedding = self._weight("output_embedding", ("vocab", "embed"), (c.vocab_size, c.decoder_size))
         self.output_bias = self._weight("output_bias", ("vocab",), (c.vocab_size,))
 
     def _weight(self, name: str, axes: tuple[str, ...], shape: tuple[int, ...]) -> jax.Array:

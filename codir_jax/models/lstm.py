@@ -6,6 +6,8 @@
 with layers on top of each other and dropout on what goes from layer to layer, never on h_{t-1} (Zaremba et al.,
 "Recurrent Neural Network Regularization", arXiv 1409.2329). The state of a layer comes in and goes out, so that a
 stream of text can be cut into windows. Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000.
+
+A bi-directional one (He et al., arXiv 1602.06064) has a second stack that reads from the end, `BothDirections`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from codir_jax.models import layer_selection
+from codir_jax.models import both_directions, layer_selection
 from codir_jax.models.contract import NO_LIMIT, Family
 from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.hf_keys import HfKey, Path
@@ -41,6 +43,9 @@ class LSTMConfig:
     tie_embeddings: bool = False  # one table for words that are read and words that are predicted
     hidden_dropout: float = 0.0  # of what goes into a layer and into the decoder
     initializer_range: float = 0.1  # fresh weights are uniform in +- this
+    bidirectional: bool = False  # a word is predicted from what stands before and behind it
+    unnormalised: bool = False  # the score of a sentence is a sum of logits, not of log probabilities
+    residual: bool = False  # to that score ln q is added, of the n-gram model that lies beside the weights
     family: str = "lstm"
 
     def __post_init__(self) -> None:
@@ -49,7 +54,7 @@ class LSTMConfig:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.embedding_size < 0:
             raise UserError(f"embedding_size must be at least 1, or 0 for hidden_size, got {self.embedding_size}")
-        if self.tie_embeddings and self.input_size != self.hidden_size:
+        if self.tie_embeddings and self.input_size != self.decoder_size:
             raise UserError(
                 f"tied embeddings need embedding_size {self.embedding_size} = hidden_size {self.hidden_size}; leave "
                 "embedding_size 0"
@@ -63,6 +68,11 @@ class LSTMConfig:
         return self.embedding_size or self.hidden_size
 
     @property
+    def decoder_size(self) -> int:
+        """Width of what words are predicted from: of the last layer, or of the mixture of both directions."""
+        return self.input_size if self.bidirectional else self.hidden_size
+
+    @property
     def max_length(self) -> int:
         """The longest input, in tokens: there is no longest one."""
         return NO_LIMIT
@@ -71,7 +81,8 @@ class LSTMConfig:
     def in_words(self) -> str:
         """Its sizes, for a model card."""
         tied = ", tied embeddings" if self.tie_embeddings else ""
-        return f"{self.num_layers} layers of {self.hidden_size} units{tied}"
+        both = ", read in both directions" if self.bidirectional else ""
+        return f"{self.num_layers} layers of {self.hidden_size} units{both}{tied}"
 
 
 def uniform(config: LSTMConfig, *axes: str):
@@ -145,6 +156,70 @@ class Encoder(nn.Module):
         return look_up(self.embedding, input_ids, "vocab").astype(self.dtype)
 
 
+class BothDirections(nn.Module):
+    """Embedding, and a stack of layers for each direction: a word is predicted from what stands before and behind it.
+
+        c_t = A f_{t-1} + B b_{t+1}
+
+    f has read <s> w_1 .. w_{t-1}, b has read </s> w_N .. w_{t+1}; where </s> itself is predicted, nothing stands behind
+    and B b is 0. So c_t never sees w_t: a layer on top that mixed both would carry w_t into c_t through its neighbours.
+    """
+
+    config: LSTMConfig
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self) -> None:
+        c = self.config
+        self.embedding = self.param("embedding", uniform(c, "vocab", "embed"), (c.vocab_size, c.input_size))
+        in_sizes = (c.input_size, *(c.hidden_size,) * (c.num_layers - 1))
+        self.layers = [Layer(c, size, self.dtype, name=f"layer_{i}") for i, size in enumerate(in_sizes)]
+        self.backward_layers = [
+            Layer(c, size, self.dtype, name=f"backward_layer_{i}") for i, size in enumerate(in_sizes)
+        ]
+        self.left_kernel = self.param("left_kernel", uniform(c, "embed", "mlp"), (c.hidden_size, c.decoder_size))
+        self.right_kernel = self.param("right_kernel", uniform(c, "embed", "mlp"), (c.hidden_size, c.decoder_size))
+
+    def __call__(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        token_type_ids: jax.Array,
+        *,
+        words: jax.Array | None = None,
+        carry: None = None,
+        deterministic: bool = True,
+    ) -> RecurrentOutput:
+        """Contexts of every position, after the hidden states of the forward layers.
+
+        Args:
+            input_ids: int32 [batch, seq], <s> w_1 .. w_N and padding, `config.pad_token_id`, which is </s> too.
+            attention_mask: int32 [batch, seq], 1 at the first N + 1 positions. Position t predicts w_{t+1}, N the end.
+            token_type_ids: not looked at.
+            words: float [batch, seq, input_size], of `words`, in the place of the look-up.
+            carry: None: a sentence begins and ends.
+            deterministic: no dropout.
+        """
+        del token_type_ids
+        if carry is not None:
+            raise ValueError("a bi-directional model reads whole sentences; it takes no state of a text before")
+        c = self.config
+        words = self.words(input_ids) if words is None else words
+        start = zero_carry(c, words.shape[0])
+        seed = dropout_seed(self, deterministic, c.hidden_dropout)
+        forward, _ = run_layers(self.layers, words, start, c.hidden_dropout, seed)
+        lengths = attention_mask.sum(axis=1, keepdims=True)
+        end = self.words(jnp.full((1, 1), c.pad_token_id, jnp.int32))
+        reading = both_directions.reversed_inputs(words, lengths, end)
+        backward, _ = run_layers(self.backward_layers, reading, start, c.hidden_dropout, seed, c.num_layers)
+        right = both_directions.behind(backward[-1], lengths)
+        context = product(forward[-1], self.left_kernel) + product(right, self.right_kernel)
+        return RecurrentOutput(hidden_states=(words, *forward, context), carry=())
+
+    def words(self, input_ids: jax.Array) -> jax.Array:
+        """The word embeddings of int32 ids [...], [..., input_size] in the dtype of the computation."""
+        return look_up(self.embedding, input_ids, "vocab").astype(self.dtype)
+
+
 def run_layers(
     layers: list[Layer],
     words: jax.Array,
@@ -172,6 +247,8 @@ def build_encoder(config: LSTMConfig, dtype: Any, remat: str) -> Encoder:
     """The encoder of a config; its layers are recomputed nowhere."""
     if remat != "none":
         raise UserError(f"student.remat={remat!r} is of transformers; an LSTM has 'none', and shorter windows")
+    if config.bidirectional:
+        return BothDirections(config, dtype)
     return Encoder(config, dtype)
 
 
@@ -211,20 +288,29 @@ def keys(config: LSTMConfig, head: str) -> dict[Path, HfKey]:
     """For every weight by its path in our tree its name in the file: those of torch.nn.LSTM, with one bias."""
     del head
     found = {("encoder", "embedding"): HfKey("embedding.weight", False)}
-    for i in range(config.num_layers):
-        for ours, theirs in (("input_kernel", "weight_ih"), ("recurrent_kernel", "weight_hh")):
-            found["encoder", f"layer_{i}", ours] = HfKey(f"lstm.{theirs}_l{i}", True)
-        found["encoder", f"layer_{i}", "bias"] = HfKey(f"lstm.bias_ih_l{i}", False)
+    stacks = (("layer", "lstm"), ("backward_layer", "backward_lstm"))
+    for layer, stack in stacks if config.bidirectional else stacks[:1]:
+        for i in range(config.num_layers):
+            for ours, theirs in (("input_kernel", "weight_ih"), ("recurrent_kernel", "weight_hh")):
+                found["encoder", f"{layer}_{i}", ours] = HfKey(f"{stack}.{theirs}_l{i}", True)
+            found["encoder", f"{layer}_{i}", "bias"] = HfKey(f"{stack}.bias_ih_l{i}", False)
+    if config.bidirectional:
+        for side in ("left", "right"):
+            found["encoder", f"{side}_kernel"] = HfKey(f"{side}.weight", True)
     if not config.tie_embeddings:
         found[("output_embedding",)] = HfKey("output.weight", False)
     return {**found, ("output_bias",): HfKey("output.bias", False)}
 
 
 def flops(config: LSTMConfig, seq_len: int) -> float:
-    """Operations of `seq_len` tokens through the layers, a multiply-add counts 2: 8 H (in + H) a token and layer."""
+    """Operations of `seq_len` tokens through the layers, a multiply-add counts 2: 8 H (in + H) a token and layer.
+
+    A second direction doubles them, and mixing both takes 4 H E.
+    """
     hidden = config.hidden_size
     in_sizes = config.input_size + (config.num_layers - 1) * hidden
-    return 8.0 * seq_len * hidden * (in_sizes + config.num_layers * hidden)
+    one = 8.0 * seq_len * hidden * (in_sizes + config.num_layers * hidden)
+    return 2 * one + 4.0 * seq_len * hidden * config.decoder_size if config.bidirectional else one
 
 
 # Zaremba et al., Table 1, with the vocabulary of the Penn Treebank.
@@ -248,5 +334,5 @@ FAMILY = Family(
     encoder=build_encoder,
     shrink={"layers": layer_selection.shrink},
     flops=flops,
-    heads=("language_model",),
+    heads=("language_model", "sentence_score"),
 )

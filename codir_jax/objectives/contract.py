@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from codir_jax.negatives.row_tables import RowTable
 from codir_jax.processes import by_name
@@ -211,6 +212,7 @@ class Setting:
       student: Linen model with that head. teacher: similarly, or None where there is none.
       num_microbatches: parts in which the models run over a batch.
       rows: the train set; None where it has no labels and too many rows for a table, as a corpus has.
+      unigram: float64 [vocab], how frequent each token is in the train text; None where nothing was counted.
     """
 
     head: Head
@@ -218,6 +220,7 @@ class Setting:
     teacher: Any | None = None
     num_microbatches: int = 1
     rows: TrainRows | None = None
+    unigram: np.ndarray | None = None
 
 
 def objective_module(name: str) -> ModuleType:

@@ -127,7 +127,7 @@ def contrastive_term(config, features, state, frozen, batch, bank_ids=None, pool
         new_state["log_normaliser"] = _normalisers(config, scores, counted, state["log_normaliser"], num_train)
         num_negatives = config.negatives.num_negatives
         per_group = jax.vmap(
-            lambda x, log_z: nce.nce(x, log_z, num_train, num_negatives, mask), in_axes=(1, 0), out_axes=1
+            lambda x, log_z: nce.released_nce(x, log_z, num_train, num_negatives, mask), in_axes=(1, 0), out_axes=1
         )
         per_side = {s: per_group(scores[s], new_state["log_normaliser"][s]).mean(1) for s in anchors}
     else:

@@ -70,6 +70,8 @@ class LanguageModel:
     source: huggingface.Pretrained
     tokenizer: Any
     batch_size: int
+    is_probability = True
+    noise = None
 
     def score(self, texts: Sequence[str]) -> list[Score]:
         """One score a sentence, in order; white-space runs are one space, as in the text that was trained on."""

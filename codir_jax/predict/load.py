@@ -2,13 +2,16 @@
 
 from codir_jax.convert import huggingface
 from codir_jax.convert.folder import model_folder
-from codir_jax.predict import classifier, language_model, sentence_encoder
+from codir_jax.predict import classifier, language_model, masked_lm_scorer, sentence_encoder, sentence_scorer
 from codir_jax.predict.classifier import Predictor
 from codir_jax.predict.language_model import LanguageModel
 from codir_jax.predict.sentence_encoder import SentenceEncoder
+from codir_jax.processes.user_error import UserError
 
 # Head -> who makes a function of it; of any other the classifier says what is amiss.
-KINDS = {"embedding": sentence_encoder, "language_model": language_model}
+KINDS = {"embedding": sentence_encoder, "language_model": language_model, "sentence_score": sentence_scorer}
+# Head -> who scores sentences with it.
+SCORERS = {"language_model": language_model, "sentence_score": sentence_scorer, "masked_lm": masked_lm_scorer}
 
 
 def load(path: str, *, batch_size: int = 32) -> Predictor | SentenceEncoder | LanguageModel:
@@ -29,3 +32,15 @@ def load(path: str, *, batch_size: int = 32) -> Predictor | SentenceEncoder | La
     """
     head = huggingface.stored_head(model_folder(path, "model"))
     return KINDS.get(head, classifier).load(path, batch_size=batch_size)
+
+
+def load_scorer(path: str, *, batch_size: int = 32):
+    """The model in a folder as a scorer of sentences: `score(texts)` and `is_probability`.
+
+    Raises:
+      UserError: its head scores no sentences.
+    """
+    head = huggingface.stored_head(model_folder(path, "model"))
+    if head not in SCORERS:
+        raise UserError(f"{path} has a {head} head, and sentences are scored by {', '.join(SCORERS)}")
+    return SCORERS[head].load(path, batch_size=batch_size)

@@ -221,6 +221,7 @@ def setting_of(
         teacher=teacher.module if teacher else None,
         num_microbatches=config.train.num_microbatches,
         rows=task.rows if rows is None else rows,
+        unigram=getattr(task, "unigram", None),
     )
 
 

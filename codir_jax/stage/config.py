@@ -52,6 +52,9 @@ def default_config(objective: ConfigDict, task: str = "classification") -> Confi
                 "intermediate_size": 0,
                 "embedding_size": 0,  # of an LSTM; 0: as hidden_size
                 "tie_embeddings": False,  # of an LSTM: one table for words that are read and words that are predicted
+                "bidirectional": False,  # of an LSTM: words are predicted from both sides, for the task "sentences"
+                "unnormalised": False,  # of an LSTM: scores are sums of logits, for noise-contrastive training
+                "residual": False,  # of an LSTM: to which ln q of the noise model is added
                 "initializer_range": 0.02,  # standard deviation of random weights; of an LSTM they are uniform in +-
                 "dropout": -1.0,  # all dropout rates; -1: as in the checkpoint
                 # Of a sentence encoder: "mean", "cls" or "pooler", see models/pooling.py; empty: as in the checkpoint,

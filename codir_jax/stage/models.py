@@ -24,7 +24,7 @@ from codir_jax.sharding import rules
 DEFAULT_FAMILY = "bert"  # of a randomly started student without a teacher
 # Sizes of a randomly started student, those that a family knows: it must be told the first ones.
 SIZES = ("num_layers", "hidden_size", "num_heads", "intermediate_size")
-VARIANTS = ("embedding_size", "tie_embeddings")
+VARIANTS = ("embedding_size", "tie_embeddings", "bidirectional", "unnormalised", "residual")
 
 
 def load_checkpoint(head: Head, path: str, purpose: str, seed: int = 0, pooling: str = "") -> Pretrained:

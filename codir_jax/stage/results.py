@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 
-from codir_jax.convert import huggingface, sides
+from codir_jax.convert import huggingface
+from codir_jax.convert import sides as sides_lib
 from codir_jax.data.tokenizer import save_tokenizer
 from codir_jax.evaluation import cost
 from codir_jax.models.heads import abstract_params
@@ -17,17 +18,18 @@ from codir_jax.stage import workdir as workdir_lib
 from codir_jax.stage.models import Model
 
 
-def save_best(workdir: Path, model: Model, params, text_tokenizer, *, head: str, beside=None, **labels) -> None:
+def save_best(workdir: Path, model: Model, params, text_tokenizer, *, head: str, sides=None, beside=None, **labels) -> None:
     """Replaces `best/` in one rename; `params` are gathered from all devices.
 
     Args:
       head: of `models.heads.HEADS`. labels: of `huggingface.save_pretrained`, for a classifier.
-      beside: name -> weights that are kept with it (`convert.sides`).
+      sides: name -> weights that are kept with it (`convert.sides`).
+      beside: name -> function (path) that writes a file of that name, without which the model is not whole.
 
     Raises:
       OSError: it cannot be written; `best/` is as it was.
     """
-    whole, beside = jax.tree.map(placement.fetch, (params, beside or {}))
+    whole, sides = jax.tree.map(placement.fetch, (params, sides or {}))
     if distributed.process_id() != 0:
         return
     aside = workdir / "best.part"
@@ -36,7 +38,9 @@ def save_best(workdir: Path, model: Model, params, text_tokenizer, *, head: str,
         of_source = {"hf_config": source.hf_config, "sentence": source.sentence} if source else {}
         huggingface.save_pretrained(aside, model.config, whole, head=head, **of_source, **labels)
         save_tokenizer(text_tokenizer, aside)
-        sides.save(aside, beside)
+        sides_lib.save(aside, sides)
+        for name, write in (beside or {}).items():
+            write(aside / name)
     except Exception as error:  # safetensors and tokenizers have errors of their own for a full disk
         raise CannotWriteError(f"the best model cannot be written to {aside} ({error})") from error
     workdir_lib.replace_folder(aside, workdir / "best")

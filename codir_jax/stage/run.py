@@ -191,16 +191,13 @@ class _Run:
     def _save_best(self, state) -> None:
         task = self.stage.task
         params = self.stage.whole(state.params)
-        beside = {name: params[name] for name in self.objective.keeps}
-        results.save_best(
-            self.workdir,
-            self.stage.student,
-            params["student"],
-            task.tokenizer,
-            head=task.head.name,
-            beside=beside,
+        given = {
+            "head": task.head.name,
+            "sides": {name: params[name] for name in self.objective.keeps},
+            "beside": task.side_files() if hasattr(task, "side_files") else {},
             **task.labels,
-        )
+        }
+        results.save_best(self.workdir, self.stage.student, params["student"], task.tokenizer, **given)
 
     def _fingerprints(self) -> dict[str, Any]:
         stage = self.stage

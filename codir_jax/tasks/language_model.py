@@ -68,6 +68,21 @@ class LanguageModelling:
         self._scorer = functools.cache(make_scorer)  # a model that is examined again is not compiled again
 
     @property
+    def unigram(self) -> np.ndarray | None:
+        """How frequent each token is in the train text, float64 [vocab], sums to 1; None before `open`.
+
+        One more of each is counted, so that none is 0.
+        """
+        return None if self.streams is None or self.tokenizer is None else self._frequencies
+
+    @functools.cached_property
+    def _frequencies(self) -> np.ndarray:
+        train, counts = self.streams.splits["train"], np.ones(len(self.tokenizer))
+        for at in range(0, len(train), 1 << 20):
+            counts += np.bincount(train.read(at, min(at + (1 << 20), len(train))), minlength=len(counts))
+        return counts / counts.sum()
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """Of the text that was opened."""
         return tuple(self.streams.splits)

@@ -1,0 +1,125 @@
+r"""N-best lists from files: JSON lines, or Kaldi text.
+
+.jsonl   {"id": "a-1", "candidates": ["...", "..."], "scores": [-3.1, -4.0], "reference": "..."}
+         "scores" (acoustic, more is better) and "reference" may be left out; "gold": 3 is a reference by its place
+other    KEY-N ACOUSTIC_SCORE WORDS ...     one candidate a line, as ESPnet and Kaldi write lists; those of a key,
+         the part before the last "-", stand together
+references of either are a Kaldi text: KEY WORDS ...
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from codir_jax.data.batch import DataError
+from codir_jax.processes.user_error import MissingFileError
+
+_MAX_TOLD = 10
+
+
+class Candidates(NamedTuple):
+    """key: of the list. candidates: texts. scores: acoustic, one each. reference: None where it is not known."""
+
+    key: str
+    candidates: tuple[str, ...]
+    scores: tuple[float, ...]
+    reference: str | None
+
+
+def read(path: str, reference_path: str = "") -> list[Candidates]:
+    """Returns the lists of a file, in its order.
+
+    Raises:
+      DataError: with the lines of up to ten problems.
+      MissingFileError: there is no such file.
+    """
+    problems: list[str] = []
+    lines = _lines(path, problems)
+    found = (_of_json if path.endswith((".jsonl", ".json")) else _of_kaldi)(path, lines, problems)
+    if reference_path:
+        references = {}
+        for number, line in _lines(reference_path, problems):
+            key, _, text = line.strip().partition(" ")
+            if key in references:
+                problems.append(f"{reference_path}:{number}: {key!r} is there twice")
+            references[key] = text.strip()
+        for one in found:
+            if one.key not in references:
+                problems.append(f"{reference_path}: no reference of {one.key!r}")
+        found = [one._replace(reference=references.get(one.key)) for one in found]
+    if not found and not problems:
+        problems.append(f"{path}: no list at all")
+    if problems:
+        raise DataError(problems[:_MAX_TOLD])
+    return found
+
+
+def _lines(path: str, problems: list[str]):
+    if not Path(path).is_file():
+        raise MissingFileError(f"{path} does not exist")
+    found = []
+    for number, raw in enumerate(Path(path).read_bytes().split(b"\n"), 1):
+        try:
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            problems.append(f"{path}:{number}: broken UTF-8 (byte {error.start}); save it as UTF-8")
+            continue
+        if "\0" in line:
+            problems.append(f"{path}:{number}: a NUL character; it is no text")
+        elif line.strip():
+            found.append((number, line))
+    return found
+
+
+def _of_json(path, lines, problems):
+    found = []
+    for number, line in lines:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            problems.append(f"{path}:{number}: broken JSON ({error.msg}); expected one object a line")
+            continue
+        if fault := _fault(row):
+            problems.append(f"{path}:{number}: {fault}")
+            continue
+        candidates = tuple(row["candidates"])
+        reference = row.get("reference", candidates[row["gold"]] if "gold" in row else None)
+        scores = tuple(map(float, row.get("scores", [0.0] * len(candidates))))
+        found.append(Candidates(str(row.get("id", number)), candidates, scores, reference))
+    return found
+
+
+def _fault(row) -> str:
+    if not isinstance(row, dict) or not isinstance(row.get("candidates"), list) or not row["candidates"]:
+        return 'expected an object with "candidates", a list of at least one text'
+    if not all(isinstance(one, str) and one.strip() for one in row["candidates"]):
+        return "a candidate is empty or no text"
+    scores = row.get("scores", [0.0] * len(row["candidates"]))
+    if not isinstance(scores, list) or len(scores) != len(row["candidates"]):
+        return f'"scores" is not a list of {len(row["candidates"])} numbers, one a candidate'
+    if not all(isinstance(one, int | float) and math.isfinite(one) for one in scores):
+        return '"scores" holds something that is no finite number'
+    if "gold" in row and not (isinstance(row["gold"], int) and 0 <= row["gold"] < len(row["candidates"])):
+        return f'"gold" is no place among the {len(row["candidates"])} candidates'
+    if not isinstance(row.get("reference", ""), str):
+        return '"reference" is no text'
+    return ""
+
+
+def _of_kaldi(path, lines, problems):
+    lists: dict[str, list] = {}
+    for number, line in lines:
+        parts = line.split(None, 2)
+        key, dash, _ = parts[0].rpartition("-")
+        try:
+            score = float(parts[1])
+        except (IndexError, ValueError):
+            score = math.nan
+        if not dash or not key or not math.isfinite(score) or len(parts) < 3:
+            problems.append(f"{path}:{number}: expected KEY-N ACOUSTIC_SCORE WORDS, got {line.strip()[:60]!r}")
+            continue
+        lists.setdefault(key, []).append((parts[2].strip(), score))
+    return [Candidates(key, *zip(*rows, strict=True), None) for key, rows in lists.items()]

@@ -1,0 +1,136 @@
+"""The sentences of a split, and batches of them with fresh noise.
+
+Noise is drawn on the host, as columns of the batch: the n-gram model is sorted tables that are searched, which an
+accelerator does badly, and its draws are made while the devices compute. Row r of step s has noise of the generator
+(seed, s, r), so it depends on no number of processes or devices, and a resumed run draws what it would have drawn.
+All lengths are mixed in a batch, so that the length of a text tells nothing of it; the longest of hundreds nearly
+always has the length of the cap, so train batches have that one length.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from codir_jax.data import ngram
+from codir_jax.data.batch import SENTENCE_COLUMNS, Batch, empty
+from codir_jax.data.ngram import NGram
+from codir_jax.data.stream.stream import Stream
+from codir_jax.processes.user_error import UserError
+
+_TOKENS_AT_A_TIME = 1 << 20
+# Tells the noise of held-out sentences from that of any step.
+_HELD_OUT = 1 << 40
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sentences:
+    """Attributes:
+    words: int32 [n, max_words], `end_id` behind each. lengths: int64 [n], words. end_id: of </s>, which is <s> too.
+    num_left_out: lines without a word, or with too many.
+    """
+
+    words: np.ndarray
+    lengths: np.ndarray
+    end_id: int
+    num_left_out: int
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+
+def of_stream(stream: Stream, max_words: int, split: str, closing: np.ndarray) -> Sentences:
+    """Returns the lines of a stream that have 1 to `max_words` words; all of them are kept in memory.
+
+    Args:
+      closing: bool [vocab], tokens behind which a sentence ends within a line.
+
+    Raises:
+      UserError: there is none.
+    """
+    parts = [
+        stream.read(at, min(at + _TOKENS_AT_A_TIME, len(stream))) for at in range(0, len(stream), _TOKENS_AT_A_TIME)
+    ]
+    tokens = np.concatenate(parts)
+    is_end = tokens == stream.eos_token_id
+    inside = closing[tokens[:-1]] & ~is_end[:-1] & ~is_end[1:]
+    tokens = np.insert(tokens, np.flatnonzero(inside) + 1, stream.eos_token_id)
+    ends = np.flatnonzero(tokens == stream.eos_token_id)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts
+    kept = (lengths >= 1) & (lengths <= max_words)
+    if not kept.any():
+        raise UserError(f"the {split} text has no line of 1 to {max_words} words; raise data.max_length")
+    starts, lengths, dropped = starts[kept], lengths[kept], int((~kept).sum())
+    places = np.arange(max_words)
+    inside = places < lengths[:, None]
+    words = np.where(inside, tokens[np.minimum(starts[:, None] + places, len(tokens) - 1)], stream.eos_token_id)
+    return Sentences(words.astype(np.int32), lengths, stream.eos_token_id, dropped)
+
+
+def noise_of(sentences: Sentences, vocab_size: int, order: int, discount: float) -> NGram:
+    """Returns the n-gram model of train sentences."""
+    each = (words[:length] for words, length in zip(sentences.words, sentences.lengths, strict=True))
+    width = sentences.words.shape[1]
+    return ngram.fit(
+        each, vocab_size=vocab_size, end_id=sentences.end_id, max_words=width, order=order, discount=discount
+    )
+
+
+def train_batches(
+    sentences: Sentences,
+    noise: NGram,
+    *,
+    batch_size: int,
+    num_noise: int,
+    seed: int,
+    rows: range,
+    start: int,
+    stop: int,
+) -> Iterator[Batch]:
+    """Yields the batches of steps start .. stop - 1, each epoch in an order of its own.
+
+    Args:
+      batch_size: of all processes. rows: of the batch, that this one has.
+      num_noise: noise sentences a row.
+    """
+    per_epoch = len(sentences) // batch_size
+    order, of_epoch = None, -1
+    for step in range(start, stop):
+        epoch, place = divmod(step, per_epoch)
+        if epoch != of_epoch:
+            order, of_epoch = np.random.default_rng([seed, epoch]).permutation(len(sentences)), epoch
+        chosen = order[place * batch_size + np.arange(rows.start, rows.stop)]
+        yield batch_of(sentences, chosen, noise, num_noise, (seed, step), rows)
+
+
+def held_out_batches(
+    sentences: Sentences, noise: NGram, *, batch_size: int, num_noise: int, rows: range
+) -> Iterator[Batch]:
+    """Yields each sentence once, with noise that is the same in every evaluation."""
+    for start in range(0, len(sentences), batch_size):
+        chosen = start + np.arange(rows.start, rows.stop)
+        yield batch_of(sentences, chosen, noise, num_noise, (_HELD_OUT, start), rows)
+
+
+def batch_of(sentences: Sentences, chosen, noise: NGram, num_noise: int, key: tuple[int, int], rows: range) -> Batch:
+    """Returns one batch of `data.batch.SENTENCE_COLUMNS`; rows of `chosen` behind the last sentence are padding."""
+    width = sentences.words.shape[1]
+    is_real = chosen < len(sentences)
+    place = np.where(is_real, chosen, 0)
+    words, lengths = sentences.words[place][:, None], sentences.lengths[place][:, None]
+    if num_noise:
+        uniforms = np.stack([np.random.default_rng([*key, row]).random((num_noise, width)) for row in rows])
+        drawn, drawn_lengths = noise.sample(uniforms.reshape(-1, width))
+        words = np.concatenate([words, drawn.reshape(len(rows), num_noise, width)], axis=1)
+        lengths = np.concatenate([lengths, drawn_lengths.reshape(len(rows), num_noise)], axis=1)
+    texts = 1 + num_noise
+    batch = empty(SENTENCE_COLUMNS, len(rows), texts=texts, length=width + 1)
+    batch["input_ids"][..., 0] = batch["next_ids"][..., -1] = sentences.end_id
+    batch["input_ids"][..., 1:] = batch["next_ids"][..., :-1] = words
+    batch["attention_mask"][:] = np.arange(width + 1) <= lengths[..., None]
+    batch["log_noise"][:] = noise.log_q(words.reshape(-1, width), lengths.reshape(-1)).reshape(len(rows), texts)
+    batch["example_mask"][:] = is_real
+    return batch

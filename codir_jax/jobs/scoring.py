@@ -1,0 +1,170 @@
+"""Sentences scored, and n-best lists scored again, by a model in a folder; output files appear whole."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from codir_jax.data import nbest as nbest_lib
+from codir_jax.data import text_stream
+from codir_jax.data.batch import DataError
+from codir_jax.evaluation import rescoring
+from codir_jax.evaluation.rescoring import NBest, Weights
+from codir_jax.predict.load import load_scorer
+from codir_jax.processes import console
+from codir_jax.processes.user_error import UserError
+
+_TEXTS_AT_A_TIME = 1024
+
+
+def check_output(path: str) -> None:
+    """Refuses an output that is there already, or has no folder.
+
+    Raises:
+      UserError: naming it.
+    """
+    if path == "-":
+        return
+    if Path(path).exists():
+        raise UserError(f"{path} is there already; remove it, or name another output")
+    if not Path(path).absolute().parent.is_dir():
+        raise UserError(f"{path}: there is no folder {Path(path).parent}; make it first")
+
+
+@contextlib.contextmanager
+def whole_file(path: str) -> Iterator:
+    """A text file that is written beside its place and renamed when it is whole; "-" is standard output."""
+    if path == "-":
+        yield sys.stdout
+        return
+    aside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.partial")
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            yield file
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def warn(model) -> str:
+    """What must be known of a model's scores; "" where they are log probabilities."""
+    if model.is_probability:
+        return ""
+    told = "these scores are not log probabilities: compare them with each other, not with those of another model"
+    if model.noise is None:
+        return told
+    log_z, effective = model.log_z()
+    return (
+        f"{told}; ln Z {log_z:.2f} (importance sampling, 2,000 sentences of the noise model, {effective:.0f} effective)"
+    )
+
+
+def score(model_path: str, input_path: str, output: str, *, text_column: str, batch_size: int) -> int:
+    """Writes a line a sentence: log score, per word, words, unknown words, text, apart by tabs; returns their number.
+
+    An empty line has the score of an empty sentence where the model has one; it is told by its number.
+    """
+    check_output(output)
+    lines = checked_lines(input_path, text_column)
+    model = load_scorer(model_path, batch_size=batch_size)
+    if told := warn(model):
+        console.say(f"note: {told}")
+    count = 0
+    with whole_file(output) as file:
+        file.write("log_score\tper_word\twords\tunknown\ttext\n")
+        for start in range(0, len(lines), _TEXTS_AT_A_TIME):
+            part = lines[start : start + _TEXTS_AT_A_TIME]
+            for text, one in zip(part, model.score(part), strict=True):
+                text = " ".join(text.split())
+                row = f"{one.log_score:.4f}\t{one.per_word:.4f}\t{one.num_words}\t{one.num_unknown}\t{text}\n"
+                file.write(row)
+                count += 1
+    return count
+
+
+def checked_lines(path: str, column: str) -> list[str]:
+    """The sentences of a file, in order.
+
+    Raises:
+      DataError: with the numbers of lines that are empty or hold NUL characters.
+      UserError: there is none.
+    """
+    lines, problems = [], []
+    for number, text in enumerate(text_stream.texts(path, column), 1):
+        lines.append(text)
+        if not text.strip():
+            problems.append(f"{path}:{number}: an empty line has no score; remove it")
+        elif "\0" in text:
+            problems.append(f"{path}:{number}: a NUL character; it is no text")
+    if problems:
+        raise DataError(problems[:10])
+    if not lines:
+        raise UserError(f"{path} has no sentence; give one a line")
+    return lines
+
+
+def rescore(
+    model_path: str,
+    input_path: str,
+    output: str,
+    *,
+    reference: str,
+    tune_on: str,
+    tune_reference: str,
+    weights: Weights | None,
+    batch_size: int,
+) -> dict:
+    """Ranks the candidates of n-best lists anew, and writes a JSON line a list: best, ranked, totals, word errors.
+
+    Args:
+      reference, tune_reference: Kaldi texts; "": the references are in the lists, or not known.
+      tune_on: lists on which the weights are tuned; "": `weights`.
+
+    Returns:
+      What is told: weights, lists, and where references are known wer and accuracy, and those of the first candidates.
+    """
+    check_output(output)
+    lists = _lists(input_path, reference)
+    tuning = _lists(tune_on, tune_reference) if tune_on else []
+    if tune_on and any(one.reference is None for one in tuning):
+        missing = next(one.key for one in tuning if one.reference is None)
+        raise UserError(f"{tune_on}: {missing!r} has no reference, and weights are tuned by word errors; give them all")
+    model = load_scorer(model_path, batch_size=batch_size)
+    if told := warn(model):
+        console.say(f"note: {told}")
+    chosen = rescoring.tuned(tuning, _scores(model, tuning)) if tune_on else weights or Weights()
+    scores = _scores(model, lists)
+    told = {"model": model_path, "model_weight": chosen.model, "length_weight": chosen.length, "lists": len(lists)}
+    if all(one.reference is not None for one in lists):
+        found = rescoring.errors(lists, scores, chosen)
+        first = np.array([rescoring.word_errors(one.candidates[0], one.reference) for one in lists])
+        told |= {"wer": rescoring.wer(found), "accuracy": float(found[:, 2].mean())}
+        told["wer_of_first_candidates"] = float(first.sum() / max(found[:, 1].sum(), 1))
+    with whole_file(output) as file:
+        for one, own in zip(lists, scores, strict=True):
+            order = rescoring.ranking(one, own, chosen)
+            row = {"id": one.key, "best": one.candidates[order[0]]}
+            row["ranked"] = [one.candidates[place] for place in order]
+            row["totals"] = [round(float(x), 4) for x in rescoring.totals(one, own, chosen)[order]]
+            if one.reference is not None:
+                row["word_errors"] = rescoring.word_errors(row["best"], one.reference)
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    if output != "-":
+        with whole_file(f"{output}.weights.json") as file:
+            file.write(json.dumps(told, indent=2) + "\n")
+    return told
+
+
+def _lists(path: str, reference: str) -> list[NBest]:
+    return [NBest(*one) for one in nbest_lib.read(path, reference)]
+
+
+def _scores(model, lists) -> list[np.ndarray]:
+    """The log scores of the candidates of each list; equal candidates are scored once."""
+    texts = list(dict.fromkeys(text for one in lists for text in one.candidates))
+    found = dict(zip(texts, (one.log_score for one in model.score(texts)), strict=True)) if texts else {}
+    return [np.array([found[text] for text in one.candidates]) for one in lists]

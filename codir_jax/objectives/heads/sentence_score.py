@@ -1,0 +1,55 @@
+"""A model that gives a whole sentence one number, to choose among candidates."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from codir_jax.losses.vocabulary import Decoder
+from codir_jax.models.apply import apply_model
+from codir_jax.models.language_model import decoder
+from codir_jax.objectives.contract import each_text
+from codir_jax.objectives.heads.language_model import LanguageModel, cross_entropy
+from codir_jax.sharding.fsdp import look_up
+
+
+@dataclasses.dataclass(frozen=True)
+class SentenceScore(LanguageModel):
+    """As a language model, of texts that are read apart from each other."""
+
+    name: str = dataclasses.field(default="sentence_score", init=False)
+
+    def run(self, model, params, batch, rng=None):
+        """`models.outputs.LanguageModelOutput` of every text of every row, states float [rows T, length, hidden]."""
+        return apply_model(model, params, each_text(batch), rng, method="states")
+
+    def terms(self, config, batch, student, teacher=None):
+        """Of no method: what a score is trained by is the method."""
+        raise ValueError("a sentence score has no loss of its own")
+
+
+def sentence_scores(model, params, batch, rng: jax.Array | None = None) -> jax.Array:
+    """The score of each text, float32 [rows, T], nats: the sum over its words and its end of
+
+        ln softmax(V c_t + d)_{w_t}     of a normalised model: ln P, or a pseudo-likelihood where c_t is two-sided;
+        v_{w_t} . c_t + d_{w_t}         of an unnormalised one; d has a number for ln Z in it.
+
+    ln q of a residual model is not in it.
+
+    Args:
+      model: Linen module with this head; its config says which of both.
+      batch: of `data.batch.SENTENCE_COLUMNS`.
+      rng: of dropout.
+    """
+    states = Decoder(SentenceScore().run(model, params, batch, rng).states, *decoder(params))
+    num_rows, num_texts, length = batch["next_ids"].shape
+    next_ids = batch["next_ids"].reshape(-1, length)
+    found = word_logits(states, next_ids) if model.config.unnormalised else -cross_entropy(states, next_ids)
+    mask = batch["attention_mask"].reshape(-1, length)
+    return jnp.sum(found * mask, axis=-1).reshape(num_rows, num_texts)
+
+
+def word_logits(states: Decoder, ids: jax.Array) -> jax.Array:
+    """v_w . c + d_w of one word a position, float32 [...], of int32 [...] ids: no logits of other words are made."""
+    rows = look_up(states.table, ids, "vocab").astype(states.states.dtype)
+    return jnp.sum((states.states * rows).astype(jnp.float32), axis=-1) + states.bias[ids]

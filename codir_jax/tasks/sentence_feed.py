@@ -1,0 +1,85 @@
+"""Sentences and their noise as batches on the mesh."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding
+from ml_collections import ConfigDict
+
+from codir_jax.data.batch import SENTENCE_COLUMNS, Batch, Column, empty, with_sizes
+from codir_jax.data.ngram import NGram
+from codir_jax.data.sentences import sentences as sentences_lib
+from codir_jax.data.sentences.sentences import Sentences
+from codir_jax.processes import distributed
+from codir_jax.sharding import placement
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SentenceFeed:
+    """A `tasks.contract.Feed` of sentences.
+
+    Attributes:
+      splits: name -> sentences. noise: what noise is drawn from. options: `data` section. seed: of order and noise.
+      sharding: of a batch on the mesh.
+    """
+
+    splits: dict[str, Sentences]
+    noise: NGram
+    options: ConfigDict
+    seed: int
+    sharding: NamedSharding
+
+    @property
+    def length_buckets(self) -> tuple[int, ...]:
+        """Tokens of a text in all batches: one number."""
+        return (self.options.max_length,)
+
+    @property
+    def real_token_share(self) -> float:
+        """Share of the positions of the train sentences that have a token."""
+        train = self.splits["train"]
+        return float((train.lengths + 1).sum() / (len(train) * self.options.max_length))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch; the sentences that fill no batch are of another one, as the order is drawn anew."""
+        return max(len(self.splits["train"]) // self.options.batch_size, 1)
+
+    @property
+    def num_train(self) -> int:
+        """Sentences of the train split."""
+        return len(self.splits["train"])
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """The columns of a batch."""
+        return with_sizes(SENTENCE_COLUMNS, texts=1 + self.options.num_noise)
+
+    def example(self) -> Batch:
+        """A batch of zeros with the rows of all processes."""
+        length = self.options.max_length
+        return empty(SENTENCE_COLUMNS, self.options.batch_size, texts=1 + self.options.num_noise, length=length)
+
+    def train(self, start_step: int, num_steps: int, columns: Mapping[str, Any]) -> Iterator[dict[str, jax.Array]]:
+        """Device batches of steps start_step .. num_steps - 1."""
+        return placement.put_ahead(self.train_on_host(start_step, num_steps, columns), self.sharding)
+
+    def train_on_host(self, start_step: int, num_steps: int, columns: Mapping[str, Any]) -> Iterator[Batch]:
+        """The same batches before they are put on the devices."""
+        del columns  # nothing is kept of a teacher
+        sizes = {"num_noise": self.options.num_noise, "batch_size": self.options.batch_size}
+        span = {"rows": self._rows(), "start": start_step, "stop": num_steps}
+        return sentences_lib.train_batches(self.splits["train"], self.noise, seed=self.seed, **sizes, **span)
+
+    def evaluation(self, split: str = "dev", rows: Sequence[int] | None = None) -> Iterator[Batch]:
+        """Host batches of a split, every sentence once."""
+        del rows
+        sizes = {"num_noise": self.options.num_noise, "batch_size": self.options.batch_size}
+        return sentences_lib.held_out_batches(self.splits[split], self.noise, **sizes, rows=self._rows())
+
+    def _rows(self) -> range:
+        """The rows of this process."""
+        size, index, count = self.options.batch_size, distributed.process_id(), distributed.num_processes()
+        return range(size * index // count, size * (index + 1) // count)

@@ -1,0 +1,50 @@
+"""`codir rescore`: n-best lists in, the best candidates out."""
+
+import argparse
+
+from codir_jax.verbs.flag_types import add_model
+
+HELP = "the best of n-best lists, by acoustic scores and a model of sentences"
+EXAMPLES = """examples:
+  codir rescore --model=runs/small --input=test.jsonl --output=best.jsonl --tune_on=dev.jsonl
+  codir rescore --model=runs/bi_nce --input=nbest.txt --reference=text --output=best.jsonl --model_weight=0.5
+
+JSON lines: {"id": "a-1", "candidates": ["...", ...], "scores": [acoustic, ...], "reference": "..."}, the last two may
+be left out ("gold": 3 names the reference by its place). Any other file is Kaldi text, KEY-N ACOUSTIC_SCORE WORDS, with
+references, KEY WORDS, in a file of their own. Candidates are ranked by
+
+  acoustic score + model_weight * log score + length_weight * words
+
+--tune_on chooses both weights of a grid by word errors; they are written to OUTPUT.weights.json, with the word error
+rate where references are known. Output files appear whole or not at all."""
+OVERRIDES = ()
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument("--input", required=True, help="n-best lists: .jsonl, or Kaldi text")
+    parser.add_argument("--output", required=True, help="JSON lines to write, or - for the screen")
+    parser.add_argument("--reference", default="", help="Kaldi text with what was said; else that in the lists")
+    parser.add_argument("--tune_on", default="", help="n-best lists with references, by which weights are chosen")
+    parser.add_argument("--tune_reference", default="", help="Kaldi text of --tune_on")
+    parser.add_argument("--model_weight", type=float, default=1.0, help="of the log score (default: %(default)s)")
+    parser.add_argument("--length_weight", type=float, default=0.0, help="nats a word (default: %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=32, help="sentences run together (default: %(default)s)")
+
+
+def run(overrides, *, model: str, model_weight: float, length_weight: float, batch_size: int, **flags) -> int:
+    """Writes a line a list, and prints what is known of the whole."""
+    del overrides
+    from codir_jax.processes.user_error import UserError
+
+    if batch_size < 1:
+        raise UserError(f"--batch_size must be at least 1, got {batch_size}")
+    from codir_jax.evaluation.rescoring import Weights
+    from codir_jax.jobs import scoring
+
+    input_path, output = flags.pop("input"), flags.pop("output")
+    weights = Weights(model_weight, length_weight)
+    told = scoring.rescore(model, input_path, output, weights=weights, batch_size=batch_size, **flags)
+    for name, value in told.items():
+        print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+    return 0

@@ -1,0 +1,41 @@
+"""`codir score`: sentences in, one log score each out."""
+
+import argparse
+
+from codir_jax.verbs.flag_types import add_model
+
+HELP = "log scores of sentences, by a language model, a sentence scorer or a masked LM"
+EXAMPLES = """examples:
+  codir score --model=runs/small --input=sentences.txt --output=scores.tsv
+  codir score --model=runs/bi_nce --input=rows.jsonl --text_column=sentence
+  echo 'the cats that the dog sees sleep' | codir score --model=runs/small
+
+One sentence a line; the output has a header and, apart by tabs, log score (nats), the same per word (the end counted
+as a word), words, unknown words, and the sentence. It appears whole or not at all. Scores of a bi-directional model, of
+a masked LM (every token masked by itself, Salazar et al. 2020) or of an unnormalised one are no probabilities; this is
+said, with ln Z where the folder has a noise model to measure it by."""
+OVERRIDES = ()
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument("--input", default="-", help=".txt (one sentence a line), .tsv, .csv, .jsonl, or - (default)")
+    parser.add_argument("--output", default="-", help="a .tsv to write, or - for the screen (default)")
+    parser.add_argument("--text_column", default="sentence", help="of a .tsv, .csv or .jsonl (default: %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=32, help="sentences run together (default: %(default)s)")
+
+
+def run(overrides, *, model: str, input: str, output: str, text_column: str, batch_size: int) -> int:
+    """Writes a line a sentence."""
+    del overrides
+    from codir_jax.data import text_stream
+    from codir_jax.jobs import scoring
+    from codir_jax.processes.user_error import UserError
+
+    text_stream.check(input)
+    if batch_size < 1:
+        raise UserError(f"--batch_size must be at least 1, got {batch_size}")
+    count = scoring.score(model, input, output, text_column=text_column, batch_size=batch_size)
+    if output != "-":
+        print(f"written: {output}, {count:,} sentences")
+    return 0
