@@ -1,0 +1,257 @@
+"""What is done to which weights, in words: `rank64+prune50+int8`, `int4_tensor@encoder/.*`.
+
+METHOD      STEP[+STEP ...]: low rank or tensor train first, then pruning, then quantisation
+STEP        WORD[@PATTERN]; PATTERN, a regular expression, matches whole paths of weights; without it: all matrices
+
+rank64              product of two matrices of rank 64, where that is fewer numbers
+tt8                 tensor train of 3 cores with ranks 8, where the sizes have 3 factors and that is fewer numbers
+prune50             the 50 % smallest of each weight are 0 (a decimal may follow: prune92.5)
+prune50_together    the 50 % smallest of all of them
+int8 int6 int4 int3 codes of so many bits, symmetric, a scale for each output channel
+int8_tensor         symmetric, one scale for each weight
+int8_affine         from its smallest to its largest number, one scale for each weight
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from codir_jax.compression import factors, low_rank, prune, quantize, tensor_train
+from codir_jax.compression.packed import FLOAT, Array, Weight
+from codir_jax.processes.user_error import UserError
+
+WORD = re.compile(r"(?P<kind>rank|tt|prune|int)(?P<number>\d+(\.\d+)?)(_(?P<variant>[a-z]+))?")
+VARIANTS = {"rank": (), "tt": (), "prune": ("together",), "int": ("tensor", "affine")}
+ORDER = {"rank": 0, "tt": 0, "prune": 1, "int": 2}
+KNOWN = "rank64, tt8, prune50, prune50_together, int8, int6, int4, int3, int8_tensor, int8_affine"
+
+
+class Step(NamedTuple):
+    """Attributes:
+    kind: of ORDER. number: rank, percent or bits. variant: of VARIANTS, or "". pattern: of paths; "": all matrices.
+    """
+
+    kind: str
+    number: float
+    variant: str = ""
+    pattern: str = ""
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the weights that pruning leaves out."""
+        return self.number / 100
+
+    def in_words(self) -> str:
+        """As it is written."""
+        at = f"@{self.pattern}" if self.pattern else ""
+        return f"{self.kind}{self.number:g}{'_' if self.variant else ''}{self.variant}{at}"
+
+
+def parse(text: str) -> tuple[Step, ...]:
+    """The steps of a method.
+
+    Raises:
+      UserError: an unknown word, a number out of range, a pattern that is none, steps in another order.
+    """
+    steps = tuple(_step(part.strip()) for part in text.split("+"))
+    order = [ORDER[step.kind] for step in steps]
+    if order != sorted(order):
+        raise UserError(f"{text!r}: the order is rank or tt, then prune, then int, as only numbers that stay are coded")
+    return steps
+
+
+def _step(text: str) -> Step:
+    word, _, pattern = text.partition("@")
+    found = WORD.fullmatch(word)
+    if found is None or (found["variant"] or "") not in ("", *VARIANTS[found["kind"]]):
+        raise UserError(f"unknown way to compress {text!r}; known: {KNOWN}, each with @PATTERN for some weights only")
+    kind, number = found["kind"], float(found["number"])
+    if kind == "int":
+        quantize.check_bits(int(number) if number == int(number) else number)
+    elif kind == "prune":
+        prune.check_sparsity(number / 100)
+        if number == 0:
+            raise UserError(f"{text!r} leaves everything as it is; give a percentage above 0")
+    elif number != int(number) or number < 1:
+        raise UserError(f"{text!r}: a rank is a whole number from 1")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"{text!r}: {pattern!r} is not a regular expression ({error})") from error
+    return Step(kind, number, found["variant"] or "", pattern)
+
+
+def compress(tree: Mapping[str, Any], steps: Sequence[Step]) -> tuple[dict[str, Weight], dict[str, tuple[str, ...]]]:
+    """The weights of a tree, compressed at once.
+
+    Args:
+      tree: nested dict of float arrays, parameters of a model; weights may be factors.
+
+    Returns:
+      path -> weight, of all weights; words of a step -> paths of those that it changed.
+
+    Raises:
+      UserError: a step changes nothing, or not what its pattern asks for.
+    """
+    weights = weights_of(tree)
+    changed = {}
+    for step in steps:
+        chosen = matching(step, {path: weight.shape for path, weight in weights.items()})
+        done = _DO[step.kind](step, {path: weights[path] for path in chosen})
+        missed = [path for path in chosen if path not in done]
+        if not done or (step.pattern and missed):
+            first = missed[0]
+            raise UserError(
+                f"{step.in_words()} leaves {first} {weights[first].shape} as it is: {_why_not(step)}. Give another "
+                "number, or a pattern of other weights"
+            )
+        weights |= done
+        changed[step.in_words()] = tuple(done)
+    return weights, changed
+
+
+def weights_of(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Weight]:
+    """Path, parts joined by "/", -> weight of a nested dict of arrays, in its order."""
+    found: dict[str, Weight] = {}
+    for name, node in tree.items():
+        path = f"{prefix}{name}"
+        if factors.are_in(node):
+            arrays = tuple(Array(np.asarray(factor, np.float32)) for factor in factors.listed(node))
+            found[path] = Weight("tensor_train" if factors.is_train(factors.listed(node)) else "low_rank", arrays)
+        elif isinstance(node, Mapping):
+            found |= weights_of(node, f"{path}/")
+        else:
+            found[path] = Weight("dense", (Array(np.asarray(node, np.float32)),))
+    return found
+
+
+def tree_of(weights: Mapping[str, Weight]) -> dict[str, Any]:
+    """The nested dict of float32 arrays, or factors, that a model computes with."""
+    return nested({path: factors.in_tree(weight) for path, weight in weights.items()})
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Path -> node, as a nested dict."""
+    tree: dict[str, Any] = {}
+    for path, node in flat.items():
+        *parents, name = path.split("/")
+        inner = tree
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[name] = node
+    return tree
+
+
+def matching(step: Step, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The paths that a step is asked to change: those of its pattern, or of all matrices.
+
+    Raises:
+      UserError: there is none.
+    """
+    found = [path for path in shapes if re.fullmatch(step.pattern, path)] if step.pattern else _matrices(step, shapes)
+    if not found:
+        nearest = difflib.get_close_matches(step.pattern, shapes, n=1, cutoff=0.0)
+        raise UserError(
+            f"{step.in_words()} changes nothing: no weight "
+            + (f"has a path like {step.pattern!r} (the whole path); the nearest is {nearest[0]!r}" if step.pattern else
+               f"of {len(shapes)} can be changed so: {_why_not(step)}")
+        )  # fmt: skip
+    return found
+
+
+def channel_axis(path: str) -> int:
+    """The axis of output channels: a table has a row for each word, a kernel a column for each feature."""
+    return 0 if path.endswith("embedding") else -1
+
+
+def train_shapes(shape: tuple[int, ...], rank: int) -> list[tuple[int, ...]] | None:
+    """Shapes of the cores of a tensor train for a matrix; None where its sizes have no factors."""
+    try:
+        rows, columns = (tensor_train.modes(size) for size in shape)
+    except UserError:
+        return None
+    return tensor_train.shapes(rows, columns, [rank] * (len(rows) - 1))
+
+
+def _matrices(step: Step, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    fits: Callable[[tuple[int, ...]], bool] = lambda shape: True  # noqa: E731
+    if step.kind == "rank":
+        fits = lambda shape: low_rank.saves(shape, int(step.number))  # noqa: E731
+    if step.kind == "tt":
+        fits = lambda shape: _train_saves(shape, int(step.number))  # noqa: E731
+    return [path for path, shape in shapes.items() if len(shape) >= 2 and fits(shape)]
+
+
+def _train_saves(shape: tuple[int, ...], rank: int) -> bool:
+    cores = train_shapes(shape, rank) if len(shape) == 2 else None
+    return cores is not None and sum(int(np.prod(core)) for core in cores) < int(np.prod(shape))
+
+
+def _why_not(step: Step) -> str:
+    return {
+        "rank": f"rank {step.number:g} is not fewer numbers than the matrix, or it is no matrix",
+        "tt": "it is no matrix, its sizes are no products of 3 numbers, or the train is not fewer numbers",
+        "prune": f"{step.number:g} % of so few numbers is none",
+        "int": "it has codes already",
+    }[step.kind]
+
+
+def _factor(step: Step, weights: Mapping[str, Weight]) -> dict[str, Weight]:
+    done = {}
+    for path, weight in weights.items():
+        w, rank = weight.arrays[0].values, int(step.number)
+        if weight.kind != "dense" or not low_rank.saves(w.shape, rank):
+            continue
+        done[path] = Weight("low_rank", tuple(Array(factor) for factor in low_rank.factors(w, rank)))
+    return done
+
+
+def _train(step: Step, weights: Mapping[str, Weight]) -> dict[str, Weight]:
+    done = {}
+    for path, weight in weights.items():
+        w, rank = weight.arrays[0].values, int(step.number)
+        if weight.kind != "dense" or not _train_saves(w.shape, rank):
+            continue
+        rows, columns = (tensor_train.modes(size) for size in w.shape)
+        cores = tensor_train.svd(w.astype(np.float64), rows, columns, [rank] * (len(rows) - 1))
+        done[path] = Weight("tensor_train", tuple(Array(core.astype(np.float32)) for core in cores))
+    return done
+
+
+def _prune(step: Step, weights: Mapping[str, Weight]) -> dict[str, Weight]:
+    arrays = {(path, i): a.values for path, weight in weights.items() for i, a in enumerate(weight.arrays)}
+    if step.variant == "together":
+        masks = prune.masks_together(arrays, step.sparsity)
+    else:
+        masks = {key: prune.mask(values, step.sparsity) for key, values in arrays.items()}
+    done = {}
+    for path, weight in weights.items():
+        of_path = [masks[path, i] for i in range(len(weight.arrays))]
+        if step.variant or not all(kept.all() for kept in of_path):
+            new = [
+                Array(np.where(kept, a.values, np.float32(0)), mask=kept)
+                for a, kept in zip(weight.arrays, of_path, strict=True)
+            ]
+            done[path] = weight._replace(arrays=tuple(new))
+    return done if not all(kept.all() for kept in masks.values()) else {}
+
+
+def _quantize(step: Step, weights: Mapping[str, Weight]) -> dict[str, Weight]:
+    done = {}
+    for path, weight in weights.items():
+        if all(array.bits == FLOAT for array in weight.arrays):
+            axis = None if step.variant or weight.kind == "tensor_train" else channel_axis(path)
+            new = [
+                quantize.quantize(a.values, int(step.number), axis=axis, is_affine=step.variant == "affine")._replace(
+                    mask=a.mask
+                )
+                for a in weight.arrays
+            ]
+            done[path] = weight._replace(arrays=tuple(new))
+    return done
+
+
+_DO = {"rank": _factor, "tt": _train, "prune": _prune, "int": _quantize}
