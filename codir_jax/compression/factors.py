@@ -4,6 +4,7 @@ A weight W is an array float [m, n], or a dict {"factor_0": ..., "factor_1": ...
 train (float [rank, rows, columns, rank]). W is never built where it is used.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from codir_jax.compression import tensor_train
-from codir_jax.compression.packed import Weight, multiplied
+from codir_jax.compression.packed import Weight
 
 NAME = re.compile(r"factor_\d+")
 
@@ -68,7 +69,11 @@ def transposed(weight: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
 
 def whole(weight: Mapping[str, jax.Array]) -> jax.Array:
     """W itself, float [m, n]: for the few places that need an array."""
-    return multiplied(listed(weight))
+    factors = listed(weight)
+    if is_train(factors):
+        size = math.prod(core.shape[1] for core in factors)
+        return tensor_train.rows(factors, jnp.arange(size))
+    return factors[0] @ factors[1]
 
 
 def in_tree(weight: Weight) -> Any:

@@ -13,8 +13,9 @@ int8_affine         from its smallest to its largest number, one scale for each 
 """
 
 import difflib
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,16 +101,8 @@ def compress(tree: Mapping[str, Any], steps: Sequence[Step]) -> tuple[dict[str, 
     changed = {}
     for step in steps:
         chosen = matching(step, {path: weight.shape for path, weight in weights.items()})
-        done = _DO[step.kind](step, {path: weights[path] for path in chosen})
-        missed = [path for path in chosen if path not in done]
-        if not done or (step.pattern and missed):
-            first = missed[0]
-            raise UserError(
-                f"{step.in_words()} leaves {first} {weights[first].shape} as it is: {_why_not(step)}. Give another "
-                "number, or a pattern of other weights"
-            )
-        weights |= done
-        changed[step.in_words()] = tuple(done)
+        weights |= _DO[step.kind](step, {path: weights[path] for path in chosen})
+        changed[step.in_words()] = tuple(chosen)
     return weights, changed
 
 
@@ -146,19 +139,31 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def matching(step: Step, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """The paths that a step is asked to change: those of its pattern, or of all matrices.
+    """The paths that a step changes: those of its pattern, else all matrices that it can change.
+
+    Args:
+      shapes: path -> shape of the weight.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none, or the step cannot change one of its pattern.
     """
-    found = [path for path in shapes if re.fullmatch(step.pattern, path)] if step.pattern else _matrices(step, shapes)
+    if not step.pattern:
+        found = [path for path, shape in shapes.items() if len(shape) >= 2 and _fits(step, shape)]
+        if not found:
+            raise UserError(f"{step.in_words()} changes none of {len(shapes)} weights: {_why_not(step)}")
+        return found
+    found = [path for path in shapes if re.fullmatch(step.pattern, path)]
     if not found:
-        nearest = difflib.get_close_matches(step.pattern, shapes, n=1, cutoff=0.0)
+        nearest = difflib.get_close_matches(step.pattern, shapes, n=1, cutoff=0.0)[0]
         raise UserError(
-            f"{step.in_words()} changes nothing: no weight "
-            + (f"has a path like {step.pattern!r} (the whole path); the nearest is {nearest[0]!r}" if step.pattern else
-               f"of {len(shapes)} can be changed so: {_why_not(step)}")
-        )  # fmt: skip
+            f"{step.in_words()} changes nothing: a pattern must match a whole path, and the nearest is {nearest!r}"
+        )
+    for path in found:
+        if not _fits(step, shapes[path]):
+            raise UserError(
+                f"{step.in_words()} would leave {path} {shapes[path]} as it is: {_why_not(step)}. Give another number, "
+                "or a pattern of other weights"
+            )
     return found
 
 
@@ -176,18 +181,15 @@ def train_shapes(shape: tuple[int, ...], rank: int) -> list[tuple[int, ...]] | N
     return tensor_train.shapes(rows, columns, [rank] * (len(rows) - 1))
 
 
-def _matrices(step: Step, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    fits: Callable[[tuple[int, ...]], bool] = lambda shape: True  # noqa: E731
+def _fits(step: Step, shape: tuple[int, ...]) -> bool:
+    """Whether a step changes a weight of that shape."""
+    size, number = math.prod(shape), int(step.number)
     if step.kind == "rank":
-        fits = lambda shape: low_rank.saves(shape, int(step.number))  # noqa: E731
+        return low_rank.saves(shape, number)
     if step.kind == "tt":
-        fits = lambda shape: _train_saves(shape, int(step.number))  # noqa: E731
-    return [path for path, shape in shapes.items() if len(shape) >= 2 and fits(shape)]
-
-
-def _train_saves(shape: tuple[int, ...], rank: int) -> bool:
-    cores = train_shapes(shape, rank) if len(shape) == 2 else None
-    return cores is not None and sum(int(np.prod(core)) for core in cores) < int(np.prod(shape))
+        cores = train_shapes(shape, number) if len(shape) == 2 else None
+        return cores is not None and sum(map(math.prod, cores)) < size
+    return step.kind == "int" or step.variant == "together" or round(step.sparsity * size) > 0
 
 
 def _why_not(step: Step) -> str:
@@ -195,30 +197,24 @@ def _why_not(step: Step) -> str:
         "rank": f"rank {step.number:g} is not fewer numbers than the matrix, or it is no matrix",
         "tt": "it is no matrix, its sizes are no products of 3 numbers, or the train is not fewer numbers",
         "prune": f"{step.number:g} % of so few numbers is none",
-        "int": "it has codes already",
+        "int": "there is no matrix",
     }[step.kind]
 
 
 def _factor(step: Step, weights: Mapping[str, Weight]) -> dict[str, Weight]:
-    done = {}
+    found = {}
     for path, weight in weights.items():
+        if weight.kind != "dense":
+            raise UserError(f"{step.in_words()}: {path} has factors already")
         w, rank = weight.arrays[0].values, int(step.number)
-        if weight.kind != "dense" or not low_rank.saves(w.shape, rank):
-            continue
-        done[path] = Weight("low_rank", tuple(Array(factor) for factor in low_rank.factors(w, rank)))
-    return done
-
-
-def _train(step: Step, weights: Mapping[str, Weight]) -> dict[str, Weight]:
-    done = {}
-    for path, weight in weights.items():
-        w, rank = weight.arrays[0].values, int(step.number)
-        if weight.kind != "dense" or not _train_saves(w.shape, rank):
-            continue
-        rows, columns = (tensor_train.modes(size) for size in w.shape)
-        cores = tensor_train.svd(w.astype(np.float64), rows, columns, [rank] * (len(rows) - 1))
-        done[path] = Weight("tensor_train", tuple(Array(core.astype(np.float32)) for core in cores))
-    return done
+        if step.kind == "rank":
+            parts = low_rank.factors(w, rank)
+        else:
+            rows, columns = (tensor_train.modes(size) for size in w.shape)
+            parts = tensor_train.svd(w.astype(np.float64), rows, columns, [rank] * (len(rows) - 1))
+        kind = "low_rank" if step.kind == "rank" else "tensor_train"
+        found[path] = Weight(kind, tuple(Array(part.astype(np.float32)) for part in parts))
+    return found
 
 
 def _prune(step: Step, weights: Mapping[str, Weight]) -> dict[str, Weight]:
@@ -227,31 +223,29 @@ def _prune(step: Step, weights: Mapping[str, Weight]) -> dict[str, Weight]:
         masks = prune.masks_together(arrays, step.sparsity)
     else:
         masks = {key: prune.mask(values, step.sparsity) for key, values in arrays.items()}
-    done = {}
-    for path, weight in weights.items():
-        of_path = [masks[path, i] for i in range(len(weight.arrays))]
-        if step.variant or not all(kept.all() for kept in of_path):
-            new = [
-                Array(np.where(kept, a.values, np.float32(0)), mask=kept)
-                for a, kept in zip(weight.arrays, of_path, strict=True)
-            ]
-            done[path] = weight._replace(arrays=tuple(new))
-    return done if not all(kept.all() for kept in masks.values()) else {}
+
+    def pruned(array: Array, mask: np.ndarray) -> Array:
+        return Array(np.where(mask, array.values, np.float32(0)), mask=mask)
+
+    return {
+        path: weight._replace(arrays=tuple(pruned(a, masks[path, i]) for i, a in enumerate(weight.arrays)))
+        for path, weight in weights.items()
+    }
 
 
 def _quantize(step: Step, weights: Mapping[str, Weight]) -> dict[str, Weight]:
-    done = {}
+    found = {}
     for path, weight in weights.items():
-        if all(array.bits == FLOAT for array in weight.arrays):
-            axis = None if step.variant or weight.kind == "tensor_train" else channel_axis(path)
-            new = [
-                quantize.quantize(a.values, int(step.number), axis=axis, is_affine=step.variant == "affine")._replace(
-                    mask=a.mask
-                )
-                for a in weight.arrays
-            ]
-            done[path] = weight._replace(arrays=tuple(new))
-    return done
+        if any(array.bits != FLOAT for array in weight.arrays):
+            raise UserError(f"{step.in_words()}: {path} has codes already")
+        axis = None if step.variant or weight.kind == "tensor_train" else channel_axis(path)
+
+        def coded(array: Array, axis=axis) -> Array:
+            codes = quantize.quantize(array.values, int(step.number), axis=axis, is_affine=step.variant == "affine")
+            return codes._replace(mask=array.mask)
+
+        found[path] = weight._replace(arrays=tuple(coded(array) for array in weight.arrays))
+    return found
 
 
-_DO = {"rank": _factor, "tt": _train, "prune": _prune, "int": _quantize}
+_DO = {"rank": _factor, "tt": _factor, "prune": _prune, "int": _quantize}

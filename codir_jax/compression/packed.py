@@ -12,8 +12,8 @@ A weight is an array, or a product of arrays (its factors). Of an array called N
     NAME.bitmap          uint8 [ceil(size / 8)], pruned only: bit i is 1 where value i is kept; lowest bit first
 
 and of a weight with factors the arrays NAME.factor_0, NAME.factor_1, ...: matrices, whose product it is, or cores of a
-tensor train [rank, rows, columns, rank]. The metadata of the file say which: key "codir_packed", JSON, name of the
-weight -> {"kind", "shape", "arrays": [{"shape", "bits", "is_affine", "is_pruned"}]}.
+tensor train [rank, rows, columns, rank]. The metadata of the file say which: key "codir_packed", JSON, name of
+each weight that is not one float32 array -> {"kind", "shape", "arrays": [{"shape", "bits", "is_affine", "is_pruned"}]}.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ def write(path: str | os.PathLike, weights: Mapping[str, Weight], metadata: Mapp
                     "is_pruned": array.mask is not None,
                 }
             )
-        told[name] = {"kind": weight.kind, "shape": list(weight.shape), "arrays": entries}
+        if not weight.is_as_it_was:
+            told[name] = {"kind": weight.kind, "shape": list(weight.shape), "arrays": entries}
     partial = Path(path).with_name(f".{Path(path).name}.partial")
     save_file(tensors, partial, metadata={**(metadata or {}), KEY: json.dumps(told)})
     partial.chmod(0o644)  # safetensors writes 0600
@@ -149,18 +150,20 @@ def read(path: str | os.PathLike) -> dict[str, Weight]:
         if not isinstance(told, dict):
             raise ValueError(f"{path} has no metadata {KEY!r}: it is no file of packed weights")
         names = set(file.keys())
-        weights = {}
+        weights, of_told = {}, set()
         for name, entry in told.items():
             arrays = []
             for i, of_array in enumerate(entry["arrays"]):
                 own = name if entry["kind"] == "dense" else f"{name}.factor_{i}"
                 ends = ("", ".values", ".scale", ".minimum", ".bitmap")
                 found = {end: file.get_tensor(own + end) for end in ends if own + end in names}
+                of_told |= {own + end for end in found}
                 try:
                     arrays.append(_array(found, of_array))
                 except (KeyError, ValueError) as error:
                     raise ValueError(f"{path}: {own} is not what the metadata say ({error!r})") from error
             weights[name] = Weight(entry["kind"], tuple(arrays))
+        weights |= {name: Weight("dense", (Array(file.get_tensor(name)),)) for name in names - of_told}
     return weights
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from codir_jax.compression import factors
 from codir_jax.models.contract import Card, HeadSpec, family
 from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.outputs import EmbeddingOutput, MaskedLMOutput, ModelOutput
@@ -191,7 +192,8 @@ class SentenceEmbedding(nn.Module):
 
 def decoder(params: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
     """The decoder in a masked LM's weights: word embedding float32 [vocab, hidden] and bias float32 [vocab]."""
-    return params["encoder"]["embeddings"]["word"]["embedding"], params["decoder_bias"]
+    table = params["encoder"]["embeddings"]["word"]["embedding"]
+    return factors.whole(table) if factors.are_in(table) else table, params["decoder_bias"]
 
 
 def build_model(

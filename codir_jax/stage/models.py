@@ -17,6 +17,7 @@ from codir_jax.models import sizes as sizes_lib
 from codir_jax.models.contract import family
 from codir_jax.models.heads import abstract_params, build_model
 from codir_jax.models.transformer import TransformerConfig
+from codir_jax.models.weights import axes_of
 from codir_jax.objectives.contract import Head
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
@@ -61,7 +62,8 @@ class Model:
 
     def placed(self, on_mesh: Mesh, table: rules.Rules):
         """The weights on the devices, split as the sharding table says."""
-        return jax.device_put(self.params, rules.shardings(abstract_params(self.module), on_mesh, table))
+        boxed = axes_of(abstract_params(self.module), self.params)
+        return jax.device_put(self.params, rules.shardings(boxed, on_mesh, table))
 
 
 def make_teacher(config: ConfigDict, task) -> Model | None:

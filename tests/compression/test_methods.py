@@ -107,13 +107,14 @@ def test_what_is_no_method_is_told(text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("int8@decoder/.*", "changes nothing: .*'decoder/.*' .*the nearest is"),
-        ("int8@kernel", "the whole path"),
-        ("rank8", "changes nothing"),
-        ("rank2@classifier/kernel", r"leaves classifier/kernel \(8, 2\) as it is: rank 2 is not fewer numbers"),
+        ("int8@decoder/.*", "changes nothing: .*the nearest is"),
+        ("int8@kernel", "match a whole path"),
+        ("rank8", "changes none of 5 weights"),
+        ("rank2@classifier/kernel", r"would leave classifier/kernel \(8, 2\) as it is: rank 2 is not fewer numbers"),
         ("prune20@classifier/bias", "is none"),
         ("tt2@classifier/kernel", "no products of 3 numbers"),
-        ("int8+int4", "it has codes already"),
+        ("int8+int4", "has codes already"),
+        ("rank4+rank2@encoder/word/embedding", "has factors already"),
     ],
 )
 def test_what_leaves_a_weight_as_it_was_is_an_error(text, message):

@@ -38,7 +38,7 @@ def test_what_is_read_is_what_was_written(method, tmp_path):
     weights, _ = methods.compress(tree(), methods.parse(method))
     packed.write(tmp_path / packed.FILE, weights)
     again = packed.read(tmp_path / packed.FILE)
-    assert list(again) == list(weights)
+    assert set(again) == set(weights)
     for path, weight in weights.items():
         assert (again[path].kind, again[path].shape) == (weight.kind, weight.shape)
         for old, new in zip(weight.arrays, again[path].arrays, strict=True):
@@ -46,7 +46,7 @@ def test_what_is_read_is_what_was_written(method, tmp_path):
             turned = old.numbers() if old.values.ndim == 1 else old.transposed().numbers()
             np.testing.assert_array_equal(turned, new.numbers().T if turned.ndim < 4 else new.numbers().swapaxes(1, 2))
     size = (tmp_path / packed.FILE).stat().st_size
-    assert 0 < size - packed.num_bytes(weights) < 2000  # the header
+    assert 0 < size - packed.num_bytes(weights) < 1400  # the header
 
 
 @pytest.mark.parametrize(("bits", "per_code"), [(8, 1), (6, 0.75), (4, 0.5), (3, 0.375)])
