@@ -1,8 +1,9 @@
 """What is done to which weights, in words: `rank64+prune50+int8`, `int4_tensor@encoder/.*`.
 
-METHOD      STEP[+STEP ...]: low rank or tensor train first, then pruning, then quantisation
+METHOD      STEP[+STEP ...]: units first, then low rank or tensor train, then pruning, then quantisation
 STEP        WORD[@PATTERN]; PATTERN, a regular expression, matches whole paths of weights; without it: all matrices
 
+units50             50 % of the inner units are left out (by the family, see `models.contract.Family`)
 rank64              product of two matrices of rank 64, where that is fewer numbers
 tt8                 tensor train of 3 cores with ranks 8, where the sizes have 3 factors and that is fewer numbers
 prune50             the 50 % smallest of each weight are 0 (a decimal may follow: prune92.5)
@@ -24,10 +25,10 @@ from codir_jax.compression import factors, low_rank, prune, quantize, tensor_tra
 from codir_jax.compression.packed import FLOAT, Array, Weight
 from codir_jax.processes.user_error import UserError
 
-WORD = re.compile(r"(?P<kind>rank|tt|prune|int)(?P<number>\d+(\.\d+)?)(_(?P<variant>[a-z]+))?")
-VARIANTS = {"rank": (), "tt": (), "prune": ("together",), "int": ("tensor", "affine")}
-ORDER = {"rank": 0, "tt": 0, "prune": 1, "int": 2}
-KNOWN = "rank64, tt8, prune50, prune50_together, int8, int6, int4, int3, int8_tensor, int8_affine"
+WORD = re.compile(r"(?P<kind>units|rank|tt|prune|int)(?P<number>\d+(\.\d+)?)(_(?P<variant>[a-z]+))?")
+VARIANTS = {"units": (), "rank": (), "tt": (), "prune": ("together",), "int": ("tensor", "affine")}
+ORDER = {"units": 0, "rank": 1, "tt": 1, "prune": 2, "int": 3}
+KNOWN = "units50, rank64, tt8, prune50, prune50_together, int8, int6, int4, int3, int8_tensor, int8_affine"
 
 
 class Step(NamedTuple):
@@ -60,7 +61,7 @@ def parse(text: str) -> tuple[Step, ...]:
     steps = tuple(_step(part.strip()) for part in text.split("+"))
     order = [ORDER[step.kind] for step in steps]
     if order != sorted(order):
-        raise UserError(f"{text!r}: the order is rank or tt, then prune, then int, as only numbers that stay are coded")
+        raise UserError(f"{text!r}: the order is units, rank or tt, prune, int, as only numbers that stay are coded")
     return steps
 
 
@@ -72,12 +73,14 @@ def _step(text: str) -> Step:
     kind, number = found["kind"], float(found["number"])
     if kind == "int":
         quantize.check_bits(int(number) if number == int(number) else number)
-    elif kind == "prune":
+    elif kind in ("prune", "units"):
         prune.check_sparsity(number / 100)
         if number == 0:
             raise UserError(f"{text!r} leaves everything as it is; give a percentage above 0")
     elif number != int(number) or number < 1:
         raise UserError(f"{text!r}: a rank is a whole number from 1")
+    if kind == "units" and pattern:
+        raise UserError(f"{text!r}: units are left out of the whole model, and take no pattern")
     try:
         re.compile(pattern)
     except re.error as error:
@@ -118,6 +121,15 @@ def weights_of(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Weight]:
             found |= weights_of(node, f"{path}/")
         else:
             found[path] = Weight("dense", (Array(np.asarray(node, np.float32)),))
+    return found
+
+
+def shapes_of(tree: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[int, ...]]:
+    """Path -> shape of every array of a nested dict without factors."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, node in tree.items():
+        is_inner = isinstance(node, Mapping)
+        found |= shapes_of(node, f"{prefix}{name}/") if is_inner else {f"{prefix}{name}": tuple(node.shape)}
     return found
 
 

@@ -4,8 +4,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from codir_jax.convert.folder import find_folder, weight_bytes
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.evaluation import cost
+from codir_jax.models.heads import abstract_params
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
 from codir_jax.stage import models as models_lib
@@ -36,19 +38,26 @@ def measure(
     first = next(iter(folders))
     rows: dict[str, dict[str, Any]] = {}
     for name, model in models.items():
+        num_bytes = weight_bytes(find_folder(folders[name]))
         rows[name] = {
             "dev": scores[name] if name in scores else _dev_scores(task, model, config),
             **{split: _scores(task, model, config, split) for split in task.splits if task.is_judged_once(split)},
             "parameters": cost.count_parameters(model.params),
-            "bytes": cost.size_bytes(model.params),
+            "bytes": num_bytes,
+            "bits_per_weight": 8 * num_bytes / cost.count_parameters(model.params),
             "num_layers": model.config.num_layers,
             "latency": latency[name],
             "speed_up": latency[first]["batch_32_p50_ms"] / latency[name]["batch_32_p50_ms"],
         }
-        if has_labels:
+        if has_labels and not _has_factors(model):
             outputs = cost.Outputs(num_labels=task.head.num_labels, head=task.head.name)
             rows[name]["flops"] = cost.model_flops(model.config, length, outputs)
     return rows
+
+
+def _has_factors(model: Model) -> bool:
+    """Whether it computes with factors of weights, which `cost.model_flops` does not count."""
+    return cost.count_parameters(model.params) != cost.count_parameters(abstract_params(model.module))
 
 
 def _dev_scores(task, model: Model, config: ConfigDict) -> dict[str, float]:

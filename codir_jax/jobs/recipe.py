@@ -63,6 +63,7 @@ class Recipe(NamedTuple):
       title: of the report.
       stages: in the order of training and of the table; a stage names the folders of earlier ones only.
       main: name of the one that is always trained, and exported; the others are baselines or prepare it.
+      then: ways to make the main model smaller at once, where a user names none, of `compression.methods`.
       needs_dev: own files need a dev file, by which a model is chosen and reported.
     """
 
@@ -70,6 +71,7 @@ class Recipe(NamedTuple):
     stages: tuple[StageSpec, ...]
     main: str
     needs_dev: bool = True
+    then: tuple[str, ...] = ()
 
     @property
     def baselines(self) -> tuple[str, ...]:

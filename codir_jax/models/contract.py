@@ -38,7 +38,7 @@ class Family(NamedTuple):
         class_prefix: of a class name in `architectures`: "Bert" of "BertForMaskedLM".
         encoder: (config, dtype, remat) -> Linen module, called as `transformer.Encoder` is.
         shrink: name of a way -> (config, params, **options) -> (smaller config, its first params). With params None
-            only the sizes change. "layers" is `layer_selection.shrink`.
+            only the sizes change. "layers" is `layer_selection.shrink`, "units" `unit_selection.shrink`.
         flops: (config, seq_len) -> operations of one text through the encoder; None: not modelled.
         heads: of `heads.HEADS`, those that the encoder serves; () is all.
     """
