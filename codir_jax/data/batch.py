@@ -29,6 +29,11 @@ one length L, with P slots for masked positions. It has no labels and label_mask
     masked_weights    float32 [B, P]  1 where the slot is used
     text_ids          int32   [B]     smallest example id with the same tokens before masking; padded rows: -1
     document_ids      int32   [B]     document of the chunk; its chunks have neighbouring example ids; padded rows: -1
+A batch of a language model (data/stream; see `LANGUAGE_MODEL_COLUMNS`) holds the next window of each row of a stream:
+
+    next_ids          int32   [B, L]  the token that follows each of input_ids
+    attention_mask    int32   [B, L]  1 where that is a token of the stream
+    is_start          float32 [B]     1 where the row begins, and no state comes from the batch before
 """
 
 from __future__ import annotations
@@ -84,9 +89,19 @@ MASKED_LM_COLUMNS: dict[str, Column] = {
     "document_ids": Column((), np.int32),
 }
 
+LANGUAGE_MODEL_COLUMNS: dict[str, Column] = {
+    "input_ids": Column(("length",), np.int32),
+    "attention_mask": Column(("length",), np.int32),
+    "token_type_ids": Column(("length",), np.int32),
+    "next_ids": Column(("length",), np.int32),
+    "is_start": Column((), np.float32),
+    "example_mask": Column((), np.float32),
+}
 
 # Names that objectives look for in a batch: a data set gives none of them another meaning.
-RESERVED = tuple(dict.fromkeys((*LABELLED_COLUMNS, *MASKED_LM_COLUMNS, "teacher_logits", "teacher_pooled")))
+RESERVED = tuple(
+    dict.fromkeys((*LABELLED_COLUMNS, *MASKED_LM_COLUMNS, *LANGUAGE_MODEL_COLUMNS, "teacher_logits", "teacher_pooled"))
+)
 
 
 def empty(columns: Mapping[str, Column], rows: int, **dims: int) -> Batch:

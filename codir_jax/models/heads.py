@@ -1,4 +1,4 @@
-"""Heads on an encoder: classification or regression, masked LM, sentence embedding; and the table of their facts.
+"""Heads on an encoder: classification or regression, masked LM, sentence embedding; and the table of all heads' facts.
 
 A head has one parameter tree for all families: {"encoder", "pooler", "classifier"}, {"encoder", "transform",
 "transform_norm", "decoder_bias"} or {"encoder"}, the last with "pooler" where the config's pooling says so. A new head
@@ -17,6 +17,7 @@ from flax import linen as nn
 from codir_jax.compression import factors
 from codir_jax.models.contract import Card, HeadSpec, family
 from codir_jax.models.dropout import dropout, dropout_seed
+from codir_jax.models.language_model import LanguageModel
 from codir_jax.models.outputs import EmbeddingOutput, MaskedLMOutput, ModelOutput
 from codir_jax.models.pooling import first, masked_mean
 from codir_jax.models.transformer import REMAT, TransformerConfig, activate, dense, layer_norm
@@ -338,6 +339,26 @@ HEADS: dict[str, HeadSpec] = {
                 "print(model.similarity(vectors, vectors))",
             ),
             in_jax=_in_jax('model.encode(["A text.", "Another text."])'),
+        ),
+    ),
+    "language_model": HeadSpec(
+        build=lambda config, num_labels, dtype, remat: LanguageModel(config, dtype, remat),
+        weights=lambda config: {
+            **({} if config.tie_embeddings else {"output_embedding": "array"}),
+            "output_bias": "array",
+        },
+        labels=None,
+        architecture="ForLanguageModeling",
+        answer="logits",
+        counts="num_predictions",
+        flops=lambda config, num_predictions: 2.0 * num_predictions * config.hidden_size * config.vocab_size,
+        card=Card(
+            pipeline_tag="text-generation",
+            does=lambda label_names, is_regression: "scores sentences and tells likely next words",
+            library="codir_jax",
+            auto_class="",
+            usage=_in_jax('model.score(["A text."]), model.next_words("A", 5)'),
+            in_jax=(),
         ),
     ),
 }

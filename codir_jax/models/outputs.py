@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.struct
 import jax
 
@@ -48,3 +50,28 @@ class MaskedLMOutput:
 
     states: jax.Array
     hidden_states: tuple[jax.Array, ...]
+
+
+@flax.struct.dataclass
+class RecurrentOutput:
+    """Attributes:
+    hidden_states: as in `EncoderOutput`.
+    carry: the state of each layer after the last token, a tuple of `recurrence.Carry`.
+    """
+
+    hidden_states: tuple[jax.Array, ...]
+    carry: tuple[Any, ...]
+
+
+@flax.struct.dataclass
+class LanguageModelOutput:
+    """A language model up to its decoder, whose products with the vocabulary are the loss's to make.
+
+    Attributes:
+    states: float [batch, seq, hidden]; logits are states table^T + bias, see `language_model.decoder`.
+    hidden_states: as in `EncoderOutput`. carry: as in `RecurrentOutput`.
+    """
+
+    states: jax.Array
+    hidden_states: tuple[jax.Array, ...]
+    carry: tuple[Any, ...]

@@ -47,6 +47,8 @@ def check_batch_sizes(config: ConfigDict, shards: int, num_processes: int) -> No
         )
     parts = {"batch_size": config.train.num_microbatches, "eval_batch_size": 1}
     for field, num in parts.items():
+        if field not in config.data:  # the task shares the rows of an evaluation by itself
+            continue
         size, whole = config.data[field], num * shards
         why = f"{num} microbatches on {shards} devices" if num > 1 else f"{shards} devices"
         if size % whole:

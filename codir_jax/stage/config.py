@@ -50,7 +50,9 @@ def default_config(objective: ConfigDict, task: str = "classification") -> Confi
                 "hidden_size": 0,
                 "num_heads": 0,
                 "intermediate_size": 0,
-                "initializer_range": 0.02,  # standard deviation of random weights
+                "embedding_size": 0,  # of an LSTM; 0: as hidden_size
+                "tie_embeddings": False,  # of an LSTM: one table for words that are read and words that are predicted
+                "initializer_range": 0.02,  # standard deviation of random weights; of an LSTM they are uniform in +-
                 "dropout": -1.0,  # all dropout rates; -1: as in the checkpoint
                 # Of a sentence encoder: "mean", "cls" or "pooler", see models/pooling.py; empty: as in the checkpoint,
                 # and the mean where it says nothing.

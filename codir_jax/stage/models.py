@@ -23,6 +23,9 @@ from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 
 DEFAULT_FAMILY = "bert"  # of a randomly started student without a teacher
+# Sizes of a randomly started student, those that a family knows: it must be told the first ones.
+SIZES = ("num_layers", "hidden_size", "num_heads", "intermediate_size")
+VARIANTS = ("embedding_size", "tie_embeddings")
 
 
 def load_checkpoint(head: Head, path: str, purpose: str, seed: int = 0, pooling: str = "") -> Pretrained:
@@ -164,12 +167,17 @@ def read_sizes(path: str, purpose: str) -> TransformerConfig:
 def _with_dropout(sizes: TransformerConfig, options: ConfigDict) -> TransformerConfig:
     if options.dropout < 0:
         return sizes
-    return dataclasses.replace(sizes, hidden_dropout=options.dropout, attention_dropout=options.dropout)
+    rates = {"hidden_dropout", "attention_dropout"} & {field.name for field in dataclasses.fields(sizes)}
+    return dataclasses.replace(sizes, **dict.fromkeys(rates, options.dropout))
 
 
 def random_sizes(options: ConfigDict, teacher: TransformerConfig | None, text_tokenizer) -> TransformerConfig:
     """Sizes of a randomly started student; what is 0 is as the teacher's."""
-    given = {n: options[n] for n in ("num_layers", "hidden_size", "num_heads", "intermediate_size") if options[n]}
+    own = family(teacher.family if teacher else options.family or DEFAULT_FAMILY)
+    known = {field.name for field in dataclasses.fields(next(iter(own.sizes.values())))}
+    given = {n: options[n] for n in (*SIZES, *VARIANTS) if options[n]}
+    if unknown := given.keys() - known:
+        raise UserError(f"student.{min(unknown)}={given[min(unknown)]!r}, but a {own.title} model has no such size")
     pooling = {"pooling": options.pooling} if options.pooling else {}
     if teacher is not None:
         if options.family not in ("", teacher.family):
@@ -177,10 +185,10 @@ def random_sizes(options: ConfigDict, teacher: TransformerConfig | None, text_to
         given.setdefault("num_layers", max(teacher.num_layers // 2, 1))
         given |= {"initializer_range": options.initializer_range, **pooling}
         return dataclasses.replace(teacher, **given)
-    missing = [n for n in ("num_layers", "hidden_size", "num_heads", "intermediate_size") if n not in given]
+    missing = [n for n in SIZES if n in known and n not in given]
     if missing:
         raise UserError(f"student.init='random' without a teacher needs {', '.join(f'student.{n}' for n in missing)}")
-    return family(options.family or DEFAULT_FAMILY).from_scratch(
+    return own.from_scratch(
         vocab_size=len(text_tokenizer),
         pad_token_id=int(text_tokenizer.pad_token_id),
         initializer_range=options.initializer_range,

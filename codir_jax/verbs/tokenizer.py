@@ -8,6 +8,8 @@ HELP = "a tokenizer learned from text, in the Hugging Face layout"
 EXAMPLES = """examples:
   codir tokenizer --sources='books/*.txt' --vocab_size=8192 --output=runs/tokenizer
   codir tokenizer --sources=reports.jsonl --text_field=body --kind=byte_level_bpe --output=runs/tokenizer
+  codir tokenizer --sources='books/*.txt' --kind=word --vocab_size=10000 --output=runs/words
+  codir tokenizer --words=words.txt --kind=word --output=runs/words
 
 Sources are files, folders or globs of .txt and .jsonl (also .gz), or tfds:NAME:FIELD, comma separated. The folder is
 what --config.tokenizer_path of `codir train` takes."""
@@ -15,32 +17,42 @@ OVERRIDES = ()
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--sources", required=True, help="text to learn from")
+    parser.add_argument("--sources", default="", help="text to learn from")
+    parser.add_argument("--words", default="", help="a word list of your own, one a line, in place of --sources")
     parser.add_argument("--output", required=True, help="folder to write")
     parser.add_argument(
         "--kind",
-        choices=("wordpiece", "byte_level_bpe"),
+        choices=("wordpiece", "byte_level_bpe", "word", "character"),
         default="wordpiece",
-        help="wordpiece: lower-cased, for a BERT; byte_level_bpe: any text, for a RoBERTa (default: %(default)s)",
+        help="wordpiece: lower-cased, for a BERT; byte_level_bpe: any text, for a RoBERTa or an LSTM; word: the most "
+        "frequent words, others are <unk>, and character, for an LSTM (default: %(default)s)",
     )
     parser.add_argument("--vocab_size", type=int, default=30_000, help="entries at most (default: %(default)s)")
     parser.add_argument("--text_field", default="text", help="of .jsonl lines (default: %(default)s)")
 
 
-def run(overrides, *, sources: str, output: str, kind: str, vocab_size: int, text_field: str) -> int:
+def run(overrides, *, sources: str, words: str, output: str, kind: str, vocab_size: int, text_field: str) -> int:
     """Prints where it is written."""
     del overrides
     from pathlib import Path
 
+    from codir_jax.data import word_vocabulary
     from codir_jax.data.corpus import settings, vocabulary
     from codir_jax.data.tokenizer import save_tokenizer
     from codir_jax.processes.console import progress_bar
 
     if (folder := Path(output)).exists() and any(folder.iterdir()):
         raise UserError(f"--output={output} is not empty; models that were trained with a tokenizer need the same one")
-    config = settings.default_config()
-    config.update({"sources": sources, "text_field": text_field})
-    tokenizer = vocabulary.train(kind, config, vocab_size, progress=progress_bar)
+    if bool(sources) == bool(words):
+        raise UserError("give either --sources, text to learn from, or --words, a word list of your own")
+    if words:
+        if kind != "word":
+            raise UserError(f"--words is a list for --kind=word, got --kind={kind}")
+        tokenizer = word_vocabulary.of_file(words)
+    else:
+        config = settings.default_config()
+        config.update({"sources": sources, "text_field": text_field})
+        tokenizer = vocabulary.train(kind, config, vocab_size, progress=progress_bar)
     save_tokenizer(tokenizer, folder)
     print(f"written: {output}")
     return 0

@@ -37,13 +37,17 @@ def file(entry: str) -> Path:
     return path
 
 
-def fresh_tokenizer(sources: str):
-    """Returns a tokenizer trained on the documents of `data.sources` where that is one such entry, else None."""
+def texts(sources: str) -> list[str] | None:
+    """Returns the documents of `data.sources` where that is one such entry, else None."""
     place, _, _ = sources.strip().partition("@")
     number = place.removeprefix(PREFIX)
-    if not place.startswith(PREFIX) or not number.isdecimal():
-        return None
-    return tokenizer_lib.train_wordpiece(documents(int(number)), vocab_size=_VOCAB_SIZE)
+    return documents(int(number)) if place.startswith(PREFIX) and number.isdecimal() else None
+
+
+def fresh_tokenizer(sources: str):
+    """Returns a tokenizer trained on the documents of `data.sources` where that is one such entry, else None."""
+    found = texts(sources)
+    return None if found is None else tokenizer_lib.train_wordpiece(found, vocab_size=_VOCAB_SIZE)
 
 
 def documents(number: int) -> list[str]:

@@ -56,8 +56,52 @@ def events(unit: Unit, boundary: str, text_field: str, problems: list[str]) -> I
             yield True, ""
 
 
+def lines(unit: Unit, text_field: str, problems: list[str]) -> Iterator[str]:
+    """Yields the lines of a unit in order, white-space runs as one space; an empty line is "".
+
+    A .jsonl line, or a TFDS example, gives the lines of its text. Arguments as of `events`.
+    """
+    if unit.tfds is not None:
+        yield from _lines_of(_tfds(unit, problems, keep_lines=True))
+        return
+    for part in unit.parts:
+        is_json = part.path.lower().removesuffix(".gz").endswith(".jsonl")
+        try:
+            if is_json:
+                yield from _lines_of(_json_lines(part, text_field, problems, keep_lines=True))
+            else:
+                rest = ""
+                for text in _decoded(part, problems):
+                    *whole, rest = f"{rest}{text}".split("\n")
+                    yield from (" ".join(line.split()) for line in whole)
+                if rest:  # a file need not end with a line end
+                    yield " ".join(rest.split())
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            problems.append(at(part.path, None, f"broken gzip file: {error}"))
+        except OSError as error:
+            problems.append(at(part.path, None, f"cannot be read: {error}"))
+        if len(problems) >= MAX_PROBLEMS_TOLD:
+            return
+
+
+def _lines_of(documents: Iterator[Event]) -> Iterator[str]:
+    for _, text in documents:
+        yield from (" ".join(line.split()) for line in text.splitlines())
+
+
 def _plain_text(part: Part, boundary: str, problems: list[str]) -> Iterator[Event]:
-    line, is_line_start = 0, True  # lines before the block; whether the block starts one
+    is_line_start = True  # whether the block starts a line
+    for text in _decoded(part, problems):
+        if boundary == "file":
+            yield False, " ".join(text.split())
+        else:
+            yield from _paragraphs(text, is_line_start)
+        is_line_start = text.endswith("\n")
+
+
+def _decoded(part: Part, problems: list[str]) -> Iterator[str]:
+    """The text of a part in blocks, those that are no UTF-8 left out and told."""
+    line = 0  # lines before the block
     for block in _blocks(part):
         if b"\0" in block:
             line += block[: block.index(b"\0")].count(b"\n")
@@ -71,12 +115,8 @@ def _plain_text(part: Part, boundary: str, problems: list[str]) -> Iterator[Even
             if len(problems) >= MAX_PROBLEMS_TOLD:
                 return
         else:
-            if boundary == "file":
-                yield False, " ".join(text.split())
-            else:
-                yield from _paragraphs(text, is_line_start)
+            yield text
         line += block.count(b"\n")
-        is_line_start = block.endswith(b"\n")
 
 
 def _paragraphs(text: str, is_line_start: bool) -> Iterator[Event]:
@@ -92,7 +132,7 @@ def _paragraphs(text: str, is_line_start: bool) -> Iterator[Event]:
     yield False, " ".join(" ".join(lines[start:]).split())
 
 
-def _json_lines(part: Part, field: str, problems: list[str]) -> Iterator[Event]:
+def _json_lines(part: Part, field: str, problems: list[str], *, keep_lines: bool = False) -> Iterator[Event]:
     line = -1
     with _open(part) as stream:
         position = part.start
@@ -112,7 +152,7 @@ def _json_lines(part: Part, field: str, problems: list[str]) -> Iterator[Event]:
                 if len(problems) >= MAX_PROBLEMS_TOLD:
                     return
                 continue
-            yield from _document(text)
+            yield from _document(text, keep_lines)
 
 
 def _json_text(raw: bytes, field: str) -> tuple[str, str]:
@@ -135,7 +175,7 @@ def _json_text(raw: bytes, field: str) -> tuple[str, str]:
     return _checked_text(record[field], field)
 
 
-def _tfds(unit: Unit, problems: list[str]) -> Iterator[Event]:
+def _tfds(unit: Unit, problems: list[str], *, keep_lines: bool = False) -> Iterator[Event]:
     text = unit.tfds
     source = tfds_builder(text.name, text.data_dir).as_data_source(text.split)
     for start in range(unit.start, unit.end, _TFDS_READ):
@@ -156,7 +196,7 @@ def _tfds(unit: Unit, problems: list[str]) -> Iterator[Event]:
                 if len(problems) >= MAX_PROBLEMS_TOLD:
                     return
                 continue
-            yield from _document(value)
+            yield from _document(value, keep_lines)
 
 
 def _checked_text(value, field: str) -> tuple[str, str]:
@@ -171,8 +211,11 @@ def _checked_text(value, field: str) -> tuple[str, str]:
     return value, ""
 
 
-def _document(text: str) -> Iterator[Event]:
-    """Yields one whole document, cut at spaces."""
+def _document(text: str, keep_lines: bool) -> Iterator[Event]:
+    """Yields one whole document, cut at spaces; with `keep_lines` as it is, in one piece."""
+    if keep_lines:
+        yield False, text
+        return
     text = " ".join(text.split())
     yield True, ""
     start = 0

@@ -127,7 +127,7 @@ def _write(unit: Unit, packing: Packing, place: Path) -> dict | list[str]:
 
 def _tokens(unit: Unit, packing: Packing, problems: list[str]):
     """Yields (is_new, ids) in the order of the unit's events, many pieces tokenised in a call."""
-    backend = _backend(packing.tokenizer)
+    backend = backend_of(packing.tokenizer)
     waiting: list[documents.Event] = []
     size, is_first = 0, unit.parts == () or unit.parts[0].start == 0
     for is_new, text in documents.events(unit, packing.boundary, packing.text_field, problems):
@@ -155,7 +155,8 @@ def _encode(backend, waiting: list[documents.Event]):
 
 
 @functools.lru_cache(maxsize=1)
-def _backend(state: str):
+def backend_of(state: str):
+    """Returns the `tokenizers` object of a state, which takes any text as text and cuts nothing."""
     # One thread a process: the processes are the parallelism.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from tokenizers import Tokenizer

@@ -1,0 +1,255 @@
+"""LSTM language models: named sizes, their config.json, and the recurrent encoder.
+
+    x_t = E[w_t];   i, f, g, o = W_x x_t + W_h h_{t-1} + b;   c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(g);
+    h_t = sigmoid(o) tanh(c_t)
+
+with layers on top of each other and dropout on what goes from layer to layer, never on h_{t-1} (Zaremba et al.,
+"Recurrent Neural Network Regularization", arXiv 1409.2329). The state of a layer comes in and goes out, so that a
+stream of text can be cut into windows. Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from codir_jax.models import layer_selection
+from codir_jax.models.contract import Family
+from codir_jax.models.dropout import dropout, dropout_seed
+from codir_jax.models.hf_keys import HfKey, Path
+from codir_jax.models.outputs import RecurrentOutput
+from codir_jax.models.products import product
+from codir_jax.models.recurrence import Carry, recur, zero_carry
+from codir_jax.processes.user_error import UserError
+from codir_jax.sharding.fsdp import look_up
+
+# A text of any length can be read; the window that is trained on is data.max_length.
+_NO_LIMIT = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class LSTMConfig:
+    """Sizes and constants of one recurrent encoder and of the language model on it."""
+
+    vocab_size: int
+    pad_token_id: int
+    hidden_size: int = 200  # of every layer
+    num_layers: int = 2
+    embedding_size: int = 0  # of a word; 0: as hidden_size
+    tie_embeddings: bool = False  # one table for words that are read and words that are predicted
+    hidden_dropout: float = 0.0  # of what goes into a layer and into the decoder
+    initializer_range: float = 0.1  # fresh weights are uniform in +- this
+    family: str = "lstm"
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "num_layers"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.embedding_size < 0:
+            raise UserError(f"embedding_size must be at least 1, or 0 for hidden_size, got {self.embedding_size}")
+        if self.tie_embeddings and self.input_size != self.hidden_size:
+            raise UserError(
+                f"tied embeddings need embedding_size {self.embedding_size} = hidden_size {self.hidden_size}; leave "
+                "embedding_size 0"
+            )
+        if not 0 <= self.hidden_dropout < 1:
+            raise UserError(f"dropout must be >= 0 and < 1, got {self.hidden_dropout}")
+
+    @property
+    def input_size(self) -> int:
+        """Width of a word's vector."""
+        return self.embedding_size or self.hidden_size
+
+    @property
+    def max_length(self) -> int:
+        """The longest input, in tokens: there is no longest one."""
+        return _NO_LIMIT
+
+    @property
+    def in_words(self) -> str:
+        """Its sizes, for a model card."""
+        tied = ", tied embeddings" if self.tie_embeddings else ""
+        return f"{self.num_layers} layers of {self.hidden_size} units{tied}"
+
+
+def uniform(config: LSTMConfig, *axes: str):
+    """Initializer of a weight with these logical axes: uniform in +- initializer_range."""
+
+    def init(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -config.initializer_range, config.initializer_range)
+
+    return nn.with_logical_partitioning(init, axes)
+
+
+class Layer(nn.Module):
+    """One recurrent layer; the products of all steps with W_x are one product before the first step."""
+
+    config: LSTMConfig
+    in_size: int
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self) -> None:
+        c, width = self.config, 4 * self.config.hidden_size
+        self.input_kernel = self.param("input_kernel", uniform(c, "embed", "mlp"), (self.in_size, width))
+        self.recurrent_kernel = self.param("recurrent_kernel", uniform(c, "embed", "mlp"), (c.hidden_size, width))
+        self.bias = self.param("bias", uniform(c, "norm"), (width,))
+
+    def __call__(self, x: jax.Array, carry: Carry) -> tuple[jax.Array, Carry]:
+        """(h_t of every step float [time, batch, hidden], the state after the last) of x float [time, batch, in]."""
+        inputs = product(x.astype(self.dtype), self.input_kernel).astype(jnp.float32) + self.bias
+        return recur(self.dtype, inputs, self.recurrent_kernel, carry)
+
+
+class Encoder(nn.Module):
+    """Embedding and layers that read from left to right."""
+
+    config: LSTMConfig
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self) -> None:
+        c = self.config
+        self.embedding = self.param("embedding", uniform(c, "vocab", "embed"), (c.vocab_size, c.input_size))
+        in_sizes = (c.input_size, *(c.hidden_size,) * (c.num_layers - 1))
+        self.layers = [Layer(c, in_sizes[i], self.dtype, name=f"layer_{i}") for i in range(c.num_layers)]
+
+    def __call__(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        token_type_ids: jax.Array,
+        *,
+        words: jax.Array | None = None,
+        carry: tuple[Carry, ...] | None = None,
+        deterministic: bool = True,
+    ) -> RecurrentOutput:
+        """Hidden states of every layer and the state after the last token.
+
+        Args:
+            input_ids: int32 [batch, seq]. Padding stands behind the text, where nothing before it sees it.
+            attention_mask, token_type_ids: not looked at.
+            words: float [batch, seq, input_size], of `words`, in the place of the look-up.
+            carry: the state of each layer before the first token; None: zeros.
+            deterministic: no dropout.
+        """
+        del attention_mask, token_type_ids
+        words = self.words(input_ids) if words is None else words
+        carry = zero_carry(self.config, words.shape[0]) if carry is None else carry
+        seed = dropout_seed(self, deterministic, self.config.hidden_dropout)
+        states, after = run_layers(self.layers, words, carry, self.config.hidden_dropout, seed)
+        return RecurrentOutput(hidden_states=(words, *states), carry=after)
+
+    def words(self, input_ids: jax.Array) -> jax.Array:
+        """The word embeddings of int32 ids [...], [..., input_size] in the dtype of the computation."""
+        return look_up(self.embedding, input_ids, "vocab").astype(self.dtype)
+
+
+def run_layers(
+    layers: list[Layer],
+    words: jax.Array,
+    carry: tuple[Carry, ...],
+    rate: float,
+    seed: jax.Array | None,
+    first_site: int = 0,
+) -> tuple[tuple[jax.Array, ...], tuple[Carry, ...]]:
+    """(the output of each layer, float [batch, seq, hidden], the state of each after the last token).
+
+    Args:
+        words: float [batch, seq, input_size]. carry: of each layer, before the first token.
+        rate, seed: of the dropout before each layer, drawn at the sites `first_site`, `first_site` + 1, ...
+    """
+    x = jnp.swapaxes(words, 0, 1)
+    states, after = [], []
+    for i, (layer, before) in enumerate(zip(layers, carry, strict=True)):
+        x, state = layer(dropout(x, rate, seed, first_site + i), before)
+        states.append(jnp.swapaxes(x, 0, 1))
+        after.append(state)
+    return tuple(states), tuple(after)
+
+
+def build_encoder(config: LSTMConfig, dtype: Any, remat: str) -> Encoder:
+    """The encoder of a config; its layers are recomputed nowhere."""
+    if remat != "none":
+        raise UserError(f"student.remat={remat!r} is of transformers; an LSTM has 'none', and shorter windows")
+    return Encoder(config, dtype)
+
+
+def from_scratch(vocab_size: int, pad_token_id: int, **sizes: Any) -> LSTMConfig:
+    """The config of a randomly started model."""
+    return LSTMConfig(vocab_size, pad_token_id, **sizes)
+
+
+def read_config(told: Mapping[str, Any]) -> LSTMConfig:
+    """The configuration in a `config.json` of model_type "lstm".
+
+    Raises:
+        UserError: a size is missing or no number.
+    """
+    fields = {field.name: field for field in dataclasses.fields(LSTMConfig) if field.name != "family"}
+    values = {}
+    for name, field in fields.items():
+        if name not in told:
+            if field.default is dataclasses.MISSING:
+                raise UserError(f"config.json of an LSTM has no {name!r}")
+            continue
+        kind = {"int": int, "float": float, "bool": bool}[field.type]
+        is_right = isinstance(told[name], kind) or (kind is float and isinstance(told[name], int))
+        if not is_right or (kind is int and isinstance(told[name], bool)):
+            raise UserError(f"config.json: {name} must be of type {field.type}, got {told[name]!r}")
+        values[name] = kind(told[name])
+    return LSTMConfig(**values)
+
+
+def write_config(config: LSTMConfig) -> dict[str, Any]:
+    """The architecture's part of a `config.json`."""
+    fields = dataclasses.asdict(config)
+    return {"model_type": fields.pop("family"), **fields}
+
+
+def keys(config: LSTMConfig, head: str) -> dict[Path, HfKey]:
+    """For every weight by its path in our tree its name in the file: those of torch.nn.LSTM, with one bias."""
+    del head
+    found = {("encoder", "embedding"): HfKey("embedding.weight", False)}
+    for i in range(config.num_layers):
+        for ours, theirs in (("input_kernel", "weight_ih"), ("recurrent_kernel", "weight_hh")):
+            found["encoder", f"layer_{i}", ours] = HfKey(f"lstm.{theirs}_l{i}", True)
+        found["encoder", f"layer_{i}", "bias"] = HfKey(f"lstm.bias_ih_l{i}", False)
+    if not config.tie_embeddings:
+        found[("output_embedding",)] = HfKey("output.weight", False)
+    return {**found, ("output_bias",): HfKey("output.bias", False)}
+
+
+def flops(config: LSTMConfig, seq_len: int) -> float:
+    """Operations of `seq_len` tokens through the layers, a multiply-add counts 2: 8 H (in + H) a token and layer."""
+    hidden = config.hidden_size
+    in_sizes = config.input_size + (config.num_layers - 1) * hidden
+    return 8.0 * seq_len * hidden * (in_sizes + config.num_layers * hidden)
+
+
+# Zaremba et al., Table 1, with the vocabulary of the Penn Treebank.
+SIZES = {
+    "lstm-small": LSTMConfig(10_000, 0),
+    "lstm-medium": LSTMConfig(10_000, 0, hidden_size=650, hidden_dropout=0.5, initializer_range=0.05),
+    "lstm-large": LSTMConfig(10_000, 0, hidden_size=1500, hidden_dropout=0.65, initializer_range=0.04),
+}
+
+FAMILY = Family(
+    name="lstm",
+    title="LSTM",
+    sizes=SIZES,
+    from_scratch=from_scratch,
+    read_config=read_config,
+    write_config=write_config,
+    keys=keys,
+    prefix="",
+    tied={},
+    class_prefix="LSTM",
+    encoder=build_encoder,
+    shrink={"layers": layer_selection.shrink},
+    flops=flops,
+    heads=("language_model",),
+)

@@ -1,0 +1,75 @@
+"""A language model: the states before its decoder at every position, each of which predicts the token after it."""
+
+import dataclasses
+
+import jax
+import optax
+
+from codir_jax.losses.vocabulary import Decoder, vocabulary_terms
+from codir_jax.models.apply import apply_model
+from codir_jax.models.language_model import decoder
+from codir_jax.objectives.contract import HeadTerms, masked_sum
+from codir_jax.processes.user_error import UserError
+
+
+def default_config() -> dict:
+    """Fields of every objective that serves language models."""
+    return {
+        # Words whose logits exist at a time, at most; 0: all, which is a third faster (their logits are kept for the
+        # backward pass), and 16 MB at 400 tokens and 10,000 words.
+        "vocab_chunk_size": 0,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModel:
+    """It has no labels of its own."""
+
+    name: str = dataclasses.field(default="language_model", init=False)
+    kept: str = dataclasses.field(default="states", init=False)
+    num_labels: int = dataclasses.field(default=0, init=False)
+
+    def run(self, model, params, batch, rng=None):
+        """`models.outputs.LanguageModelOutput`, states float [batch, length, hidden], without logits.
+
+        The state before the first token is `batch["carry"]`; without it, zeros.
+        """
+        return apply_model(model, params, batch, rng, carry=batch.get("carry"), method="states")
+
+    def view(self, values, params) -> Decoder:
+        """The states with the decoder in the model's weights."""
+        return Decoder(values, *decoder(params))
+
+    def terms(self, config, batch, student, teacher=None) -> HeadTerms:
+        """Cross entropy of the next tokens; the task's loss is a sum over tokens, see `objectives.language_model`."""
+        if teacher is not None:
+            raise ValueError("soft targets of language models are not there yet")
+        task = masked_sum(cross_entropy(student, batch["next_ids"], config.vocab_chunk_size), batch["attention_mask"])
+        return HeadTerms(task, None, {"language_model_loss": task})
+
+    def check_pair(self, student, teacher) -> None:
+        """Refuses a teacher of another vocabulary.
+
+        Raises:
+          UserError: both sizes.
+        """
+        ours, theirs = (model.config.vocab_size for model in (student, teacher))
+        if ours != theirs:
+            raise UserError(
+                f"the student has a vocabulary of {ours}, the teacher of {theirs}; they must share one: give the "
+                "student the teacher's tokenizer"
+            )
+
+
+def cross_entropy(states: Decoder, next_ids: jax.Array, chunk_size: int = 0) -> jax.Array:
+    """-ln P(next token), float32 [...], nats, of int32 [...] ids; `chunk_size` as in the config."""
+    if chunk_size:
+        return vocabulary_terms(states, next_ids, chunk_size=chunk_size).cross_entropy
+    logits = jax.lax.dot_general(
+        states.states.reshape(-1, states.states.shape[-1]),
+        states.table.astype(states.states.dtype),
+        (((1,), (1,)), ((), ())),
+        preferred_element_type="float32",
+    )
+    nats = optax.softmax_cross_entropy_with_integer_labels(logits + states.bias, next_ids.reshape(-1))
+    return nats.reshape(next_ids.shape)

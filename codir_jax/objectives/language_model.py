@@ -1,0 +1,55 @@
+"""Maximum likelihood of the next token, on a stream whose state goes from batch to batch.
+
+    L = (1 / rows) sum over rows and tokens of -ln P(w_{t+1} | w_1 ... w_t)
+
+summed over time and averaged over rows, so that learning rate 1 and clipping at 5 mean what they mean in Zaremba et al.
+(arXiv 1409.2329). The state of every row is the objective's state: it is checkpointed, and split over devices as a
+batch is. No gradient goes back into the window before. Where a row begins anew, in every epoch, its state is zero.
+"""
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from codir_jax.models.recurrence import zero_carry
+from codir_jax.objectives.contract import Objective, Setting, Step, init_model, no_cost
+from codir_jax.objectives.heads import language_model as head
+from codir_jax.objectives.microbatches import run_student
+from codir_jax.sharding.rules import with_axes
+
+HEADS, ROLES = ("language_model",), ("student",)
+
+
+def default_config() -> ConfigDict:
+    """Fields of the method; the batch, optimizer and durations live elsewhere."""
+    return ConfigDict({"name": "language_model", **head.default_config()})
+
+
+def make(config: ConfigDict, setting: Setting) -> Objective:
+    """The objective of the module's docstring."""
+
+    def init(rng, batch):
+        carry = jax.tree.map(lambda x: with_axes(x, "batch", None), start(setting.student, batch))
+        return {"student": init_model(setting.student, rng, batch)}, {}, {"carry": carry}
+
+    def loss(params, frozen, objective_state, batch, step: Step):
+        del frozen
+        student = params["student"]
+        batch = {**batch, "carry": carried(objective_state["carry"], batch)}
+        states, carry = run_student(setting, student, batch, step.rng, lambda output, _: (output.states, output.carry))
+        terms = setting.head.terms(config, batch, setting.head.view(states, student))
+        rows = jnp.maximum(batch["example_mask"].sum(), 1.0)
+        return terms.task[0] / rows, ({"carry": carry}, terms.metrics)
+
+    return Objective(init, loss, cost=no_cost)
+
+
+def start(student, batch):
+    """The state of each row of a batch before its first token: zeros."""
+    return zero_carry(student.config, batch["input_ids"].shape[0])
+
+
+def carried(carry, batch):
+    """The state that each row goes on from, without gradient: zeros where it begins anew."""
+    goes_on = (1.0 - batch["is_start"])[:, None]
+    return jax.tree.map(lambda x: jax.lax.stop_gradient(x) * goes_on, carry)
