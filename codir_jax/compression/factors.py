@@ -38,6 +38,14 @@ def is_train(factors: Sequence[Any]) -> bool:
     return factors[0].ndim == 4
 
 
+def shape(weight: Mapping[str, Any]) -> tuple[int, int]:
+    """Of W."""
+    factors = listed(weight)
+    if is_train(factors):
+        return math.prod(core.shape[1] for core in factors), math.prod(core.shape[2] for core in factors)
+    return factors[0].shape[0], factors[-1].shape[1]
+
+
 def apply(x: jax.Array, weight: Mapping[str, jax.Array], product=jnp.matmul) -> jax.Array:
     """x float [..., m] times W: [..., n]; `product` is that of two arrays."""
     factors = listed(weight)

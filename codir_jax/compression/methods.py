@@ -125,11 +125,13 @@ def weights_of(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Weight]:
 
 
 def shapes_of(tree: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[int, ...]]:
-    """Path -> shape of every array of a nested dict without factors."""
+    """Path -> shape of every weight of a nested dict of arrays, in its order; of factors that of their product."""
     found: dict[str, tuple[int, ...]] = {}
     for name, node in tree.items():
-        is_inner = isinstance(node, Mapping)
-        found |= shapes_of(node, f"{prefix}{name}/") if is_inner else {f"{prefix}{name}": tuple(node.shape)}
+        if isinstance(node, Mapping) and not factors.are_in(node):
+            found |= shapes_of(node, f"{prefix}{name}/")
+        else:
+            found[f"{prefix}{name}"] = factors.shape(node) if factors.are_in(node) else tuple(node.shape)
     return found
 
 

@@ -45,8 +45,8 @@ def shapes(rows: Sequence[int], columns: Sequence[int], ranks: Sequence[int]) ->
 
 
 def init(rng: jax.Array, core_shapes: Sequence[tuple[int, ...]], variance: float) -> list[jax.Array]:
-    """Cores of normal(0, s^2) entries, s^2 = (variance / prod r_k)^(1/d): entries of W have that variance."""
-    num_paths = math.prod(shape[-1] for shape in core_shapes)
+    """Cores, or two matrices, of normal(0, s^2) entries, s^2 = (variance / prod r_k)^(1/d): W has that variance."""
+    num_paths = math.prod(shape[-1] for shape in core_shapes[:-1])
     deviation = (variance / num_paths) ** (0.5 / len(core_shapes))
     keys = jax.random.split(rng, len(core_shapes))
     return [deviation * jax.random.normal(key, shape) for key, shape in zip(keys, core_shapes, strict=True)]

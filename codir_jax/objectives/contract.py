@@ -120,6 +120,8 @@ class Objective(NamedTuple):
       stand-ins of their shapes and axes. `rows` is the teacher's view of the whole train set, name -> float
       [num_train, ...] on the host, for a method that `needs_cache`, else {}. `split` puts a numpy array on the devices,
       its first axis split as a batch is. None where the method needs the batch's own rows only.
+    constrain(params, objective_state) -> params: after every update, where some weights are kept at 0.
+    served(params) -> params: as the model is judged and saved, where that is not as it is trained.
     cost(size) -> Cost, for `codir plan`; None: not modelled.
     """
 
@@ -128,6 +130,8 @@ class Objective(NamedTuple):
     teacher_view: TeacherView | None = None
     row_tables: Callable[[Any, Callable], dict[str, RowTable]] | None = None
     cost: Callable[[StepSize], Cost] | None = None
+    constrain: Callable[[Any, Any], Any] | None = None
+    served: Callable[[Any], Any] | None = None
 
 
 class HeadTerms(NamedTuple):
