@@ -125,7 +125,7 @@ class Job:
         if (done := self._claim(planned)) is not None:
             return done
         if learns_from:
-            sources.make_tokenizer(planned[learns_from[0]], self.folder / "tokenizer")
+            sources.make_tokenizer(planned[learns_from[0]], self.folder / "tokenizer", self.recipe.tokenizer)
             fits = self._refuse(planned)
         results = {}
         for name, config in configs(fits).items():
@@ -208,11 +208,14 @@ class Job:
         titles = {stage.name: stage.title for stage in shown}
         smaller = then.write(models[self.recipe.main], self.then, folder / "then")
         models |= {name: str(made.folder) for name, made in smaller.items()}
+        for stage in (stage for stage in shown if stage.then):
+            made = then.write(models[stage.name], [stage.then], folder / "then" / stage.name)
+            models[stage.name] = str(made[stage.then].folder)
         titles |= {name: f"{titles[self.recipe.main]}, {name}" for name in smaller}
         scores = {name: stage["dev"] for name, stage in stages.items()}
         if "teacher_dev" in main:
             scores[TEACHER] = main["teacher_dev"]
-        measured = measure.measure(models, config, scores)
+        measured = measure.measure(models, config, scores, self.recipe.batch_size)
         rows = {name: {"title": titles[name], "folder": models[name], **row} for name, row in measured.items()}
         for name, made in smaller.items():
             rows[name] |= {"changed": made.changed, "parity": made.verdict}
@@ -226,6 +229,8 @@ class Job:
             "metrics": main["metrics"],
             "main": self.recipe.main,
             "then": self.then,
+            "also": self.recipe.also,
+            "latency_batch": self.recipe.batch_size,
             "models": rows,
             "export": str(folder / "export"),
             "parity": export.export_model(str(folder / self.recipe.main), str(folder / "export")),

@@ -16,13 +16,14 @@ from codir_jax.tasks.contract import task_module
 
 
 def measure(
-    folders: dict[str, str], config: ConfigDict, scores: dict[str, dict[str, float]]
+    folders: dict[str, str], config: ConfigDict, scores: dict[str, dict[str, float]], batch_size: int
 ) -> dict[str, dict[str, Any]]:
     """Scores and costs of each model: "dev" (and "test" where it has labels), parameters, bytes, latency in ms.
 
     Args:
       folders: name -> Hugging Face folder; speed-ups are told to the first.
       config: of a stage on the data.
+      batch_size: of the second latency; the first is of one text.
       scores: name -> metrics on dev, as the stages found them; a model without them is judged here.
     """
     task = task_module(config.task.name).make(config, tokenizer_lib.load_tokenizer(next(iter(folders.values()))))
@@ -32,10 +33,10 @@ def measure(
         module = models_lib.build(task.head, source.config, "float32")
         models[name] = Model(module, source.params, source.config, source)
     has_labels = task.head.num_labels > 0
-    served = {name: (cost.answer(model.module, has_labels), model.params) for name, model in models.items()}
+    served = {name: (cost.answer(model.module, task.head.name), model.params) for name, model in models.items()}
     length = task.typical_length
-    latency = cost.latency(served, seq_len=length)
-    first = next(iter(folders))
+    latency = cost.latency(served, seq_len=length, batch_sizes=(1, batch_size))
+    first, largest = next(iter(folders)), f"batch_{batch_size}_p50_ms"
     rows: dict[str, dict[str, Any]] = {}
     for name, model in models.items():
         num_bytes = weight_bytes(find_folder(folders[name]))
@@ -47,7 +48,7 @@ def measure(
             "bits_per_weight": 8 * num_bytes / cost.count_parameters(model.params),
             "num_layers": model.config.num_layers,
             "latency": latency[name],
-            "speed_up": latency[first]["batch_32_p50_ms"] / latency[name]["batch_32_p50_ms"],
+            "speed_up": latency[first][largest] / latency[name][largest],
         }
         if has_labels and not _has_factors(model):
             outputs = cost.Outputs(num_labels=task.head.num_labels, head=task.head.name)

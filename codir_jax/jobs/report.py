@@ -24,7 +24,9 @@ def table(results: dict[str, Any]) -> str:
     splits = [split for split in first if isinstance(first[split], dict) and metric in first[split]]
     columns: dict[str, Any] = {"model": lambda row: row["title"], "layers": lambda row: str(row["num_layers"])}
     for split in splits:
-        columns[f"{split} {metric}{_direction(results)}"] = lambda row, split=split: f"{row[split][metric]:.4f}"
+        columns[f"{split} {metric}{_direction(results)}"] = lambda row, split=split: _number(row[split][metric])
+        for other in results["also"]:
+            columns[f"{split} {other}"] = lambda row, split=split, other=other: _number(row[split][other])
     columns["parameters"] = lambda row: f"{row['parameters'] / 1e6:.2f} M"
     columns["size"] = lambda row: _size(row["bytes"])
     if results["then"]:
@@ -41,6 +43,10 @@ def table(results: dict[str, Any]) -> str:
     lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
 
 
 def _size(num_bytes: int) -> str:
@@ -61,7 +67,8 @@ def write(folder: Path, results: dict[str, Any]) -> None:
         "",
         table(results),
         "",
-        f"Median latency on {results['devices']}, texts of median length; speed-up at batch 32, to the first row. "
+        f"Median latency on {results['devices']}, texts of median length; speed-up at batch "
+        f"{results['latency_batch']}, to the first row. "
         f"Seed {results['seed']}, "
         f"{results['seconds']:.0f} s of training. One seed: differences of a few points between students are noise.",
         "",
@@ -84,6 +91,7 @@ def plot(folder: Path, results: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     metric, better = results["primary_metric"], _direction(results)
+    largest = f"batch_{results['latency_batch']}_p50_ms"
     curves = {name: read_metrics(folder / name / "metrics.jsonl") for name in results["models"]}
     figure, (losses, scores, trade) = pyplot.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
     of_main = curves[results["main"]]
@@ -108,14 +116,14 @@ def plot(folder: Path, results: dict[str, Any], path: Path) -> None:
         scores.legend()
     judged = {name: row for name, row in results["models"].items() if metric in row["dev"]}  # without a dev file none
     for name, row in judged.items():
-        point = (row["latency"]["batch_32_p50_ms"], row["dev"][metric])
+        point = (row["latency"][largest], row["dev"][metric])
         trade.scatter(*point, s=60, marker="o" if name == results["main"] else "s", label=row["title"])
     trade.set(
         title="score against latency",
-        xlabel="ms per batch of 32 (median)",
+        xlabel=f"ms per batch of {results['latency_batch']} (median)",
         ylabel=f"dev {metric.replace('_', ' ')}{better}",
     )
-    slowest = max(row["latency"]["batch_32_p50_ms"] for row in results["models"].values())
+    slowest = max(row["latency"][largest] for row in results["models"].values())
     trade.set_xlim(0, 1.1 * slowest)
     if judged:
         trade.legend()

@@ -93,6 +93,7 @@ class HeadSpec(NamedTuple):
             "" where they are the same for all.
         flops: (config, that number) -> operations of the head for one text.
         card: for an exported model.
+        is_served: the head is what a model is used for, not only what it learned from: its cost counts.
     """
 
     build: Callable[[Any, int, Any, str], Any]
@@ -103,6 +104,7 @@ class HeadSpec(NamedTuple):
     counts: str
     flops: Callable[[Any, int], float]
     card: Card
+    is_served: bool = True
 
     @property
     def is_base(self) -> bool:

@@ -317,6 +317,7 @@ HEADS: dict[str, HeadSpec] = {
             usage=_in_transformers("AutoModelForMaskedLM", 'f"A {tokenizer.mask_token} text."'),
             in_jax=(),
         ),
+        is_served=False,  # it is fine-tuned for a task
     ),
     "embedding": HeadSpec(
         build=lambda config, num_labels, dtype, remat: SentenceEmbedding(config, dtype, remat),
