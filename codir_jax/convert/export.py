@@ -33,7 +33,7 @@ class ParityVerdict:
     """Attributes:
     max_abs_difference_jax: largest difference of an answer between the model in memory and the folder re-read.
     max_abs_difference_torch: the same against transformers on torch and, of a sentence encoder, sentence-transformers;
-        None where torch is not installed.
+        None where torch is not installed, or transformers has no such model.
     passed: both within `TOLERANCE`.
     num_examples: rows compared.
     answer: what was compared: "logits", "vectors".
@@ -46,7 +46,7 @@ class ParityVerdict:
     answer: str = "logits"
 
     def __str__(self) -> str:
-        torch = "not installed" if self.max_abs_difference_torch is None else f"{self.max_abs_difference_torch:.2e}"
+        torch = "not compared" if self.max_abs_difference_torch is None else f"{self.max_abs_difference_torch:.2e}"
         return (
             f"parity {'passed' if self.passed else 'FAILED'}: largest difference of {self.answer} over "
             f"{self.num_examples} examples {self.max_abs_difference_jax:.2e} re-read, torch {torch} "
@@ -145,7 +145,8 @@ def check_parity(
     torch_difference = None
     if importlib.util.find_spec("torch") is not None:
         named = dict(zip(INPUTS, inputs, strict=True))
-        torch_difference = max(_distance(expected, theirs) for theirs in in_torch.answers(folder, named, head))
+        theirs = in_torch.answers(folder, named, head)
+        torch_difference = max((_distance(expected, one) for one in theirs), default=None)
     differences = [d for d in (jax_difference, torch_difference) if d is not None]
     return ParityVerdict(
         max_abs_difference_jax=jax_difference,

@@ -15,17 +15,19 @@ from codir_jax.models.heads import head_spec
 
 
 def answers(folder: str | os.PathLike, inputs: Mapping[str, np.ndarray], head: str) -> Iterator[np.ndarray]:
-    """Yields the answers of transformers and, of a sentence encoder, of sentence-transformers where it is installed.
+    """Yields the answers of transformers, if it has such a model, and, of a sentence encoder, sentence-transformers'.
 
     Args:
         folder: as `export` wrote it.
         inputs: `input_ids`, `attention_mask`, `token_type_ids`, int32 [batch, seq].
         head: of `models.heads.HEADS`.
     """
+    spec = head_spec(head)
+    if not spec.card.auto_class:  # transformers has no such model
+        return
     import torch
     import transformers
 
-    spec = head_spec(head)
     auto = getattr(transformers, spec.card.auto_class)
     model = auto.from_pretrained(str(folder), dtype=torch.float32).eval()
     tensors = {name: torch.from_numpy(array.astype(np.int64)) for name, array in inputs.items()}

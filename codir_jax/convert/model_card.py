@@ -8,7 +8,7 @@ from typing import Any
 
 from codir_jax.convert.folder import without_path
 from codir_jax.convert.sentence_folder import SentenceFacts
-from codir_jax.models.contract import family
+from codir_jax.models.contract import NO_LIMIT, family
 from codir_jax.models.heads import head_spec
 from codir_jax.models.transformer import TransformerConfig
 
@@ -62,7 +62,7 @@ def model_card(
     lines += [
         "## Limits",
         "",
-        f"* At most {(sentence and sentence.max_length) or config.max_length} tokens; longer inputs must be cut.",
+        *([_limit(config, sentence)] if config.max_length < NO_LIMIT else []),
         "* A compressed model inherits its teacher's mistakes and biases, and is less robust than it away from the "
         "training text.",
         "* The scores above hold for the data that they were measured on.",
@@ -71,6 +71,11 @@ def model_card(
         dump = json.dumps(training_config, indent=2, sort_keys=True, default=str)
         lines += ["", "<details><summary>Training config</summary>", "", "```json", dump, "```", "", "</details>"]
     return "\n".join(lines) + "\n"
+
+
+def _limit(config: Any, sentence: SentenceFacts | None) -> str:
+    longest = (sentence and sentence.max_length) or config.max_length
+    return f"* At most {longest} tokens; longer inputs must be cut."
 
 
 def _rows(results: Mapping[str, Any], prefix: str = ""):

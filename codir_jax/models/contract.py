@@ -16,13 +16,16 @@ from typing import Any, NamedTuple
 from codir_jax.models.hf_keys import HfKey, Path
 from codir_jax.processes.user_error import UserError
 
+# `max_length` of a family that reads texts of any length.
+NO_LIMIT = 1 << 30
+
 
 class Family(NamedTuple):
     """A model family.
 
     Its config is a frozen dataclass. Other modules read these fields of it: `family` (the name), `vocab_size`,
-    `hidden_size`, `num_layers`, `pad_token_id`, `max_length` (longest input in tokens), `initializer_range` and
-    `in_words` ("12 layers, ...", for a model card).
+    `hidden_size`, `num_layers`, `pad_token_id`, `max_length` (longest input in tokens, or NO_LIMIT),
+    `initializer_range` and `in_words` ("12 layers, ...", for a model card).
 
     Attributes:
         name: `model_type` in a config.json.
@@ -36,7 +39,8 @@ class Family(NamedTuple):
         tied: head -> {name: path}: where a checkpoint may keep a second copy of the weight at `path`, which is one
             weight here.
         class_prefix: of a class name in `architectures`: "Bert" of "BertForMaskedLM".
-        encoder: (config, dtype, remat) -> Linen module, called as `transformer.Encoder` is.
+        encoder: (config, dtype, remat) -> Linen module, called as `transformer.Encoder` is. One that reads a stream
+            takes a `carry` beside it and returns one, see `lstm.Encoder`.
         shrink: name of a way -> (config, params, **options) -> (smaller config, its first params). With params None
             only the sizes change. "layers" is `layer_selection.shrink`, "units" `unit_selection.shrink`.
         flops: (config, seq_len) -> operations of one text through the encoder; None: not modelled.

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from codir_jax.models import layer_selection
-from codir_jax.models.contract import Family
+from codir_jax.models.contract import NO_LIMIT, Family
 from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.hf_keys import HfKey, Path
 from codir_jax.models.outputs import RecurrentOutput
@@ -27,9 +27,6 @@ from codir_jax.models.products import product
 from codir_jax.models.recurrence import Carry, recur, zero_carry
 from codir_jax.models.weights import declared, rows
 from codir_jax.processes.user_error import UserError
-
-# A text of any length can be read; the window that is trained on is data.max_length.
-_NO_LIMIT = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +65,7 @@ class LSTMConfig:
     @property
     def max_length(self) -> int:
         """The longest input, in tokens: there is no longest one."""
-        return _NO_LIMIT
+        return NO_LIMIT
 
     @property
     def in_words(self) -> str:
@@ -239,7 +236,7 @@ SIZES = {
 
 FAMILY = Family(
     name="lstm",
-    title="LSTM",
+    title="long short-term memory (LSTM)",
     sizes=SIZES,
     from_scratch=from_scratch,
     read_config=read_config,

@@ -1,0 +1,173 @@
+"""A trained language model ready to use: the score of a sentence, and likely next words."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from codir_jax.convert import huggingface
+from codir_jax.convert.folder import model_folder
+from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.data.corpus.shards import backend_of
+from codir_jax.data.length_buckets import LADDER
+from codir_jax.data.stream import shards
+from codir_jax.models.heads import build_model
+from codir_jax.models.language_model import decoder
+from codir_jax.objectives.heads.language_model import LanguageModel as Head
+from codir_jax.objectives.heads.language_model import cross_entropy
+from codir_jax.processes.user_error import UserError
+
+
+class Score(NamedTuple):
+    """How likely a sentence is.
+
+    Attributes:
+      log_score: ln P of its words and of its end, after the end of another sentence, nats.
+      per_word: that divided by the words, the end counted as one: what sentences of two lengths are compared by.
+      num_words: between white space, without the end.
+      num_unknown: tokens that the vocabulary has not; their share of the score is that of "some rare word".
+    """
+
+    log_score: float
+    per_word: float
+    num_words: int
+    num_unknown: int
+
+
+def load(path: str, *, batch_size: int = 32) -> "LanguageModel":
+    """The language model in a folder with config.json, model.safetensors and tokenizer files, or in a workdir.
+
+    Args:
+      batch_size: sentences that are run together.
+
+    Raises:
+      UserError: the folder is missing, damaged or has no language-model head.
+
+    Example:
+      >>> model = codir_jax.load("runs/small")
+      >>> model.score(["the market fell"])[0].per_word
+      >>> model.next_words("the market", 3)
+    """
+    folder = model_folder(path, "model")
+    source = huggingface.load_pretrained(folder, head="language_model")
+    if not source.has_head:
+        raise UserError(f"{path} has no language-model head ({', '.join(source.new_weights)} are missing)")
+    return LanguageModel(source, tokenizer_lib.load_tokenizer(folder), batch_size)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """Scores sentences and tells next words.
+
+    Attributes:
+      source: the checkpoint. tokenizer: its tokenizer. batch_size: sentences run together.
+    """
+
+    source: huggingface.Pretrained
+    tokenizer: Any
+    batch_size: int
+
+    def score(self, texts: Sequence[str]) -> list[Score]:
+        """One score a sentence, in order; white-space runs are one space, as in the text that was trained on."""
+        if isinstance(texts, str):
+            raise UserError("expected a list of sentences, got one string; write [text]")
+        rows = [self._encode(text) for text in texts]
+        found: list[Score] = [Score(0.0, 0.0, 0, 0)] * len(rows)
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))
+        for start in range(0, len(order), self.batch_size):
+            part = order[start : start + self.batch_size]
+            nats = self._nats([rows[row][0] for row in part])
+            for row, own in zip(part, nats, strict=True):
+                _, words, unknown = rows[row]
+                found[row] = Score(-float(own), -float(own) / words, words - 1, unknown)
+        return found
+
+    def next_words(self, prefix: str, k: int = 5) -> list[tuple[str, float]]:
+        """The k likeliest entries of the vocabulary after the beginning of a sentence, with their probabilities.
+
+        The end of the sentence and the unknown word are left out. An entry is a word, a piece or a character, as the
+        tokenizer has them.
+        """
+        if k < 1:
+            raise UserError(f"expected at least 1 next word, got k={k}")
+        ids = self._encode(prefix)[0][:-1]
+        probabilities = np.array(self._next(self._params, *_padded([ids], 1, self._eos)[:2])[0])
+        probabilities[[self._eos, *([self._reading.unk_token_id] if self._reading.unk_token_id >= 0 else [])]] = 0.0
+        best = np.argsort(-probabilities[: len(self.tokenizer)], kind="stable")[:k]
+        return [(self.tokenizer.decode([int(one)]).strip() or " ", float(probabilities[one])) for one in best]
+
+    def _encode(self, text: str) -> tuple[np.ndarray, int, int]:
+        """(ids with the end, words with the end, unknown tokens)."""
+        if not isinstance(text, str) or "\0" in text:
+            raise UserError(f"expected a sentence, got {text!r}")
+        ids, counts = shards.encode_lines(self._backend, [" ".join(text.split())], self._reading)
+        return ids.astype(np.int32), int(counts[0, 1]), int(counts[0, 3])
+
+    def _nats(self, rows: list[np.ndarray]) -> np.ndarray:
+        inputs, mask, next_ids = _padded([row[:-1] for row in rows], self.batch_size, self._eos, rows)
+        return np.asarray(self._score(self._params, inputs, mask, next_ids))[: len(rows)]
+
+    @property
+    def _eos(self) -> int:
+        return self._reading.eos_token_id
+
+    @functools.cached_property
+    def _reading(self) -> shards.Reading:
+        unknown = self.tokenizer.unk_token_id
+        state = tokenizer_lib.state(self.tokenizer)
+        eos = shards.eos_token_id(self.tokenizer)
+        return shards.Reading(state, eos, -1 if unknown is None else int(unknown), "<u4", "text", True)
+
+    @functools.cached_property
+    def _backend(self):
+        return backend_of(self._reading.tokenizer)
+
+    @functools.cached_property
+    def _params(self):
+        return jax.device_put(self.source.params)
+
+    @functools.cached_property
+    def _module(self):
+        return build_model(self.source.config, "language_model")
+
+    @functools.cached_property
+    def _score(self):
+        head = Head()
+
+        def score(params, inputs, mask, next_ids):
+            batch = {"input_ids": inputs, "attention_mask": mask, "token_type_ids": inputs}
+            output = head.run(self._module, params, batch)
+            return jnp.sum(cross_entropy(head.view(output.states, params), next_ids) * mask, axis=1)
+
+        return jax.jit(score)
+
+    @functools.cached_property
+    def _next(self):
+        head = Head()
+
+        def after(params, inputs, mask):
+            batch = {"input_ids": inputs, "attention_mask": mask, "token_type_ids": inputs}
+            states = head.run(self._module, params, batch).states
+            last = jnp.take_along_axis(states, mask.sum(1)[:, None, None] - 1, axis=1)[:, 0]
+            table, bias = decoder(params)
+            return jax.nn.softmax(last.astype(jnp.float32) @ table.T + bias)
+
+        return jax.jit(after)
+
+
+def _padded(rows: list[np.ndarray], num_rows: int, eos: int, next_ids: list[np.ndarray] | None = None):
+    """(input ids with the end of a sentence before each, mask, next ids), int32 [num_rows, a length of few]."""
+    longest = max(len(row) for row in rows) + 1
+    length = next((one for one in LADDER if one >= longest), -(-longest // LADDER[-1]) * LADDER[-1])
+    inputs = np.full((num_rows, length), eos, np.int32)
+    mask, following = np.zeros_like(inputs), np.zeros_like(inputs)
+    for place, row in enumerate(rows):
+        inputs[place, 1 : len(row) + 1] = row
+        mask[place, : len(row) + 1] = 1
+        if next_ids is not None:
+            following[place, : len(row) + 1] = next_ids[place]
+    return inputs, mask, following
