@@ -27,6 +27,7 @@ def measure(
       scores: name -> metrics on dev, as the stages found them; a model without them is judged here.
     """
     task = task_module(config.task.name).make(config, tokenizer_lib.load_tokenizer(next(iter(folders.values()))))
+    task.open()
     models = {}
     for name, folder in folders.items():
         source = models_lib.load_checkpoint(task.head, folder, name)

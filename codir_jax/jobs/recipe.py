@@ -1,9 +1,8 @@
 """A recipe: the stages of a paper as one job. `codir compress --recipe=NAME` runs `configs/NAME/recipe.py`.
 
-That file defines `get_recipe(argument) -> Recipe`, and NAME where that is not its folder.
-The argument is comma separated: what there is to train on, `own`
-(files of one's own), a GLUE task, `demo` (embedded data) or `text` (running text), and `scratch` where no model is
-given. A recipe refuses what it cannot do, by `config.parse_arguments`.
+That file defines `get_recipe(argument) -> Recipe`, and NAME where that is not its folder. The argument is comma
+separated: what there is to train on, `own` (files of one's own), a GLUE task, `demo` (embedded data) or `text` (running
+text), and `scratch` where no model is given. A recipe refuses what it cannot do, by `config.parse_arguments`.
 
 Placeholders in the settings of a stage:
 

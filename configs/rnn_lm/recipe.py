@@ -17,7 +17,7 @@ from codir_jax.jobs.recipe import Recipe, StageSpec
 NAME = "language_model"
 
 # Units of the dense model and of the small one, rank of both tables, sparsity, epochs of the dense one, of the others.
-SIZES = {"text": (200, 100, 50, 80, 13.0, 3.0), "demo": (64, 32, 16, 80, 4.0, 1.0)}
+SIZES = {"text": (200, 100, 50, 80, 13.0, 3.0), "demo": (64, 32, 16, 80, 6.0, 2.0)}
 TABLES = ".*embedding"
 
 
@@ -27,7 +27,7 @@ def get_recipe(argument: str) -> Recipe:
     data = "text" if "text" in words else "demo"
     units, fewer, rank, percent, epochs, more_epochs = SIZES[data]
     config = "configs/rnn_lm/train.py:small"
-    source = (("tokenizer_path", "{tokenizer}"),) if data == "text" else (("data.sources", "demo:300"),)
+    source = (("tokenizer_path", "{tokenizer}"),) if data == "text" else (("data.sources", "demo:2000"),)
 
     def from_scratch(units, *more):
         return (*source, ("student.hidden_size", str(units)), ("train.total_epochs", str(epochs)), *more)
