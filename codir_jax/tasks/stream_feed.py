@@ -50,6 +50,10 @@ class StreamFeed:
         return self.steps_per_epoch * self.options.batch_size
 
     @property
+    def seen_tokens(self) -> None:
+        """All rows of the word table are trained: a decoder that is tied to it has a gradient for every word."""
+
+    @property
     def columns(self) -> dict[str, Column]:
         """The columns of a batch."""
         return with_sizes(LANGUAGE_MODEL_COLUMNS)
