@@ -26,8 +26,7 @@ def _model(head, remat="none"):
     return model, jax.tree.map(np.asarray, params)
 
 
-@pytest.mark.parametrize("head", ["classification", "masked_lm"])
-@pytest.mark.parametrize("method", ["rank6", "tt3"])
+@pytest.mark.parametrize(("head", "method"), [("classification", "rank6"), ("masked_lm", "tt3")])
 def test_factors_stand_in_for_a_weight(method, head):
     """All products and look-ups of a model: query, key, value, output, both of the feed-forward, words, positions."""
     model, params = _model(head)

@@ -135,6 +135,7 @@ def test_a_run_starts_from_the_factors_of_the_weights_that_it_is_given():
     assert transform.start(params, config("int8")) is params and transform.start(None, config("rank3")) is None
 
 
+@pytest.mark.slow
 def test_it_runs_on_a_mesh():
     one = objective("rank3+prune50+int8")
     placed = tiny.Placed.make(one, (2, 2, 2), BATCH)
