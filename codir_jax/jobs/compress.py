@@ -187,7 +187,7 @@ class Job:
         if not results.exists():
             return None
         done = json.loads(results.read_text(encoding="utf-8"))
-        if tuple(done["then"]) != self.then:
+        if tuple(done.get("then", ())) != self.then:
             return None  # its stages are finished, and only what follows them is made
         console.say(f"{folder}: already finished; remove the folder to run it again\n")
         print_results(done, folder)

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from codir_jax.compression import factors, methods, prune, quantize, tensor_train
 from codir_jax.compression.methods import Step as Way
-from codir_jax.models.weights import in_boxes
+from codir_jax.models.weights import axes_of, in_boxes
 from codir_jax.objectives.contract import Objective
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
@@ -71,6 +71,18 @@ def start(params: Any, config: ConfigDict) -> Any:
     """The weights that a student starts from, numpy, with the factors that the method asks for; None stays None."""
     ways = [way for way in ways_of(config) if way.kind in ("rank", "tt")]
     return params if params is None or not ways else methods.tree_of(methods.compress(params, ways)[0])
+
+
+def with_factors_of(objective: Objective, params: Any) -> Objective:
+    """The objective for a student whose given weights, numpy, hold factors of some; itself where they hold none."""
+    if params is None or not any(factors.NAME.fullmatch(path.rpartition("/")[2]) for path in _paths(params)):
+        return objective
+
+    def init(rng, batch):
+        made, frozen, state = objective.init(rng, batch)
+        return {**made, STUDENT: axes_of(made[STUDENT], params)}, frozen, state
+
+    return objective._replace(init=init)
 
 
 def with_transform(objective: Objective, config: ConfigDict) -> Objective:
@@ -168,6 +180,8 @@ def _drawn_factors(student, way: Way, rng: jax.Array):
     plain, axes = rules.unbox(student), rules.logical_axes(student)
     for i, path in enumerate(methods.matching(way, methods.shapes_of(plain))):
         w, names, rank = _at(plain, path), _at(axes, path), int(way.number)
+        if factors.are_in(w):
+            raise UserError(f"{way.in_words()}: {path} has factors already; leave it out of compression.method")
         of_product = [(w.shape[0], rank), (rank, w.shape[1])]
         shapes = of_product if way.kind == "rank" else methods.train_shapes(w.shape, rank)
         drawn = tensor_train.init(jax.random.fold_in(rng, i), shapes, jnp.var(w))
@@ -182,6 +196,10 @@ def _leaves(student, way: Way) -> list[str]:
         node = _at(student, path)
         found += [f"{path}/{name}" for name in node] if factors.are_in(node) else [path]
     return found
+
+
+def _paths(tree) -> list[str]:
+    return [jax.tree_util.keystr(keys, simple=True, separator="/") for keys, _ in jax.tree.leaves_with_path(tree)]
 
 
 def _at(tree, path: str):

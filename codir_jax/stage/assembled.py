@@ -16,7 +16,6 @@ from codir_jax.convert.folder import model_folder
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.objectives import transform
 from codir_jax.objectives.contract import Objective, Setting, TrainRows, make_objective, needs_teacher
-from codir_jax.objectives.transform import with_transform
 from codir_jax.processes import console, distributed
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh as mesh_lib
@@ -119,7 +118,8 @@ class Stage:
     @functools.cached_property
     def objective(self) -> Objective:
         """The method, for whole models."""
-        return with_transform(make_objective(self.config.objective, self.setting), self.config.compression)
+        made = transform.with_factors_of(make_objective(self.config.objective, self.setting), self.student.params)
+        return transform.with_transform(made, self.config.compression)
 
     @functools.cached_property
     def trained_objective(self) -> Objective:

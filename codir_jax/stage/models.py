@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from codir_jax.compression import methods
 from codir_jax.convert import huggingface
 from codir_jax.convert.folder import find_folder, model_folder
 from codir_jax.convert.huggingface import Pretrained
@@ -89,7 +90,9 @@ def make_teacher(config: ConfigDict, task) -> Model | None:
             f"--config.student.path={path} --workdir=DIR"
         )
     task.check_checkpoint(source, path)
-    return Model(build(task.head, source.config, config.teacher.dtype), source.params, source.config, source)
+    # Nothing is learned of a teacher's factors; the objectives' teachers have whole weights.
+    params = methods.nested({path: weight.numbers() for path, weight in methods.weights_of(source.params).items()})
+    return Model(build(task.head, source.config, config.teacher.dtype), params, source.config, source)
 
 
 def check_vocabulary(tokenizer, path: str, model: Model) -> None:

@@ -58,10 +58,6 @@ class StreamFeed:
         """The columns of a batch."""
         return with_sizes(LANGUAGE_MODEL_COLUMNS)
 
-    @property
-    def seen_tokens(self) -> None:
-        """Every word is predicted, and seen sooner or later."""
-
     def example(self) -> Batch:
         """A batch of zeros with the rows of all processes, each of which has a state."""
         return empty(LANGUAGE_MODEL_COLUMNS, self.options.batch_size, length=self.options.max_length)

@@ -161,6 +161,18 @@ def test_what_cannot_be_is_told(changes, message):
         transform.check(options)
 
 
+def test_a_student_of_factors_is_trained_on_as_it_is():
+    params = jax.tree.map(np.asarray, unbox(jax.jit(objective().init)(jax.random.key(0), BATCH))[0]["student"])
+    tree = transform.start(params, config("rank3"))
+    plain = finetune.make(finetune.default_config(), SETTING)
+    assert transform.with_factors_of(plain, params) is plain and transform.with_factors_of(plain, None) is plain
+    one = transform.with_factors_of(plain, tree)
+    boxed = jax.eval_shape(lambda: one.init(jax.random.key(0), BATCH))[0]["student"]
+    assert jax.tree.map(lambda x: x.shape, unbox(boxed)) == jax.tree.map(np.shape, tree)
+    with pytest.raises(UserError, match="has factors already"):
+        jax.eval_shape(lambda: transform.with_transform(one, config("rank2")).init(jax.random.key(0), BATCH))
+
+
 def test_a_pattern_of_nothing_is_told_before_a_step():
     with pytest.raises(UserError, match="the nearest is"):
         jax.eval_shape(objective("int8@decoder/.*").init, jax.random.key(0), BATCH)
