@@ -4,7 +4,7 @@ import dataclasses
 import time
 from typing import Any
 
-from codir_jax.benchmark import exchange, inference, peak, pytorch, training
+from codir_jax.benchmark import exchange, inference, peak, pytorch, pytorch_language_model, training
 from codir_jax.benchmark import subject as subject_lib
 from codir_jax.evaluation import cost
 from codir_jax.models.heads import abstract_params
@@ -13,7 +13,7 @@ from codir_jax.sharding import rules
 from codir_jax.stage import workdir
 
 SECTIONS = ("train_live", "train_cached", "pretraining", "evaluation", "inference")
-OTHER_SECTIONS = ("collectives", "pytorch_training", "pytorch_inference")  # only on request
+OTHER_SECTIONS = ("collectives", "pytorch_training", "pytorch_inference", "pytorch_language_model")  # on request
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +108,8 @@ def run(request: Request, started: float, say=lambda text: None) -> dict[str, An
             measured = pytorch.training(subject, epochs=request.epochs or 4, say=say)
         elif name == "pytorch_inference":
             measured = pytorch.inference(subject, num_repeats=request.steps, say=say)
+        elif name == "pytorch_language_model":
+            measured = pytorch_language_model.measure(request.steps, say)
         else:
             measured = exchange.measure(subject)
         sections[name] = measured

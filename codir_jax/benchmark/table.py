@@ -54,6 +54,8 @@ def render(results: Mapping[str, Any]) -> str:
         lines += ["", *_pytorch_training(sections["pytorch_training"])]
     if "pytorch_inference" in sections:
         lines += ["", *_pytorch_inference(sections["pytorch_inference"])]
+    if "pytorch_language_model" in sections:
+        lines += ["", *_pytorch_language_model(sections["pytorch_language_model"])]
     if "collectives" in sections:
         lines += ["", *_collectives(sections["collectives"])]
     return "\n".join(lines)
@@ -99,6 +101,13 @@ def _pytorch_inference(section: Mapping) -> list[str]:
             for word in (f"{section[size][arm]['median_ms']:.2f} ms", _spread(section[size][arm]["ratio"]))
         ]
         rows.append([arm, *cells])
+    return _aligned(rows)
+
+
+def _pytorch_language_model(section: Mapping) -> list[str]:
+    rows = [["LSTM 2 x 200, batch 20", "tokens / s", "codir, over it"]]
+    for arm, rate in section["tokens_per_second"].items():
+        rows.append([arm, f"{rate:,.0f}", "" if arm == "codir" else _spread(section["ratio"])])
     return _aligned(rows)
 
 
