@@ -9,6 +9,7 @@ from codir_jax.compression import methods
 from codir_jax.convert import compressed
 from codir_jax.models.heads import abstract_params
 from codir_jax.models.transformer import TransformerConfig
+from codir_jax.objectives import transform
 from codir_jax.objectives.contract import make_objective
 from codir_jax.processes import distributed
 from codir_jax.processes.user_error import UserError
@@ -54,8 +55,10 @@ def check(configs: Mapping[str, ConfigDict], folder: Path, then: Mapping[str, Se
         student, teacher = models.shapes_only(config, task.head, taught, tokenizer, start)
         checks.check_length(config, student)
         make_objective(config.objective, setting_of(config, task, student, teacher))
+        shapes = methods.shapes_of(rules.unbox(abstract_params(student.module)))
+        for way in transform.ways_of(config.compression):
+            methods.matching(way, shapes)
         for method in then.get(name, ()):
-            shapes = methods.shapes_of(rules.unbox(abstract_params(student.module)))
             compressed.check(method, student.config, shapes)
         sizes[str(folder / name)] = student.config
     return tasks

@@ -13,6 +13,7 @@ from codir_jax.processes.user_error import UserError
 
 TINY = [("train.total_steps", "40"), ("student.hidden_size", "16"), ("data.sources", "demo:100")]
 TINY += [("data.batch_size", "16"), ("data.eval_rows", "8")]
+TINY += [("factored.compression.method", "rank4@.*embedding")]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_what_it_cannot_do_is_told_first(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="changes none of"):
         compress(**arguments, then=["rank500"], overrides=TINY)
     with pytest.raises(UserError, match="the nearest is"):
-        compress(**arguments, overrides=[*TINY, ("pruned.compression.method", "prune80@decoder")])
+        compress(**arguments, then=["int8"], overrides=[*TINY, ("pruned.compression.method", "prune80@decoder")])
     with pytest.raises(UserError, match="known: tuned, pruned, factored, coded, small, trained_train"):
         compress(**arguments, compare=["tt"])
     with pytest.raises(UserError, match="expected a size"):
