@@ -37,6 +37,7 @@ def test_factors_stand_in_for_a_weight(method, head):
     np.testing.assert_allclose(run(methods.tree_of(weights)), run(dense), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_factors_are_learned_also_where_layers_are_computed_again():
     model, params = _model("classification", remat="block")
     plain = _model("classification")[0]
