@@ -47,10 +47,16 @@ def evaluation(subject: Subject, *, num_passes: int = 3) -> dict[str, Any]:
 
 def inference(subject: Subject, *, num_repeats: int) -> dict[str, Any]:
     """Milliseconds of a pass over full-length inputs, teacher and student in turns, and how many times faster it is."""
-    length, has_labels = subject.config.data.max_length, subject.stage.task.head.num_labels > 0
+    length, head = subject.config.data.max_length, subject.stage.task.head.name
     models = {
-        "teacher": (cost.answer(subject.stage.teacher.module, has_labels), subject.stage.teacher.params),
-        "student": (cost.answer(subject.stage.student.module, has_labels), subject.stage.student.params),
+        "teacher": (
+            cost.answer(subject.stage.teacher.module, head),
+            subject.stage.teacher.params,
+        ),
+        "student": (
+            cost.answer(subject.stage.student.module, head),
+            subject.stage.student.params,
+        ),
     }
     times = cost.latency(models, seq_len=length, batch_sizes=BATCH_SIZES, num_repeats=num_repeats)
     ratios = {

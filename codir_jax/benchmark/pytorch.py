@@ -63,7 +63,7 @@ def inference(subject: Subject, *, num_repeats: int, say: Callable[[str], None])
     """
     torch = pytorch_step.import_torch()
     student, length = subject.stage.student, subject.config.data.max_length
-    ours = jax.jit(cost.answer(student.module, subject.stage.task.head.num_labels > 0))
+    ours = jax.jit(cost.answer(student.module, subject.stage.task.head.name))
     plain = pytorch_model.classifier(student.config, subject.stage.task.head.num_labels).eval()
     models = {"float32": plain, "float32, compiled": torch.compile(plain)}
     rounded = pytorch_model.classifier(student.config, subject.stage.task.head.num_labels).eval().to(torch.bfloat16)

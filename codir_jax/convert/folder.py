@@ -1,4 +1,4 @@
-"""The files of a Hugging Face model folder: where it is, also in a workdir; its `config.json`, its safetensors."""
+"""The files of a model folder: where it is, also in a workdir; its `config.json`, its safetensors, packed or not."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from codir_jax.compression import packed
+from codir_jax.compression.packed import Array, Weight
 from codir_jax.processes.user_error import MissingFileError, UserError
 
 WEIGHTS = "model.safetensors"
@@ -95,18 +97,24 @@ class Tensors:
     def __init__(self, folder: Path, prefix: str) -> None:
         self._open = []
         self._where: dict[str, tuple[Any, str]] = {}
+        self._packed: dict[str, Weight] = {}
         for path in _weight_files(folder):
             try:
+                if path.name == packed.FILE:
+                    self._packed = packed.read(path)
+                    continue
                 handle = safe_open(path, framework="numpy")
                 handle.__enter__()
-            except (SafetensorError, OSError) as error:
+            except (SafetensorError, OSError, ValueError) as error:
                 self.__exit__()
                 raise UserError(f"{path} is damaged or incomplete ({error}); fetch or write it again") from error
             self._open.append((handle, path))
             for stored in handle.keys():  # noqa: SIM118 - a safetensors handle is no dict
                 self._where[stored] = (handle, stored)
-        is_base = not any(stored.startswith(prefix) for stored in self._where)
-        self._where = {_modern_name(n, prefix if is_base else ""): where for n, where in self._where.items()}
+        is_base = not any(stored.startswith(prefix) for stored in (*self._where, *self._packed))
+        prefix = prefix if is_base else ""
+        self._where = {_modern_name(name, prefix): where for name, where in self._where.items()}
+        self._packed = {_modern_name(name, prefix): weight for name, weight in self._packed.items()}
 
     def __enter__(self) -> Tensors:
         return self
@@ -116,25 +124,39 @@ class Tensors:
             handle.__exit__(None, None, None)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._where
+        return name in self._where or name in self._packed
 
     def __iter__(self):
-        return iter(self._where)
+        return iter((*self._where, *self._packed))
 
     def shape(self, name: str) -> tuple[int, ...]:
+        if name in self._packed:
+            return self._packed[name].shape
         handle, stored = self._where[name]
         return tuple(handle.get_slice(stored).get_shape())
 
     def read(self, name: str) -> np.ndarray:
         """float32 array; float16 and bfloat16 checkpoints are widened, exactly."""
+        if name in self._packed:
+            return self._packed[name].numbers()
         handle, stored = self._where[name]
         return handle.get_tensor(stored).astype(np.float32)
+
+    def weight(self, name: str) -> Weight:
+        """As it lies in the file; of an ordinary file float32."""
+        return self._packed[name] if name in self._packed else Weight("dense", (Array(self.read(name)),))
+
+
+def weight_bytes(folder: str | os.PathLike) -> int:
+    """Bytes of the weights' files of a folder, as they lie there."""
+    return sum(path.stat().st_size for path in _weight_files(Path(folder)))
 
 
 def _weight_files(folder: Path) -> list[Path]:
     index = folder / INDEX
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
+    for name in (WEIGHTS, packed.FILE):
+        if (folder / name).is_file():
+            return [folder / name]
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))

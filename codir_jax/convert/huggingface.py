@@ -1,6 +1,7 @@
 """Hugging Face checkpoints in and out: `config.json` and safetensors, without torch.
 
-Writing what was read gives the same tensors, byte for byte, under the same names.
+Writing what was read gives the same tensors, byte for byte, under the same names. A model with compressed weights is
+written as `compression.packed` has it, in a file of another name, so that nobody reads it as an ordinary one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy as np
 from flax import traverse_util
 from safetensors.numpy import save_file
 
+from codir_jax.compression import factors, methods, packed
+from codir_jax.compression.packed import Weight
 from codir_jax.convert import sentence_folder
 from codir_jax.convert.folder import WEIGHTS, Tensors, find_folder, read_config
 from codir_jax.convert.sentence_folder import SentenceFacts
@@ -130,8 +133,8 @@ def load_pretrained(
         rng = np.random.default_rng(rng_seed)
         for path, key in keys.items():
             if key.name in tensors and tensors.shape(key.name) == _hf_shape(shapes[path], key):
-                array = tensors.read(key.name)
-                params[path] = np.ascontiguousarray(array.T if key.transpose else array)
+                weight = tensors.weight(key.name)
+                params[path] = factors.in_tree(weight.transposed() if key.transpose else weight)
             else:
                 params[path] = _fresh(path, shapes[path], config.initializer_range, rng)
                 new_weights.append("/".join(path))
@@ -167,7 +170,8 @@ def save_pretrained(
 ) -> Path:
     """Writes `config.json` and `model.safetensors` (float32) and returns the folder.
 
-    Of a sentence encoder also what sentence-transformers reads, see `sentence_folder`.
+    Weights that are given as their factors are written so: then the file is `compression.packed.FILE`. Of a sentence
+    encoder also what sentence-transformers reads, see `sentence_folder`.
 
     Args:
         folder: made if it is not there; these two files are replaced.
@@ -178,19 +182,34 @@ def save_pretrained(
         sentence: of head "embedding"; its pooling is the config's. None: vectors of any norm, texts of any length.
         hf_config: the `config.json` that the model came from; keys that we do not know are kept.
     """
+    labels = {"label_names": label_names, "is_regression": is_regression}
+    weights = methods.weights_of(params)
+    return save_weights(folder, config, weights, head=head, sentence=sentence, hf_config=hf_config, **labels)
+
+
+def save_weights(
+    folder: str | os.PathLike,
+    config: TransformerConfig,
+    weights: Mapping[str, Weight],
+    *,
+    head: str,
+    label_names: Sequence[str] | None = None,
+    is_regression: bool = False,
+    sentence: SentenceFacts | None = None,
+    hf_config: Mapping[str, Any] | None = None,
+) -> Path:
+    """As `save_pretrained`, of weights as they are to lie in the file: path, "classifier/kernel", -> weight."""
     family, spec = contract.family(config.family), heads.head_spec(head)
-    flat = traverse_util.flatten_dict(dict(params))
-    keys = family.keys(config, head)
-    if set(flat) != set(keys):
-        different = sorted("/".join(path) for path in set(flat) ^ set(keys))
+    keys = {"/".join(path): key for path, key in family.keys(config, head).items()}
+    if set(weights) != set(keys):
+        different = sorted(set(weights) ^ set(keys))
         raise ValueError(f"params are not those of a {config.family} {head} model; first differences: {different[:5]}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {}
     for path, key in keys.items():
-        array = np.asarray(flat[path], dtype=np.float32)
         name = key.name.removeprefix(family.prefix) if spec.is_base else key.name
-        tensors[name] = np.ascontiguousarray(array.T if key.transpose else array)
+        tensors[name] = weights[path].transposed() if key.transpose else weights[path]
     written = {
         **{k: v for k, v in (hf_config or {}).items() if k not in STALE_KEYS},
         **family.write_config(config),
@@ -198,20 +217,30 @@ def save_pretrained(
         "dtype": "float32",
     }
     if spec.labels:
-        written |= _label_fields(label_names, flat[spec.labels].shape[0], is_regression)
-    # Whole or not at all: a reader, or a stop in the middle, never meets half a file.
-    partial = folder / f".{WEIGHTS}.partial"
-    save_file(tensors, partial, metadata={"format": "pt"})  # transformers refuses a file without "format"
-    partial.chmod(0o644)  # safetensors writes 0600, which a server under another user cannot read
-    os.replace(partial, folder / WEIGHTS)
+        written |= _label_fields(label_names, weights["/".join(spec.labels)].shape[0], is_regression)
+    _write_tensors(folder, tensors)
     partial = folder / ".config.json.partial"
     partial.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(partial, folder / "config.json")
     if spec.is_base:
         facts = dataclasses.replace(sentence or SentenceFacts(), pooling=config.pooling)
         facts = dataclasses.replace(facts, max_length=facts.max_length or config.max_length)
-        sentence_folder.write(folder, facts, config.hidden_size, params.get("pooler"))
+        sentence_folder.write(folder, facts, config.hidden_size, methods.tree_of(weights).get("pooler"))
     return folder
+
+
+def _write_tensors(folder: Path, tensors: Mapping[str, Weight]) -> None:
+    """The one file of weights: whole or not at all, so that a reader, or a stop in the middle, never meets half."""
+    if not all(weight.is_as_it_was for weight in tensors.values()):
+        packed.write(folder / packed.FILE, tensors)
+        (folder / WEIGHTS).unlink(missing_ok=True)
+        return
+    partial = folder / f".{WEIGHTS}.partial"
+    arrays = {name: np.ascontiguousarray(weight.numbers()) for name, weight in tensors.items()}
+    save_file(arrays, partial, metadata={"format": "pt"})  # transformers refuses a file without "format"
+    partial.chmod(0o644)  # safetensors writes 0600, which a server under another user cannot read
+    os.replace(partial, folder / WEIGHTS)
+    (folder / packed.FILE).unlink(missing_ok=True)
 
 
 def fingerprint(params: Mapping[str, Any]) -> str:

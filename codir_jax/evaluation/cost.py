@@ -60,12 +60,13 @@ def model_flops(config: Any, seq_len: int, outputs: Outputs) -> float | None:
     return encoder(config, seq_len) + head.flops(config, count)
 
 
-def answer(module, has_labels: bool) -> ApplyFn:
-    """What a served model computes: logits; without labels the last hidden states, which a later task reads."""
+def answer(module, head: str) -> ApplyFn:
+    """What a served model with that head computes: its answer, or the last hidden states, which a later task reads."""
+    field = head_spec(head).answer if head_spec(head).is_served else ""
 
     def apply(params, *inputs):
         output = module.apply({"params": params}, *inputs)
-        return output.logits if has_labels else output.hidden_states[-1]
+        return getattr(output, field) if field else output.hidden_states[-1]
 
     return apply
 

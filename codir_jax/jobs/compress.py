@@ -1,6 +1,7 @@
 """The whole job: a recipe run on the user's data. Its stages, costs, export, one table, a short report."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
-from codir_jax.convert.folder import model_folder
+from codir_jax.compression import methods
+from codir_jax.convert.folder import find_folder, model_folder
+from codir_jax.jobs import pareto, sources
 from codir_jax.jobs import recipe as recipe_lib
-from codir_jax.jobs import sources
 from codir_jax.jobs.recipe import TEACHER, Recipe
 from codir_jax.jobs.sources import Source
 from codir_jax.jobs.train import train as train_stage
@@ -42,6 +44,9 @@ def compress(
     domains: Sequence[str] = (),
     demo: bool = False,
     compare: Sequence[str] = (),
+    then: Sequence[str] = (),
+    max_bytes: str = "",
+    max_loss_percent: float | None = None,
     recipe: str = "codir",
     seed: int = 0,
     overrides: Sequence[tuple[str, str]] = (),
@@ -61,6 +66,10 @@ def compress(
       text_column, text_pair_column, label_column, regression: of own files; empty: as the data set has them.
       domain_column: of own files, for a recipe of domains. domains: those that get a student; empty: all.
       compare: baselines of the recipe to train as well.
+      then: ways to make the trained model smaller at once, of `compression.methods`: "int8", "rank64+int4". Each is a
+        row of the table and a folder in then/.
+      max_bytes, max_loss_percent: "5MB"; so many percent of the first row's score: the model within the limit, of all
+        rows, is copied to picked/: the best one that is small enough, or the smallest that is good enough.
       recipe: name of a folder in configs/.
       seed: of every stage.
       overrides, teacher_overrides: (dotted config key, text) of all stages but the teacher's, and of that. A key that
@@ -77,23 +86,30 @@ def compress(
       'runs/any_task/export'
     """
     source = sources.source_of(locals())
+    limit = pareto.Limit(max_bytes, max_loss_percent)
     if not output:
         raise UserError("--output is empty; name the folder of the job")
     words = [source.name, *(["scratch"] if not teacher else []), *sources.domain_words(source, domain_column, domains)]
     found = recipe_lib.load(recipe, ",".join(words))
     if found.needs_dev and not source.has_dev:
         raise UserError("--dev is empty; the student is chosen and reported by a dev file")
-    job = Job(found, source, Path(output), given=teacher, compare=compare, layers=layers, seed=seed)
-    return job.run(overrides, teacher_overrides)
+    job = Job(found, source, Path(output), given=teacher, compare=compare, then=then, layers=layers, seed=seed)
+    results = job.run(overrides, teacher_overrides)
+    if limit:
+        job.pick(results, limit)
+    return results
 
 
 class Job:
-    """A recipe on a source, in a folder; `given`, `compare`, `layers` and `seed` are as of `compress`."""
+    """A recipe on a source, in a folder; the other arguments are those of `compress`."""
 
-    def __init__(self, recipe: Recipe, source: Source, folder: Path, *, given="", compare=(), layers=0, seed=0):
+    def __init__(self, recipe: Recipe, source: Source, folder: Path, *, given, compare, then, layers, seed):
         self.recipe, self.source, self.folder, self.given = recipe, source, folder, given
         self.layers, self.seed = layers, seed
         self.stages = recipe.chosen(compare)
+        self.then = tuple(dict.fromkeys(then or recipe.then))
+        for method in self.then:
+            methods.parse(method)
 
     def run(self, overrides, teacher_overrides) -> dict[str, Any]:
         """Runs what is not finished, and returns the results.
@@ -117,7 +133,7 @@ class Job:
             self.recipe.prepare(self.folder, self.given, [("seed", str(self.seed)), *self.source.overrides, *overrides])
             fits = self._refuse(planned)
         if learns_from:
-            sources.make_tokenizer(planned[learns_from[0]], self.folder / "tokenizer")
+            sources.make_tokenizer(planned[learns_from[0]], self.folder / "tokenizer", self.recipe.tokenizer)
             fits = self._refuse(planned)
         results = {}
         for name, config in configs(fits).items():
@@ -147,7 +163,7 @@ class Job:
         """Refuses a job that cannot be; whether the given model is a teacher as it is."""
         from codir_jax.jobs import refusals
 
-        tasks = refusals.check(planned, self.folder)
+        tasks = refusals.check(planned, self.folder, {self.recipe.main: self.then})
         if not (self.given and TEACHER in planned):
             return False
         return refusals.fits(tasks[self.recipe.main], self.given)
@@ -178,8 +194,10 @@ class Job:
         results = folder / "results.json"
         if not results.exists():
             return None
-        console.say(f"{folder}: already finished; remove the folder to run it again\n")
         done = json.loads(results.read_text(encoding="utf-8"))
+        if tuple(done.get("then", ())) != self.then:
+            return None  # its stages are finished, and only what follows them is made
+        console.say(f"{folder}: already finished; remove the folder to run it again\n")
         print_results(done, folder)
         return done
 
@@ -189,25 +207,39 @@ class Job:
         Args:
           configs: name -> config of a stage. stages: name -> results of a stage that was trained.
         """
-        from codir_jax.jobs import measure, report
+        from codir_jax.jobs import measure, report, then
 
         console.say("== measuring cost, exporting")
         main, folder, config = stages[self.recipe.main], self.folder, configs[self.recipe.main]
         shown = [stage for stage in self.stages if stage.in_table]
         models = {stage.name: self._model(stage, fits) for stage in shown}
+        titles = {stage.name: stage.title for stage in shown}
+        smaller = then.write(models[self.recipe.main], self.then, folder / "then")
+        models |= {name: str(made.folder) for name, made in smaller.items()}
+        for stage in (stage for stage in shown if stage.then):
+            made = then.write(models[stage.name], [stage.then], folder / "then" / stage.name)
+            models[stage.name] = str(made[stage.then].folder)
+        titles |= {name: f"{titles[self.recipe.main]}, {name}" for name in smaller}
         scores = {name: stage["dev"] for name, stage in stages.items()}
         if "teacher_dev" in main:
             scores[TEACHER] = main["teacher_dev"]
-        rows = measure.measure(models, config, scores, configs)
+        measured = measure.measure(models, config, scores, self.recipe.batch_size, configs)
+        rows = {name: {"title": titles[name], "folder": models[name], **row} for name, row in measured.items()}
+        for name, made in smaller.items():
+            rows[name] |= {"changed": made.changed, "parity": made.verdict}
+        primary = next(metric for metric in main["metrics"] if metric["name"] == main["primary_metric"])
+        for name, better in pareto.dominators(rows, primary).items():
+            rows[name]["dominated_by"] = better
         results = {
             "recipe": self.recipe.title,
             "task": config.data.get("sources") or main["task"],
             "primary_metric": main["primary_metric"],
             "metrics": main["metrics"],
             "main": self.recipe.main,
-            "models": {
-                stage.name: {"title": stage.title, "folder": models[stage.name], **rows[stage.name]} for stage in shown
-            },
+            "then": self.then,
+            "also": self.recipe.also,
+            "latency_batch": self.recipe.batch_size,
+            "models": rows,
             "export": str(folder / "export"),
             "parity": self._export(),
             "seconds": sum(stage["seconds"] for stage in stages.values()),
@@ -230,6 +262,21 @@ class Job:
             for name in self.recipe.exports
         }
         return "; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items())
+
+    def pick(self, results: dict[str, Any], limit: pareto.Limit) -> str:
+        """Copies the model within the limit to picked/ and tells its name.
+
+        Raises:
+          UserError: there is none; everything that was made stays.
+        """
+        rows = results["models"]
+        primary = next(metric for metric in results["metrics"] if metric["name"] == results["primary_metric"])
+        name = pareto.pick(rows, primary, limit)
+        aside = self.folder / "picked.part"
+        shutil.copytree(find_folder(rows[name]["folder"]), aside, dirs_exist_ok=True)
+        workdir.replace_folder(aside, self.folder / "picked")
+        console.say(f"picked: {rows[name]['title']}, {rows[name]['bytes']} bytes -> {self.folder / 'picked'}")
+        return name
 
     def _model(self, stage, fits: bool) -> str:
         """The folder with the model of a stage."""

@@ -6,8 +6,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from codir_jax.convert.folder import find_folder, weight_bytes
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.evaluation import cost
+from codir_jax.models.heads import abstract_params
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
 from codir_jax.stage import models as models_lib
@@ -19,6 +21,7 @@ def measure(
     folders: dict[str, str],
     config: ConfigDict,
     scores: dict[str, dict[str, float]],
+    batch_size: int,
     configs: Mapping[str, ConfigDict] = MappingProxyType({}),
 ) -> dict[str, dict[str, Any]]:
     """Scores and costs of each model: "dev" (and "test" where it has labels), parameters, bytes, latency in ms.
@@ -26,6 +29,7 @@ def measure(
     Args:
       folders: name -> Hugging Face folder; speed-ups are told to the first.
       config: of a stage on the data.
+      batch_size: of the second latency; the first is of one text.
       scores: name -> metrics on dev, as the stages found them; a model without them is judged here.
       configs: name -> config of a model's own stage, where its data may be others than those of `config`.
     """
@@ -36,6 +40,7 @@ def measure(
         data = config.task.name + config.data.to_json()
         if data not in tasks:
             tasks[data] = task_module(config.task.name).make(config, tokenizer)
+            tasks[data].open()
         return tasks[data]
 
     task = task_of(config)
@@ -45,27 +50,34 @@ def measure(
         module = models_lib.build(task.head, source.config, "float32")
         models[name] = Model(module, source.params, source.config, source)
     has_labels = task.head.num_labels > 0
-    served = {name: (cost.answer(model.module, has_labels), model.params) for name, model in models.items()}
+    served = {name: (cost.answer(model.module, task.head.name), model.params) for name, model in models.items()}
     length = task.typical_length
-    latency = cost.latency(served, seq_len=length)
-    first = next(iter(folders))
+    latency = cost.latency(served, seq_len=length, batch_sizes=(1, batch_size))
+    first, largest = next(iter(folders)), f"batch_{batch_size}_p50_ms"
     rows: dict[str, dict[str, Any]] = {}
     for name, model in models.items():
         own_config = configs.get(name, config)
         own = task_of(own_config)
+        num_bytes = weight_bytes(find_folder(folders[name]))
         rows[name] = {
             "dev": scores[name] if name in scores else _dev_scores(own, model, own_config),
             **{split: _scores(own, model, own_config, split) for split in own.splits if own.is_judged_once(split)},
             "parameters": cost.count_parameters(model.params),
-            "bytes": cost.size_bytes(model.params),
+            "bytes": num_bytes,
+            "bits_per_weight": 8 * num_bytes / cost.count_parameters(model.params),
             "num_layers": model.config.num_layers,
             "latency": latency[name],
-            "speed_up": latency[first]["batch_32_p50_ms"] / latency[name]["batch_32_p50_ms"],
+            "speed_up": latency[first][largest] / latency[name][largest],
         }
-        if has_labels:
+        if has_labels and not _has_factors(model):
             outputs = cost.Outputs(num_labels=task.head.num_labels, head=task.head.name)
             rows[name]["flops"] = cost.model_flops(model.config, length, outputs)
     return rows
+
+
+def _has_factors(model: Model) -> bool:
+    """Whether it computes with factors of weights, which `cost.model_flops` does not count."""
+    return cost.count_parameters(model.params) != cost.count_parameters(abstract_params(model.module))
 
 
 def _dev_scores(task, model: Model, config: ConfigDict) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """A recipe: the stages of a paper as one job. `codir compress --recipe=NAME` runs `configs/NAME/recipe.py`.
 
-That file defines `get_recipe(argument) -> Recipe`. The argument is comma separated: what there is to train on, `own`
-(files of one's own), a GLUE task, `demo` (embedded data) or `text` (running text), and `scratch` where no model is
-given. A recipe refuses what it cannot do, by `config.parse_arguments`.
+That file defines `get_recipe(argument) -> Recipe`, and NAME where that is not its folder. The argument is comma
+separated: what there is to train on, `own` (files of one's own), a GLUE task, `demo` (embedded data) or `text` (running
+text), and `scratch` where no model is given. A recipe refuses what it cannot do, by `config.parse_arguments`.
 
 Placeholders in the settings of a stage:
 
@@ -18,6 +18,7 @@ A stage is part of the job if it is the main one, is named by --compare, or if a
 stage "teacher" is left out where the given model fits.
 """
 
+import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,7 @@ class StageSpec(NamedTuple):
       title: of its row in the table.
       config: `PATH.py:ARG`; "" for the given model as it is, which is only judged and measured.
       settings: (dotted key of the config, text with placeholders); a user's overrides come after them.
+      then: the way in which its model is stored, of `compression.methods`, where that is not float32 as it is.
       in_table: whether its model is judged and measured; not one that only prepares another stage.
     """
 
@@ -51,6 +53,7 @@ class StageSpec(NamedTuple):
     config: str
     settings: tuple[tuple[str, str], ...] = ()
     in_table: bool = True
+    then: str = ""
 
     def placeholders(self) -> set[str]:
         """The names in its settings."""
@@ -64,6 +67,11 @@ class Recipe(NamedTuple):
       title: of the report.
       stages: in the order of training and of the table; a stage names the folders of earlier ones only.
       main: name of the one that is always trained, and exported; the others are baselines or prepare it.
+      then: ways to make the main model smaller at once, where a user names none, of `compression.methods`.
+      compare: baselines that are trained where a user names none.
+      tokenizer: kind of the one that it trains, of `data.corpus.vocabulary.KINDS`.
+      also: metrics that the table has beside the primary one.
+      batch_size: of the second latency that is told.
       needs_dev: own files need a dev file, by which a model is chosen and reported.
       exports: stages that are always trained, and exported to export/NAME each; empty: the main one, to export/.
       groups: names for --compare that stand for several stages.
@@ -78,6 +86,11 @@ class Recipe(NamedTuple):
     exports: tuple[str, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     prepare: Callable[[Path, str, Sequence[tuple[str, str]]], None] | None = None
+    then: tuple[str, ...] = ()
+    compare: tuple[str, ...] = ()
+    tokenizer: str = "wordpiece"
+    also: tuple[str, ...] = ()
+    batch_size: int = 32
 
     @property
     def baselines(self) -> tuple[str, ...]:
@@ -95,7 +108,7 @@ class Recipe(NamedTuple):
         """
         if unknown := [name for name in compare if name not in self.baselines]:
             raise UserError(f"--compare has {unknown}; known: {', '.join(self.baselines)}")
-        named = [stage for name in compare for stage in self.groups.get(name, (name,))]
+        named = [stage for name in (compare or self.compare) for stage in self.groups.get(name, (name,))]
         wanted = {self.main, *self.exports, *named, *(stage.name for stage in self.stages if not stage.config)}
         for stage in reversed(self.stages):
             if stage.name in wanted:
@@ -115,11 +128,20 @@ def load(name: str, argument: str) -> Recipe:
         path = config_lib.find(f"configs/{name}/recipe.py")
     except MissingFileError as error:
         folders = (Path("configs"), *config_lib.shipped())
-        known = sorted({found.parent.name for folder in folders for found in folder.glob("*/recipe.py")})
-        raise MissingFileError(f"--recipe={name} does not exist; known: {', '.join(known)}") from error
+        files = {_name_of(found): found for folder in folders for found in sorted(folder.glob("*/recipe.py"))}
+        if name not in files:
+            known = ", ".join(sorted(files))
+            raise MissingFileError(f"--recipe={name} does not exist; known: {known}") from error
+        path = files[name]
     recipe = config_lib.function_of(path, "get_recipe")(argument)
     _check(recipe, path)
     return recipe
+
+
+def _name_of(path: Path) -> str:
+    """NAME of a recipe's file, read without running it; else the name of its folder."""
+    found = re.search(r'^NAME = "(\w+)"$', path.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else path.parent.name
 
 
 def _check(recipe: Recipe, path: Path) -> None:

@@ -1,11 +1,15 @@
 """What can be refused of a whole job before its first stage is trained: data, sizes, layers, batches, objectives."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from codir_jax.compression import methods
+from codir_jax.convert import compressed
+from codir_jax.models.heads import abstract_params
 from codir_jax.models.transformer import TransformerConfig
+from codir_jax.objectives import transform
 from codir_jax.objectives.contract import make_objective
 from codir_jax.processes import distributed
 from codir_jax.processes.user_error import UserError
@@ -16,11 +20,12 @@ from codir_jax.stage.assembled import make_tokenizer, setting_of
 from codir_jax.tasks.contract import Task, task_module
 
 
-def check(configs: Mapping[str, ConfigDict], folder: Path) -> dict[str, Task]:
+def check(configs: Mapping[str, ConfigDict], folder: Path, then: Mapping[str, Sequence[str]]) -> dict[str, Task]:
     """Refuses stages whose data cannot be read, or whose models cannot be made of what earlier stages will make.
 
     Args:
       configs: name -> config of every stage that is trained, in order; the first names a tokenizer that is there.
+      then: name of a stage -> ways in which its model is made smaller afterwards.
       folder: of the job; a stage is trained in `folder / name`.
 
     Returns:
@@ -50,6 +55,11 @@ def check(configs: Mapping[str, ConfigDict], folder: Path) -> dict[str, Task]:
         student, teacher = models.shapes_only(config, task.head, taught, tokenizer, start)
         checks.check_length(config, student)
         make_objective(config.objective, setting_of(config, task, student, teacher))
+        shapes = methods.shapes_of(rules.unbox(abstract_params(student.module)))
+        for way in transform.ways_of(config.compression):
+            methods.matching(way, shapes)
+        for method in then.get(name, ()):
+            compressed.check(method, student.config, shapes)
         sizes[str(folder / name)] = student.config
     return tasks
 

@@ -4,6 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from codir_jax.jobs import pareto
+
+_SMALLER = (
+    "Sizes are those of the files, with scales, bitmaps and header. Quantised and pruned weights are widened to "
+    "float32 when they are read: they save disk and transfer, not time. Products of factors and fewer units save both. "
+    "A row is dominated by one that is no larger and no worse.",
+    "",
+    "![score against bytes](pareto.png)",
+    "",
+)
+
 
 def table(results: dict[str, Any]) -> str:
     """Markdown table of the models: score, parameters, size, latency, speed-up."""
@@ -11,32 +22,44 @@ def table(results: dict[str, Any]) -> str:
     models = results["models"]
     first = next(iter(models.values()))
     splits = [split for split in first if isinstance(first[split], dict) and metric in first[split]]
-    has_sizes = len({row["parameters"] for row in models.values()}) > 1  # else all are as fast as the first
-    header = ["model", "layers", *(f"{split} {metric}{_direction(results)}" for split in splits)]
-    header += ["parameters", "size", "latency, batch 1", "latency, batch 32", *(["speed-up"] if has_sizes else [])]
-    rows = [header]
-    for row in models.values():
-        rows.append(
-            [
-                row["title"],
-                str(row["num_layers"]),
-                *(f"{row[split][metric]:.4f}" for split in splits),
-                f"{row['parameters'] / 1e6:.2f} M",
-                f"{row['bytes'] / 2**20:.1f} MiB",
-                f"{row['latency']['batch_1_p50_ms']:.1f} ms",
-                f"{row['latency']['batch_32_p50_ms']:.1f} ms",
-                *([f"{row['speed_up']:.2f}x"] if has_sizes else []),
-            ]
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    columns: dict[str, Any] = {"model": lambda row: row["title"], "layers": lambda row: str(row["num_layers"])}
+    for split in splits:
+        columns[f"{split} {metric}{_direction(results)}"] = lambda row, split=split: _number(row[split][metric])
+        for other in results["also"]:
+            columns[f"{split} {other}"] = lambda row, split=split, other=other: _number(row[split][other])
+    columns["parameters"] = lambda row: f"{row['parameters'] / 1e6:.2f} M"
+    columns["size"] = lambda row: _size(row["bytes"])
+    if results["then"]:
+        columns["bits a weight"] = lambda row: f"{row['bits_per_weight']:.1f}"
+    for size in sorted(int(key.split("_")[1]) for key in first["latency"] if key.endswith("_p50_ms")):
+        columns[f"latency, batch {size}"] = lambda row, key=f"batch_{size}_p50_ms": f"{row['latency'][key]:.1f} ms"
+    if len({row["parameters"] for row in models.values()}) > 1:  # else all are as fast as the first
+        columns["speed-up"] = lambda row: f"{row['speed_up']:.2f}x"
+    if results["then"]:
+        titles = {name: row["title"] for name, row in models.items()} | {"": ""}
+        columns["dominated by"] = lambda row: titles[row["dominated_by"]]
+    rows = [list(columns), *([cell(row) for cell in columns.values()] for row in models.values())]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
     lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(lines)
 
 
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 2**20:.1f} MiB" if num_bytes >= 2**20 else f"{num_bytes / 2**10:.0f} KiB"
+
+
 def write(folder: Path, results: dict[str, Any]) -> None:
     """Writes report.md and report.png into the job's folder."""
     figure_name = "report.png"
+    if results["then"]:
+        primary = next(metric for metric in results["metrics"] if metric["name"] == results["primary_metric"])
+        pareto.write_csv(folder / "pareto.csv", results["models"])
+        pareto.plot(folder / "pareto.png", results["models"], primary)
     plot(folder, results, folder / figure_name)
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     text = [
@@ -44,12 +67,14 @@ def write(folder: Path, results: dict[str, Any]) -> None:
         "",
         table(results),
         "",
-        f"Median latency on {results['devices']}, texts of median length; speed-up at batch 32, to the first row. "
+        f"Median latency on {results['devices']}, texts of median length; speed-up at batch "
+        f"{results['latency_batch']}, to the first row. "
         f"Seed {results['seed']}, "
         f"{results['seconds']:.0f} s of training. One seed: differences of a few points between students are noise.",
         "",
         f"Export: `{results['export']}` - {results['parity']}.",
         "",
+        *(_SMALLER if results["then"] else ()),
         f"![loss terms and dev score over time; score against latency]({figure_name})",
         "",
         f"Made with {versions}.",
@@ -66,6 +91,7 @@ def plot(folder: Path, results: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     metric, better = results["primary_metric"], _direction(results)
+    largest = f"batch_{results['latency_batch']}_p50_ms"
     curves = {name: read_metrics(folder / name / "metrics.jsonl") for name in results["models"]}
     figure, (losses, scores, trade) = pyplot.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
     of_main = curves[results["main"]]
@@ -90,14 +116,14 @@ def plot(folder: Path, results: dict[str, Any], path: Path) -> None:
         scores.legend()
     judged = {name: row for name, row in results["models"].items() if metric in row["dev"]}  # without a dev file none
     for name, row in judged.items():
-        point = (row["latency"]["batch_32_p50_ms"], row["dev"][metric])
+        point = (row["latency"][largest], row["dev"][metric])
         trade.scatter(*point, s=60, marker="o" if name == results["main"] else "s", label=row["title"])
     trade.set(
         title="score against latency",
-        xlabel="ms per batch of 32 (median)",
+        xlabel=f"ms per batch of {results['latency_batch']} (median)",
         ylabel=f"dev {metric.replace('_', ' ')}{better}",
     )
-    slowest = max(row["latency"]["batch_32_p50_ms"] for row in results["models"].values())
+    slowest = max(row["latency"][largest] for row in results["models"].values())
     trade.set_xlim(0, 1.1 * slowest)
     if judged:
         trade.legend()

@@ -97,8 +97,8 @@ def domain_words(source: Source, domain_column: str, domains: Sequence[str]) -> 
     ]
 
 
-def make_tokenizer(config: ConfigDict, folder: Path) -> None:
-    """Trains a tokenizer on the job's running text, where that was not done before."""
+def make_tokenizer(config: ConfigDict, folder: Path, kind: str) -> None:
+    """Trains a tokenizer, of `vocabulary.KINDS`, on the job's running text, where that was not done before."""
     from codir_jax.data.corpus import vocabulary
     from codir_jax.data.tokenizer import save_tokenizer
 
@@ -106,5 +106,5 @@ def make_tokenizer(config: ConfigDict, folder: Path) -> None:
         return
     console.say(f"== training a tokenizer -> {folder}")
     aside = folder.with_name("tokenizer.part")
-    save_tokenizer(vocabulary.train("wordpiece", config.data, VOCAB_SIZE), aside)
+    save_tokenizer(vocabulary.train(kind, config.data, VOCAB_SIZE), aside)
     workdir.replace_folder(aside, folder)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from codir_jax.models import hf_keys, layer_selection, transformer
+from codir_jax.models import hf_keys, layer_selection, transformer, unit_selection
 from codir_jax.models.contract import Family
 from codir_jax.models.heads import head_spec
 from codir_jax.models.hf_keys import HfKey, Path
@@ -156,6 +156,6 @@ FAMILY = Family(
     tied=TIED,
     class_prefix="Bert",
     encoder=transformer.Encoder,
-    shrink={"layers": layer_selection.shrink},
+    shrink={"layers": layer_selection.shrink, "units": unit_selection.shrink},
     flops=transformer.flops,
 )

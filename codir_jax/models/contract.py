@@ -42,7 +42,7 @@ class Family(NamedTuple):
         encoder: (config, dtype, remat) -> Linen module, called as `transformer.Encoder` is. One that reads a stream
             takes a `carry` beside it and returns one, see `lstm.Encoder`.
         shrink: name of a way -> (config, params, **options) -> (smaller config, its first params). With params None
-            only the sizes change. "layers" is `layer_selection.shrink`.
+            only the sizes change. "layers" is `layer_selection.shrink`, "units" `unit_selection.shrink`.
         flops: (config, seq_len) -> operations of one text through the encoder; None: not modelled.
         heads: of `heads.HEADS`, those that the encoder serves; () is all.
     """
@@ -97,6 +97,7 @@ class HeadSpec(NamedTuple):
             "" where they are the same for all.
         flops: (config, that number) -> operations of the head for one text.
         card: for an exported model.
+        is_served: the head is what a model is used for, not only what it learned from: its cost counts.
     """
 
     build: Callable[[Any, int, Any, str], Any]
@@ -107,6 +108,7 @@ class HeadSpec(NamedTuple):
     counts: str
     flops: Callable[[Any, int], float]
     card: Card
+    is_served: bool = True
 
     @property
     def is_base(self) -> bool:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from codir_jax.compression import factors
 from codir_jax.models.contract import Card, HeadSpec, family
 from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.language_model import LanguageModel
@@ -196,7 +197,8 @@ class SentenceEmbedding(nn.Module):
 def decoder(params: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
     """The decoder in a masked LM's weights: word embedding float32 [vocab, hidden] and bias float32 [vocab]."""
     encoder, embeddings, word, embedding = WORD_TABLE
-    return params[encoder][embeddings][word][embedding], params["decoder_bias"]
+    table = params[encoder][embeddings][word][embedding]
+    return factors.whole(table) if factors.are_in(table) else table, params["decoder_bias"]
 
 
 def build_model(
@@ -315,6 +317,7 @@ HEADS: dict[str, HeadSpec] = {
             usage=_in_transformers("AutoModelForMaskedLM", 'f"A {tokenizer.mask_token} text."'),
             in_jax=(),
         ),
+        is_served=False,  # it is fine-tuned for a task
     ),
     "embedding": HeadSpec(
         build=lambda config, num_labels, dtype, remat: SentenceEmbedding(config, dtype, remat),

@@ -13,6 +13,7 @@ from codir_jax.models.contract import family
 from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.outputs import LanguageModelOutput, ModelOutput
 from codir_jax.models.products import product
+from codir_jax.models.weights import declared, transposed
 
 
 class LanguageModel(nn.Module):
@@ -39,13 +40,13 @@ class LanguageModel(nn.Module):
         def init(key, shape, dtype=jnp.float32):
             return jax.random.uniform(key, shape, dtype, -limit, limit)
 
-        return self.param(name, nn.with_logical_partitioning(init, axes), shape)
+        return declared(self, name, nn.with_logical_partitioning(init, axes), shape)
 
     def __call__(self, *inputs: jax.Array, deterministic: bool = True, **more: Any) -> ModelOutput:
         """Logits float32 [batch, seq, vocab] and all hidden states; arguments as of `states`."""
         output = self.states(*inputs, deterministic=deterministic, **more)
         table = self.encoder.embedding if self.config.tie_embeddings else self.output_embedding
-        logits = product(output.states, table.T).astype(jnp.float32) + self.output_bias
+        logits = product(output.states, transposed(table)).astype(jnp.float32) + self.output_bias
         return ModelOutput(logits=logits, hidden_states=output.hidden_states)
 
     def states(self, *inputs: jax.Array, deterministic: bool = True, **more: Any) -> LanguageModelOutput:
@@ -66,6 +67,6 @@ class LanguageModel(nn.Module):
 
 
 def decoder(params: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
-    """The decoder in a language model's weights: table float32 [vocab, hidden] and bias float32 [vocab]."""
+    """The decoder in a language model's weights: table float32 [vocab, hidden], or its factors, and bias [vocab]."""
     tied = params["encoder"]["embedding"]
     return params.get("output_embedding", tied), params["output_bias"]

@@ -27,8 +27,8 @@ from codir_jax.models.hf_keys import HfKey, Path
 from codir_jax.models.outputs import RecurrentOutput
 from codir_jax.models.products import product
 from codir_jax.models.recurrence import Carry, recur, zero_carry
+from codir_jax.models.weights import declared, rows
 from codir_jax.processes.user_error import UserError
-from codir_jax.sharding.fsdp import look_up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +103,8 @@ class Layer(nn.Module):
 
     def setup(self) -> None:
         c, width = self.config, 4 * self.config.hidden_size
-        self.input_kernel = self.param("input_kernel", uniform(c, "embed", "mlp"), (self.in_size, width))
-        self.recurrent_kernel = self.param("recurrent_kernel", uniform(c, "embed", "mlp"), (c.hidden_size, width))
+        self.input_kernel = declared(self, "input_kernel", uniform(c, "embed", "mlp"), (self.in_size, width))
+        self.recurrent_kernel = declared(self, "recurrent_kernel", uniform(c, "embed", "mlp"), (c.hidden_size, width))
         self.bias = self.param("bias", uniform(c, "norm"), (width,))
 
     def __call__(self, x: jax.Array, carry: Carry) -> tuple[jax.Array, Carry]:
@@ -121,7 +121,7 @@ class Encoder(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        self.embedding = self.param("embedding", uniform(c, "vocab", "embed"), (c.vocab_size, c.input_size))
+        self.embedding = declared(self, "embedding", uniform(c, "vocab", "embed"), (c.vocab_size, c.input_size))
         in_sizes = (c.input_size, *(c.hidden_size,) * (c.num_layers - 1))
         self.layers = [Layer(c, in_sizes[i], self.dtype, name=f"layer_{i}") for i in range(c.num_layers)]
 
@@ -153,7 +153,7 @@ class Encoder(nn.Module):
 
     def words(self, input_ids: jax.Array) -> jax.Array:
         """The word embeddings of int32 ids [...], [..., input_size] in the dtype of the computation."""
-        return look_up(self.embedding, input_ids, "vocab").astype(self.dtype)
+        return rows(self.embedding, input_ids, "vocab").astype(self.dtype)
 
 
 class BothDirections(nn.Module):

@@ -16,6 +16,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from codir_jax.compression import factors
+from codir_jax.models import weights
+
 GRADIENT_DTYPES = ("float32", "bfloat16")
 
 _gradient_dtype: contextvars.ContextVar[str] = contextvars.ContextVar("gradient_dtype", default="float32")
@@ -37,8 +40,10 @@ def kernel_gradients(dtype: str) -> Iterator[None]:
         _gradient_dtype.reset(token)
 
 
-def product(x: jax.Array, kernel: jax.Array, axes: int = 1) -> jax.Array:
+def product(x: jax.Array, kernel: Any, axes: int = 1) -> jax.Array:
     """x [..., *in] times kernel float32 [*in, *out], computed in the dtype of x: [..., *out].
+
+    A kernel [in, out] may be given as its factors.
 
     Its rows are one axis: the gradient of a kernel that sums over two axes is computed by XLA on CPUs from a transposed
     copy, 1.5 times slower. Of a bfloat16 product with several axes XLA for CPUs makes that gradient in no other way.
@@ -46,6 +51,8 @@ def product(x: jax.Array, kernel: jax.Array, axes: int = 1) -> jax.Array:
     Args:
         axes: how many `in` are.
     """
+    if factors.are_in(kernel):
+        return factors.apply(x, kernel, product)
     shape = x.shape[: x.ndim - axes]
     if x.dtype == kernel.dtype or kernel.ndim == 2:
         x = x.reshape(-1, *x.shape[x.ndim - axes :])
@@ -145,8 +152,13 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         in_shape = x.shape[x.ndim - self.in_axes :]
-        kernel = self.param("kernel", self.kernel_init, (math.prod(in_shape), self.features), jnp.float32)
+        kernel = weights.declared(self, "kernel", self.kernel_init, (math.prod(in_shape), self.features))
         bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
         out_shape = self.out_shape or (self.features,)
-        y = product(x.astype(self.dtype), kernel.reshape(*in_shape, *out_shape), self.in_axes)
+        x = x.astype(self.dtype)
+        if factors.are_in(kernel):
+            rows = x.shape[: x.ndim - self.in_axes]
+            y = product(x.reshape(*rows, -1), kernel).reshape(*rows, *out_shape)
+        else:
+            y = product(x, kernel.reshape(*in_shape, *out_shape), self.in_axes)
         return (y + bias.reshape(*(1,) * (y.ndim - len(out_shape)), *out_shape)).astype(self.dtype)

@@ -19,8 +19,8 @@ from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.outputs import EncoderOutput
 from codir_jax.models.pooling import POOLINGS
 from codir_jax.models.products import Dense, gradients_together, product, scores
+from codir_jax.models.weights import Table, rows, transposed
 from codir_jax.processes.user_error import UserError
-from codir_jax.sharding.fsdp import look_up
 
 # Large enough that exp() of it is 0 in float32, finite so that a row with no token at all gives a uniform
 # attention instead of NaN.
@@ -156,10 +156,10 @@ def layer_norm(config: TransformerConfig, axis: str, name: str | None) -> nn.Lay
     )
 
 
-def embed(config: TransformerConfig, rows: int, axis: str, name: str | None, dtype) -> nn.Embed:
+def embed(config: TransformerConfig, num_rows: int, axis: str, name: str | None, dtype) -> Table:
     """An embedding table, float32 [rows, hidden]."""
     init = _weights(config, axis, "embed")
-    return nn.Embed(rows, config.hidden_size, dtype=dtype, embedding_init=init, name=name)
+    return Table(num_rows, config.hidden_size, dtype=dtype, embedding_init=init, name=name)
 
 
 class Embeddings(nn.Module):
@@ -187,17 +187,17 @@ class Embeddings(nn.Module):
                 f"set data.max_length to {self.config.max_length} or less"
             )
         words = self.words(input_ids) if words is None else words
-        positions = look_up(self.position.embedding, self._position_ids(input_ids), "position")
+        positions = rows(self.position.embedding, self._position_ids(input_ids), "position")
         x = words.astype(jnp.float32) + positions + self.token_type(token_type_ids)
         return dropout(self.norm(x).astype(self.dtype), self.config.hidden_dropout, seed, site=0)
 
     def words(self, input_ids: jax.Array) -> jax.Array:
         """The word embeddings of int32 ids [...], [..., hidden] in the dtype of the computation."""
-        return look_up(self.word.embedding, input_ids, "vocab").astype(self.dtype)
+        return rows(self.word.embedding, input_ids, "vocab").astype(self.dtype)
 
     def attend(self, x: jax.Array) -> jax.Array:
         """x float [..., hidden] times the transposed word embedding, [..., vocab] in the dtype of the computation."""
-        return product(x.astype(self.dtype), self.word.embedding.T)
+        return product(x.astype(self.dtype), transposed(self.word.embedding))
 
     def _position_ids(self, input_ids: jax.Array) -> jax.Array:
         """int32 [batch or 1, seq]: the number of the column, or of the token where `positions_skip_padding`. There all

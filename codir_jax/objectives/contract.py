@@ -121,6 +121,8 @@ class Objective(NamedTuple):
       stand-ins of their shapes and axes. `rows` is the teacher's view of the whole train set, name -> float
       [num_train, ...] on the host, for a method that `needs_cache`, else {}. `split` puts a numpy array on the devices,
       its first axis split as a batch is. None where the method needs the batch's own rows only.
+    constrain(params, objective_state) -> params: after every update, where some weights are kept at 0.
+    served(params) -> params: as the model is judged and saved, where that is not as it is trained.
     cost(size) -> Cost, for `codir plan`; None: not modelled.
     keeps: names of `params` that are saved beside the best model.
     reads: of these, names that the teacher's folder must have; they are in `frozen` as "teacher_NAME".
@@ -133,6 +135,8 @@ class Objective(NamedTuple):
     cost: Callable[[StepSize], Cost] | None = None
     keeps: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
+    constrain: Callable[[Any, Any], Any] | None = None
+    served: Callable[[Any], Any] | None = None
 
 
 class HeadTerms(NamedTuple):

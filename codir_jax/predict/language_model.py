@@ -17,6 +17,8 @@ from codir_jax.data.length_buckets import LADDER
 from codir_jax.data.stream import shards
 from codir_jax.models.heads import build_model
 from codir_jax.models.language_model import decoder
+from codir_jax.models.products import product
+from codir_jax.models.weights import transposed
 from codir_jax.objectives.heads.language_model import LanguageModel as Head
 from codir_jax.objectives.heads.language_model import cross_entropy
 from codir_jax.processes.user_error import UserError
@@ -156,7 +158,7 @@ class LanguageModel:
             states = head.run(self._module, params, batch).states
             last = jnp.take_along_axis(states, mask.sum(1)[:, None, None] - 1, axis=1)[:, 0]
             table, bias = decoder(params)
-            return jax.nn.softmax(last.astype(jnp.float32) @ table.T + bias)
+            return jax.nn.softmax(product(last.astype(jnp.float32), transposed(table)) + bias)
 
         return jax.jit(after)
 

@@ -15,6 +15,7 @@ from codir_jax import config as config_lib
 from codir_jax.convert import sides
 from codir_jax.convert.folder import model_folder
 from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.objectives import transform
 from codir_jax.objectives.contract import Objective, Setting, TrainRows, make_objective, needs_teacher
 from codir_jax.processes import console, distributed
 from codir_jax.processes.user_error import UserError
@@ -95,7 +96,9 @@ class Stage:
 
     @functools.cached_property
     def seen_words(self) -> SeenWords | None:
-        """The rows of the word tables that a step has; None: all of them."""
+        """The rows of the word tables that a step has; None: all of them, as where the weights are compressed."""
+        if self.config.compression.method:
+            return None
         return seen_words(self.config.student, self.feed.seen_tokens, [m for m in (self.student, self.teacher) if m])
 
     @property
@@ -116,7 +119,8 @@ class Stage:
     @functools.cached_property
     def objective(self) -> Objective:
         """The method, for whole models."""
-        return make_objective(self.config.objective, self.setting)
+        made = transform.with_factors_of(make_objective(self.config.objective, self.setting), self.student.params)
+        return transform.with_transform(made, self.config.compression)
 
     @functools.cached_property
     def trained_objective(self) -> Objective:
@@ -169,7 +173,7 @@ class Stage:
 
     def start_state(self, abstract):
         """The state before the first step, on the devices; `abstract` is of `abstract_state`."""
-        params, seen = self.student.params, self.seen_words
+        params, seen = transform.start(self.student.params, self.config.compression), self.seen_words
         return self.initial_state.fill_state(abstract[0], seen.cut(params) if seen else params)
 
     def frozen(self, abstract, columns: Mapping[str, Any], teacher_params=None) -> dict[str, Any]:
@@ -197,10 +201,16 @@ class Stage:
         return self.task.judge(self.feed, self.setting, self.config.objective, reference, self.layout)
 
     def whole(self, params):
-        """The trained params of a state, with all rows of the student's word table."""
+        """The trained params of a state as they are judged and saved: with all rows of the student's word table."""
+        if self.objective.served is not None:
+            return self._served(params)
         if self.seen_words is None:
             return params
         return {**params, "student": self._fill_words(params["student"])}
+
+    @functools.cached_property
+    def _served(self):
+        return jax.jit(self.objective.served)
 
     @functools.cached_property
     def _fill_words(self):

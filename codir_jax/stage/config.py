@@ -7,6 +7,7 @@ from codir_jax.data import teacher_cache
 from codir_jax.models.pooling import POOLINGS
 from codir_jax.models.transformer import REMAT
 from codir_jax.objectives import contract as objectives
+from codir_jax.objectives import transform
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh
 from codir_jax.stage.seen_words import MODES as WORD_ROWS
@@ -69,6 +70,7 @@ def default_config(objective: ConfigDict, task: str = "classification") -> Confi
                 "remat": "none",
             },
             "objective": objective,
+            "compression": transform.default_config(),
             "optimizer": optimizer.default_config(),
             "train": loop.default_config(),
             "mesh": mesh.default_config(),
@@ -130,6 +132,7 @@ def check(config: ConfigDict) -> None:
             f"objective.negatives.source={config.objective.negatives.source!r} takes rows from the teacher cache, and "
             "teacher.cache='off'; use 'auto' or 'on'"
         )
+    transform.check(config.compression)
     task.check(config)
     if hasattr(module, "check"):
         module.check(config.objective)

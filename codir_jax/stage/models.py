@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from codir_jax.compression import methods
 from codir_jax.convert import huggingface
 from codir_jax.convert.folder import find_folder, model_folder
 from codir_jax.convert.huggingface import Pretrained
@@ -17,6 +18,7 @@ from codir_jax.models import sizes as sizes_lib
 from codir_jax.models.contract import family
 from codir_jax.models.heads import abstract_params, build_model
 from codir_jax.models.transformer import TransformerConfig
+from codir_jax.models.weights import axes_of
 from codir_jax.objectives.contract import Head
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
@@ -68,7 +70,7 @@ class Model:
 
     def places(self, on_mesh: Mesh, table: rules.Rules):
         """Where the weights lie on the devices, a tree of shardings."""
-        return rules.shardings(abstract_params(self.module), on_mesh, table)
+        return rules.shardings(axes_of(abstract_params(self.module), self.params), on_mesh, table)
 
 
 def make_teacher(config: ConfigDict, task) -> Model | None:
@@ -88,7 +90,9 @@ def make_teacher(config: ConfigDict, task) -> Model | None:
             f"--config.student.path={path} --workdir=DIR"
         )
     task.check_checkpoint(source, path)
-    return Model(build(task.head, source.config, config.teacher.dtype), source.params, source.config, source)
+    # Nothing is learned of a teacher's factors; the objectives' teachers have whole weights.
+    params = methods.nested({path: weight.numbers() for path, weight in methods.weights_of(source.params).items()})
+    return Model(build(task.head, source.config, config.teacher.dtype), params, source.config, source)
 
 
 def check_vocabulary(tokenizer, path: str, model: Model) -> None:

@@ -9,8 +9,6 @@ import jax
 from codir_jax.convert import huggingface
 from codir_jax.convert import sides as sides_lib
 from codir_jax.data.tokenizer import save_tokenizer
-from codir_jax.evaluation import cost
-from codir_jax.models.heads import abstract_params
 from codir_jax.processes import distributed
 from codir_jax.processes.user_error import CannotWriteError
 from codir_jax.sharding import placement
@@ -46,19 +44,17 @@ def save_best(workdir: Path, model: Model, params, text_tokenizer, *, head: str,
     workdir_lib.replace_folder(aside, workdir / "best")
 
 
-def write_results(workdir: Path, model: Model, facts: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Writes `results.json`: `facts()` of the run, and what is known of the model and the machine.
+def write_results(workdir: Path, facts: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Writes `results.json`: `facts()` of the run, and what is known of the machine.
 
     Args:
       workdir: with `best/` in it.
-      model: the student.
       facts: what the run has to tell; called in the first process only.
     """
 
     def write() -> dict[str, Any]:
         results = {
             **facts(),
-            "parameters": cost.count_parameters(abstract_params(model.module)),
             "num_processes": distributed.num_processes(),
             **workdir_lib.environment(),
         }

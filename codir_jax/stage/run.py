@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from codir_jax.convert import huggingface
+from codir_jax.evaluation import cost
 from codir_jax.objectives.contract import needs_cache
 from codir_jax.processes import console, distributed, environment
 from codir_jax.stage import checks, results
@@ -224,6 +225,7 @@ class _Run:
                 "teacher_dev": self.teacher.scores if self.teacher else {},
                 "best_step": facts["best_step"],
                 "best_fingerprint": best.fingerprint,
+                "parameters": cost.count_parameters(best.params),
                 "num_steps": stage.num_steps,
                 "skipped_updates": facts["skipped"],
                 "seed": self.config.seed,
@@ -234,4 +236,4 @@ class _Run:
                 **self._fingerprints(),
             }
 
-        return results.write_results(self.workdir, stage.student, told)
+        return results.write_results(self.workdir, told)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from codir_jax.compression import factors
 from codir_jax.models.heads import WORD_TABLE
 from codir_jax.objectives.contract import Objective
 from codir_jax.stage.models import Model
@@ -85,6 +86,8 @@ def seen_words(options: ConfigDict, tokens: np.ndarray | None, models: list[Mode
     student = models[0]
     if options.word_rows == "all" or tokens is None or student.params is None:
         return None
+    if any(factors.are_in(_table(model.params)) for model in models if model.params is not None):
+        return None  # every factor has a part in every row
     ids = np.union1d(tokens, [model.config.pad_token_id for model in models]).astype(np.int32)
     vocab_size = min(model.config.vocab_size for model in models)
     missing = -len(ids) % MULTIPLE

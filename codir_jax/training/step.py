@@ -73,6 +73,8 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         # Not p + 0, which is another array than p, and another number where p is -0.
         params = jax.tree.map(lambda t, new, old: new if t else old, trained, params, state.params)
+        if objective.constrain is not None:
+            params = objective.constrain(params, objective_state)
         one = jnp.ones(())
         norm = optax.global_norm(grads)
         metrics = {"loss": (loss, one), **metrics, "gradient_norm": (norm, one)}

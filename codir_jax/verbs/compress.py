@@ -10,6 +10,7 @@ EXAMPLES = """examples:
   codir compress --teacher=roberta-base --task=sst2 --layers=6 --output=runs/sst2
   codir compress --teacher=roberta-base --text='books/*.txt' --layers=6 --output=runs/any_task
   codir compress --demo --compare=finetune,distill --output=runs/quickstart
+  codir compress --demo --then=int8,prune50+int4,rank32 --max_loss_percent=3 --output=runs/smaller
 
 With --text a masked language model is compressed on running text, for any task later. A teacher without a masked-LM
 head first goes on pre-training; without --teacher a tokenizer and a small teacher are trained on the text first.
@@ -49,6 +50,21 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=(),
         help="baselines of the recipe to train as well; of codir: finetune, distill, l2, released; with --text "
         "masked_lm, distill, l2",
+    )
+    parser.add_argument(
+        "--then",
+        type=names,
+        default=(),
+        help="ways to make the trained model smaller at once, a row of the table each: int8 int6 int4 int3 (also "
+        "int8_tensor, int8_affine), prune50 (prune50_together), rank64, tt8, units50; joined by + as in rank64+int4; "
+        "@PATTERN for some weights only",
+    )
+    parser.add_argument("--max_bytes", default="", help="copy the best model up to this size, as 5MB, to picked/")
+    parser.add_argument(
+        "--max_loss_percent",
+        type=float,
+        default=None,
+        help="copy the smallest model that loses at most so many percent of the first row's score to picked/",
     )
     parser.add_argument("--recipe", default="codir", help="folder of configs/ with the recipe (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")

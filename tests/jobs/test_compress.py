@@ -161,3 +161,62 @@ print(sorted(first))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "['UserError', 'compress', 'evaluate', 'load', 'train']"
+
+
+@pytest.fixture(scope="module")
+def smaller(finished):
+    """(folder, results) of the finished job, called again with ways to make its student smaller."""
+    arguments, folder, _ = finished
+    return folder, compress(**arguments, then=["int8", "units50+prune50+int4", "rank4"])
+
+
+def test_a_finished_job_goes_on_with_ways_to_make_its_student_smaller(smaller):
+    folder, results = smaller
+    rows = results["models"]
+    assert list(rows) == ["teacher", "codir", "int8", "units50+prune50+int4", "rank4"]
+    for name in list(rows)[2:]:
+        path = Path(rows[name]["folder"])
+        assert rows[name]["bytes"] == (path / "model.packed.safetensors").stat().st_size
+        assert "equal to the last bit" in rows[name]["parity"] and rows[name]["dev"]["accuracy"] >= 0
+        assert (path / "unpack.py").exists() and (path / "tokenizer.json").exists()
+    assert rows["int8"]["bytes"] < 0.4 * rows["codir"]["bytes"]
+    assert rows["int8"]["parameters"] == rows["codir"]["parameters"] > rows["rank4"]["parameters"]
+    assert "| dominated by" in (folder / "report.md").read_text()
+    assert (folder / "pareto.csv").exists() and (folder / "pareto.png").exists()
+
+
+def test_a_packed_folder_is_a_function_of_texts(smaller):
+    import codir_jax
+
+    folder, results = smaller
+    answers = codir_jax.load(results["models"]["units50+prune50+int4"]["folder"])(["sentence number 3 is good"])
+    assert answers[0]["label"] in ("good", "bad")
+    assert compress_lib.find_folder(str(folder / "then" / "int8")).exists()
+
+
+def test_a_limit_picks_a_row(finished, smaller):
+    arguments, folder, _ = finished
+    then = list(smaller[1]["models"])[2:]
+    compress(**arguments, then=then, max_bytes=str(smaller[1]["models"]["int8"]["bytes"]))
+    assert (folder / "picked" / "model.packed.safetensors").exists()
+    with pytest.raises(UserError, match="no model of this job is within the limit"):
+        compress(**arguments, then=then, max_bytes="1KB")
+
+
+@pytest.mark.parametrize(
+    ("then", "message"),
+    [
+        ("int5", "5 bits are not served"),
+        ("rank4000", "changes none of"),
+        ("int8@encoder/layer_9/.*", "the nearest is"),
+        ("prune100", "below 1"),
+        ("units0.1", "leaves everything|inner units leaves"),
+    ],
+)
+def test_a_way_that_changes_nothing_is_told_before_anything_is_trained(
+    then, message, base, files, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(compress_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
+    with pytest.raises(UserError, match=message):
+        compress(base, **files, output=str(tmp_path / "job"), then=[then], **TINY)
+    assert not (tmp_path / "job").exists()

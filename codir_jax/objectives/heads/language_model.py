@@ -5,9 +5,12 @@ import dataclasses
 import jax
 import optax
 
+from codir_jax.compression import factors
 from codir_jax.losses.vocabulary import Decoder, vocabulary_terms
 from codir_jax.models.apply import apply_model
 from codir_jax.models.language_model import decoder
+from codir_jax.models.products import product
+from codir_jax.models.weights import transposed
 from codir_jax.objectives.contract import HeadTerms, masked_sum
 from codir_jax.processes.user_error import UserError
 
@@ -63,6 +66,9 @@ class LanguageModel:
 
 def cross_entropy(states: Decoder, next_ids: jax.Array, chunk_size: int = 0) -> jax.Array:
     """-ln P(next token), float32 [...], nats, of int32 [...] ids; `chunk_size` as in the config."""
+    if factors.are_in(states.table):
+        logits = product(states.states.reshape(-1, states.states.shape[-1]), transposed(states.table))
+        return _cross_entropy(logits.astype("float32") + states.bias, next_ids)
     if chunk_size:
         return vocabulary_terms(states, next_ids, chunk_size=chunk_size).cross_entropy
     logits = jax.lax.dot_general(
@@ -71,5 +77,9 @@ def cross_entropy(states: Decoder, next_ids: jax.Array, chunk_size: int = 0) -> 
         (((1,), (1,)), ((), ())),
         preferred_element_type="float32",
     )
-    nats = optax.softmax_cross_entropy_with_integer_labels(logits + states.bias, next_ids.reshape(-1))
+    return _cross_entropy(logits + states.bias, next_ids)
+
+
+def _cross_entropy(logits: jax.Array, next_ids: jax.Array) -> jax.Array:
+    nats = optax.softmax_cross_entropy_with_integer_labels(logits, next_ids.reshape(-1))
     return nats.reshape(next_ids.shape)

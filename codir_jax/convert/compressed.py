@@ -1,0 +1,101 @@
+"""A finished model made smaller at once: read, compressed by a method of `compression.methods`, written packed."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from codir_jax.compression import methods, packed
+from codir_jax.compression.methods import Step
+from codir_jax.convert import huggingface
+from codir_jax.convert.folder import weight_bytes
+from codir_jax.models.contract import family
+from codir_jax.processes.user_error import UserError
+
+# Beside the weights: reads them where this package is not.
+READER = "unpack.py"
+
+
+class Compressed(NamedTuple):
+    """Attributes:
+    folder: what was written. num_bytes: of its file of weights, as it lies there.
+    changed: words of a step -> paths of the weights that it changed; {"units50": ()} of a model of other sizes.
+    verdict: that the folder holds what was compressed, in words.
+    """
+
+    folder: Path
+    num_bytes: int
+    changed: dict[str, tuple[str, ...]]
+    verdict: str
+
+
+class NotEqualError(RuntimeError):
+    """The folder holds other weights than those that were written."""
+
+
+def compress(folder: str | os.PathLike, method: str, output: str | os.PathLike, tokenizer: Any) -> Compressed:
+    """Writes a model folder's model, compressed, and reads it again.
+
+    Args:
+      folder: a Hugging Face folder with a trained head. method: such as "int8" or "rank64+int4".
+      output: made if it is not there. tokenizer: of transformers.
+
+    Raises:
+      UserError: no such method, or it leaves weights as they are that it was asked to change.
+      NotEqualError: what was read again differs in a bit.
+    """
+    head = huggingface.stored_head(folder)
+    source = huggingface.load_pretrained(folder, head=head)
+    if not source.has_head:
+        raise UserError(f"{folder} has no trained head ({', '.join(source.new_weights)} are missing)")
+    config, weights, changed = of_model(source.config, source.params, methods.parse(method))
+    output = huggingface.save_weights(
+        output,
+        config,
+        weights,
+        head=head,
+        label_names=source.label_names,
+        is_regression=source.is_regression,
+        sentence=source.sentence,
+        hf_config=source.hf_config,
+    )
+    tokenizer.save_pretrained(str(output))
+    if (output / packed.FILE).exists():
+        (output / READER).write_bytes(Path(packed.__file__).read_bytes())
+    again = huggingface.load_pretrained(output, head=head, num_labels=source.num_labels)
+    if again.fingerprint != huggingface.model_fingerprint(config, methods.tree_of(weights)):
+        raise NotEqualError(f"{output} holds other weights than those that were written; write it again")
+    verdict = f"re-read equal to the last bit, {sum(len(paths) for paths in changed.values())} weights changed"
+    return Compressed(output, weight_bytes(output), changed, verdict)
+
+
+def of_model(config: Any, params: Mapping[str, Any], steps: tuple[Step, ...]):
+    """(config, path -> weight, step -> changed paths) of a model in memory, compressed."""
+    of_family = [step for step in steps if step.kind == "units"]
+    for step in of_family:
+        config, params = _shrink(config)(config, params, share=step.sparsity)
+    weights, changed = methods.compress(params, [step for step in steps if step.kind != "units"])
+    return config, weights, {**{step.in_words(): () for step in of_family}, **changed}
+
+
+def check(method: str, config: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuses a method before there is a model.
+
+    Args:
+      config: of the model. shapes: path -> shape of its weights.
+
+    Raises:
+      UserError: as `compress`.
+    """
+    for step in methods.parse(method):
+        if step.kind == "units":
+            _shrink(config)(config, None, share=step.sparsity)
+        else:
+            methods.matching(step, shapes)
+
+
+def _shrink(config: Any):
+    ways = family(config.family).shrink
+    if "units" not in ways:
+        raise UserError(f"units cannot be left out of a {family(config.family).title} model; use prune, rank or int")
+    return ways["units"]
