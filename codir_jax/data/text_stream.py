@@ -65,11 +65,8 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
             try:
                 text = line.removeprefix(b"\xef\xbb\xbf").decode() if number == 1 else line.decode()
             except UnicodeDecodeError as error:
-                raise _problem(
-                    path,
-                    number,
-                    f"broken UTF-8 (byte {error.start}){compressed.hint(path, line) or '; save it as UTF-8'}",
-                ) from error
+                advice = compressed.hint(path, line) or "; save it as UTF-8"
+                raise _problem(path, number, f"broken UTF-8 (byte {error.start}){advice}") from error
             yield number, text.removesuffix("\n").removesuffix("\r")
     except compressed.BROKEN as error:
         raise _problem(path, number + 1, compressed.what_is_wrong(path, error)) from error

@@ -9,9 +9,9 @@ one draw of K rows serves the whole batch, with each example's false negatives m
 the usable ones, so K is 512 where a draw of other classes for each example took 100.
 
 Presets of one implementation: "paper" (InfoNCE with the live pair as positive) and "released" (NCE against stale
-bank rows, as in the published code, its defects repaired) at fine-tuning, "pretrain" for a masked LM, "encoder" for sentence vectors. Every term is a
-mean per example, or per masked token of a masked LM, so that no weight depends on the batch size or the number of
-devices.
+bank rows, as in the published code, its defects repaired) at fine-tuning, "pretrain" for a masked LM, "encoder" for
+sentence vectors. Every term is a mean per example, or per masked token of a masked LM, so that no weight depends on the
+batch size or the number of devices.
 
 At pre-training both models see the same masked text. A corpus has no labels, and no table of its rows is made, so
 negatives come from the global batch, where the neighbouring rows of a document are hard ones, and from

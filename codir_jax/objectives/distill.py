@@ -3,9 +3,9 @@
     L = w_task * L_task + w_kd * L_KD + w_hidden * L_hidden
 
 every term a mean per example, or per masked token of a masked LM, so that no weight depends on the batch size (Hinton
-et al. 2015; hidden terms: L2 of PKD, Sun et al. 2019, cosine of DistilBERT, Sanh et al. 2019). The same at fine-tuning
-and at pre-training, and of sentence encoders: the terms are the head's. Hidden states are compared one vector a text (PKD), or token by token
-(`pooling="none"`: DistilBERT, TinyBERT), which needs a live teacher.
+et al. 2015; hidden terms: L2 of PKD, Sun et al. 2019, cosine of DistilBERT, Sanh et al. 2019). The same at fine-tuning,
+at pre-training and for sentence encoders: the terms are the head's. Hidden states are compared one vector a text (PKD),
+or token by token (`pooling="none"`: DistilBERT, TinyBERT), which needs a live teacher.
 """
 
 import functools

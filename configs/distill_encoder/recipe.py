@@ -1,6 +1,6 @@
 """A sentence encoder at half its depth as one job, from texts without labels.
 
-    codir compress --recipe=distill_encoder --teacher=all-MiniLM-L6-v2 --train=texts.txt --dev=sts.tsv --output=runs/small
+    codir compress --recipe=distill_encoder --teacher=all-MiniLM-L6-v2 --train=texts.txt --output=runs/small
     codir compress --recipe=distill_encoder --output=runs/demo
 
 --dev is two texts and a score; without it nothing is judged, and the last checkpoint is kept. Baselines, each an arm of

@@ -29,13 +29,14 @@ def teachers(tmp_path_factory):
     return {name: str(folder / name) for name in made}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spec",
     [
         "configs/distill_encoder/train.py:tiny",
-        pytest.param("configs/distill_encoder/train.py:tiny,codir", marks=pytest.mark.slow),
-        pytest.param("configs/supcl_seq/contrast.py:tiny", marks=pytest.mark.slow),
-        pytest.param("configs/supcl_seq/linear_head.py:tiny", marks=pytest.mark.slow),
+        "configs/distill_encoder/train.py:tiny,codir",
+        "configs/supcl_seq/contrast.py:tiny",
+        "configs/supcl_seq/linear_head.py:tiny",
     ],
 )
 def test_a_stopped_run_goes_on_to_the_same_bits(teachers, tmp_path, monkeypatch, spec):

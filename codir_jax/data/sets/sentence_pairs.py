@@ -70,7 +70,8 @@ def read(config) -> RawData:
     check(config)
     if not config.train_path:
         raise UserError(
-            "no file: set data.train_path to .tsv, .csv or .jsonl with pairs, triplets or sentences, or .txt with a text a line"
+            "no file: set data.train_path to .tsv, .csv or .jsonl with pairs, triplets or sentences, or to .txt with a "
+            "text a line"
         )
     problems: list[str] = []
     path = Path(config.train_path).expanduser()

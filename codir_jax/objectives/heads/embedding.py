@@ -127,6 +127,6 @@ class Embedding:
         ours, theirs = (model.config.hidden_size for model in (student, teacher))
         if ours != theirs:
             raise UserError(
-                f"the student's vectors have {ours} numbers, the teacher's {theirs}; a distilled sentence encoder is as "
-                "wide as its teacher: set student.init='teacher' and student.num_layers"
+                f"the student's vectors have {ours} numbers, the teacher's {theirs}; a distilled sentence encoder is "
+                "as wide as its teacher: set student.init='teacher' and student.num_layers"
             )
