@@ -306,6 +306,11 @@ class Examples:
         """Of all texts, specials included."""
         return int(self.offsets[-1])
 
+    @functools.cached_property
+    def seen_tokens(self) -> np.ndarray | None:
+        """The ids that occur: int32, ascending; None where finding them means to read a disk."""
+        return np.flatnonzero(np.bincount(self.tokens)).astype(np.int32)
+
     def read(self, rows: np.ndarray) -> Tokens:
         """Returns the texts of `rows`, int [k]."""
         texts = (rows[:, None] * self.texts_per_row + np.arange(self.texts_per_row)).ravel()

@@ -21,6 +21,9 @@ from codir_jax.models.pooling import first, masked_mean
 from codir_jax.models.transformer import REMAT, TransformerConfig, activate, dense, layer_norm
 from codir_jax.processes.user_error import UserError
 
+# Where every model with a head of this file has its word embedding, float32 [vocab, hidden].
+WORD_TABLE = ("encoder", "embeddings", "word", "embedding")
+
 
 class SequenceClassifier(nn.Module):
     """Logits from the first token. Regression is `num_labels=1`.
@@ -191,7 +194,8 @@ class SentenceEmbedding(nn.Module):
 
 def decoder(params: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
     """The decoder in a masked LM's weights: word embedding float32 [vocab, hidden] and bias float32 [vocab]."""
-    return params["encoder"]["embeddings"]["word"]["embedding"], params["decoder_bias"]
+    encoder, embeddings, word, embedding = WORD_TABLE
+    return params[encoder][embeddings][word][embedding], params["decoder_bias"]
 
 
 def build_model(

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
@@ -22,6 +23,7 @@ from codir_jax.stage import checks
 from codir_jax.stage import models as models_lib
 from codir_jax.stage.initial_state import InitialState
 from codir_jax.stage.models import Model
+from codir_jax.stage.seen_words import SeenWords, seen_words
 from codir_jax.tasks.contract import Feed, Outline, Task, task_module
 from codir_jax.training import optimizer
 
@@ -90,6 +92,11 @@ class Stage:
         """Whether the objective needs the teacher."""
         return needs_teacher(self.config.objective.name)
 
+    @functools.cached_property
+    def seen_words(self) -> SeenWords | None:
+        """The rows of the word tables that a step has; None: all of them."""
+        return seen_words(self.config.student, self.feed.seen_tokens, [m for m in (self.student, self.teacher) if m])
+
     @property
     def layout(self) -> tuple[Any, Any]:
         """(mesh, table), by which arrays are placed."""
@@ -107,8 +114,18 @@ class Stage:
 
     @functools.cached_property
     def objective(self) -> Objective:
-        """The method."""
+        """The method, for whole models."""
         return make_objective(self.config.objective, self.setting)
+
+    @functools.cached_property
+    def trained_objective(self) -> Objective:
+        """The method as a step has it: for models whose word tables have the rows of `seen_words` only."""
+        seen = self.seen_words
+        if seen is None:
+            return self.objective
+        student, teacher = (model and seen.cut_model(model) for model in (self.student, self.teacher))
+        setting = setting_of(self.config, self.task, student, teacher, self.rows)
+        return seen.on_cut_tables(make_objective(self.config.objective, setting))
 
     def duration(self, section: str, name: str) -> int:
         """A duration of the config in steps."""
@@ -125,7 +142,7 @@ class Stage:
     def initial_state(self) -> InitialState:
         """What the first step starts from."""
         return InitialState(
-            objective=self.objective,
+            objective=self.trained_objective,
             tx=optimizer.make_optimizer(self.config.optimizer, self.schedule),
             example=self.feed.example(),
             mesh=self.mesh,
@@ -151,7 +168,8 @@ class Stage:
 
     def start_state(self, abstract):
         """The state before the first step, on the devices; `abstract` is of `abstract_state`."""
-        return self.initial_state.fill_state(abstract[0], self.student.params)
+        params, seen = self.student.params, self.seen_words
+        return self.initial_state.fill_state(abstract[0], seen.cut(params) if seen else params)
 
     def frozen(self, abstract, columns: Mapping[str, Any], teacher_params=None) -> dict[str, Any]:
         """What never changes in a run, on the devices: the same for a run that is resumed.
@@ -161,12 +179,31 @@ class Stage:
           columns: the teacher's rows of the train set where they are kept, else {}.
           teacher_params: weights on the devices, where the teacher runs live.
         """
+        if teacher_params is not None and self.seen_words:
+            teacher_params = self._cut_teacher(abstract[1]["teacher"], teacher_params)
         given = {} if teacher_params is None else {"teacher": teacher_params}
         return self.initial_state.fill_frozen(abstract[1], given | self.initial_state.tables(columns))
 
     def judge(self, reference=None):
-        """A function (params, frozen) -> scores of the student on dev; `reference` is of `Task.examine`."""
+        """A function (params, frozen) -> scores of the student on dev; `reference` is of `Task.examine`.
+
+        The student's params are whole: those of `whole`.
+        """
         return self.task.judge(self.feed, self.setting, self.config.objective, reference, self.layout)
+
+    def whole(self, params):
+        """The trained params of a state, with all rows of the student's word table."""
+        if self.seen_words is None:
+            return params
+        return {**params, "student": self._fill_words(params["student"])}
+
+    @functools.cached_property
+    def _fill_words(self):
+        return self.seen_words.filler(self.student.params, self.student.places(*self.layout))
+
+    def _cut_teacher(self, abstract, params):
+        places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+        return jax.jit(self.seen_words.cut, out_shardings=places)(params)
 
 
 def setting_of(

@@ -9,6 +9,7 @@ from codir_jax.models.transformer import REMAT
 from codir_jax.objectives import contract as objectives
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh
+from codir_jax.stage.seen_words import MODES as WORD_ROWS
 from codir_jax.tasks.contract import task_module
 from codir_jax.training import loop, optimizer
 
@@ -55,6 +56,9 @@ def default_config(objective: ConfigDict, task: str = "classification") -> Confi
                 # and the mean where it says nothing.
                 "pooling": "",
                 "dtype": "float32",  # of its computation; parameters are always float32
+                # Rows of the word embedding that are trained: "seen", those of the train set's words, or "all".
+                # Of the others AdamW would only decay the weights; so they stay as they are. See stage/seen_words.py.
+                "word_rows": "seen",
                 # What is kept for the backward pass: "none" recomputes nothing, "block" keeps one state a layer (a
                 # third more time, a fraction of the memory), "dots" also the products with weights.
                 "remat": "none",
@@ -109,6 +113,8 @@ def check(config: ConfigDict) -> None:
         )
     if config.student.pooling not in ("", *POOLINGS):
         raise UserError(f"student.pooling={config.student.pooling!r}; known: {', '.join(POOLINGS)}, or empty")
+    if config.student.word_rows not in WORD_ROWS:
+        raise UserError(f"student.word_rows={config.student.word_rows!r}; known: {', '.join(WORD_ROWS)}")
     if config.student.remat not in REMAT:
         raise UserError(f"student.remat={config.student.remat!r}; known: {', '.join(REMAT)}")
     for field, known in (("cache", ("auto", "on", "off")), ("cache_dtype", tuple(teacher_cache.DTYPES))):

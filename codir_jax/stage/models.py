@@ -61,7 +61,11 @@ class Model:
 
     def placed(self, on_mesh: Mesh, table: rules.Rules):
         """The weights on the devices, split as the sharding table says."""
-        return jax.device_put(self.params, rules.shardings(abstract_params(self.module), on_mesh, table))
+        return jax.device_put(self.params, self.places(on_mesh, table))
+
+    def places(self, on_mesh: Mesh, table: rules.Rules):
+        """Where the weights lie on the devices, a tree of shardings."""
+        return rules.shardings(abstract_params(self.module), on_mesh, table)
 
 
 def make_teacher(config: ConfigDict, task) -> Model | None:

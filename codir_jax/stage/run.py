@@ -61,6 +61,11 @@ class _Run:
             f"padded lengths: {', '.join(map(str, stage.feed.length_buckets))}; {stage.feed.real_token_share:.1%} of "
             "the positions in a train batch are real tokens"
         )
+        if seen := stage.seen_words:
+            console.say(
+                f"word embedding: {len(seen.ids):,} of {seen.vocab_size:,} rows are trained, those of the train set's "
+                "words (student.word_rows)"
+            )
         self.eval_every = max(stage.duration("train", "eval_every"), 1)
         self.checkpoint_every = max(stage.duration("train", "checkpoint_every"), 1)
         # Refused here, before the teacher is run: an objective that cannot be made, or rules that do not fit it.
@@ -105,7 +110,7 @@ class _Run:
                 if step == num_steps:
                     self._save_best(current)
                 return
-            last = judge(current.params, frozen)
+            last = judge(stage.whole(current.params), frozen)
             writer.write(step, {f"dev_{k}": v for k, v in last.items()})
             value = self._score(last)
             is_best = facts["best_score"] is None or value > facts["best_score"]
@@ -185,7 +190,7 @@ class _Run:
 
     def _save_best(self, state) -> None:
         task = self.stage.task
-        params = state.params["student"]
+        params = self.stage.whole(state.params)["student"]
         results.save_best(self.workdir, self.stage.student, params, task.tokenizer, head=task.head.name, **task.labels)
 
     def _fingerprints(self) -> dict[str, Any]:

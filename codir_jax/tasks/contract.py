@@ -36,6 +36,7 @@ class Feed(Protocol):
       num_train: examples of the train split. steps_per_epoch: batches of an epoch.
       real_token_share: share of real tokens among the positions of the train batches.
       columns: of a batch, without a teacher's; "length" stands for the padded length.
+      seen_tokens: int32, ids that the inputs can hold, but for padding; None where they are not known.
     """
 
     sharding: Any
@@ -44,6 +45,7 @@ class Feed(Protocol):
     steps_per_epoch: int
     real_token_share: float
     columns: Mapping[str, Column]
+    seen_tokens: np.ndarray | None
 
     def example(self) -> Batch:
         """A host batch, for its shapes."""
@@ -155,6 +157,7 @@ class Outline:
     told: str
 
     sharding: Any = None
+    seen_tokens: np.ndarray | None = None
     splits: tuple[str, ...] = ("train",)
 
     @property

@@ -57,6 +57,10 @@ class CorpusFeed:
         """The columns of a batch; its padded length goes by its name."""
         return with_sizes(MASKED_LM_COLUMNS, slots=self.corpus.splits["train"].num_masked_max)
 
+    @property
+    def seen_tokens(self) -> None:
+        """Any token may stand in a masked place."""
+
     def example(self) -> Batch:
         """A host batch, for its shapes."""
         return next(self.evaluation("dev"))

@@ -68,6 +68,11 @@ class LabelledFeed:
         """The columns of a batch; its padded length goes by its name."""
         return columns_of(self.data.splits["train"])
 
+    @property
+    def seen_tokens(self) -> np.ndarray | None:
+        """Token ids of the train split, but for padding; None where they are not known."""
+        return self.data.splits["train"].seen_tokens
+
     def example(self) -> Batch:
         """A host batch, for its shapes."""
         return next(self.evaluation("train"))

@@ -124,6 +124,10 @@ class StoredExamples:
         """Of all texts, specials included."""
         return self.facts["num_tokens"]
 
+    @property
+    def seen_tokens(self) -> None:
+        """The ids that occur are not known: all tokens had to be read."""
+
     @functools.cached_property
     def lengths(self) -> Column:
         """Tokens of each row, specials included; of several texts those of the longest: int32 [n]."""
