@@ -15,6 +15,9 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from codir_jax.data import compressed
+from codir_jax.data.compressed import kind_of
+
 TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json")
 
 
@@ -64,9 +67,13 @@ def read_lines(path: Path, problems: list[str], span: Span = WHOLE) -> list[str]
     if not path.is_file():
         problems.append(at(path, None, "is a folder, expected a file" if path.is_dir() else _missing(path)))
         return None
-    with path.open("rb") as file:
-        file.seek(span.start)
-        content = file.read() if span.end is None else file.read(span.end - span.start)
+    try:
+        with compressed.open_bytes(path) as file:
+            file.seek(span.start)
+            content = file.read() if span.end is None else file.read(span.end - span.start)
+    except compressed.BROKEN as error:
+        problems.append(at(path, None, compressed.what_is_wrong(path, error)))
+        return None
     if span.start == 0:
         content = content.removeprefix(b"\xef\xbb\xbf")
     if span.is_whole and not content.strip():
@@ -75,6 +82,9 @@ def read_lines(path: Path, problems: list[str], span: Span = WHOLE) -> list[str]
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
+        if gzip_hint := compressed.hint(path, content):
+            problems.append(at(path, None, f"broken UTF-8{gzip_hint}"))
+            return None
         for number, line in enumerate(content.split(b"\n"), span.first_line):
             try:
                 line.decode("utf-8")
@@ -95,7 +105,7 @@ def column_names(path: Path, problems: list[str], *, suffix: str = "") -> list[s
     Args:
       path, problems, suffix: as of `read_table`.
     """
-    suffix = suffix or path.suffix.lower()
+    suffix = suffix or kind_of(path)
     lines = read_lines(path, problems)
     if lines is None:
         return None
@@ -126,7 +136,7 @@ def read_table(
     """Returns the wanted columns of a .tsv, .csv or .jsonl file, without the rows that `problems` now tells of.
 
     Args:
-      path: file; its suffix tells the format.
+      path: file; its suffix tells the format, that of a .gz the one before.
       required: columns that must be there.
       problems: is appended to.
       optional: columns that are returned if they are there.
@@ -138,7 +148,7 @@ def read_table(
     Returns:
       Table, or None where nothing of the file can be used.
     """
-    suffix = suffix or path.suffix.lower()
+    suffix = suffix or kind_of(path)
     if suffix not in TABLE_SUFFIXES:
         problems.append(at(path, None, f"unknown format {suffix!r}; expected {', '.join(TABLE_SUFFIXES[:3])}"))
         return None
@@ -176,10 +186,13 @@ def read_table(
 
 
 def read_header(path: Path, suffix: str) -> list[str]:
-    """Returns the column names of a .tsv or .csv file, [] where it has none."""
-    with path.open("rb") as file:
-        first = (line.decode("utf-8", "replace") for line in file)
-        row = next(csv.reader(first), []) if suffix == ".csv" else next(first, "").rstrip("\r\n").split("\t")
+    """Returns the column names of a .tsv or .csv file, [] where it has none or a damaged .gz hides them."""
+    try:
+        with compressed.open_bytes(path) as file:
+            first = (line.decode("utf-8", "replace") for line in file)
+            row = next(csv.reader(first), []) if suffix == ".csv" else next(first, "").rstrip("\r\n").split("\t")
+    except compressed.BROKEN:  # told by those who read the rows
+        return []
     return [row[0].removeprefix("\ufeff"), *row[1:]] if row else []
 
 

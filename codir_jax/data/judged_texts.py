@@ -10,15 +10,14 @@ line is then a header unless it has a number for a score, or a label that comes 
 
 from __future__ import annotations
 
-import csv
 import glob
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from codir_jax.data.batch import DataError
-from codir_jax.data.delimited import TABLE_SUFFIXES, Table, at, read_lines, read_table
+from codir_jax.data.compressed import kind_of
+from codir_jax.data.delimited import TABLE_SUFFIXES, Table, at, column_names, read_table
 from codir_jax.data.table_columns import check_texts, parse_targets
 from codir_jax.processes.user_error import MissingFileError, UserError
 
@@ -99,7 +98,7 @@ def _set_name(path: Path) -> str:
 def _files(entry: str, flag: str) -> list[Path]:
     path = Path(entry).expanduser()
     if path.is_dir():
-        found = [inner for inner in sorted(path.iterdir()) if inner.suffix.lower() in TABLE_SUFFIXES]
+        found = [inner for inner in sorted(path.iterdir()) if kind_of(inner) in TABLE_SUFFIXES]
     else:
         found = [path] if path.is_file() else sorted(map(Path, glob.glob(str(path))))
     if not found:
@@ -128,7 +127,7 @@ def _read_labelled(path: Path, problems: list[str]) -> LabelledTexts:
         found = min(columns, key=lambda name: len(set(columns[name])))
         return found, columns[found][0] not in columns[found][1:]
 
-    header = _first_fields(path)
+    header = column_names(path, []) or []
     named = next((name for name in TEXTS if name in header), TEXTS[0])
     chosen = _columns(path, (named, "label"), find_label, problems)
     if chosen is None:
@@ -151,8 +150,8 @@ def _columns(
     Where they have other names, `find_last` says which one of a table is the last, and whether its first row is a
     header.
     """
-    header = _first_fields(path)
-    if not header or set(wanted) <= set(header) or path.suffix.lower() not in (".tsv", ".csv"):
+    header = column_names(path, []) or []
+    if not header or set(wanted) <= set(header) or kind_of(path) not in (".tsv", ".csv"):
         table = read_table(path, wanted, problems)
         return None if table is None else (table, wanted)
     if len(header) != len(wanted):
@@ -171,22 +170,6 @@ def _columns(
         columns = {name: values[1:] for name, values in table.columns.items()}
         table = Table(path, table.lines[1:], columns)
     return table, (*(name for name in names if name != last), last)
-
-
-def _first_fields(path: Path) -> list[str]:
-    """The fields of the first line of a table, or of its first JSON object; none of what cannot be read."""
-    lines = read_lines(path, [])
-    suffix = path.suffix.lower()
-    if not lines:
-        return []
-    if suffix == ".csv":
-        return next(csv.reader(lines[:1]), [])
-    if suffix == ".tsv":
-        return lines[0].split("\t")
-    try:
-        return list(json.loads(lines[0]))
-    except (json.JSONDecodeError, TypeError):
-        return []
 
 
 def _is_number(value: object) -> bool:

@@ -12,7 +12,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from codir_jax.data import compressed
 from codir_jax.data.batch import DataError
+from codir_jax.data.compressed import kind_of
 from codir_jax.data.delimited import at, nearest
 from codir_jax.processes.user_error import MissingFileError, UserError
 
@@ -31,8 +33,10 @@ def check(path: str) -> None:
         raise MissingFileError(
             f"no file {path!r}; expected texts in {', '.join(SUFFIXES[:4])}, or - for standard input"
         )
-    if Path(path).suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path}: unknown format; expected {', '.join(SUFFIXES[:4])}, or - for standard input")
+    if kind_of(path) not in SUFFIXES:
+        raise UserError(
+            f"{path}: unknown format; expected {', '.join(SUFFIXES[:4])} (also .gz), or - for standard input"
+        )
 
 
 def texts(path: str, column: str) -> Iterator[str]:
@@ -41,7 +45,7 @@ def texts(path: str, column: str) -> Iterator[str]:
     Raises:
       DataError: the first line that is broken, with its number.
     """
-    suffix = ".txt" if path == "-" else Path(path).suffix.lower()
+    suffix = ".txt" if path == "-" else kind_of(path)
     lines = _lines(path)
     if suffix == ".txt":
         yield from (line for _, line in lines)
@@ -54,14 +58,18 @@ def texts(path: str, column: str) -> Iterator[str]:
 def _lines(path: str) -> Iterator[tuple[int, str]]:
     r"""(number, line without its end); a line ends at \n only, as in TSV files of GLUE, and a \r before it goes too."""
     # Read as bytes: text mode would end lines at other characters too, and stdin has another newline mode.
-    file = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 - standard input stays open
+    file = sys.stdin.buffer if path == "-" else compressed.open_bytes(path)  # standard input stays open
+    number = 0
     try:
         for number, line in enumerate(file, 1):
             try:
                 text = line.removeprefix(b"\xef\xbb\xbf").decode() if number == 1 else line.decode()
             except UnicodeDecodeError as error:
-                raise _problem(path, number, f"broken UTF-8 (byte {error.start}); save it as UTF-8") from error
+                advice = compressed.hint(path, line) or "; save it as UTF-8"
+                raise _problem(path, number, f"broken UTF-8 (byte {error.start}){advice}") from error
             yield number, text.removesuffix("\n").removesuffix("\r")
+    except compressed.BROKEN as error:
+        raise _problem(path, number + 1, compressed.what_is_wrong(path, error)) from error
     finally:
         if path != "-":
             file.close()

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from codir_jax.data.batch import DataError, RawSplit
+from codir_jax.data.compressed import kind_of
 from codir_jax.data.delimited import TABLE_SUFFIXES, at, read_lines, read_table
 from codir_jax.data.table_columns import check_texts, named_columns, parse_column
 from codir_jax.processes.user_error import UserError
@@ -61,7 +62,7 @@ def text_columns(options, like: RawSplit, problems: list[str]) -> list[str]:
       UserError: a row of the set has more than two texts.
     """
     path = Path(options.unlabelled_path).expanduser()
-    suffix = path.suffix.lower()
+    suffix = kind_of(path)
     if like.texts_per_row > 2:
         raise UserError(f"a row of this data set has {like.texts_per_row} texts; data.unlabelled_path gives at most 2")
     is_pair = like.texts_b is not None or like.texts_per_row == 2
@@ -76,7 +77,7 @@ def text_columns(options, like: RawSplit, problems: list[str]) -> list[str]:
             at(path, None, f"rows of train have the columns {told} too; give a .tsv, .csv or .jsonl with them")
         )
     elif suffix not in (".txt", *TABLE_SUFFIXES):
-        problems.append(at(path, None, f"unknown format {suffix!r}; expected .txt, .tsv, .csv or .jsonl"))
+        problems.append(at(path, None, f"unknown format {suffix!r}; expected .txt, .tsv, .csv or .jsonl (also .gz)"))
     return [options.text_column, options.text_pair_column][: 2 if is_pair else 1]
 
 
@@ -85,7 +86,7 @@ def _read(options, like: RawSplit, problems: list[str]) -> RawSplit | None:
     texts = text_columns(options, like, problems)
     if problems:
         return None
-    if path.suffix.lower() == ".txt":
+    if kind_of(path) == ".txt":
         lines = read_lines(path, problems)
         return None if lines is None else RawSplit([line for line in lines if line.strip()])
     further = {name: named_columns(options).get(name, name) for name in like.columns}

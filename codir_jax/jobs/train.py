@@ -65,5 +65,8 @@ def teacher_of(config: ConfigDict) -> ConfigDict:
     made_by.tokenizer_path = config.tokenizer_path or made_by.tokenizer_path
     made_by.train.deterministic = config.train.deterministic
     if made_by.task.name == config.task.name:
+        # Which rows are made of the texts is of the method, not of the data.
+        own = {name: made_by.data[name] for name in ("layout",) if name in made_by.data}
         made_by.data.update(config.data)
+        made_by.data.update(own)
     return made_by

@@ -1,8 +1,11 @@
-"""Losses of a student against a teacher's outputs: soft targets, regression, hidden states.
+"""Losses of a student against a teacher's outputs: soft targets, regression, hidden states, vectors.
 
 Every function returns one value per example (or token) in float32, whatever the input dtype; the caller takes the
 mask-weighted mean. Teacher values are targets: no gradient flows into them.
 """
+
+import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +93,76 @@ def cosine_distance(student: jax.Array, teacher: jax.Array) -> jax.Array:
     _check_same_shape("student", student, "teacher", teacher, _WIDTH_HINT)
     cosine = jnp.sum(_unit(_float32(student)) * jax.lax.stop_gradient(_unit(_float32(teacher))), axis=-1)
     return jnp.mean(1.0 - cosine, axis=-1)
+
+
+def relative_l2(student: jax.Array, teacher: jax.Array) -> jax.Array:
+    """Squared distance of a text's vector from the teacher's, as a share of the teacher's squared norm.
+
+        ||s - t||^2 / ||t||^2
+
+    The mean squared error of sentence-transformers' distillation, in a unit that no encoder's scale changes.
+
+    Args:
+        student: float [..., H].
+        teacher: float [..., H].
+
+    Returns:
+        float32 [...], >= 0; of a teacher's zero vector 0.
+
+    Raises:
+        ValueError: the two shapes differ.
+    """
+    _check_same_shape("student", student, "teacher", teacher, _WIDTH_HINT)
+    teacher = jax.lax.stop_gradient(_float32(teacher))
+    norm = jnp.sum(jnp.square(teacher), axis=-1)
+    distance = jnp.sum(jnp.square(_float32(student) - teacher), axis=-1)
+    return jnp.where(norm > 0, distance / jnp.where(norm > 0, norm, 1.0), 0.0)
+
+
+def similarity_loss(
+    sources: Sequence[tuple[jax.Array, jax.Array, jax.Array]], temperature: float
+) -> tuple[jax.Array, jax.Array]:
+    """How far the student is from the teacher's view of which texts are near: KL(teacher || student) over keys.
+
+        sum_k p_T(k) (log p_T(k) - log p_S(k)),   p(k) = softmax over all usable keys of cosine_k / tau
+
+    Reference: SEED, Fang et al., ICLR 2021, equation 3; there one queue, here any number of sources of keys.
+
+    Args:
+        sources: (student's cosines float [B, K], teacher's float [B, K], usable bool [B, K]) of each.
+        temperature: tau > 0.
+
+    Returns:
+        (float32 [B], 0 without a usable key; bool [B], whether the largest cosine is at one key for both).
+    """
+    student, teacher = ([_usable(pair[i], pair[2], temperature) for pair in sources] for i in (0, 1))
+    teacher = jax.lax.stop_gradient(teacher)
+    total_student, total_teacher = _log_total(student), _log_total(teacher)
+    loss, agrees = 0.0, False
+    (top_student, top_teacher) = (functools.reduce(jnp.maximum, map(_largest, side)) for side in (student, teacher))
+    for ours, theirs, (_, _, usable) in zip(student, teacher, sources, strict=True):
+        log_teacher = jnp.where(usable, theirs - total_teacher[:, None], 0.0)
+        log_student = jnp.where(usable, ours - total_student[:, None], 0.0)
+        loss += jnp.sum(jnp.where(usable, jnp.exp(log_teacher) * (log_teacher - log_student), 0.0), axis=-1)
+        both = (ours == top_student[:, None]) & (theirs == top_teacher[:, None])
+        agrees |= jnp.any(usable & both, axis=-1)
+    return loss, agrees
+
+
+def _usable(cosines: jax.Array, usable: jax.Array, temperature: float) -> jax.Array:
+    return jnp.where(usable, _float32(cosines) / temperature, -jnp.inf)
+
+
+def _largest(logits: jax.Array) -> jax.Array:
+    return jnp.max(jax.lax.stop_gradient(logits), axis=-1, initial=-jnp.inf)
+
+
+def _log_total(sources: Sequence[jax.Array]) -> jax.Array:
+    """Log of the sum of exp over all sources, float32 [B]; 0 where there is nothing."""
+    top = functools.reduce(jnp.maximum, map(_largest, sources))
+    top = jnp.where(jnp.isfinite(top), top, 0.0)
+    total = sum(jnp.sum(jnp.exp(logits - top[:, None]), axis=-1) for logits in sources)
+    return top + jnp.log(jnp.where(total > 0, total, 1.0))
 
 
 _CLASSES_HINT = "teacher and student must have the same classes"

@@ -9,9 +9,9 @@ one draw of K rows serves the whole batch, with each example's false negatives m
 the usable ones, so K is 512 where a draw of other classes for each example took 100.
 
 Presets of one implementation: "paper" (InfoNCE with the live pair as positive) and "released" (NCE against stale
-bank rows, as in the published code, its defects repaired) at fine-tuning, "pretrain" for a masked LM. Every term is a
-mean per example, or per masked token of a masked LM, so that no weight depends on the batch size or the number of
-devices.
+bank rows, as in the published code, its defects repaired) at fine-tuning, "pretrain" for a masked LM, "encoder" for
+sentence vectors. Every term is a mean per example, or per masked token of a masked LM, so that no weight depends on the
+batch size or the number of devices.
 
 At pre-training both models see the same masked text. A corpus has no labels, and no table of its rows is made, so
 negatives come from the global batch, where the neighbouring rows of a document are hard ones, and from
@@ -50,16 +50,16 @@ from codir_jax.objectives.contrastive_term import (
     layer_vectors,
     project,
 )
-from codir_jax.objectives.distill import compute_views, kept_view, matches, soft_terms
+from codir_jax.objectives.distill import compute_views, init_memory, kept_view, matches, soft_terms
 from codir_jax.objectives.schedules import scheduled
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import placement
 
 # Those that keep no row for each row of the train set.
 ROWLESS_SOURCES = ("in_batch", "queue")
-HEADS, ROLES = ("classification", "masked_lm"), ("student", "teacher")
+HEADS, ROLES = ("classification", "masked_lm", "embedding"), ("student", "teacher")
 # The preset that fits a head, where it is not the first one.
-PRESETS = {"masked_lm": "pretrain"}
+PRESETS = {"masked_lm": "pretrain", "embedding": "encoder"}
 __all__ = ["HEADS", "PRESETS", "ROLES", "check", "default_config", "make", "needs_cache"]
 
 
@@ -106,6 +106,7 @@ class _Classes(NamedTuple):
 def make(config: ConfigDict, setting: Setting) -> Objective:
     """The objective of the whole method; see the module's docstring."""
     check(config)
+    setting.head.check_distillation(config, setting.rows)
     _check_data(config, setting)
     pairs = matches(config, setting)
     groups = 1 if config.layer_aggregation == "concat" else len(pairs)
@@ -162,12 +163,12 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         for side, side_rng in zip(SIDES, (rngs[2], rngs[2] if is_equal else rngs[3]), strict=True):
             owner = frozen if side == "teacher" and config.teacher_projection == "frozen" else params
             owner[f"projection_{side}"] = init_projection(side_rng, config, len(pairs), widths[side])
-        return params, frozen, init_state(rngs[4], config, num_train, groups)
+        return params, frozen, init_state(rngs[4], config, num_train, groups) | init_memory(config, setting)
 
     def loss(params, frozen, objective_state, batch, step: Step):
         dropout_rng, negatives_rng = (None, jax.random.key(0)) if step.rng is None else jax.random.split(step.rng)
         views = compute_views(config, setting, params, frozen, batch, dropout_rng)
-        total, metrics = soft_terms(config, setting, views, batch, step.progress)
+        total, objective_state, metrics = soft_terms(config, setting, views, objective_state, batch, step.progress)
         projections = {**frozen, **params}
         features = {
             "student": project(projections["projection_student"], views.student_pooled, config),

@@ -10,7 +10,7 @@ SOURCES = ("in_batch", "bank", "queue", "teacher_cache")
 
 
 def default_config(preset: str = "paper") -> ConfigDict:
-    """Fields of the method. `preset` is "paper", "released" or "pretrain"; they differ only in values."""
+    """Fields of the method. `preset` is "paper", "released", "pretrain" or "encoder"; they differ only in values."""
     config = ConfigDict(
         {
             "name": "codir",
@@ -79,8 +79,12 @@ def default_config(preset: str = "paper") -> ConfigDict:
         # above.
         config.equal_start = True
         config.negatives.update({"source": "in_batch+queue", "label_aware": False, "mask_same_label": False})
+    elif preset == "encoder":
+        # Ours. Single sentences have no classes, so the negatives are those of pre-training.
+        config.update({"equal_start": True, "task_weight": 1.0, "soft_target_weight": 1.0})
+        config.negatives.update({"source": "in_batch+queue", "label_aware": False, "mask_same_label": False})
     elif preset != "paper":
-        raise UserError(f"unknown preset {preset!r} of codir; known: paper, released, pretrain")
+        raise UserError(f"unknown preset {preset!r} of codir; known: paper, released, pretrain, encoder")
     return config
 
 

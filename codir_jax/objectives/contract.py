@@ -143,11 +143,13 @@ class HeadTerms(NamedTuple):
     """Attributes:
     task: (sum, count) of the task's loss. soft: similarly of the soft targets, None without a teacher.
     metrics: these and what is measured beside them.
+    memory: of `Head.memory`, after the batch; None where there is none.
     """
 
     task: SumAndCount
     soft: SumAndCount | None
     metrics: Metrics
+    memory: dict[str, Any] | None = None
 
 
 class Head(Protocol):
@@ -168,12 +170,23 @@ class Head(Protocol):
     def view(self, values: jax.Array, params):
         """What `terms` compares, of the kept values float [batch, ...] of a model and its weights."""
 
-    def terms(self, config, batch, student, teacher=None) -> HeadTerms:
+    def memory(self, config, width: int) -> dict[str, Any]:
+        """What its terms with a teacher keep of earlier batches: entries of the objective's state, {} for none.
+
+        Args:
+          config: of the objective. width: of the teacher's states.
+        """
+
+    def terms(self, config, batch, student, teacher=None, memory=None) -> HeadTerms:
         """Loss of the task and, with a teacher, soft targets.
 
         Args:
           config: of the objective. batch: of `data.batch`. student, teacher: of `view`.
+          memory: holds the entries of `memory` as they are before the batch.
         """
+
+    def check_distillation(self, config, rows: "TrainRows | None") -> None:
+        """Refuses fields and train rows that its terms with a teacher have no meaning for."""
 
     def check_pair(self, student, teacher) -> None:
         """Refuses a teacher that the student's head cannot be compared with (two Linen modules)."""

@@ -3,9 +3,9 @@
     L = w_task * L_task + w_kd * L_KD + w_hidden * L_hidden
 
 every term a mean per example, or per masked token of a masked LM, so that no weight depends on the batch size (Hinton
-et al. 2015; hidden terms: L2 of PKD, Sun et al. 2019, cosine of DistilBERT, Sanh et al. 2019). The same at fine-tuning
-and at pre-training: the terms are the head's. Hidden states are compared one vector a text (PKD), or token by token
-(`pooling="none"`: DistilBERT, TinyBERT), which needs a live teacher.
+et al. 2015; hidden terms: L2 of PKD, Sun et al. 2019, cosine of DistilBERT, Sanh et al. 2019). The same at fine-tuning,
+at pre-training and for sentence encoders: the terms are the head's. Hidden states are compared one vector a text (PKD),
+or token by token (`pooling="none"`: DistilBERT, TinyBERT), which needs a live teacher.
 """
 
 import functools
@@ -34,7 +34,7 @@ from codir_jax.objectives.microbatches import in_microbatches, run_student
 from codir_jax.objectives.schedules import check_schedule, scheduled
 from codir_jax.processes.user_error import UserError
 
-HEADS, ROLES = ("classification", "masked_lm"), ("student", "teacher")
+HEADS, ROLES = ("classification", "masked_lm", "embedding"), ("student", "teacher")
 HIDDEN_LOSSES = {"l2": distillation.normalized_l2, "cosine": distillation.cosine_distance}
 
 
@@ -102,7 +102,8 @@ def matches(config: ConfigDict, setting: Setting) -> tuple[tuple[int, int], ...]
 def teacher_view(config: ConfigDict, setting: Setting, teacher_params, batch) -> dict[str, jax.Array]:
     """The teacher's side: {"teacher_logits" [batch, classes], "teacher_pooled" [batch, matches, width]}.
 
-    Of a masked LM "teacher_states" [batch, masked, width] in place of the logits. Taken from the batch where it was
+    In place of the logits, of a masked LM "teacher_states" [batch, masked, width], of a sentence encoder
+    "teacher_vectors" [batch, width]. Taken from the batch where it was
     computed before, otherwise by running the teacher, deterministic (no dropout: the released code left it on). No
     gradient passes: the teacher is a constant.
     """
@@ -148,16 +149,22 @@ def compute_views(config, setting: Setting, params, frozen, batch, rng) -> Views
     )
 
 
-def soft_terms(config, setting: Setting, views: Views, batch, progress) -> tuple[jax.Array, Metrics]:
-    """Weighted task and soft-target terms and their metrics.
+def init_memory(config, setting: Setting) -> dict[str, Any]:
+    """What the head keeps of earlier batches, entries of the objective's state."""
+    return setting.head.memory(config, setting.teacher.config.hidden_size)
+
+
+def soft_terms(config, setting: Setting, views: Views, state, batch, progress) -> tuple[jax.Array, Any, Metrics]:
+    """Weighted task and soft-target terms, the state after the batch, and metrics.
 
     Args:
+      state: of the objective; what is not the head's passes through.
       progress: float32 scalar, finished share of the run, for the schedules.
     """
-    terms = setting.head.terms(config, batch, views.student, views.teacher)
+    terms = setting.head.terms(config, batch, views.student, views.teacher, state)
     total = config.task_weight * scheduled(config.task_schedule, progress) * mean(terms.task)
     total += config.soft_target_weight * scheduled(config.soft_target_schedule, progress) * mean(terms.soft)
-    return total, terms.metrics
+    return total, {**state, **(terms.memory or {})}, terms.metrics
 
 
 def check(config: ConfigDict) -> None:
@@ -175,6 +182,7 @@ def check(config: ConfigDict) -> None:
 def make(config: ConfigDict, setting: Setting) -> Objective:
     """The objective; hidden states of different width are joined by a trained linear map of the student's."""
     check(config)
+    setting.head.check_distillation(config, setting.rows)
     matches(config, setting)
     student_width, teacher_width = (m.config.hidden_size for m in (setting.student, setting.teacher))
     joined = config.hidden_loss != "none" and student_width != teacher_width
@@ -185,11 +193,11 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         if joined:
             shape = (student_width, teacher_width)
             params["hidden_map"] = jax.nn.initializers.lecun_normal()(map_rng, shape, jnp.float32)
-        return params, {"teacher": init_model(setting.teacher, teacher_rng, batch)}, {}
+        return params, {"teacher": init_model(setting.teacher, teacher_rng, batch)}, init_memory(config, setting)
 
     def loss(params, frozen, objective_state, batch, step: Step):
         views = compute_views(config, setting, params, frozen, batch, step.rng)
-        total, metrics = soft_terms(config, setting, views, batch, step.progress)
+        total, objective_state, metrics = soft_terms(config, setting, views, objective_state, batch, step.progress)
         if config.hidden_loss != "none":
             student_pooled = views.student_pooled @ params["hidden_map"] if joined else views.student_pooled
             values = HIDDEN_LOSSES[config.hidden_loss](student_pooled, views.teacher_pooled)

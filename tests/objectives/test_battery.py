@@ -45,6 +45,7 @@ VARIANTS = (
     "codir ema",
     "codir teacher cache of each, bank",
     "pre-training: distill cosine",
+    "sentences: distill l2, batch",
     "sentences: ranking",
 )
 
@@ -81,6 +82,12 @@ METHODS = {
     "pre-training: codir": _config(
         "codir:pretrain", projection_dim=8, vocab_chunk_size=16, negatives={"queue_size": 10}
     ),
+    # A queue of fewer rows than two batches, so that it wraps around.
+    "sentences: distill": _config("distill", similarity_queue_size=10),
+    "sentences: distill l2, batch": _config("distill", vector_loss="l2", similarity_queue_size=0),
+    "sentences: codir": _config(
+        "codir:encoder", projection_dim=8, similarity_queue_size=10, negatives={"queue_size": 10}
+    ),
     "sentences: ranking": _config("pair_supcon", classify_weight=0.0, instance="ranking", projection_dim=0),
 }
 
@@ -114,6 +121,8 @@ def of_methods(with_teacher=False, heads=tuple(PREFIX)):
 @functools.cache
 def _make(name, **of_setting):
     """(setting, objective, its initial parts, jitted value and gradient), compiled once for all tests."""
+    if _head_of(name) == "embedding" and needs_teacher(METHODS[name].name):
+        of_setting = {"texts_per_row": 1, **of_setting}  # a sentence encoder is distilled text by text
     setting = tiny.SETTINGS[_head_of(name)](**of_setting)
     objective = make_objective(METHODS[name], setting)
     parts = jax.jit(lambda rng, batch: unbox(objective.init(rng, batch)))(jax.random.key(0), tiny.batch(setting))
@@ -192,6 +201,9 @@ def test_negatives_of_each_device_alone_would_give_another_loss():
         "codir per layer, queue",
         "pre-training: codir",
         "sentences: pair_supcon",
+        "sentences: distill",
+        "supcl_seq",
+        "linear_head",
     ],
 )
 def test_microbatches_give_the_loss_gradient_and_state_of_the_whole_batch(name):
@@ -217,7 +229,7 @@ def test_padding_rows_change_nothing(name):
         _assert_close(padded, plain)
 
 
-@pytest.mark.parametrize("name", of_methods(with_teacher=True, heads=("classification",)))
+@pytest.mark.parametrize("name", of_methods(with_teacher=True, heads=("classification", "embedding")))
 def test_a_teacher_view_in_the_batch_equals_the_live_teacher(name):
     setting, objective, parts, _ = _make(name)
     if objective.teacher_view is None:

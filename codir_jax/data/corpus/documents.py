@@ -7,12 +7,11 @@ tokenising piece by piece gives what tokenising the whole would.
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from codir_jax.data import compressed
 from codir_jax.data.batch import MAX_PROBLEMS_TOLD
 from codir_jax.data.corpus.sources import Part, Unit, tfds_builder
 from codir_jax.data.delimited import at, count_lines, nearest
@@ -38,7 +37,7 @@ def events(unit: Unit, boundary: str, text_field: str, problems: list[str]) -> I
         yield from _tfds(unit, problems)
         return
     for part in unit.parts:
-        is_json = part.path.lower().removesuffix(".gz").endswith(".jsonl")
+        is_json = compressed.kind_of(part.path) == ".jsonl"
         if is_json or part.start == 0:
             yield True, ""
         try:
@@ -46,8 +45,8 @@ def events(unit: Unit, boundary: str, text_field: str, problems: list[str]) -> I
                 yield from _json_lines(part, text_field, problems)
             else:
                 yield from _plain_text(part, boundary, problems)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            problems.append(at(part.path, None, f"broken gzip file: {error}"))
+        except compressed.BROKEN as error:
+            problems.append(at(part.path, None, compressed.what_is_wrong(part.path, error)))
         except OSError as error:
             problems.append(at(part.path, None, f"cannot be read: {error}"))
         if len(problems) >= MAX_PROBLEMS_TOLD:
@@ -230,10 +229,9 @@ def _document(text: str, keep_lines: bool) -> Iterator[Event]:
 
 
 def _open(part: Part):
-    if part.path.lower().endswith(".gz"):
-        return gzip.open(part.path, "rb")
-    stream = open(part.path, "rb")  # noqa: SIM115 - the caller's `with` closes it
-    stream.seek(part.start)
+    stream = compressed.open_bytes(part.path)
+    if part.start:  # of no .gz
+        stream.seek(part.start)
     return stream
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from codir_jax.data import unlabelled as unlabelled_lib
 from codir_jax.data.batch import DataError, RawSplit
+from codir_jax.data.compressed import kind_of
 from codir_jax.data.on_disk import tables
 from codir_jax.data.on_disk.streamed import LEAST_BYTES, Streamed
 from codir_jax.data.sets import contract
@@ -50,7 +51,7 @@ def find(options) -> Found | None:
 
 
 def _of_file(module, options, path: Path, more: Path | None) -> Found | None:
-    if path.suffix.lower() not in tables.SUFFIXES:
+    if kind_of(path) not in tables.SUFFIXES:
         return None
     of_part, rest = module.stream(options)
     texts, names = of_part["texts"], [name for name, _ in of_part["further"]]

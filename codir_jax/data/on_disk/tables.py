@@ -8,6 +8,7 @@ from pathlib import Path
 
 from codir_jax.data import delimited
 from codir_jax.data.batch import RawSplit
+from codir_jax.data.compressed import is_compressed, kind_of
 from codir_jax.data.delimited import Span, Table
 from codir_jax.data.on_disk.streamed import UNIT_BYTES, Unit
 from codir_jax.data.shards import files
@@ -49,7 +50,7 @@ class PartOfTable:
         return rows
 
     def _read(self, span: Span, problems: list[str]) -> RawSplit | None:
-        if self.path.suffix.lower() == ".txt":
+        if kind_of(self.path) == ".txt":
             lines = delimited.read_lines(self.path, problems, span)
             return None if lines is None else RawSplit([line for line in lines if line.strip()])
         required = dict.fromkeys([*self.texts, *filter(None, [self.label]), *(column for _, column in self.further)])
@@ -68,15 +69,16 @@ class PartOfTable:
 
 
 def parts(path: Path, **of_part) -> list[tuple[int, PartOfTable]]:
-    """Returns (bytes, reader) of each unit of a file, which follow from the file alone.
+    """Returns (bytes, reader) of each unit of a file, which follow from the file alone; a .gz is one unit.
 
     Args:
       path: of the file.
       **of_part: fields of `PartOfTable`.
     """
-    file, suffix = files.text_file(path), path.suffix.lower()
+    file, suffix = files.text_file(path), kind_of(path)
     apart = files.unit_bytes(file.size, UNIT_BYTES)
-    cuts = delimited.csv_cuts(path, apart) if suffix == ".csv" else files.cuts(file, apart)
+    is_cut_by_rows = suffix == ".csv" and not is_compressed(path)
+    cuts = delimited.csv_cuts(path, apart) if is_cut_by_rows else files.cuts(file, apart)
     header = tuple(delimited.read_header(path, suffix)) if suffix in (".tsv", ".csv") else None
     bounds = zip([0, *cuts], [*cuts, None], strict=True)
     return [

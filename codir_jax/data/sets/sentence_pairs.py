@@ -6,6 +6,8 @@ What a train file holds is told by its header:
     anchor, positive, negative      a triplet a line
     anchor, positive                pairs that mean the same
     sentence                        texts (data.text_column)
+
+A .txt has no header: it is one text a line, blank lines aside.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from codir_jax.data.batch import DataError, RawSplit
-from codir_jax.data.delimited import Table, at, column_names, nearest, read_table
+from codir_jax.data.compressed import kind_of
+from codir_jax.data.delimited import Table, at, column_names, nearest, read_lines, read_table
 from codir_jax.data.sentence_rows import LABEL_NAMES, LAYOUTS, Pair, Triplet, rows
 from codir_jax.data.sets.contract import RawData
 from codir_jax.data.table_columns import check_texts, parse_targets
@@ -66,7 +69,10 @@ def read(config) -> RawData:
     """
     check(config)
     if not config.train_path:
-        raise UserError("no file: set data.train_path to .tsv, .csv or .jsonl with pairs, triplets or sentences")
+        raise UserError(
+            "no file: set data.train_path to .tsv, .csv or .jsonl with pairs, triplets or sentences, or to .txt with a "
+            "text a line"
+        )
     problems: list[str] = []
     path = Path(config.train_path).expanduser()
     found = _read_train(config, path, problems)
@@ -97,6 +103,9 @@ def scored(config) -> dict[str, RawSplit]:
 
 
 def _read_train(config, path: Path, problems: list[str]) -> list:
+    if kind_of(path) == ".txt":
+        found = [line for line in read_lines(path, problems) or [] if line.strip()]
+        return _enough(path, found, problems)
     columns, has_label = _columns(config, path, problems)
     table = read_table(path, [*columns, *[config.label_column] * has_label], problems) if columns else None
     if table is None:
@@ -113,6 +122,10 @@ def _read_train(config, path: Path, problems: list[str]) -> list:
         if not problems and not any(pair.label == 1 for pair in found):
             told = f"no pair is entailed: no {config.label_column!r} is one of data.positive_labels"
             problems.append(at(path, None, f"{told} ({config.positive_labels}); there is nothing to pull together"))
+    return _enough(path, found, problems)
+
+
+def _enough(path: Path, found: list, problems: list[str]) -> list:
     if not problems and len(found) < 2:
         problems.append(at(path, None, f"{len(found)} usable row; a contrast needs at least two"))
     return found

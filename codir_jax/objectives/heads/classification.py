@@ -33,7 +33,7 @@ class Classification:
         del params
         return values
 
-    def terms(self, config, batch, student, teacher=None) -> HeadTerms:
+    def terms(self, config, batch, student, teacher=None, memory=None) -> HeadTerms:
         """Cross entropy (regression: squared error) over labelled rows, and the teacher's soft targets over all."""
         task = masked_sum(task_loss(student, batch["labels"], self.is_regression), batch["label_mask"])
         metrics = {"task_loss": task}
@@ -47,6 +47,13 @@ class Classification:
             same = student.argmax(-1) == teacher.argmax(-1)
             metrics["teacher_agreement"] = masked_sum(same, batch["example_mask"])
         return HeadTerms(task, soft, {**metrics, "soft_target_loss": soft})
+
+    def memory(self, config, width: int) -> dict:
+        """Nothing."""
+        return {}
+
+    def check_distillation(self, config, rows) -> None:
+        """Its fields hold for any rows."""
 
     def check_pair(self, student, teacher) -> None:
         """Any two classifiers of the same classes go together; the classes are compared by name elsewhere."""

@@ -37,7 +37,7 @@ class MaskedLM:
         """The states with the decoder in the model's weights."""
         return Decoder(values, *decoder(params))
 
-    def terms(self, config, batch, student, teacher=None) -> HeadTerms:
+    def terms(self, config, batch, student, teacher=None, memory=None) -> HeadTerms:
         """Cross entropy of the masked tokens and, with a teacher, soft targets over the vocabulary."""
         terms = vocabulary_terms(
             student,
@@ -54,6 +54,13 @@ class MaskedLM:
         soft = masked_sum(terms.soft_target, weights)
         agree = masked_sum(terms.agrees, weights)
         return HeadTerms(task, soft, {**metrics, "soft_target_loss": soft, "teacher_agreement": agree})
+
+    def memory(self, config, width: int) -> dict:
+        """Nothing."""
+        return {}
+
+    def check_distillation(self, config, rows) -> None:
+        """Its fields hold for any rows."""
 
     def check_pair(self, student, teacher) -> None:
         """Refuses a teacher of another vocabulary: there are no soft targets between the two.

@@ -24,8 +24,8 @@ BAD = {
     "number.jsonl": (b'{"text": 3}\n', r"number\.jsonl:1: expected a text in 'text', got int"),
     "half.jsonl": (b'{"text": "\\ud800"}\n', r"half\.jsonl:1: broken encoding in 'text'"),
     "utf.jsonl": (b'{"text": "\xe9"}\n', r"utf\.jsonl:1: broken UTF-8"),
-    "torn.txt.gz": (gzip.compress(b"fine text " * 50)[:-9], r"torn\.txt\.gz: broken gzip file"),
-    "no.txt.gz": (b"not gzip", r"no\.txt\.gz: broken gzip file"),
+    "torn.txt.gz": (gzip.compress(b"fine text " * 50)[:-9], r"torn\.txt\.gz: the gzip file is cut short"),
+    "no.txt.gz": (b"not gzip", r"no\.txt\.gz: is named \.gz and is not gzip-compressed"),
 }
 
 
