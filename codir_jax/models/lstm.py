@@ -217,7 +217,7 @@ class BothDirections(nn.Module):
 
     def words(self, input_ids: jax.Array) -> jax.Array:
         """The word embeddings of int32 ids [...], [..., input_size] in the dtype of the computation."""
-        return look_up(self.embedding, input_ids, "vocab").astype(self.dtype)
+        return rows(self.embedding, input_ids, "vocab").astype(self.dtype)
 
 
 def run_layers(

@@ -16,7 +16,9 @@ from codir_jax.stage import workdir as workdir_lib
 from codir_jax.stage.models import Model
 
 
-def save_best(workdir: Path, model: Model, params, text_tokenizer, *, head: str, sides=None, beside=None, **labels) -> None:
+def save_best(
+    workdir: Path, model: Model, params, text_tokenizer, *, head: str, sides=None, beside=None, **labels
+) -> None:
     """Replaces `best/` in one rename; `params` are gathered from all devices.
 
     Args:

@@ -75,8 +75,8 @@ def lines(unit: Unit, text_field: str, problems: list[str]) -> Iterator[str]:
                     yield from (" ".join(line.split()) for line in whole)
                 if rest:  # a file need not end with a line end
                     yield " ".join(rest.split())
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            problems.append(at(part.path, None, f"broken gzip file: {error}"))
+        except compressed.BROKEN as error:
+            problems.append(at(part.path, None, compressed.what_is_wrong(part.path, error)))
         except OSError as error:
             problems.append(at(part.path, None, f"cannot be read: {error}"))
         if len(problems) >= MAX_PROBLEMS_TOLD:
