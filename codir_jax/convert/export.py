@@ -16,6 +16,7 @@ from codir_jax.convert import in_torch, sentence_folder
 from codir_jax.convert.huggingface import load_pretrained, save_pretrained
 from codir_jax.convert.model_card import model_card
 from codir_jax.convert.sentence_folder import SentenceFacts, unit_rows
+from codir_jax.data.tokenizer import save_tokenizer, served_length
 from codir_jax.models.heads import build_model, head_spec, num_labels_of
 from codir_jax.models.transformer import TransformerConfig
 
@@ -93,7 +94,8 @@ def export(
     """
     labels = {"label_names": label_names, "is_regression": is_regression}
     folder = save_pretrained(folder, config, params, head=head, sentence=sentence, hf_config=hf_config, **labels)
-    tokenizer.save_pretrained(str(folder))
+    max_length = served_length(tokenizer, config.max_length)
+    save_tokenizer(tokenizer, folder, max_length)
     verdict = check_parity(folder, config, params, sample_batch, head)
     card = model_card(
         folder.resolve().name,
@@ -106,6 +108,7 @@ def export(
         training_config,
         teacher_name,
         verdict,
+        max_length,
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
     if not verdict.passed:

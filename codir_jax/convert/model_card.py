@@ -31,6 +31,7 @@ def model_card(
     training_config: Mapping[str, Any] | None,
     teacher_name: str,
     verdict: Any,
+    max_length: int,
 ) -> str:
     """The folder's README.md: YAML front matter, what it is, results, how to load it, limits, training config."""
     about, teacher = head_spec(head).card, without_path(teacher_name)
@@ -62,7 +63,8 @@ def model_card(
     lines += [
         "## Limits",
         "",
-        f"* At most {(sentence and sentence.max_length) or config.max_length} tokens; longer inputs must be cut.",
+        f"* At most {(sentence and sentence.max_length) or max_length} tokens, as it was judged; of a longer text the "
+        "rest must be cut off.",
         "* A compressed model inherits its teacher's mistakes and biases, and is less robust than it away from the "
         "training text.",
         "* The scores above hold for the data that they were measured on.",

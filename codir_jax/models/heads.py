@@ -268,7 +268,7 @@ def _in_transformers(auto_class: str, text: str) -> tuple[str, ...]:
         "",
         'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
         f'model = {auto_class}.from_pretrained("path/to/this/folder")',
-        f'print(model(**tokenizer({text}, return_tensors="pt")).logits)',
+        f'print(model(**tokenizer({text}, truncation=True, return_tensors="pt")).logits)',
     )
 
 

@@ -166,6 +166,12 @@ class Head(Protocol):
           config: of the objective. batch: of `data.batch`. student, teacher: of `view`.
         """
 
+    def in_training(self, params):
+        """Weights of a student, with a trained head, as a step has them; of those that a folder has."""
+
+    def as_served(self, params):
+        """The other way round."""
+
     def check_pair(self, student, teacher) -> None:
         """Refuses a teacher that the student's head cannot be compared with (two Linen modules)."""
 

@@ -96,8 +96,8 @@ class Predictor:
 
     @property
     def max_length(self) -> int:
-        """Longest input in tokens."""
-        return min(self.source.config.max_length, LADDER[-1])
+        """Longest input in tokens: that by which the model was judged; of a longer one the rest is left out."""
+        return tokenizer_lib.served_length(self.tokenizer, min(self.source.config.max_length, LADDER[-1]))
 
     def logits(self, examples: Examples) -> np.ndarray:
         """Logits float32 [n, classes] of a tokenised split, in its order."""

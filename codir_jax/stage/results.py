@@ -17,11 +17,14 @@ from codir_jax.stage import workdir as workdir_lib
 from codir_jax.stage.models import Model
 
 
-def save_best(workdir: Path, model: Model, params, text_tokenizer, *, head: str, **labels) -> None:
+def save_best(
+    workdir: Path, model: Model, params, text_tokenizer, *, head: str, max_length: int | None = None, **labels
+) -> None:
     """Replaces `best/` in one rename; `params` are gathered from all devices.
 
     Args:
       head: of `models.heads.HEADS`. labels: of `huggingface.save_pretrained`, for a classifier.
+      max_length: tokens by which the model was judged, see `save_tokenizer`.
 
     Raises:
       OSError: it cannot be written; `best/` is as it was.
@@ -34,7 +37,7 @@ def save_best(workdir: Path, model: Model, params, text_tokenizer, *, head: str,
         source = model.source
         of_source = {"hf_config": source.hf_config, "sentence": source.sentence} if source else {}
         huggingface.save_pretrained(aside, model.config, whole, head=head, **of_source, **labels)
-        save_tokenizer(text_tokenizer, aside)
+        save_tokenizer(text_tokenizer, aside, max_length)
     except Exception as error:  # safetensors and tokenizers have errors of their own for a full disk
         raise CannotWriteError(f"the best model cannot be written to {aside} ({error})") from error
     workdir_lib.replace_folder(aside, workdir / "best")

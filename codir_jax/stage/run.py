@@ -189,9 +189,10 @@ class _Run:
         return scores[primary.name] if primary.higher_is_better else -scores[primary.name]
 
     def _save_best(self, state) -> None:
-        task = self.stage.task
+        task, student = self.stage.task, self.stage.student
         params = self.stage.whole(state.params)["student"]
-        results.save_best(self.workdir, self.stage.student, params, task.tokenizer, head=task.head.name, **task.labels)
+        served = {"head": task.head.name, "max_length": task.served_length, **task.labels}
+        results.save_best(self.workdir, student, params, task.tokenizer, **served)
 
     def _fingerprints(self) -> dict[str, Any]:
         stage = self.stage

@@ -5,14 +5,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
+import codir_jax
 from codir_jax import config as config_lib
+from codir_jax.data.tokenizer import load_tokenizer
 from codir_jax.jobs import compress as compress_lib
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs.compress import compress
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import workdir
+from codir_jax.tasks import classification
 
 TINY = {
     "overrides": [("train.total_steps", "2"), ("data.eval_batch_size", "8"), ("teacher.allow_weak", "true")],
@@ -62,6 +68,46 @@ def test_what_is_said_of_the_data_holds_for_the_teacher_too(finished):
     stages = [json.loads((folder / stage / "results.json").read_text()) for stage in ("teacher", "codir")]
     assert results["seconds"] == pytest.approx(sum(stage["seconds"] for stage in stages))
     assert results["main"] == "codir" and list(results["models"]) == ["teacher", "codir"]
+
+
+def test_the_export_cuts_a_text_where_the_student_was_judged(finished):
+    """16 tokens, here, in transformers and in tokenizers, and on the card; the model has 512 positions."""
+    _, folder, _ = finished
+    export, classify = folder / "export", codir_jax.load(str(folder / "export"))
+    words = ["sentence", "number", "is", "good"] * 8
+    long, other = " ".join(words), " ".join(words[:16] + ["bad"] * 16)
+    assert classify([long])[0]["logits"] == classify([other])[0]["logits"]
+    assert len(AutoTokenizer.from_pretrained(export)(long, truncation=True)["input_ids"]) == 16
+    assert len(Tokenizer.from_file(str(export / "tokenizer.json")).encode(long).ids) == 16
+    assert "At most 16 tokens" in (export / "README.md").read_text()
+
+
+def test_a_regression_starts_at_the_mean_of_its_targets_and_answers_in_their_units(base, tmp_path):
+    rows = [(f"sentence number {i}", 100 + 5 * (i % 3 - 1)) for i in range(32)]
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.tsv").write_text("sentence\tlabel\n" + "".join(f"{a}\t{y}\n" for a, y in rows))
+    own = {"data.train_path": tmp_path / "train.tsv", "data.dev_path": tmp_path / "dev.tsv", "student.path": base}
+    settings = {"data.is_regression": True, "train.total_steps": 1, "train.log_every_steps": 1, **own}
+    run = codir_jax.train(
+        "configs/codir/finetune_teacher.py:own", tmp_path / "run", [(k, str(v)) for k, v in settings.items()]
+    )
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["task_loss"] == pytest.approx(1, abs=0.2)  # the variance of standardised targets; of raw ones 10,000
+    assert run["dev"]["r2"] == pytest.approx(0, abs=0.2)
+    answers = codir_jax.load(str(tmp_path / "run"))([text for text, _ in rows])
+    assert all(abs(answer["value"] - 100) < 5 for answer in answers)
+
+
+def test_a_regression_no_better_than_the_mean_teaches_nothing(base, tmp_path):
+    """Its answers correlate with the targets, in other units."""
+    lines = "".join(f"sentence number {i}\t{i / 8}\n" for i in range(32))
+    (tmp_path / "train.tsv").write_text("sentence\tlabel\n" + lines)
+    config = config_lib.load("configs/codir/finetune_teacher.py:own", [("data.is_regression", "True")])
+    config.data.update({"train_path": str(tmp_path / "train.tsv"), "dev_path": str(tmp_path / "train.tsv")})
+    task = classification.make(config, load_tokenizer(Path(base) / "best"))
+    assert (task.head.mean, task.head.scale) == pytest.approx((1.9375, np.std(np.arange(32) / 8)))
+    assert "no better than always answering the mean" in task.weakness({"r2": -7.0, "pearson": 0.9}, None)
+    assert not task.weakness({"r2": 0.1, "pearson": 0.4}, None)
 
 
 @pytest.mark.parametrize(

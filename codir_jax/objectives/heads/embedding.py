@@ -41,5 +41,11 @@ class Embedding:
         """
         raise UserError(f"objective.name={config.name!r} has no term for the vectors of a sentence encoder")
 
+    def in_training(self, params):
+        """The weights: a step has them as a folder does."""
+        return params
+
+    as_served = in_training
+
     def check_pair(self, student, teacher) -> None:
         """Any two sentence encoders go together."""

@@ -55,6 +55,12 @@ class MaskedLM:
         agree = masked_sum(terms.agrees, weights)
         return HeadTerms(task, soft, {**metrics, "soft_target_loss": soft, "teacher_agreement": agree})
 
+    def in_training(self, params):
+        """The weights: a step has them as a folder does."""
+        return params
+
+    as_served = in_training
+
     def check_pair(self, student, teacher) -> None:
         """Refuses a teacher of another vocabulary: there are no soft targets between the two.
 
