@@ -64,6 +64,7 @@ def export(
     head: str = "classification",
     label_names: Sequence[str] | None = None,
     is_regression: bool = False,
+    is_pair: bool | None = None,
     sentence: SentenceFacts | None = None,
     sample_batch: Mapping[str, np.ndarray],
     results: Mapping[str, Any] | None = None,
@@ -82,6 +83,7 @@ def export(
         head: of `models.heads.HEADS`.
         label_names: in the order of the logits; None: "LABEL_0", ...
         is_regression: one output, squared error.
+        is_pair: whether the head is for pairs of texts; None: not known.
         sentence: of a sentence encoder, see `huggingface.save_pretrained`.
         sample_batch: `input_ids`, `attention_mask`, `token_type_ids`, int32 [batch, seq]; a padded row belongs in it.
         results: for the card: metric or name -> number or text, one level of nesting for splits.
@@ -92,7 +94,7 @@ def export(
     Raises:
         ParityError: above `TOLERANCE`; the folder is left for inspection.
     """
-    labels = {"label_names": label_names, "is_regression": is_regression}
+    labels = {"label_names": label_names, "is_regression": is_regression, "is_pair": is_pair}
     folder = save_pretrained(folder, config, params, head=head, sentence=sentence, hf_config=hf_config, **labels)
     max_length = served_length(tokenizer, config.max_length)
     save_tokenizer(tokenizer, folder, max_length)

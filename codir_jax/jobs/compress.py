@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
 from codir_jax.convert.folder import model_folder
+from codir_jax.jobs import chosen, sources
 from codir_jax.jobs import recipe as recipe_lib
-from codir_jax.jobs import sources
 from codir_jax.jobs.recipe import TEACHER, Recipe
 from codir_jax.jobs.sources import Source
 from codir_jax.jobs.train import train as train_stage
@@ -40,12 +40,15 @@ def compress(
     glue_dir: str = "",
     demo: bool = False,
     compare: Sequence[str] = (),
+    export: str = chosen.BEST,
     recipe: str = "codir",
     seed: int = 0,
     overrides: Sequence[tuple[str, str]] = (),
     teacher_overrides: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
     """Compresses `teacher` and returns what `results.json` holds; stopped, the same call goes on.
+
+    What is finished in the folder stays: a call with more to compare trains that alone.
 
     Args:
       teacher: Hugging Face folder, workdir or hub name of the model that the job is given. A teacher without a trained
@@ -57,7 +60,8 @@ def compress(
       output: folder of the job: one folder a stage, export/, report.md, report.png, results.json.
       layers: of the student; 0 is half of the teacher's.
       text_column, text_pair_column, label_column, regression: of own files; empty: as the data set has them.
-      compare: baselines of the recipe to train as well.
+      compare: baselines of the recipe to train as well, names or a text with commas.
+      export: what becomes export/: "best" on dev of what is compared, or its name.
       recipe: name of a folder in configs/.
       seed: of every stage.
       overrides, teacher_overrides: (dotted config key, text) of all stages but the teacher's, and of that. A key that
@@ -73,23 +77,38 @@ def compress(
       >>> codir_jax.compress("roberta-base", text="books/*.txt", layers=6, output="runs/any_task")["export"]
       'runs/any_task/export'
     """
+    teacher, compare = str(teacher), compare.split(",") if isinstance(compare, str) else compare
     source = sources.source_of(locals())
     if not output:
         raise UserError("--output is empty; name the folder of the job")
     found = recipe_lib.load(recipe, source.name if teacher else f"{source.name},scratch")
     if found.needs_dev and not source.has_dev:
         raise UserError("--dev is empty; the student is chosen and reported by a dev file")
-    job = Job(found, source, Path(output), given=teacher, compare=compare, layers=layers, seed=seed)
+    job = Job(found, source, Path(output), given=teacher, compare=compare, export=export, layers=layers, seed=seed)
     return job.run(overrides, teacher_overrides)
 
 
 class Job:
-    """A recipe on a source, in a folder; `given`, `compare`, `layers` and `seed` are as of `compress`."""
+    """A recipe on a source, in a folder; the other arguments are as of `compress`."""
 
-    def __init__(self, recipe: Recipe, source: Source, folder: Path, *, given="", compare=(), layers=0, seed=0):
+    def __init__(
+        self,
+        recipe: Recipe,
+        source: Source,
+        folder: Path,
+        *,
+        given: str = "",
+        compare: Sequence[str] = (),
+        export: str = chosen.BEST,
+        layers: int = 0,
+        seed: int = 0,
+    ):
         self.recipe, self.source, self.folder, self.given = recipe, source, folder, given
-        self.layers, self.seed = layers, seed
-        self.stages = recipe.chosen(compare)
+        self.layers, self.seed, self.export = layers, seed, export
+        self.before = _saved_settings(folder)
+        compared_before = [name for name in self.before.get("stages", ()) if name in recipe.baselines]
+        self.stages = recipe.chosen([*compare, *compared_before])
+        chosen.check(export, self.stages)
 
     def run(self, overrides, teacher_overrides) -> dict[str, Any]:
         """Runs what is not finished, and returns the results.
@@ -156,22 +175,26 @@ class Job:
         folder = self.folder
         settings = {"given": self.given, "stages": {name: config.to_dict() for name, config in planned.items()}}
         settings = json.loads(json.dumps(settings))
-        saved = folder / "job.json"
-        has_progress = any(workdir.has_progress(inner) for inner in (folder, *folder.glob("*")))
-        before = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else settings
-        differing = config_lib.differences(ConfigDict(_what_counts(settings)), ConfigDict(_what_counts(before)))
-        if has_progress and differing:
+        if differing := _differences(settings, self.before):
+            more = len(differing) - MAX_DIFFERENCES_TOLD
             raise UserError(
-                f"{folder} holds a job with other settings; choose another --output. Differing keys:\n  "
+                f"{folder} holds a job with other settings; choose another --output, or set them as they were:\n  "
                 + "\n  ".join(differing[:MAX_DIFFERENCES_TOLD])
+                + (f"\n  ... and {more} more" if more > 0 else "")
             )
         folder.mkdir(parents=True, exist_ok=True)
-        workdir.write_json(saved, settings)
+        workdir.write_json(folder / "job.json", settings)
         results = folder / "results.json"
         if not results.exists():
             return None
-        console.say(f"{folder}: already finished; remove the folder to run it again\n")
         done = json.loads(results.read_text(encoding="utf-8"))
+        new = [stage.title for stage in self.stages if stage.in_table and stage.name not in done["models"]]
+        if new or done.get("export_wanted") != self.export:
+            console.say(
+                f"{folder}: goes on with {', '.join(new) or f'--export={self.export}'}; what is finished stays\n"
+            )
+            return None
+        console.say(f"{folder}: already finished; remove the folder to run it again\n")
         print_results(done, folder)
         return done
 
@@ -191,6 +214,8 @@ class Job:
         if "teacher_dev" in main:
             scores[TEACHER] = main["teacher_dev"]
         rows = measure.measure(models, config, scores)
+        metric = next(metric for metric in main["metrics"] if metric["name"] == main["primary_metric"])
+        exported, why = chosen.choose(self.export, self.stages, scores, metric, self.recipe.main)
         results = {
             "recipe": self.recipe.title,
             "task": config.data.get("sources") or main["task"],
@@ -201,7 +226,10 @@ class Job:
                 stage.name: {"title": stage.title, "folder": models[stage.name], **rows[stage.name]} for stage in shown
             },
             "export": str(folder / "export"),
-            "parity": export.export_model(str(folder / self.recipe.main), str(folder / "export")),
+            "export_wanted": self.export,
+            "exported": exported,
+            "why_exported": why,
+            "parity": export.export_model(str(folder / exported), str(folder / "export")),
             "seconds": sum(stage["seconds"] for stage in stages.values()),
             "seed": config.seed,
             **workdir.environment(),
@@ -218,17 +246,34 @@ class Job:
         return str(self.folder / stage.name / "best")
 
 
-def _what_counts(settings: dict[str, Any]) -> dict[str, Any]:
-    """Without what binds no stage: who accepts a weak teacher once it was refused goes on with the same job."""
-    counted = json.loads(json.dumps(settings))
-    for config in counted["stages"].values():
-        del config["teacher"]["allow_weak"], config["mesh"]
-    return counted
+def _saved_settings(folder: Path) -> dict[str, Any]:
+    """What `job.json` of an earlier call holds, of stages of which something was trained; {} where none was."""
+    saved = folder / "job.json"
+    settings = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {"stages": {}}
+    begun = {name: config for name, config in settings["stages"].items() if workdir.has_progress(folder / name)}
+    return {**settings, "stages": begun} if begun else {}
+
+
+def _differences(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
+    """A line for each key in which two jobs differ, with the stages that it is of; further stages are no difference."""
+    if not before:
+        return []
+    given = [f"--teacher: {now['given']!r} here, {before['given']!r} there"] if now["given"] != before["given"] else []
+    stages = ConfigDict(now["stages"]), ConfigDict(before["stages"])
+    if missing := [name for name in before["stages"] if name not in now["stages"]]:
+        given.append(f"stages: {', '.join(missing)} there, and not here; is it another --recipe?")
+    of_stages: dict[str, list[str]] = {}
+    for name in before["stages"]:
+        if name in now["stages"]:
+            for line in config_lib.differences(*(config[name] for config in stages)):
+                if not line.startswith(workdir.NOT_BINDING):
+                    of_stages.setdefault(line, []).append(name)
+    return given + [f"{line} ({', '.join(names)})" for line, names in of_stages.items()]
 
 
 def print_results(results: dict[str, Any], folder: Path) -> None:
     """Prints the table and where things lie."""
     from codir_jax.jobs.report import table
 
-    print(table(results))
-    print(f"{results['parity']}\nreport: {folder / 'report.md'}   export: {results['export']}", flush=True)
+    print(f"{table(results)}\nexported: {results['why_exported']}\n{results['parity']}")
+    print(f"report: {folder / 'report.md'}   export: {results['export']}", flush=True)

@@ -52,6 +52,7 @@ def export_model(model: str, output: str) -> str:
         head=head,
         label_names=source.label_names,
         is_regression=source.is_regression,
+        is_pair=source.is_pair,
         sentence=source.sentence,
         sample_batch=sample_batch(tokenizer, min(source.config.max_length, 64)),
         results=card_results,

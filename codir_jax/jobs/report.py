@@ -48,7 +48,9 @@ def write(folder: Path, results: dict[str, Any]) -> None:
         f"Seed {results['seed']}, "
         f"{results['seconds']:.0f} s of training. One seed: differences of a few points between students are noise.",
         "",
-        f"Export: `{results['export']}` - {results['parity']}.",
+        f"Exported to `{results['export']}`: {results['why_exported']}.",
+        "",
+        f"{results['parity']}.",
         "",
         f"![loss terms and dev score over time; score against latency]({figure_name})",
         "",

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -25,7 +25,8 @@ class OnDevices:
       answer: the field of its output that is wanted, float [batch, ...].
       pad_token_id: of the tokenizer.
 
-    A `batch_size` is the number of texts that are run together; it is rounded up to a multiple of the devices.
+    A `batch_size` is the number of texts that are run together at most; it is rounded up to a multiple of the devices.
+    Fewer texts make a smaller batch, of a power of two: one text is not padded to 32, and few sizes are compiled.
     """
 
     module: Any
@@ -43,8 +44,21 @@ class OnDevices:
         forward, params, sharding = self._ready
         return runner.each_batch(forward, params, self._batches(examples, batch_size), len(examples), sharding)
 
+    def warm_up(self, batch_sizes: Sequence[int], max_length: int) -> None:
+        """Compiles what batches of these sizes need, for every padded length up to `max_length`."""
+        for length in (bucket for bucket in LADDER if bucket < max_length):
+            self._run_empty(batch_sizes, length)
+        self._run_empty(batch_sizes, max_length)
+
+    def _run_empty(self, batch_sizes: Sequence[int], length: int) -> None:
+        for size in batch_sizes:
+            tokens, none = np.full(size * length, self.pad_token_id, np.int32), np.zeros(size, np.int32)
+            offsets = np.arange(size + 1, dtype=np.int64) * length
+            self.all(Examples(tokens, tokens.astype(np.int8), offsets, none, none.astype(bool), none), size)
+
     def _batches(self, examples: Examples, batch_size: int):
         shards = rules.num_batch_shards(self._mesh)
+        batch_size = min(batch_size, 1 << (len(examples) - 1).bit_length())
         return pipeline.eval_batches(
             examples,
             batch_size=-(-batch_size // shards) * shards,

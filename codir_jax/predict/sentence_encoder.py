@@ -83,6 +83,7 @@ class SentenceEncoder:
           progress: shows a bar on a terminal.
         """
         _check_texts(texts)
+        texts = list(map(str, texts))  # of numpy's texts, too
         vectors = np.zeros((len(texts), self.width), np.float32)
         if not len(texts):
             return vectors
@@ -99,6 +100,10 @@ class SentenceEncoder:
         stream = iter(texts)
         while chunk := list(itertools.islice(stream, CHUNK)):
             yield chunk, self.encode(chunk, normalize=normalize)
+
+    def warm_up(self, batch_sizes: Sequence[int] = (1,)) -> None:
+        """Compiles what later calls of so many texts need, whatever their length: a server's first answers are slow."""
+        self._on_devices.warm_up(batch_sizes, self.max_length)
 
     def _tokenize(self, texts: Sequence[str]) -> Examples:
         if self.source.sentence.do_lower_case:

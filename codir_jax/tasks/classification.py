@@ -83,6 +83,7 @@ class Classification:
         self.metrics = tuple(Metric(name) for name in info.metrics)
         self.splits, self.fingerprint = tuple(data.splits), data.fingerprint
         self.labels = {"label_names": info.label_names or None, "is_regression": info.is_regression}
+        self.labels["is_pair"] = info.is_pair
         self.served_length = config.data.max_length
         self._forward = functools.cache(runner.make_forward)
 

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 import codir_jax
 from codir_jax import config as config_lib
 from codir_jax.data.tokenizer import load_tokenizer
+from codir_jax.jobs import chosen
 from codir_jax.jobs import compress as compress_lib
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs.compress import compress
@@ -147,8 +148,49 @@ def test_who_accepts_a_weak_teacher_later_goes_on_with_the_baselines_that_are_fi
 
 def test_a_folder_with_another_job_is_refused_with_the_keys_that_differ(finished):
     arguments, _, _ = finished
-    with pytest.raises(UserError, match=r"(?s)other settings.*stages\.codir\.seed: 3 here, 0 there"):
+    with pytest.raises(UserError, match=r"(?s)other settings.*seed: 3 here, 0 there \(teacher, codir\)"):
         compress(**arguments, seed=3)
+
+
+def test_a_finished_job_goes_on_with_what_is_compared_anew_and_exports_the_best(finished, monkeypatch):
+    """The teacher and CoDIR are left as they are, and a later call without the baseline keeps its row."""
+    arguments, folder, _ = finished
+    ages = {name: (folder / name / "results.json").stat().st_mtime_ns for name in ("teacher", "codir")}
+    results = compress(**arguments, compare="finetune")
+    assert list(results["models"]) == ["teacher", "finetune", "codir"]
+    assert ages == {name: (folder / name / "results.json").stat().st_mtime_ns for name in ages}
+    scores = {name: results["models"][name]["dev"]["accuracy"] for name in ("codir", "finetune")}
+    assert scores[results["exported"]] == max(scores.values())
+    assert results["why_exported"] in (folder / "report.md").read_text()
+    monkeypatch.setattr(compress_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
+    assert compress(**arguments) == results
+    with pytest.raises(UserError, match="known: best, finetune, codir"):
+        compress(**arguments, export="l2")
+
+
+STUDENTS = (
+    recipe_lib.StageSpec("teacher", "teacher", "a.py"),
+    recipe_lib.StageSpec("finetune", "student, fine-tuning", "a.py"),
+    recipe_lib.StageSpec("codir", "student, CoDIR", "a.py"),
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "scores", "higher", "name", "told"),
+    [
+        ("best", {"teacher": 0.9, "finetune": 0.8, "codir": 0.7}, True, "finetune", "then student, CoDIR (m 0.7000)"),
+        ("best", {"teacher": 0.9, "finetune": 0.8, "codir": 0.7}, False, "codir", "the best on dev of 2"),
+        ("best", {"finetune": 0.8, "codir": 0.8}, True, "codir", "the best on dev of 2"),
+        ("best", {"codir": 0.8}, True, "codir", "the only student"),
+        ("codir", {"finetune": 0.8, "codir": 0.7}, True, "codir", "the best on dev is student, fine-tuning (m 0.8000)"),
+        ("best", {}, True, "codir", "no dev file"),
+        ("finetune", {}, True, "finetune", "no dev file"),
+    ],
+)
+def test_what_is_exported_and_why(wanted, scores, higher, name, told):
+    metric = {"name": "m", "higher_is_better": higher}
+    found = chosen.choose(wanted, STUDENTS, {key: {"m": value} for key, value in scores.items()}, metric, "codir")
+    assert found[0] == name and told in found[1]
 
 
 @pytest.mark.parametrize(
