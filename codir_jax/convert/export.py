@@ -111,6 +111,7 @@ def export(
         teacher_name,
         verdict,
         max_length,
+        is_pair,
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
     if not verdict.passed:

@@ -273,7 +273,7 @@ def _differences(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
 
 def print_results(results: dict[str, Any], folder: Path) -> None:
     """Prints the table and where things lie."""
-    from codir_jax.jobs.report import table
+    from codir_jax.jobs.report import screen_table
 
-    print(f"{table(results)}\nexported: {results['why_exported']}\n{results['parity']}")
+    print(f"{screen_table(results)}\nexported: {results['why_exported']}\n{results['parity']}")
     print(f"report: {folder / 'report.md'}   export: {results['export']}", flush=True)

@@ -4,6 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from codir_jax.data import length_buckets
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.evaluation import cost
 from codir_jax.sharding import mesh as mesh_lib
@@ -32,6 +33,8 @@ def measure(
     has_labels = task.head.num_labels > 0
     served = {name: (cost.answer(model.module, has_labels), model.params) for name, model in models.items()}
     length = task.typical_length
+    if task.served_length:  # what one gets: `codir_jax.load` pads so, and runs one text as a batch of one
+        length = length_buckets.bucket_length(length, length_buckets.ladder(task.served_length))
     latency = cost.latency(served, seq_len=length)
     first = next(iter(folders))
     rows: dict[str, dict[str, Any]] = {}

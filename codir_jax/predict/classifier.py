@@ -90,7 +90,7 @@ class Predictor:
 
     def warm_up(self, batch_sizes: Sequence[int] = (1,)) -> None:
         """Compiles what later calls of so many texts need, whatever their length: a server's first answers are slow."""
-        self._on_devices.warm_up(batch_sizes, self.max_length)
+        self._on_devices.warm_up(batch_sizes)
 
     def check_kind(self, is_pair: bool) -> None:
         """Refuses single texts for a model of pairs, and the other way round, where its folder says which it is.
@@ -132,7 +132,7 @@ class Predictor:
     @functools.cached_property
     def _on_devices(self) -> OnDevices:
         module = build_model(self.source.config, "classification", self.source.num_labels)
-        return OnDevices(module, self.source.params, "logits", self.tokenizer.pad_token_id)
+        return OnDevices(module, self.source.params, "logits", self.tokenizer.pad_token_id, self.max_length)
 
     def of_split(self, data: Dataset, split: str) -> list[dict[str, Any]]:
         """The answers for a split of `read_data`, in its order: labelled rows first.

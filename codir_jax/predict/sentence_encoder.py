@@ -103,7 +103,7 @@ class SentenceEncoder:
 
     def warm_up(self, batch_sizes: Sequence[int] = (1,)) -> None:
         """Compiles what later calls of so many texts need, whatever their length: a server's first answers are slow."""
-        self._on_devices.warm_up(batch_sizes, self.max_length)
+        self._on_devices.warm_up(batch_sizes)
 
     def _tokenize(self, texts: Sequence[str]) -> Examples:
         if self.source.sentence.do_lower_case:
@@ -117,7 +117,7 @@ class SentenceEncoder:
     @functools.cached_property
     def _on_devices(self) -> OnDevices:
         module = build_model(self.source.config, "embedding")
-        return OnDevices(module, self.source.params, "vectors", self.tokenizer.pad_token_id)
+        return OnDevices(module, self.source.params, "vectors", self.tokenizer.pad_token_id, self.max_length)
 
 
 def _check_texts(texts: Sequence[str]) -> None:

@@ -120,8 +120,14 @@ class Classification:
         return LabelledFeed(self.data, self.config.data, self.config.seed, sharding)
 
     def check_checkpoint(self, source, path: str) -> None:
-        """Refuses a model whose classes have the same names in another order, or other names."""
+        """Refuses a model of other classes, of the same in another order, or of pairs where these are single texts."""
         check_label_names(source, self.data.info, path)
+        kinds = ("single texts", "pairs of texts")
+        if source.is_pair not in (None, self.data.info.is_pair):
+            raise UserError(
+                f"model {path} answers {kinds[source.is_pair]}, data {self.data.info.name} has "
+                f"{kinds[self.data.info.is_pair]}; set data.text_pair_column, or fine-tune the model on this data"
+            )
 
     def lacks_head(self) -> tuple[str, str]:
         """What a model without a fitting head lacks, and the config that trains one."""

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 import codir_jax
 from codir_jax import config as config_lib
 from codir_jax.data.tokenizer import load_tokenizer
-from codir_jax.jobs import chosen
+from codir_jax.jobs import chosen, report
 from codir_jax.jobs import compress as compress_lib
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs.compress import compress
@@ -81,6 +81,25 @@ def test_the_export_cuts_a_text_where_the_student_was_judged(finished):
     assert len(AutoTokenizer.from_pretrained(export)(long, truncation=True)["input_ids"]) == 16
     assert len(Tokenizer.from_file(str(export / "tokenizer.json")).encode(long).ids) == 16
     assert "At most 16 tokens" in (export / "README.md").read_text()
+
+
+def test_a_model_is_judged_by_a_file_as_by_the_split_of_the_same_rows(finished, files, tmp_path):
+    """Columns are those of its run, classes and length the model's own; a folder that is no run is told its columns."""
+    _, folder, results = finished
+    dev = results["models"]["codir"]["dev"]
+    assert codir_jax.evaluate(str(folder / "codir"), input=files["dev"])["accuracy"] == pytest.approx(dev["accuracy"])
+    other = tmp_path / "other.tsv"
+    other.write_text(Path(files["dev"]).read_text().replace("sentence\tlabel", "text\tclass", 1))
+    model, columns = str(folder / "export"), {"text_column": "text", "label_column": "class"}
+    assert codir_jax.evaluate(model, input=str(other), **columns)["accuracy"] == pytest.approx(dev["accuracy"])
+    for arguments, message in (
+        ({"input": str(other), "text_column": "txt"}, "did you mean 'text'"),
+        ({"input": str(other), "text_column": "text", "text_pair_column": "class"}, "answers single texts"),
+        ({"text_column": "text"}, "are of --input"),
+        ({"input": str(other), "config": "c.py"}, "leave one out"),
+    ):
+        with pytest.raises(UserError, match=message):
+            codir_jax.evaluate(model, **{**({"label_column": "class"} if "input" in arguments else {}), **arguments})
 
 
 def test_a_regression_starts_at_the_mean_of_its_targets_and_answers_in_their_units(base, tmp_path):
@@ -249,3 +268,22 @@ print(sorted(first))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "['UserError', 'compress', 'evaluate', 'load', 'train']"
+
+
+@pytest.mark.parametrize("splits", [("dev",), ("dev", "test")], ids=["dev", "dev and test"])
+def test_the_table_fits_a_terminal(splits):
+    row = {
+        **{split: {"matthews_correlation": -0.1234} for split in splits},
+        "title": "student, CoDIR (released)",
+        "num_layers": 12,
+        "parameters": 355_000_000,
+        "bytes": 4 * 355_000_000,
+        "latency": {"batch_1_p50_ms": 123.4, "batch_32_p50_ms": 4567.8},
+        "speed_up": 12.34,
+    }
+    metrics = [{"name": "matthews_correlation", "higher_is_better": True}]
+    results = {"primary_metric": "matthews_correlation", "metrics": metrics, "models": {"a": row, "b": row}}
+    told = report.screen_table(results)
+    assert max(map(len, told.splitlines())) <= 80
+    for cell in ("-0.1234", "355.00", "1354.2", "123.4", "4567.8", "12.34", "MCC", "(released)"):
+        assert cell in told
