@@ -206,7 +206,7 @@ class Job:
         """
         from codir_jax.jobs import export, measure, report
 
-        console.say("== measuring cost, exporting")
+        console.say("== measuring cost")
         main, folder = stages[self.recipe.main], self.folder
         shown = [stage for stage in self.stages if stage.in_table]
         models = {stage.name: self._model(stage, fits) for stage in shown}
@@ -216,6 +216,7 @@ class Job:
         rows = measure.measure(models, config, scores)
         metric = next(metric for metric in main["metrics"] if metric["name"] == main["primary_metric"])
         exported, why = chosen.choose(self.export, self.stages, scores, metric, self.recipe.main)
+        console.say(f"== exporting {why}")
         results = {
             "recipe": self.recipe.title,
             "task": config.data.get("sources") or main["task"],
