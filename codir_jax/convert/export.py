@@ -16,6 +16,7 @@ from codir_jax.convert import in_torch, sentence_folder
 from codir_jax.convert.huggingface import load_pretrained, save_pretrained
 from codir_jax.convert.model_card import model_card
 from codir_jax.convert.sentence_folder import SentenceFacts, unit_rows
+from codir_jax.data.tokenizer import save_tokenizer, served_length
 from codir_jax.models.heads import build_model, head_spec, num_labels_of
 from codir_jax.models.transformer import TransformerConfig
 
@@ -63,6 +64,7 @@ def export(
     head: str = "classification",
     label_names: Sequence[str] | None = None,
     is_regression: bool = False,
+    is_pair: bool | None = None,
     sentence: SentenceFacts | None = None,
     sample_batch: Mapping[str, np.ndarray],
     results: Mapping[str, Any] | None = None,
@@ -81,6 +83,7 @@ def export(
         head: of `models.heads.HEADS`.
         label_names: in the order of the logits; None: "LABEL_0", ...
         is_regression: one output, squared error.
+        is_pair: whether the head is for pairs of texts; None: not known.
         sentence: of a sentence encoder, see `huggingface.save_pretrained`.
         sample_batch: `input_ids`, `attention_mask`, `token_type_ids`, int32 [batch, seq]; a padded row belongs in it.
         results: for the card: metric or name -> number or text, one level of nesting for splits.
@@ -91,9 +94,10 @@ def export(
     Raises:
         ParityError: above `TOLERANCE`; the folder is left for inspection.
     """
-    labels = {"label_names": label_names, "is_regression": is_regression}
+    labels = {"label_names": label_names, "is_regression": is_regression, "is_pair": is_pair}
     folder = save_pretrained(folder, config, params, head=head, sentence=sentence, hf_config=hf_config, **labels)
-    tokenizer.save_pretrained(str(folder))
+    max_length = served_length(tokenizer, config.max_length)
+    save_tokenizer(tokenizer, folder, max_length)
     verdict = check_parity(folder, config, params, sample_batch, head)
     card = model_card(
         folder.resolve().name,
@@ -106,6 +110,8 @@ def export(
         training_config,
         teacher_name,
         verdict,
+        max_length,
+        is_pair,
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
     if not verdict.passed:

@@ -33,8 +33,12 @@ from codir_jax.sharding.rules import unbox
 # Keys of a config.json that describe another run or another head, not this checkpoint.
 STALE_KEYS = (
     "_name_or_path", "architectures", "finetuning_task", "gradient_checkpointing", "id2label", "label2id",
-    "num_labels", "problem_type", "torch_dtype", "transformers_version",
+    "num_labels", "problem_type", "text_pair", "torch_dtype", "transformers_version",
 )  # fmt: skip
+
+
+# Our key in config.json: transformers has none for it, and leaves it alone.
+IS_PAIR = "text_pair"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Pretrained:
         fingerprint: `model_fingerprint(config, params)`.
         new_weights: paths, "classifier/kernel", of the head weights that were drawn at random.
         sentence: how a sentence encoder's vector is made; None with another head.
+        is_pair: whether its head is for pairs of texts; None where the checkpoint does not say.
     """
 
     config: TransformerConfig
@@ -66,6 +71,7 @@ class Pretrained:
     fingerprint: str
     new_weights: tuple[str, ...]
     sentence: SentenceFacts | None = None
+    is_pair: bool | None = None
 
 
 def read_sizes(folder: Path) -> TransformerConfig:
@@ -154,6 +160,7 @@ def load_pretrained(
         fingerprint=model_fingerprint(config, tree),
         new_weights=tuple(new_weights),
         sentence=facts,
+        is_pair=hf_config.get(IS_PAIR) if has_head and spec.labels else None,
     )
 
 
@@ -165,6 +172,7 @@ def save_pretrained(
     head: str = "classification",
     label_names: Sequence[str] | None = None,
     is_regression: bool = False,
+    is_pair: bool | None = None,
     sentence: SentenceFacts | None = None,
     hf_config: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -179,6 +187,7 @@ def save_pretrained(
         head: of `heads.HEADS`. label_names and is_regression are for a head with labels.
         label_names: class names in the order of the logits; None: "LABEL_0", ...
         is_regression: writes problem_type "regression", which makes transformers' loss a squared error.
+        is_pair: whether the head is for pairs of texts; None: not known.
         sentence: of head "embedding"; its pooling is the config's. None: vectors of any norm, texts of any length.
         hf_config: the `config.json` that the model came from; keys that we do not know are kept.
     """
@@ -195,6 +204,7 @@ def save_weights(
     head: str,
     label_names: Sequence[str] | None = None,
     is_regression: bool = False,
+    is_pair: bool | None = None,
     sentence: SentenceFacts | None = None,
     hf_config: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -218,6 +228,7 @@ def save_weights(
     }
     if spec.labels:
         written |= _label_fields(label_names, weights["/".join(spec.labels)].shape[0], is_regression)
+        written |= {} if is_pair is None else {IS_PAIR: is_pair}
     _write_tensors(folder, tensors)
     partial = folder / ".config.json.partial"
     partial.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")

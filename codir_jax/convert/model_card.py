@@ -31,6 +31,8 @@ def model_card(
     training_config: Mapping[str, Any] | None,
     teacher_name: str,
     verdict: Any,
+    max_length: int,
+    is_pair: bool | None,
 ) -> str:
     """The folder's README.md: YAML front matter, what it is, results, how to load it, limits, training config."""
     about, teacher = head_spec(head).card, without_path(teacher_name)
@@ -40,8 +42,9 @@ def model_card(
         "tags": [config.family, about.pipeline_tag, "knowledge-distillation", "codir"],
     }
     lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in front.items()), "---", "", f"# {name}", ""]
+    does = about.does(label_names, is_regression, is_pair)
     lines.append(
-        f"A {family(config.family).title} encoder of {config.in_words}, that {about.does(label_names, is_regression)}. "
+        f"A {family(config.family).title} encoder of {config.in_words}, that {does}. "
         "Trained with codir_jax" + (f"; its teacher was `{teacher}`." if teacher else ".")
     )
     if label_names and not is_regression:
@@ -56,13 +59,14 @@ def model_card(
     else:
         lines.append("None were given at export.")
     lines += ["", f"Export check: {verdict}.", "", "## How to load it", "", "```python"]
-    lines += [*about.usage, "```", ""]
-    if about.in_jax:
-        lines += ["Without torch, in JAX:", "", "```python", *about.in_jax, "```", ""]
+    usage, in_jax = (about.pair_usage, about.pair_in_jax) if is_pair else (about.usage, about.in_jax)
+    lines += [*usage, "```", ""]
+    if in_jax:
+        lines += ["Without torch, in JAX:", "", "```python", *in_jax, "```", ""]
     lines += [
         "## Limits",
         "",
-        *([_limit(config, sentence)] if config.max_length < NO_LIMIT else []),
+        *([_limit(max_length, sentence)] if max_length < NO_LIMIT else []),
         "* A compressed model inherits its teacher's mistakes and biases, and is less robust than it away from the "
         "training text.",
         "* The scores above hold for the data that they were measured on.",
@@ -73,9 +77,9 @@ def model_card(
     return "\n".join(lines) + "\n"
 
 
-def _limit(config: Any, sentence: SentenceFacts | None) -> str:
-    longest = (sentence and sentence.max_length) or config.max_length
-    return f"* At most {longest} tokens; longer inputs must be cut."
+def _limit(max_length: int, sentence: SentenceFacts | None) -> str:
+    longest = (sentence and sentence.max_length) or max_length
+    return f"* At most {longest} tokens, as it was judged; of a longer text the rest must be cut off."
 
 
 def _rows(results: Mapping[str, Any], prefix: str = ""):

@@ -14,6 +14,21 @@ LADDER = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 STEP = 4
 
 
+def ladder(max_length: int) -> tuple[int, ...]:
+    """Returns the lengths of LADDER below `max_length`, and that."""
+    return (*(length for length in LADDER if length < max_length), max_length)
+
+
+# A length that fewer batches of an epoch have than this costs more to compile than it saves: of a small model the
+# compiler's ten seconds are those of a hundred steps.
+LEAST_BATCHES = 16
+
+
+def worthwhile(num_buckets: int, num_batches: int) -> int:
+    """Returns how many of `num_buckets` lengths are worth their compilation, of an epoch of so many batches."""
+    return min(num_buckets, max(num_batches // LEAST_BATCHES, 1))
+
+
 def choose(longest: np.ndarray, num_buckets: int, last: int) -> tuple[int, ...]:
     """Returns the at most `num_buckets` lengths, ascending, that pad batches to the fewest positions in all.
 

@@ -30,7 +30,8 @@ def default_config():
     config.columns = ""
     # Tokens of an example at most, specials included; longer ones are truncated and counted.
     config.max_length = 128
-    # Padded lengths that batches may have at most, chosen from the data to pad least; each is compiled once.
+    # Padded lengths that batches may have at most, chosen from the data to pad least; each is compiled once, and there
+    # are fewer where an epoch has few batches: one for 16 of them.
     config.num_length_buckets = 8
     # Examples of a training batch over all processes and devices.
     config.batch_size = 32

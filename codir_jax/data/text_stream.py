@@ -1,7 +1,7 @@
 """Texts of a file or of standard input one by one: memory does not grow with them.
 
 A .txt file, and standard input, is one text a line, empty ones included, so that text i is line i + 1. A .tsv is not
-quoted, a .csv is, as in `data/delimited.py`; of these and of .jsonl one column is read.
+quoted, a .csv is, as in `data/delimited.py`; of these and of .jsonl the named columns are read.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from codir_jax.data import compressed
 from codir_jax.data.batch import DataError
@@ -19,6 +20,16 @@ from codir_jax.data.delimited import at, nearest
 from codir_jax.processes.user_error import MissingFileError, UserError
 
 SUFFIXES = (".txt", ".tsv", ".csv", ".jsonl", ".json")
+
+
+class Row(NamedTuple):
+    """Attributes:
+    line: its number, from 1. texts: one or two. id: what the id column holds; None without one.
+    """
+
+    line: int
+    texts: tuple[str, ...]
+    id: Any = None
 
 
 def check(path: str) -> None:
@@ -45,14 +56,28 @@ def texts(path: str, column: str) -> Iterator[str]:
     Raises:
       DataError: the first line that is broken, with its number.
     """
+    return (row.texts[0] for row in rows(path, (column,)))
+
+
+def rows(path: str, columns: tuple[str, ...], id_column: str = "") -> Iterator[Row]:
+    """Yields the rows of `path`, "-" for standard input.
+
+    Args:
+      columns: of the first text and, of a pair, the second. id_column: "" for none.
+
+    Raises:
+      UserError: pairs or ids of lines of text, which have no columns.
+      DataError: the first line that is broken, with its number.
+    """
     suffix = ".txt" if path == "-" else kind_of(path)
     lines = _lines(path)
     if suffix == ".txt":
-        yield from (line for _, line in lines)
-    elif suffix in (".jsonl", ".json"):
-        yield from (_of_json(path, number, line, column) for number, line in lines)
-    else:
-        yield from _of_table(path, lines, column, is_csv=suffix == ".csv")
+        if len(columns) > 1 or id_column:
+            raise UserError("pairs and ids need --input with columns: a .tsv, .csv or .jsonl file")
+        return (Row(number, (line,)) for number, line in lines)
+    if suffix in (".jsonl", ".json"):
+        return (_of_json(path, number, line, columns, id_column) for number, line in lines)
+    return _of_table(path, lines, columns, id_column, is_csv=suffix == ".csv")
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
@@ -75,38 +100,47 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
             file.close()
 
 
-def _of_json(path: str, number: int, line: str, column: str) -> str:
+def _of_json(path: str, number: int, line: str, columns: tuple[str, ...], id_column: str) -> Row:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise _problem(path, number, f"broken JSON ({error.msg}); expected one object a line") from error
     if not isinstance(row, dict):
         raise _problem(path, number, f"expected a JSON object a line, got {type(row).__name__}")
-    if not isinstance(row.get(column), str):
-        known = f"; columns are {', '.join(row)}{nearest(column, list(row))}"
-        told = f"no column {column!r}{known}" if column not in row else f"expected a text in column {column!r}"
-        raise _problem(path, number, f"{told}; say which with --text_column")
-    return row[column]
+    for column in (*columns, *([id_column] if id_column else [])):
+        if column not in row:
+            raise _no_column(path, number, column, list(row), columns)
+        if column in columns and not isinstance(row[column], str):
+            raise _problem(path, number, f"expected a text in column {column!r}; say which with --text_column")
+    return Row(number, tuple(row[column] for column in columns), row[id_column] if id_column else None)
 
 
-def _of_table(path: str, lines: Iterator[tuple[int, str]], column: str, is_csv: bool) -> Iterator[str]:
+def _of_table(
+    path: str, lines: Iterator[tuple[int, str]], columns: tuple[str, ...], id_column: str, is_csv: bool
+) -> Iterator[Row]:
     if is_csv:
         reader = csv.reader((f"{line}\n" for _, line in lines), strict=True)
-        rows = ((reader.line_num, row) for row in reader)
+        table = ((reader.line_num, row) for row in reader)
     else:
-        rows = ((number, line.split("\t")) for number, line in lines)
+        table = ((number, line.split("\t")) for number, line in lines)
     try:
-        _, header = next(rows, (1, []))
-        if column not in header:
-            known = f"columns are {', '.join(header)}{nearest(column, header)}"
-            raise _problem(path, 1, f"no column {column!r}; {known}; say which with --text_column")
-        place = header.index(column)
-        for number, row in rows:
+        _, header = next(table, (1, []))
+        for column in (*columns, *([id_column] if id_column else [])):
+            if column not in header:
+                raise _no_column(path, 1, column, header, columns)
+        places, of_id = [header.index(column) for column in columns], header.index(id_column) if id_column else None
+        for number, row in table:
             if len(row) != len(header):
                 raise _problem(path, number, f"expected {len(header)} columns, got {len(row)}")
-            yield row[place]
+            yield Row(number, tuple(row[place] for place in places), None if of_id is None else row[of_id])
     except csv.Error as error:
         raise _problem(path, reader.line_num, f"broken CSV ({error})") from error
+
+
+def _no_column(path: str, number: int, column: str, known: list[str], of_texts: tuple[str, ...]) -> DataError:
+    flag = "--id_column" if column not in of_texts else ("--text_column", "--text_pair_column")[of_texts.index(column)]
+    told = f"columns are {', '.join(known)}{nearest(column, known)}"
+    return _problem(path, number, f"no column {column!r}; {told}; say which with {flag}")
 
 
 def _problem(path: str, number: int, message: str) -> DataError:

@@ -214,10 +214,29 @@ def train_byte_level_bpe(texts: Iterable[str], vocab_size: int):
         return RobertaTokenizerFast.from_pretrained(folder, mask_token=mask_token)
 
 
-def save_tokenizer(tokenizer, folder: str | os.PathLike) -> None:
-    """Writes tokenizer.json, tokenizer_config.json and what else the tokenizer has into `folder`."""
+def save_tokenizer(tokenizer, folder: str | os.PathLike, max_length: int | None = None) -> None:
+    """Writes tokenizer.json, tokenizer_config.json and what else the tokenizer has into `folder`.
+
+    Args:
+      max_length: tokens to which whoever serves the folder cuts a text; None: as the tokenizer has it.
+    """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(os.fspath(folder))
+    # What the last call to `encode` left is of that call.
+    backend, before = tokenizer.backend_tokenizer, tokenizer.model_max_length
+    backend.no_padding()
+    backend.no_truncation()
+    if max_length:
+        tokenizer.model_max_length = max_length
+        backend.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
+    try:
+        tokenizer.save_pretrained(os.fspath(folder))
+    finally:
+        tokenizer.model_max_length = before
+
+
+def served_length(tokenizer, longest: int) -> int:
+    """Tokens to which texts are cut where the tokenizer's folder is served; `longest`: that the model takes."""
+    return int(min(tokenizer.model_max_length, longest))  # 1e30 where a tokenizer has none
 
 
 def _learn_pieces(counts: dict[str, int], num_pieces: int) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from codir_jax.models.contract import family
 from codir_jax.models.heads import head_spec
+from codir_jax.processes import console
 
 Params = Any
 # (params, input_ids, attention_mask, token_type_ids) -> any pytree of arrays
@@ -99,19 +100,22 @@ def latency(
     compiled = {name: jax.jit(apply_fn) for name, (apply_fn, _) in models.items()}
     weights = {name: jax.device_put(params) for name, (_, params) in models.items()}
     results: dict[str, dict[str, float]] = {name: {} for name in names}
-    for batch_size in batch_sizes:
-        inputs = jax.device_put(full_length_inputs(batch_size, seq_len))
-        milliseconds: dict[str, list[float]] = {name: [] for name in names}
-        for repeat in range(-num_warmup, num_repeats):
-            turn = repeat % len(names)
-            for name in names[turn:] + names[:turn]:
-                start = time.perf_counter()
-                jax.block_until_ready(compiled[name](weights[name], *inputs))
-                if repeat >= 0:
-                    milliseconds[name].append(1e3 * (time.perf_counter() - start))
-        for name in names:
-            results[name][f"batch_{batch_size}_p50_ms"] = statistics.median(milliseconds[name])
-            results[name][f"batch_{batch_size}_p95_ms"] = float(np.percentile(milliseconds[name], 95))
+    num_passes = len(batch_sizes) * (num_warmup + num_repeats) * len(names)
+    with console.progress_bar("measure", 0, num_passes, unit="pass", is_inner=True) as bar:
+        for batch_size in batch_sizes:
+            inputs = jax.device_put(full_length_inputs(batch_size, seq_len))
+            milliseconds: dict[str, list[float]] = {name: [] for name in names}
+            for repeat in range(-num_warmup, num_repeats):
+                turn = repeat % len(names)
+                for name in names[turn:] + names[:turn]:
+                    start = time.perf_counter()
+                    jax.block_until_ready(compiled[name](weights[name], *inputs))
+                    if repeat >= 0:
+                        milliseconds[name].append(1e3 * (time.perf_counter() - start))
+                    bar.update()
+            for name in names:
+                results[name][f"batch_{batch_size}_p50_ms"] = statistics.median(milliseconds[name])
+                results[name][f"batch_{batch_size}_p95_ms"] = float(np.percentile(milliseconds[name], 95))
     return results
 
 

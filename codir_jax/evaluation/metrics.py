@@ -70,6 +70,14 @@ def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
     return _zero_if_nan(spearmanr(labels, predictions).statistic)
 
 
+def r2(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """1 - squared error / squared error of the labels' mean: 0 is no better than that mean. 0.0 of constant labels."""
+    labels, predictions = _value_arrays("r2", labels, predictions)
+    if _is_constant(labels):
+        return 0.0
+    return float(1 - np.sum((labels - predictions) ** 2) / np.sum((labels - labels.mean()) ** 2))
+
+
 def combined(labels: np.ndarray, predictions: np.ndarray) -> float:
     """The average that GLUE ranks by: of Pearson and Spearman where labels are floats, else of accuracy and F1."""
     if np.issubdtype(np.asarray(labels).dtype, np.floating):
@@ -98,6 +106,7 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "macro_f1": macro_f1,
     "pearson": pearson,
     "spearman": spearman,
+    "r2": r2,
     "combined": combined,
 }
 

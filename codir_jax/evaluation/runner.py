@@ -7,6 +7,7 @@ import numpy as np
 
 from codir_jax.evaluation import metrics as metrics_lib
 from codir_jax.models.apply import apply_model
+from codir_jax.processes import console
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.placement import fetch, put_batch
 
@@ -30,11 +31,13 @@ def collect(forward: Callable, params, batches: Iterable[dict], num_examples: in
       sharding: of the batch.
     """
     result = None
-    for ids, outputs in each_batch(forward, params, batches, num_examples, sharding):
-        if result is None:
-            result = jax.tree.map(lambda x: np.zeros((num_examples, *x.shape[1:]), x.dtype), outputs)
-        for whole, part in zip(jax.tree.leaves(result), jax.tree.leaves(outputs), strict=True):
-            whole[ids] = part
+    with console.progress_bar("evaluate", 0, num_examples, unit="text", is_inner=True) as bar:
+        for ids, outputs in each_batch(forward, params, batches, num_examples, sharding):
+            if result is None:
+                result = jax.tree.map(lambda x: np.zeros((num_examples, *x.shape[1:]), x.dtype), outputs)
+            for whole, part in zip(jax.tree.leaves(result), jax.tree.leaves(outputs), strict=True):
+                whole[ids] = part
+            bar.update(len(ids))
     if result is None:
         raise UserError("the split is empty; nothing to evaluate")
     return result

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from codir_jax import config as config_lib
 from codir_jax.compression import methods
 from codir_jax.convert.folder import find_folder, model_folder
-from codir_jax.jobs import pareto, sources
+from codir_jax.jobs import chosen, pareto, sources
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs.recipe import TEACHER, Recipe
 from codir_jax.jobs.sources import Source
@@ -47,12 +47,15 @@ def compress(
     then: Sequence[str] = (),
     max_bytes: str = "",
     max_loss_percent: float | None = None,
+    export: str = chosen.BEST,
     recipe: str = "codir",
     seed: int = 0,
     overrides: Sequence[tuple[str, str]] = (),
     teacher_overrides: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
     """Compresses `teacher` and returns what `results.json` holds; stopped, the same call goes on.
+
+    What is finished in the folder stays: a call with more to compare trains that alone.
 
     Args:
       teacher: Hugging Face folder, workdir or hub name of the model that the job is given. A teacher without a trained
@@ -70,6 +73,8 @@ def compress(
         row of the table and a folder in then/.
       max_bytes, max_loss_percent: "5MB"; so many percent of the first row's score: the model within the limit, of all
         rows, is copied to picked/: the best one that is small enough, or the smallest that is good enough.
+      compare: baselines of the recipe to train as well, names or a text with commas.
+      export: what becomes export/: "best" on dev of what is compared, or its name.
       recipe: name of a folder in configs/.
       seed: of every stage.
       overrides, teacher_overrides: (dotted config key, text) of all stages but the teacher's, and of that. A key that
@@ -85,6 +90,7 @@ def compress(
       >>> codir_jax.compress("roberta-base", text="books/*.txt", layers=6, output="runs/any_task")["export"]
       'runs/any_task/export'
     """
+    teacher, compare = str(teacher), compare.split(",") if isinstance(compare, str) else compare
     source = sources.source_of(locals())
     limit = pareto.Limit(max_bytes, max_loss_percent)
     if not output:
@@ -93,7 +99,17 @@ def compress(
     found = recipe_lib.load(recipe, ",".join(words))
     if found.needs_dev and not source.has_dev:
         raise UserError("--dev is empty; the student is chosen and reported by a dev file")
-    job = Job(found, source, Path(output), given=teacher, compare=compare, then=then, layers=layers, seed=seed)
+    job = Job(
+        found,
+        source,
+        Path(output),
+        given=teacher,
+        compare=compare,
+        then=then,
+        export=export,
+        layers=layers,
+        seed=seed,
+    )
     results = job.run(overrides, teacher_overrides)
     if limit:
         job.pick(results, limit)
@@ -103,13 +119,28 @@ def compress(
 class Job:
     """A recipe on a source, in a folder; the other arguments are those of `compress`."""
 
-    def __init__(self, recipe: Recipe, source: Source, folder: Path, *, given, compare, then, layers, seed):
+    def __init__(
+        self,
+        recipe: Recipe,
+        source: Source,
+        folder: Path,
+        *,
+        given: str = "",
+        compare: Sequence[str] = (),
+        then: Sequence[str] = (),
+        export: str = chosen.BEST,
+        layers: int = 0,
+        seed: int = 0,
+    ):
         self.recipe, self.source, self.folder, self.given = recipe, source, folder, given
-        self.layers, self.seed = layers, seed
-        self.stages = recipe.chosen(compare)
+        self.layers, self.seed, self.export = layers, seed, export
         self.then = tuple(dict.fromkeys(then or recipe.then))
         for method in self.then:
             methods.parse(method)
+        self.before = _saved_settings(folder)
+        compared_before = [name for name in self.before.get("stages", ()) if name in recipe.baselines]
+        self.stages = recipe.chosen([*(compare or recipe.compare), *compared_before])
+        chosen.check(export, self.stages)
 
     def run(self, overrides, teacher_overrides) -> dict[str, Any]:
         """Runs what is not finished, and returns the results.
@@ -180,23 +211,26 @@ class Job:
         folder = self.folder
         settings = {"given": self.given, "stages": {name: config.to_dict() for name, config in planned.items()}}
         settings = json.loads(json.dumps(settings))
-        saved = folder / "job.json"
-        has_progress = any(workdir.has_progress(inner) for inner in (folder, *folder.glob("*")))
-        before = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else settings
-        differing = config_lib.differences(ConfigDict(_what_counts(settings)), ConfigDict(_what_counts(before)))
-        if has_progress and differing:
+        if differing := _differences(settings, self.before):
+            more = len(differing) - MAX_DIFFERENCES_TOLD
             raise UserError(
-                f"{folder} holds a job with other settings; choose another --output. Differing keys:\n  "
+                f"{folder} holds a job with other settings; choose another --output, or set them as they were:\n  "
                 + "\n  ".join(differing[:MAX_DIFFERENCES_TOLD])
+                + (f"\n  ... and {more} more" if more > 0 else "")
             )
         folder.mkdir(parents=True, exist_ok=True)
-        workdir.write_json(saved, settings)
+        workdir.write_json(folder / "job.json", settings)
         results = folder / "results.json"
         if not results.exists():
             return None
         done = json.loads(results.read_text(encoding="utf-8"))
-        if tuple(done.get("then", ())) != self.then:
-            return None  # its stages are finished, and only what follows them is made
+        new = [stage.title for stage in self.stages if stage.in_table and stage.name not in done["models"]]
+        new += [method for method in self.then if method not in done.get("then", ())]
+        if new or done.get("export_wanted") != self.export or tuple(done.get("then", ())) != self.then:
+            console.say(
+                f"{folder}: goes on with {', '.join(new) or f'--export={self.export}'}; what is finished stays\n"
+            )
+            return None
         console.say(f"{folder}: already finished; remove the folder to run it again\n")
         print_results(done, folder)
         return done
@@ -209,7 +243,7 @@ class Job:
         """
         from codir_jax.jobs import measure, report, then
 
-        console.say("== measuring cost, exporting")
+        console.say("== measuring cost")
         main, folder, config = stages[self.recipe.main], self.folder, configs[self.recipe.main]
         shown = [stage for stage in self.stages if stage.in_table]
         models = {stage.name: self._model(stage, fits) for stage in shown}
@@ -230,6 +264,8 @@ class Job:
         primary = next(metric for metric in main["metrics"] if metric["name"] == main["primary_metric"])
         for name, better in pareto.dominators(rows, primary).items():
             rows[name]["dominated_by"] = better
+        exported, why = self._what_to_export(scores, primary)
+        console.say(f"== exporting {why}")
         results = {
             "recipe": self.recipe.title,
             "task": config.data.get("sources") or main["task"],
@@ -241,7 +277,10 @@ class Job:
             "latency_batch": self.recipe.batch_size,
             "models": rows,
             "export": str(folder / "export"),
-            "parity": self._export(),
+            "export_wanted": self.export,
+            "exported": exported,
+            "why_exported": why,
+            "parity": self._export(exported),
             "seconds": sum(stage["seconds"] for stage in stages.values()),
             "seed": config.seed,
             **workdir.environment(),
@@ -251,12 +290,18 @@ class Job:
         print_results(results, folder)
         return results
 
-    def _export(self) -> str:
-        """Exports what the recipe says; the verdicts in one sentence."""
+    def _what_to_export(self, scores, metric) -> tuple[str, str]:
+        """(name of a stage, why); of a recipe with several exports its main one."""
+        if self.recipe.exports:
+            return self.recipe.main, f"{len(self.recipe.exports)} models: {', '.join(self.recipe.exports)}"
+        return chosen.choose(self.export, self.stages, scores, metric, self.recipe.main)
+
+    def _export(self, name: str) -> str:
+        """Exports that stage, or all that the recipe names; the verdicts in one sentence."""
         from codir_jax.jobs import export
 
         if not self.recipe.exports:
-            return export.export_model(str(self.folder / self.recipe.main), str(self.folder / "export"))
+            return export.export_model(str(self.folder / name), str(self.folder / "export"))
         verdicts = {
             name: export.export_model(str(self.folder / name), str(self.folder / "export" / name))
             for name in self.recipe.exports
@@ -285,17 +330,34 @@ class Job:
         return str(self.folder / stage.name / "best")
 
 
-def _what_counts(settings: dict[str, Any]) -> dict[str, Any]:
-    """Without what binds no stage: who accepts a weak teacher once it was refused goes on with the same job."""
-    counted = json.loads(json.dumps(settings))
-    for config in counted["stages"].values():
-        del config["teacher"]["allow_weak"], config["mesh"]
-    return counted
+def _saved_settings(folder: Path) -> dict[str, Any]:
+    """What `job.json` of an earlier call holds, of stages of which something was trained; {} where none was."""
+    saved = folder / "job.json"
+    settings = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {"stages": {}}
+    begun = {name: config for name, config in settings["stages"].items() if workdir.has_progress(folder / name)}
+    return {**settings, "stages": begun} if begun else {}
+
+
+def _differences(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
+    """A line for each key in which two jobs differ, with the stages that it is of; further stages are no difference."""
+    if not before:
+        return []
+    given = [f"--teacher: {now['given']!r} here, {before['given']!r} there"] if now["given"] != before["given"] else []
+    stages = ConfigDict(now["stages"]), ConfigDict(before["stages"])
+    if missing := [name for name in before["stages"] if name not in now["stages"]]:
+        given.append(f"stages: {', '.join(missing)} there, and not here; is it another --recipe?")
+    of_stages: dict[str, list[str]] = {}
+    for name in before["stages"]:
+        if name in now["stages"]:
+            for line in config_lib.differences(*(config[name] for config in stages)):
+                if not line.startswith(workdir.NOT_BINDING):
+                    of_stages.setdefault(line, []).append(name)
+    return given + [f"{line} ({', '.join(names)})" for line, names in of_stages.items()]
 
 
 def print_results(results: dict[str, Any], folder: Path) -> None:
     """Prints the table and where things lie."""
-    from codir_jax.jobs.report import table
+    from codir_jax.jobs.report import screen_table
 
-    print(table(results))
-    print(f"{results['parity']}\nreport: {folder / 'report.md'}   export: {results['export']}", flush=True)
+    print(f"{screen_table(results)}\nexported: {results['why_exported']}\n{results['parity']}")
+    print(f"report: {folder / 'report.md'}   export: {results['export']}", flush=True)

@@ -1,7 +1,7 @@
 """A finished model, judged on a split of its own data or of those that a config names; a sentence encoder by files."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,10 @@ def evaluate(
     config: str = "",
     split: str = "dev",
     *,
+    input: str = "",
+    text_column: str = "",
+    text_pair_column: str = "",
+    label_column: str = "",
     batch_size: int = 0,
     sts: str = "",
     clustering: str = "",
@@ -28,6 +32,8 @@ def evaluate(
       model: workdir of `train`, folder of `compress`, Hugging Face folder or hub name.
       config: names the data; empty: the config of the workdir, of a job that of its main stage.
       split: of the data.
+      input: a .tsv, .csv or .jsonl with labels, in the place of a split.
+      text_column, text_pair_column, label_column: of that; empty: those of the model's run.
       batch_size: examples that are run together; 0: data.eval_batch_size.
       sts, clustering: what a sentence encoder is judged by, in the place of a split: see `jobs.sentence_scores`, which
         also says what is returned then.
@@ -41,6 +47,13 @@ def evaluate(
       >>> codir_jax.evaluate("runs/student", split="dev")
       {'model': 'runs/student', 'task': 'sst2', 'split': 'dev', 'accuracy': ...}
     """
+    if input:
+        if config or sts or clustering:
+            raise UserError("--input is the data to judge by, beside --config, --sts and --clustering; leave one out")
+        columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
+        return {"model": model, **_by_file(model, input, columns, batch_size, overrides)}
+    if text_column or text_pair_column or label_column:
+        raise UserError("--text_column, --text_pair_column and --label_column are of --input; give that too")
     if sts or clustering:
         if config:
             raise UserError("--config names data of its own, beside --sts and --clustering; leave one of them out")
@@ -54,6 +67,36 @@ def evaluate(
     if batch_size:
         config_lib.set_from_text(named, "data.eval_batch_size", str(batch_size))
     return {"model": model, "task": named.data.name, "split": split, **of_stage(named, model, split)}
+
+
+def _by_file(
+    model: str, path: str, columns: Mapping[str, str], batch_size: int, overrides: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """Scores on a labelled file: the classes are the model's, texts are cut where it is served."""
+    from codir_jax.convert import huggingface
+    from codir_jax.convert.folder import model_folder
+    from codir_jax.data import tokenizer as tokenizer_lib
+    from codir_jax.models.heads import head_spec
+    from codir_jax.objectives import finetune
+    from codir_jax.stage import config as stage_config
+    from codir_jax.stage.evaluate import evaluate as of_stage
+
+    folder = model_folder(model, "--model")
+    if head_spec(huggingface.stored_head(folder)).labels is None:
+        raise UserError(f"{model} answers with no labels; --input is of classifiers and regressions")
+    source = huggingface.load_pretrained(folder)
+    names = source.label_names or tuple(str(number) for number in range(source.num_labels))
+    config = stage_config.default_config(finetune.default_config())
+    saved = config_lib.load(_saved(model)).data if _saved(model) else {}
+    data = {name: given or saved.get(name, config.data[name]) for name, given in columns.items()}
+    config.data.update(data | {"name": "text_classification", "dev_path": path, "is_regression": source.is_regression})
+    config.data.label_names = "" if source.is_regression else ",".join(names)
+    tokenizer = tokenizer_lib.load_tokenizer(folder)
+    config.data.max_length = tokenizer_lib.served_length(tokenizer, source.config.max_length)
+    config.data.eval_batch_size = batch_size or config.data.eval_batch_size
+    for key, text in overrides:
+        config_lib.set_from_text(config, key, text)
+    return {"input": path, **of_stage(config, model)}
 
 
 def data_config(model: str, spec: str, overrides: Sequence[tuple[str, str]]) -> ConfigDict:

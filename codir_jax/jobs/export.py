@@ -12,7 +12,7 @@ from codir_jax.convert.folder import NOISE_FILE, model_folder, without_path
 from codir_jax.data import dataset, pipeline
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import RawSplit
-from codir_jax.data.length_buckets import LADDER
+from codir_jax.data.length_buckets import ladder
 from codir_jax.processes.user_error import UserError
 
 # A few texts of different lengths, on which an export is compared with its source.
@@ -53,6 +53,7 @@ def export_model(model: str, output: str) -> str:
         head=head,
         label_names=source.label_names,
         is_regression=source.is_regression,
+        is_pair=source.is_pair,
         sentence=source.sentence,
         sample_batch=sample_batch(tokenizer, min(source.config.max_length, 64)),
         results=card_results,
@@ -72,7 +73,7 @@ def sample_batch(tokenizer, max_length: int) -> dict[str, np.ndarray]:
         examples,
         np.arange(len(TEXTS)),
         batch_size=len(TEXTS),
-        length_buckets=LADDER,
+        length_buckets=ladder(max_length),
         pad_token_id=tokenizer.pad_token_id,
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from codir_jax.convert.folder import find_folder, weight_bytes
+from codir_jax.data import length_buckets
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.evaluation import cost
 from codir_jax.models.heads import abstract_params
@@ -52,6 +53,8 @@ def measure(
     has_labels = task.head.num_labels > 0
     served = {name: (cost.answer(model.module, task.head.name), model.params) for name, model in models.items()}
     length = task.typical_length
+    if task.served_length:  # what one gets: `codir_jax.load` pads so, and runs one text as a batch of one
+        length = length_buckets.bucket_length(length, length_buckets.ladder(task.served_length))
     latency = cost.latency(served, seq_len=length, batch_sizes=(1, batch_size))
     first, largest = next(iter(folders)), f"batch_{batch_size}_p50_ms"
     rows: dict[str, dict[str, Any]] = {}

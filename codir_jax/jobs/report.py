@@ -1,6 +1,7 @@
 """The report of a job: a Markdown table and two plots."""
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ _SMALLER = (
     "![score against bytes](pareto.png)",
     "",
 )
+# Of a table on a terminal: metrics with long names, and the width of a model's title.
+SHORT = {"matthews_correlation": "MCC"}
+TITLE_WIDTH = 20
 
 
 def table(results: dict[str, Any]) -> str:
@@ -53,6 +57,32 @@ def _size(num_bytes: int) -> str:
     return f"{num_bytes / 2**20:.1f} MiB" if num_bytes >= 2**20 else f"{num_bytes / 2**10:.0f} KiB"
 
 
+def screen_table(results: dict[str, Any]) -> str:
+    """The same for a terminal of 80 columns: words of a header below each other."""
+    metric, models = results["primary_metric"], results["models"]
+    first = next(iter(models.values()))
+    splits = [split for split in first if isinstance(first[split], dict) and metric in first[split]]
+    name = SHORT.get(metric, metric.replace("_", " "))
+    header = ["model", "layers", *(f"{split} {name}" for split in splits)]
+    header += ["million weights", "MiB", "ms, one text", f"ms, {results['latency_batch']} texts", "times faster"]
+    lines = [[textwrap.wrap(word, 1, break_long_words=False) for word in header]]
+    for row in models.values():
+        scores = [f"{row[split][metric]:.4f}" for split in splits]
+        latency = [row["latency"][f"batch_{n}_p50_ms"] for n in (1, results["latency_batch"])]
+        numbers = [row["parameters"] / 1e6, row["bytes"] / 2**20, *latency]
+        cells = [str(row["num_layers"]), *scores, f"{numbers[0]:.2f}", *(f"{number:.1f}" for number in numbers[1:])]
+        title = textwrap.wrap(row["title"], TITLE_WIDTH)
+        lines.append([title, *([cell] for cell in (*cells, f"{row['speed_up']:.2f}"))])
+    widths = [max(len(part) for line in lines for part in line[i]) for i in range(len(header))]
+    told = []
+    for line in lines:
+        for k in range(max(map(len, line))):
+            parts = [cell[k] if k < len(cell) else "" for cell in line]
+            rest = (part.rjust(width) for part, width in zip(parts[1:], widths[1:], strict=True))
+            told.append(" ".join((parts[0].ljust(widths[0]), *rest)).rstrip())
+    return "\n".join((*told, *([f"{name}{_direction(results)}"] if _direction(results) else [])))
+
+
 def write(folder: Path, results: dict[str, Any]) -> None:
     """Writes report.md and report.png into the job's folder."""
     figure_name = "report.png"
@@ -67,12 +97,14 @@ def write(folder: Path, results: dict[str, Any]) -> None:
         "",
         table(results),
         "",
-        f"Median latency on {results['devices']}, texts of median length; speed-up at batch "
-        f"{results['latency_batch']}, to the first row. "
+        f"Median latency of the model alone on {results['devices']}, texts of median length, padded as codir_jax.load "
+        f"does; speed-up at batch {results['latency_batch']}, to the first row. "
         f"Seed {results['seed']}, "
         f"{results['seconds']:.0f} s of training. One seed: differences of a few points between students are noise.",
         "",
-        f"Export: `{results['export']}` - {results['parity']}.",
+        f"Exported to `{results['export']}`: {results['why_exported']}.",
+        "",
+        f"{results['parity']}.",
         "",
         *(_SMALLER if results["then"] else ()),
         f"![loss terms and dev score over time; score against latency]({figure_name})",

@@ -68,19 +68,23 @@ class Card(NamedTuple):
 
     Attributes:
         pipeline_tag: of the Hugging Face hub.
-        does: (label names or None, is it a regression) -> what the model does, after "A BERT encoder that ...".
+        does: (label names or None, is it a regression, is it for pairs of texts or None) -> what the model does, after
+            "A BERT encoder that ...".
         library: of the hub's list, that serves it.
         auto_class: of transformers, that loads it.
         usage: lines of Python that use the folder with `library`.
         in_jax: the same with `codir_jax.load`; () where that makes no function of it.
+        pair_usage, pair_in_jax: both, of a model of pairs of texts.
     """
 
     pipeline_tag: str
-    does: Callable[[Sequence[str] | None, bool], str]
+    does: Callable[[Sequence[str] | None, bool, bool | None], str]
     library: str
     auto_class: str
     usage: Sequence[str]
     in_jax: Sequence[str]
+    pair_usage: Sequence[str] = ()
+    pair_in_jax: Sequence[str] = ()
 
 
 class HeadSpec(NamedTuple):

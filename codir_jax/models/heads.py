@@ -260,9 +260,12 @@ def _build_classifier(config: TransformerConfig, num_labels: int, dtype: Any, re
     return SequenceClassifier(config, num_labels, dtype, remat)
 
 
-def _classifies(label_names: Sequence[str] | None, is_regression: bool) -> str:
+def _classifies(label_names: Sequence[str] | None, is_regression: bool, is_pair: bool | None) -> str:
     kind = "a regression score" if is_regression else f"one of {len(label_names)} classes" if label_names else "classes"
-    return f"gives {kind} to a text or a pair of texts"
+    return f"gives {kind} to {_TAKES[is_pair]}"
+
+
+_TAKES = {None: "a text or a pair of texts", False: "a text", True: "a pair of texts"}
 
 
 def _in_transformers(auto_class: str, text: str) -> tuple[str, ...]:
@@ -271,7 +274,7 @@ def _in_transformers(auto_class: str, text: str) -> tuple[str, ...]:
         "",
         'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
         f'model = {auto_class}.from_pretrained("path/to/this/folder")',
-        f'print(model(**tokenizer({text}, return_tensors="pt")).logits)',
+        f'print(model(**tokenizer({text}, truncation=True, return_tensors="pt")).logits)',
     )
 
 
@@ -296,6 +299,8 @@ HEADS: dict[str, HeadSpec] = {
             auto_class="AutoModelForSequenceClassification",
             usage=_in_transformers("AutoModelForSequenceClassification", '"A text."'),
             in_jax=_in_jax('model(["A text."])'),
+            pair_usage=_in_transformers("AutoModelForSequenceClassification", '"A text.", "Another one."'),
+            pair_in_jax=_in_jax('model([("A text.", "Another one.")])'),
         ),
     ),
     "masked_lm": HeadSpec(
@@ -311,7 +316,7 @@ HEADS: dict[str, HeadSpec] = {
         ),
         card=Card(
             pipeline_tag="fill-mask",
-            does=lambda label_names, is_regression: "fills in masked tokens; fine-tune it for a task of your own",
+            does=lambda *_: "fills in masked tokens; fine-tune it for a task of your own",
             library="transformers",
             auto_class="AutoModelForMaskedLM",
             usage=_in_transformers("AutoModelForMaskedLM", 'f"A {tokenizer.mask_token} text."'),
@@ -329,7 +334,7 @@ HEADS: dict[str, HeadSpec] = {
         flops=lambda config, _: 2.0 * config.hidden_size**2 if config.pooling == "pooler" else 0.0,
         card=Card(
             pipeline_tag="sentence-similarity",
-            does=lambda label_names, is_regression: "makes a vector of a text, near those of texts that mean the same",
+            does=lambda *_: "makes a vector of a text, near those of texts that mean the same",
             library="sentence-transformers",
             auto_class="AutoModel",
             usage=(

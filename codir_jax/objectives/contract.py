@@ -188,6 +188,12 @@ class Head(Protocol):
     def check_distillation(self, config, rows: "TrainRows | None") -> None:
         """Refuses fields and train rows that its terms with a teacher have no meaning for."""
 
+    def in_training(self, params):
+        """Weights of a student, with a trained head, as a step has them; of those that a folder has."""
+
+    def as_served(self, params):
+        """The other way round."""
+
     def check_pair(self, student, teacher) -> None:
         """Refuses a teacher that the student's head cannot be compared with (two Linen modules)."""
 

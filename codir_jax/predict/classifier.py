@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from codir_jax.data import dataset
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import Dataset, Examples, RawSplit
 from codir_jax.data.length_buckets import LADDER
+from codir_jax.data.text_stream import Row
 from codir_jax.models.heads import build_model, head_spec
 from codir_jax.predict.on_devices import OnDevices
 from codir_jax.processes.user_error import UserError
@@ -68,20 +70,44 @@ class Predictor:
             return ()
         return self.source.label_names or tuple(f"LABEL_{i}" for i in range(self.source.num_labels))
 
-    def __call__(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    def __call__(self, texts: Iterable, text_pairs: Iterable[str] | None = None) -> list[dict[str, Any]]:
         """One dict a text, in order: {"label", "probabilities", "logits"}; a regression: {"value"}.
 
         Args:
-          texts: texts of any length; longer ones than the model takes are truncated.
+          texts: a list, tuple, numpy array or column of texts of any length, or of pairs (first, second); of texts
+            that are longer than `max_length` the rest is left out.
           text_pairs: second texts, for a model of pairs.
+
+        Raises:
+          UserError: what is no text, or single texts for a model of pairs, and the other way round.
         """
-        if isinstance(texts, str):
-            raise UserError("expected a list of texts, got one string; write [text]")
-        if not texts:
+        firsts, seconds = _columns(texts, text_pairs)
+        if not firsts:
             return []
-        rows = RawSplit(list(texts), None if text_pairs is None else list(text_pairs), None)
-        examples, _ = dataset.tokenize_split(rows, self.tokenizer, self.max_length, False)
+        self.check_kind(seconds is not None)
+        examples, _ = dataset.tokenize_split(RawSplit(firsts, seconds, None), self.tokenizer, self.max_length, False)
         return [self.describe(row) for row in self.logits(examples)]
+
+    def warm_up(self, batch_sizes: Sequence[int] = (1,)) -> None:
+        """Compiles what later calls of so many texts need, whatever their length: a server's first answers are slow."""
+        self._on_devices.warm_up(batch_sizes)
+
+    def check_kind(self, is_pair: bool) -> None:
+        """Refuses single texts for a model of pairs, and the other way round, where its folder says which it is.
+
+        Raises:
+          UserError: with what to do.
+        """
+        expected = self.source.is_pair
+        if expected is None or expected == is_pair:
+            return
+        kinds = ("single texts", "pairs of texts")
+        how = (
+            "give second texts: --text_pair_column=NAME, or model(texts, text_pairs)"
+            if expected
+            else ("leave the second texts out")
+        )
+        raise UserError(f"{self.source.folder} answers {kinds[expected]}, and got {kinds[is_pair]}; {how}")
 
     def describe(self, logits: np.ndarray) -> dict[str, Any]:
         """The answer for one row of logits float32 [classes]."""
@@ -96,8 +122,8 @@ class Predictor:
 
     @property
     def max_length(self) -> int:
-        """Longest input in tokens."""
-        return min(self.source.config.max_length, LADDER[-1])
+        """Longest input in tokens: that by which the model was judged; of a longer one the rest is left out."""
+        return tokenizer_lib.served_length(self.tokenizer, min(self.source.config.max_length, LADDER[-1]))
 
     def logits(self, examples: Examples) -> np.ndarray:
         """Logits float32 [n, classes] of a tokenised split, in its order."""
@@ -106,7 +132,7 @@ class Predictor:
     @functools.cached_property
     def _on_devices(self) -> OnDevices:
         module = build_model(self.source.config, "classification", self.source.num_labels)
-        return OnDevices(module, self.source.params, "logits", self.tokenizer.pad_token_id)
+        return OnDevices(module, self.source.params, "logits", self.tokenizer.pad_token_id, self.max_length)
 
     def of_split(self, data: Dataset, split: str) -> list[dict[str, Any]]:
         """The answers for a split of `read_data`, in its order: labelled rows first.
@@ -125,6 +151,7 @@ class Predictor:
         """
         data = read_data(config, self.tokenizer)
         info = data.info
+        self.check_kind(info.is_pair)
         if info.num_classes != self.source.num_labels:
             raise UserError(
                 f"the model has {self.source.num_labels} outputs, data {info.name} has {info.num_classes} classes"
@@ -133,18 +160,38 @@ class Predictor:
         return data
 
 
-def predict_lines(predictor: Predictor, lines: Iterator[tuple[str, str | None]]) -> Iterator[dict[str, Any]]:
-    """Answers for a stream of (text, second text or None), a thousand at a time, so that memory stays flat."""
-    chunk: list[tuple[str, str | None]] = []
+def predict_rows(predictor: Predictor, rows: Iterable[Row]) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """Yields rows of texts with their answers, a thousand at a time, so that memory stays flat."""
+    stream = iter(rows)
+    while chunk := list(itertools.islice(stream, 1024)):
+        columns = list(zip(*(row.texts for row in chunk), strict=True))
+        yield from zip(chunk, predictor(*columns), strict=True)
 
-    def answers():
-        texts, pairs = [a for a, _ in chunk], [b for _, b in chunk]
-        return predictor(texts, pairs if pairs[0] is not None else None)
 
-    for line in lines:
-        chunk.append(line)
-        if len(chunk) == 1024:
-            yield from answers()
-            chunk = []
-    if chunk:
-        yield from answers()
+def _columns(texts: Iterable, text_pairs: Iterable[str] | None) -> tuple[list[str], list[str] | None]:
+    """(first texts, second texts or None)."""
+    if isinstance(texts, str):
+        raise UserError("expected a list of texts, got one string; write [text]")
+    firsts = list(texts)
+    if text_pairs is None and firsts and _is_pair(firsts[0]):
+        for number, row in enumerate(firsts):
+            if not _is_pair(row):
+                raise UserError(f"text {number} is {row!r}; expected a pair (first, second), as the first one is")
+        firsts, text_pairs = map(list, zip(*firsts, strict=True))
+    if text_pairs is None:
+        return _checked("text", firsts), None
+    seconds = _checked("second text", list(text_pairs))
+    if len(seconds) != len(firsts):
+        raise UserError(f"expected a second text for each of {len(firsts)} texts, got {len(seconds)}")
+    return _checked("text", firsts), seconds
+
+
+def _is_pair(row: Any) -> bool:
+    return isinstance(row, list | tuple | np.ndarray) and len(row) == 2
+
+
+def _checked(what: str, column: list) -> list[str]:
+    for number, text in enumerate(column):
+        if not isinstance(text, str):
+            raise UserError(f"{what} {number} is {text!r}; expected a text")
+    return list(map(str, column))  # of numpy's texts, too

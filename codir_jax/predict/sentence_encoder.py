@@ -83,6 +83,7 @@ class SentenceEncoder:
           progress: shows a bar on a terminal.
         """
         _check_texts(texts)
+        texts = list(map(str, texts))  # of numpy's texts, too
         vectors = np.zeros((len(texts), self.width), np.float32)
         if not len(texts):
             return vectors
@@ -100,6 +101,10 @@ class SentenceEncoder:
         while chunk := list(itertools.islice(stream, CHUNK)):
             yield chunk, self.encode(chunk, normalize=normalize)
 
+    def warm_up(self, batch_sizes: Sequence[int] = (1,)) -> None:
+        """Compiles what later calls of so many texts need, whatever their length: a server's first answers are slow."""
+        self._on_devices.warm_up(batch_sizes)
+
     def _tokenize(self, texts: Sequence[str]) -> Examples:
         if self.source.sentence.do_lower_case:
             texts = [text.lower() for text in texts]
@@ -112,7 +117,7 @@ class SentenceEncoder:
     @functools.cached_property
     def _on_devices(self) -> OnDevices:
         module = build_model(self.source.config, "embedding")
-        return OnDevices(module, self.source.params, "vectors", self.tokenizer.pad_token_id)
+        return OnDevices(module, self.source.params, "vectors", self.tokenizer.pad_token_id, self.max_length)
 
 
 def _check_texts(texts: Sequence[str]) -> None:

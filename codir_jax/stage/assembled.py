@@ -173,7 +173,11 @@ class Stage:
 
     def start_state(self, abstract):
         """The state before the first step, on the devices; `abstract` is of `abstract_state`."""
-        params, seen = transform.start(self.student.params, self.config.compression), self.seen_words
+        student, seen = self.student, self.seen_words
+        params = student.params
+        if student.source and student.source.has_head:  # else it was drawn for a step
+            params = self.task.head.in_training(params)
+        params = transform.start(params, self.config.compression)
         return self.initial_state.fill_state(abstract[0], seen.cut(params) if seen else params)
 
     def frozen(self, abstract, columns: Mapping[str, Any], teacher_params=None) -> dict[str, Any]:
@@ -203,10 +207,9 @@ class Stage:
     def whole(self, params):
         """The trained params of a state as they are judged and saved: with all rows of the student's word table."""
         if self.objective.served is not None:
-            return self._served(params)
-        if self.seen_words is None:
-            return params
-        return {**params, "student": self._fill_words(params["student"])}
+            params = self._served(params)
+        student = self.task.head.as_served(params["student"])
+        return {**params, "student": student if self.seen_words is None else self._fill_words(student)}
 
     @functools.cached_property
     def _served(self):

@@ -17,12 +17,22 @@ from codir_jax.stage.models import Model
 
 
 def save_best(
-    workdir: Path, model: Model, params, text_tokenizer, *, head: str, sides=None, beside=None, **labels
+    workdir: Path,
+    model: Model,
+    params,
+    text_tokenizer,
+    *,
+    head: str,
+    max_length: int | None = None,
+    sides=None,
+    beside=None,
+    **labels,
 ) -> None:
     """Replaces `best/` in one rename; `params` are gathered from all devices.
 
     Args:
       head: of `models.heads.HEADS`. labels: of `huggingface.save_pretrained`, for a classifier.
+      max_length: tokens by which the model was judged, see `save_tokenizer`.
       sides: name -> weights that are kept with it (`convert.sides`).
       beside: name -> function (path) that writes a file of that name, without which the model is not whole.
 
@@ -37,7 +47,7 @@ def save_best(
         source = model.source
         of_source = {"hf_config": source.hf_config, "sentence": source.sentence} if source else {}
         huggingface.save_pretrained(aside, model.config, whole, head=head, **of_source, **labels)
-        save_tokenizer(text_tokenizer, aside)
+        save_tokenizer(text_tokenizer, aside, max_length)
         sides_lib.save(aside, sides)
         for name, write in (beside or {}).items():
             write(aside / name)

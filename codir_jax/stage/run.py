@@ -18,6 +18,7 @@ from codir_jax.stage.assembled import Stage
 from codir_jax.stage.teacher import Teacher
 from codir_jax.training import checkpoint, loop
 from codir_jax.training.metrics import MetricBuffer, MetricWriter, SilentWriter, require_finite
+from codir_jax.training.pace import Pace
 
 # Besides every loss, what a person watches; all metrics are in metrics.jsonl.
 ON_CONSOLE = ("num_negatives", "retrieval_rate", "teacher_agreement", "learning_rate")
@@ -103,7 +104,10 @@ class _Run:
             values["learning_rate"] = float(stage.schedule(step - 1))
             writer.write(step, values)
             told = {k: v for k, v in values.items() if k.endswith("loss") or k in ON_CONSOLE}
-            console.say(f"step {step}/{num_steps}  " + "  ".join(f"{k} {v:.4g}" for k, v in told.items()))
+            told = [f"{k} {v:.4g}" for k, v in told.items()]
+            if (seconds := pace.look(step)) is not None and step < num_steps:
+                told.append(f"{seconds:.3g} s/step, {console.duration(seconds * (num_steps - step))} left")
+            console.say(f"step {step}/{num_steps}  " + "  ".join(told))
 
         def evaluate(step, current):
             nonlocal last
@@ -130,6 +134,14 @@ class _Run:
             is_evaluated = last and (step % self.eval_every == 0 or step == num_steps)
             checkpointer.save(current, facts, score=self._score(last) if is_evaluated else None, wait=wait)
 
+        def unpaced(hook):
+            def run_hook(step, current):
+                with pace.left_out():
+                    hook(step, current)
+
+            return run_hook
+
+        pace = Pace(start_step, console.say)
         step_fn = stage.initial_state.step(abstract, skips_non_finite=options.max_skipped_updates > 0)
         batches = loop.TimedInput(stage.feed.train(start_step, num_steps, columns))
         try:
@@ -144,9 +156,10 @@ class _Run:
                 hooks=[
                     loop.Hook(1, lambda step, current: checkpointer.check()),
                     loop.Hook(options.log_every_steps, log),
-                    loop.Hook(self.eval_every, evaluate),
-                    loop.Hook(self.checkpoint_every, save),
+                    loop.Hook(self.eval_every, unpaced(evaluate)),
+                    loop.Hook(self.checkpoint_every, unpaced(save)),
                 ],
+                pace=pace,
                 on_stop=lambda step, current: save(step, current, wait=True),
                 name=self.workdir.name,
             )
@@ -190,15 +203,16 @@ class _Run:
         return scores[primary.name] if primary.higher_is_better else -scores[primary.name]
 
     def _save_best(self, state) -> None:
-        task = self.stage.task
+        task, student = self.stage.task, self.stage.student
         params = self.stage.whole(state.params)
-        given = {
+        served = {
             "head": task.head.name,
+            "max_length": task.served_length,
             "sides": {name: params[name] for name in self.objective.keeps},
             "beside": task.side_files() if hasattr(task, "side_files") else {},
             **task.labels,
         }
-        results.save_best(self.workdir, self.stage.student, params["student"], task.tokenizer, **given)
+        results.save_best(self.workdir, student, params["student"], task.tokenizer, **served)
 
     def _fingerprints(self) -> dict[str, Any]:
         stage = self.stage

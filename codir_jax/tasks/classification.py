@@ -79,10 +79,12 @@ class Classification:
     def __init__(self, config: ConfigDict, data: Dataset, tokenizer=None):
         info = data.info
         self.config, self.data, self.tokenizer = config, data, tokenizer
-        self.head = Head(info.num_classes, info.is_regression)
+        self.head = Head(info.num_classes, info.is_regression, *_mean_and_scale(data))
         self.metrics = tuple(Metric(name) for name in info.metrics)
         self.splits, self.fingerprint = tuple(data.splits), data.fingerprint
         self.labels = {"label_names": info.label_names or None, "is_regression": info.is_regression}
+        self.labels["is_pair"] = info.is_pair
+        self.served_length = config.data.max_length
         self._forward = functools.cache(runner.make_forward)
 
     @property
@@ -119,8 +121,14 @@ class Classification:
         return LabelledFeed(self.data, self.config.data, self.config.seed, sharding)
 
     def check_checkpoint(self, source, path: str) -> None:
-        """Refuses a model whose classes have the same names in another order, or other names."""
+        """Refuses a model of other classes, of the same in another order, or of pairs where these are single texts."""
         check_label_names(source, self.data.info, path)
+        kinds = ("single texts", "pairs of texts")
+        if source.is_pair not in (None, self.data.info.is_pair):
+            raise UserError(
+                f"model {path} answers {kinds[source.is_pair]}, data {self.data.info.name} has "
+                f"{kinds[self.data.info.is_pair]}; set data.text_pair_column, or fine-tune the model on this data"
+            )
 
     def lacks_head(self) -> tuple[str, str]:
         """What a model without a fitting head lacks, and the config that trains one."""
@@ -135,11 +143,15 @@ class Classification:
         return Examined(self._score(logits, split), logits)
 
     def weakness(self, scores: Mapping[str, float], feed: LabelledFeed) -> str:
-        """No better than a constant answer: a correlation of nothing, or the accuracy of the majority class."""
+        """No better than a constant answer: the squared error of the mean, or the accuracy of the majority class."""
         del feed
         if self.data.info.is_regression:
-            correlation = scores["pearson"]
-            return "" if correlation > 0 else f"correlates {correlation:.3f} with the target, no better than a constant"
+            if scores["r2"] > 0:
+                return ""
+            return (
+                f"is no better than always answering the mean: R2 {scores['r2']:.3f}, at a correlation of "
+                f"{scores['pearson']:.3f}; are its answers in the units of the targets?"
+            )
         accuracy, share = scores["accuracy"], metrics_lib.majority_share(self.data.splits["dev"].labels)
         if accuracy > share:
             return ""
@@ -203,8 +215,16 @@ class Classification:
     def _score(self, logits: np.ndarray, split: str) -> dict[str, float]:
         info = self.data.info
         # What a teacher's weakness is told by is measured with what the task is judged by.
-        names = dict.fromkeys((*info.metrics, "pearson" if info.is_regression else "accuracy"))
+        names = dict.fromkeys((*info.metrics, "r2" if info.is_regression else "accuracy"))
         return runner.score(logits, self.data.splits[split].labels, tuple(names), info.is_regression)
+
+
+def _mean_and_scale(data: Dataset) -> tuple[float, float]:
+    """Mean and standard deviation of a regression's train targets; (0, 1) where there are none to tell."""
+    if not data.info.is_regression or not data.info.num_labelled:
+        return 0.0, 1.0
+    targets = np.asarray(data.splits["train"].labels[: int(data.info.num_labelled)], np.float64)
+    return float(targets.mean()), float(targets.std()) or 1.0
 
 
 def require_split(data: Dataset, name: str) -> None:

@@ -80,6 +80,7 @@ class Task(Protocol):
     has_fixed_inputs: an example gives the same inputs in every epoch, so that a teacher's outputs can be kept.
     typical_length: tokens of an input for which costs are told.
     labels: what a saved model is told of its classes, keyword arguments of `huggingface.save_pretrained`.
+    served_length: tokens to which a saved model cuts a text, since it is judged so; None: as its tokenizer has it.
     """
 
     head: Head
@@ -90,6 +91,7 @@ class Task(Protocol):
     has_fixed_inputs: bool
     labels: dict[str, Any]
     typical_length: int
+    served_length: int | None
 
     def is_judged_once(self, split: str) -> bool:
         """Whether finished models are compared on the split, by which none of them was chosen."""

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
-from codir_jax.data import pipeline
+from codir_jax.data import length_buckets, pipeline
 from codir_jax.data.batch import Batch, Column, Dataset, columns_of
 from codir_jax.evaluation import runner
 from codir_jax.processes import distributed
@@ -34,9 +34,10 @@ class LabelledFeed:
     def length_buckets(self) -> tuple[int, ...]:
         """Padded lengths of all batches."""
         options = self.options
+        num_batches = self.steps_per_epoch if "train" in self.data.splits else 1
         return pipeline.choose_length_buckets(
             self.data.splits,
-            num_buckets=options.num_length_buckets,
+            num_buckets=length_buckets.worthwhile(options.num_length_buckets, num_batches),
             max_length=options.max_length,
             batch_size=options.batch_size,
             window=options.bucket_window,

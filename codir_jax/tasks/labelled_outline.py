@@ -7,6 +7,7 @@ from codir_jax.data import dataset, length_buckets, pipeline, tokenizer
 from codir_jax.data.batch import LABELLED_COLUMNS, Column, DataError, RawSplit, empty
 from codir_jax.data.on_disk import sources
 from codir_jax.data.on_disk.streamed import LEAST_BYTES
+from codir_jax.data.sets import contract as sets
 from codir_jax.objectives.contract import TrainRows
 from codir_jax.objectives.heads.classification import Classification
 from codir_jax.processes.user_error import UserError
@@ -30,13 +31,20 @@ def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) 
     """The train set of the config, read as a run reads it and tokenised in part; or as the arguments say.
 
     Args:
-      num_examples, length: both given, no data is read; one given, it takes the place of what the data has.
+      num_examples, length: both given, no data is read; one given, it takes the place of what the data has. Nor are
+        data downloaded.
       text_tokenizer: None estimates lengths from words.
     """
     if num_examples and length:
         told = f"{num_examples:,} examples of {length} tokens, as given"
         return of_lengths(config.data, num_examples, np.asarray([length]), 2, False, told)
     data = config.data
+    if (known := sets.unread(data)) is not None:
+        num_train = num_examples or min(known.num_train, data.num_train_examples or known.num_train)
+        longest = length or data.max_length
+        how = "as given" if length else "the most that data.max_length lets through (--length=N)"
+        told = f"{num_train:,} train examples; {data.name} is not on this machine; {longest} tokens each, {how}"
+        return of_lengths(data, num_train, np.asarray([longest]), known.num_classes, known.is_regression, told)
     train, found, num_classes, is_regression = _train(data)
     if train.apart:
         raise UserError(f"data {data.name} has several texts a row, and what they cost is not modelled")
@@ -104,7 +112,9 @@ def of_lengths(
     rows = pipeline.epoch_batches(of_epoch, options.batch_size, seed=0, epoch=0, window=options.bucket_window)
     longest = np.where(rows >= 0, of_epoch[rows], 0).max(axis=1)
     last = length_buckets.round_up(int(of_epoch.max()), options.max_length)
-    buckets = length_buckets.choose(longest, options.num_length_buckets, last)
+    steps_per_epoch = pipeline.num_batches_per_epoch(num_train, options.batch_size)
+    most = length_buckets.worthwhile(options.num_length_buckets, steps_per_epoch)
+    buckets = length_buckets.choose(longest, most, last)
     shares = np.bincount(np.searchsorted(buckets, longest), minlength=len(buckets)) / len(longest)
     num_rows = min(num_train, MAX_TABLE_ROWS)
     labels = np.arange(num_rows) % max(num_classes, 2)
@@ -120,7 +130,7 @@ def of_lengths(
         lengths=lengths,
         length_buckets=tuple(buckets),
         shares=tuple(shares.tolist()),
-        steps_per_epoch=pipeline.num_batches_per_epoch(num_train, options.batch_size),
+        steps_per_epoch=steps_per_epoch,
         num_predictions=0,
         example_batch=example,
         host_bytes=host_bytes(options, num_train, float(lengths.mean())),

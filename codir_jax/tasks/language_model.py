@@ -62,6 +62,7 @@ class LanguageModelling:
     """
 
     head, metrics, rows, has_fixed_inputs, labels = Head(), METRICS, None, False, {}
+    served_length = None
 
     def __init__(self, config: ConfigDict, tokenizer=None, streams: Streams | None = None):
         self.config, self.tokenizer, self.streams = config, tokenizer, streams

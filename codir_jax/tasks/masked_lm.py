@@ -77,7 +77,7 @@ class MaskedLanguageModel:
     """
 
     head, metrics, rows, has_fixed_inputs = Head(), METRICS, None, False
-    splits, labels = ("train", "dev"), {}
+    splits, labels, served_length = ("train", "dev"), {}, None
 
     def __init__(self, config: ConfigDict, tokenizer=None, corpus: Corpus | None = None):
         self.config, self.tokenizer, self.corpus = config, tokenizer, corpus

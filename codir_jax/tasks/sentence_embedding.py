@@ -92,7 +92,7 @@ class SentenceEmbedding:
       data: splits; train in the layout of the config, the others pairs with a score. tokenizer: that made their tokens.
     """
 
-    has_fixed_inputs = True
+    has_fixed_inputs, served_length = True, None
 
     def __init__(self, config: ConfigDict, data: Dataset, tokenizer=None):
         self.config, self.data, self.tokenizer = config, data, tokenizer

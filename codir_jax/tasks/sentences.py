@@ -65,6 +65,7 @@ class SentenceTask:
     """
 
     head, rows, has_fixed_inputs, labels = SentenceScore(), None, False, {}
+    served_length = None
 
     def __init__(self, config: ConfigDict, tokenizer=None):
         self.config, self.tokenizer = config, tokenizer

@@ -1,5 +1,6 @@
 """The loop: batches in, steps, and hooks at their intervals. It knows no method and no data set."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 from codir_jax.processes import console
 from codir_jax.processes.stop import Interrupted, StopRequest
 from codir_jax.training.metrics import MetricBuffer
+from codir_jax.training.pace import Pace
 from codir_jax.training.state import TrainState
 
 
@@ -59,6 +61,7 @@ def run(
     hooks: list[Hook],
     on_stop: Callable[[int, TrainState], None],
     name: str = "train",
+    pace: Pace | None = None,
 ) -> TrainState:
     """Runs steps start_step .. num_steps - 1.
 
@@ -73,6 +76,7 @@ def run(
       hooks: in the order in which they run.
       on_stop: called before `Interrupted` is raised; it writes the checkpoint.
       name: what the progress bar calls the run.
+      pace: of a person who watches, and is told when a step compiles.
 
     Returns:
       The state after the last step.
@@ -82,7 +86,8 @@ def run(
     """
     with StopRequest() as stop, console.progress_bar(name, start_step, num_steps) as bar:
         for step, batch in zip(range(start_step + 1, num_steps + 1), batches, strict=False):
-            state, metrics = step_fn(state, frozen, batch)
+            with pace.of_step(step, batch) if pace else contextlib.nullcontext():
+                state, metrics = step_fn(state, frozen, batch)
             buffer.append(step, metrics)
             bar.update()
             for hook in hooks:

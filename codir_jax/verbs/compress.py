@@ -15,9 +15,11 @@ EXAMPLES = """examples:
 With --text a masked language model is compressed on running text, for any task later. A teacher without a masked-LM
 head first goes on pre-training; without --teacher a tokenizer and a small teacher are trained on the text first.
 
-Stopped, the same command goes on where it was. --config.KEY=VALUE changes all stages but the teacher's, e.g.
---config.train.total_epochs=10; --config.STAGE.KEY=VALUE changes one stage of the recipe, and
---teacher_config.KEY=VALUE the training of the teacher. --config.data.* holds for the teacher too."""
+Stopped, the same command goes on where it was; with more to --compare, a finished job trains that alone.
+
+--config.KEY=VALUE changes all stages but the teacher's, e.g. --config.train.total_epochs=10; --config.STAGE.KEY=VALUE
+changes one stage of the recipe, and --teacher_config.KEY=VALUE the training of the teacher. --config.data.* holds for
+the teacher too."""
 OVERRIDES = ("config", "teacher_config")
 
 
@@ -65,6 +67,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=None,
         help="copy the smallest model that loses at most so many percent of the first row's score to picked/",
+    )
+    parser.add_argument(
+        "--export",
+        default="best",
+        help="what becomes export/: the best on dev of what is compared, or its name: codir, finetune, ... "
+        "(default: %(default)s)",
     )
     parser.add_argument("--recipe", default="codir", help="folder of configs/ with the recipe (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")

@@ -4,18 +4,20 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
-from codir_jax.processes.user_error import MissingFileError, UserError
+from codir_jax.processes.user_error import UserError
 from codir_jax.verbs.flag_types import add_data, add_model
 
 HELP = "labels and probabilities of texts, or GLUE submission files"
 EXAMPLES = """examples:
   echo 'a charming and often affecting journey' | codir predict --model=runs/student
   codir predict --model=runs/student --input=texts.tsv --text_column=sentence --output=answers.jsonl
+  codir predict --model=runs/nli --input=pairs.csv --text_column=a --text_pair_column=b --echo --id_column=id
   codir predict --model=runs/student --split=test --output=answers.jsonl
-  codir predict --model=runs/student --glue_submission=submission --config=configs/codir/finetune_distill.py:cola"""
+  codir predict --model=runs/student --glue_submission=submission --config=configs/codir/finetune_distill.py:cola
+
+Line i of the output answers row i of the input; of a .txt file and of standard input that is line i, empty lines
+included. --echo puts the line's number, its id and its texts before the answer."""
 OVERRIDES = ("config",)
 
 
@@ -25,6 +27,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", default="-", help="JSON lines (default: standard output)")
     parser.add_argument("--text_column", default="sentence", help="(default: %(default)s)")
     parser.add_argument("--text_pair_column", default="", help="second text, for models of pairs")
+    parser.add_argument("--id_column", default="", help="of a .tsv, .csv or .jsonl: what --echo tells as id")
+    parser.add_argument("--echo", action="store_true", help="answers with the line, the id and the texts they are for")
     parser.add_argument("--glue_submission", default="", help="folder for the leaderboard's TSV files of the task")
     add_data(parser, split="", no_split="none, but --input", batch_size=32)
 
@@ -37,19 +41,31 @@ def run(
     output: str,
     text_column: str,
     text_pair_column: str,
+    id_column: str,
+    echo: bool,
     batch_size: int,
     glue_submission: str,
     config: str,
     split: str,
 ) -> int:
     """Writes a JSON line a text, or the files of a submission."""
+    from codir_jax.data import text_stream
     from codir_jax.predict import classifier as predictor
 
+    of_data = split or glue_submission
     if split and input != "-":
         raise UserError("--split and --input both say what to predict; give one")
+    if of_data and (echo or id_column):
+        raise UserError("--echo and --id_column are of --input; the rows of a split have a number only")
+    if id_column and not echo:
+        raise UserError("--id_column is told by --echo; give that too")
+    text_stream.check(input)
     classifier = predictor.load(model, batch_size=batch_size)
-    if not (split or glue_submission):
-        answers = predictor.predict_lines(classifier, _read_texts(input, text_column, text_pair_column))
+    if not of_data:
+        classifier.check_kind(bool(text_pair_column))
+        columns = (text_column, text_pair_column) if text_pair_column else (text_column,)
+        found = predictor.predict_rows(classifier, text_stream.rows(input, columns, id_column))
+        answers = ((_echo(row, id_column) if echo else {}) | answer for row, answer in found)
     else:
         from codir_jax.jobs.evaluate import data_config
 
@@ -71,23 +87,7 @@ def run(
     return 0
 
 
-def _read_texts(path: str, text_column: str, text_pair_column: str) -> Iterator[tuple[str, str | None]]:
-    """(text, second text or None) of each line of standard input or a file."""
-    if path != "-" and not path.endswith(".txt"):
-        from codir_jax.data import delimited
-        from codir_jax.data.batch import DataError
-
-        columns = [c for c in (text_column, text_pair_column) if c]
-        problems: list[str] = []
-        table = delimited.read_table(Path(path), columns, problems)
-        if problems:
-            raise DataError(problems)
-        seconds = table.columns[columns[1]] if len(columns) > 1 else [None] * len(table.lines)
-        yield from zip(table.columns[columns[0]], seconds, strict=True)
-        return
-    if text_pair_column:
-        raise UserError("pairs need --input with columns: a .tsv, .csv or .jsonl file")
-    if path != "-" and not Path(path).is_file():
-        raise MissingFileError(f"--input {path} does not exist")
-    with contextlib.nullcontext(sys.stdin) if path == "-" else open(path, encoding="utf-8") as file:
-        yield from ((line.rstrip("\n"), None) for line in file if line.strip())
+def _echo(row, id_column: str) -> dict:
+    """What of a row stands before its answer."""
+    ids = {"id": row.id} if id_column else {}
+    return {"line": row.line, **ids, **dict(zip(("text", "text_pair"), row.texts, strict=False))}

@@ -132,6 +132,13 @@ def test_the_card_tells_results_limits_and_config(exported):
     assert "`2` good" in card
 
 
+def test_the_card_of_a_model_of_pairs_gives_it_pairs(tmp_path):
+    loaded, _ = run_export(tmp_path, is_pair=True)
+    assert load_pretrained(tmp_path).is_pair and loaded.is_pair is None
+    card = (tmp_path / "README.md").read_text()
+    assert "to a pair of texts. " in card and '[("A text.", "Another one.")]' in card
+
+
 def test_the_card_does_not_tell_a_path_of_the_machine(tmp_path):
     teacher = tmp_path / "runs" / "my-teacher"
     run_export(tmp_path / "out", teacher_name=str(teacher))

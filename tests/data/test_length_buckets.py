@@ -34,6 +34,12 @@ def test_by_hand():
     assert length_buckets.choose(np.array([7] * 10 + [20]), 2, last=20) == (8, 20)
 
 
+def test_a_short_epoch_has_few_lengths():
+    """Each is compiled: 2,000 texts in batches of 32 are 63 batches."""
+    assert [length_buckets.worthwhile(8, n) for n in (1, 31, 32, 63, 128, 10_000)] == [1, 1, 2, 3, 8, 8]
+    assert length_buckets.worthwhile(2, 10_000) == 2
+
+
 def test_buckets_that_save_nothing_are_left_out():
     assert length_buckets.choose(np.array([8, 8, 16]), 8, last=16) == (8, 16)
 

@@ -44,6 +44,14 @@ def test_combined_of_classes_is_the_mean_of_accuracy_and_f1():
     assert metrics.combined(LABELS, PREDICTIONS) == pytest.approx((9 / 12 + 12 / 15) / 2)
 
 
+def test_r2_is_nought_for_the_mean_and_negative_for_worse():
+    labels = np.array([1.0, 2.0, 3.0], np.float32)
+    assert metrics.r2(labels, labels) == 1.0
+    assert metrics.r2(labels, np.full(3, 2.0)) == 0.0
+    assert metrics.r2(labels, labels + 10) == pytest.approx(1 - 300 / 2)  # a correlation of 1, in other units
+    assert metrics.r2(np.ones(3), labels) == 0.0
+
+
 @pytest.mark.parametrize("name", ["matthews_correlation", "pearson", "spearman"])
 @pytest.mark.filterwarnings("error")
 def test_constant_predictions_score_zero_and_are_noted(name):

@@ -5,14 +5,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
+import codir_jax
 from codir_jax import config as config_lib
+from codir_jax.data.tokenizer import load_tokenizer
+from codir_jax.jobs import chosen, report
 from codir_jax.jobs import compress as compress_lib
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs.compress import compress
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import workdir
+from codir_jax.tasks import classification
 
 TINY = {
     "overrides": [("train.total_steps", "2"), ("data.eval_batch_size", "8"), ("teacher.allow_weak", "true")],
@@ -64,6 +71,65 @@ def test_what_is_said_of_the_data_holds_for_the_teacher_too(finished):
     assert results["main"] == "codir" and list(results["models"]) == ["teacher", "codir"]
 
 
+def test_the_export_cuts_a_text_where_the_student_was_judged(finished):
+    """16 tokens, here, in transformers and in tokenizers, and on the card; the model has 512 positions."""
+    _, folder, _ = finished
+    export, classify = folder / "export", codir_jax.load(str(folder / "export"))
+    words = ["sentence", "number", "is", "good"] * 8
+    long, other = " ".join(words), " ".join(words[:16] + ["bad"] * 16)
+    assert classify([long])[0]["logits"] == classify([other])[0]["logits"]
+    assert len(AutoTokenizer.from_pretrained(export)(long, truncation=True)["input_ids"]) == 16
+    assert len(Tokenizer.from_file(str(export / "tokenizer.json")).encode(long).ids) == 16
+    assert "At most 16 tokens" in (export / "README.md").read_text()
+
+
+def test_a_model_is_judged_by_a_file_as_by_the_split_of_the_same_rows(finished, files, tmp_path):
+    """Columns are those of its run, classes and length the model's own; a folder that is no run is told its columns."""
+    _, folder, results = finished
+    dev = results["models"]["codir"]["dev"]
+    assert codir_jax.evaluate(str(folder / "codir"), input=files["dev"])["accuracy"] == pytest.approx(dev["accuracy"])
+    other = tmp_path / "other.tsv"
+    other.write_text(Path(files["dev"]).read_text().replace("sentence\tlabel", "text\tclass", 1))
+    model, columns = str(folder / "export"), {"text_column": "text", "label_column": "class"}
+    assert codir_jax.evaluate(model, input=str(other), **columns)["accuracy"] == pytest.approx(dev["accuracy"])
+    for arguments, message in (
+        ({"input": str(other), "text_column": "txt"}, "did you mean 'text'"),
+        ({"input": str(other), "text_column": "text", "text_pair_column": "class"}, "answers single texts"),
+        ({"text_column": "text"}, "are of --input"),
+        ({"input": str(other), "config": "c.py"}, "leave one out"),
+    ):
+        with pytest.raises(UserError, match=message):
+            codir_jax.evaluate(model, **{**({"label_column": "class"} if "input" in arguments else {}), **arguments})
+
+
+def test_a_regression_starts_at_the_mean_of_its_targets_and_answers_in_their_units(base, tmp_path):
+    rows = [(f"sentence number {i}", 100 + 5 * (i % 3 - 1)) for i in range(32)]
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.tsv").write_text("sentence\tlabel\n" + "".join(f"{a}\t{y}\n" for a, y in rows))
+    own = {"data.train_path": tmp_path / "train.tsv", "data.dev_path": tmp_path / "dev.tsv", "student.path": base}
+    settings = {"data.is_regression": True, "train.total_steps": 1, "train.log_every_steps": 1, **own}
+    run = codir_jax.train(
+        "configs/codir/finetune_teacher.py:own", tmp_path / "run", [(k, str(v)) for k, v in settings.items()]
+    )
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["task_loss"] == pytest.approx(1, abs=0.2)  # the variance of standardised targets; of raw ones 10,000
+    assert run["dev"]["r2"] == pytest.approx(0, abs=0.2)
+    answers = codir_jax.load(str(tmp_path / "run"))([text for text, _ in rows])
+    assert all(abs(answer["value"] - 100) < 5 for answer in answers)
+
+
+def test_a_regression_no_better_than_the_mean_teaches_nothing(base, tmp_path):
+    """Its answers correlate with the targets, in other units."""
+    lines = "".join(f"sentence number {i}\t{i / 8}\n" for i in range(32))
+    (tmp_path / "train.tsv").write_text("sentence\tlabel\n" + lines)
+    config = config_lib.load("configs/codir/finetune_teacher.py:own", [("data.is_regression", "True")])
+    config.data.update({"train_path": str(tmp_path / "train.tsv"), "dev_path": str(tmp_path / "train.tsv")})
+    task = classification.make(config, load_tokenizer(Path(base) / "best"))
+    assert (task.head.mean, task.head.scale) == pytest.approx((1.9375, np.std(np.arange(32) / 8)))
+    assert "no better than always answering the mean" in task.weakness({"r2": -7.0, "pearson": 0.9}, None)
+    assert not task.weakness({"r2": 0.1, "pearson": 0.4}, None)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -101,8 +167,49 @@ def test_who_accepts_a_weak_teacher_later_goes_on_with_the_baselines_that_are_fi
 
 def test_a_folder_with_another_job_is_refused_with_the_keys_that_differ(finished):
     arguments, _, _ = finished
-    with pytest.raises(UserError, match=r"(?s)other settings.*stages\.codir\.seed: 3 here, 0 there"):
+    with pytest.raises(UserError, match=r"(?s)other settings.*seed: 3 here, 0 there \(teacher, codir\)"):
         compress(**arguments, seed=3)
+
+
+def test_a_finished_job_goes_on_with_what_is_compared_anew_and_exports_the_best(finished, monkeypatch):
+    """The teacher and CoDIR are left as they are, and a later call without the baseline keeps its row."""
+    arguments, folder, _ = finished
+    ages = {name: (folder / name / "results.json").stat().st_mtime_ns for name in ("teacher", "codir")}
+    results = compress(**arguments, compare="finetune")
+    assert list(results["models"]) == ["teacher", "finetune", "codir"]
+    assert ages == {name: (folder / name / "results.json").stat().st_mtime_ns for name in ages}
+    scores = {name: results["models"][name]["dev"]["accuracy"] for name in ("codir", "finetune")}
+    assert scores[results["exported"]] == max(scores.values())
+    assert results["why_exported"] in (folder / "report.md").read_text()
+    monkeypatch.setattr(compress_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
+    assert compress(**arguments) == results
+    with pytest.raises(UserError, match="known: best, finetune, codir"):
+        compress(**arguments, export="l2")
+
+
+STUDENTS = (
+    recipe_lib.StageSpec("teacher", "teacher", "a.py"),
+    recipe_lib.StageSpec("finetune", "student, fine-tuning", "a.py"),
+    recipe_lib.StageSpec("codir", "student, CoDIR", "a.py"),
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "scores", "higher", "name", "told"),
+    [
+        ("best", {"teacher": 0.9, "finetune": 0.8, "codir": 0.7}, True, "finetune", "then student, CoDIR (m 0.7000)"),
+        ("best", {"teacher": 0.9, "finetune": 0.8, "codir": 0.7}, False, "codir", "the best on dev of 2"),
+        ("best", {"finetune": 0.8, "codir": 0.8}, True, "codir", "the best on dev of 2"),
+        ("best", {"codir": 0.8}, True, "codir", "the only student"),
+        ("codir", {"finetune": 0.8, "codir": 0.7}, True, "codir", "the best on dev is student, fine-tuning (m 0.8000)"),
+        ("best", {}, True, "codir", "no dev file"),
+        ("finetune", {}, True, "finetune", "no dev file"),
+    ],
+)
+def test_what_is_exported_and_why(wanted, scores, higher, name, told):
+    metric = {"name": "m", "higher_is_better": higher}
+    found = chosen.choose(wanted, STUDENTS, {key: {"m": value} for key, value in scores.items()}, metric, "codir")
+    assert found[0] == name and told in found[1]
 
 
 @pytest.mark.parametrize(
@@ -220,3 +327,22 @@ def test_a_way_that_changes_nothing_is_told_before_anything_is_trained(
     with pytest.raises(UserError, match=message):
         compress(base, **files, output=str(tmp_path / "job"), then=[then], **TINY)
     assert not (tmp_path / "job").exists()
+
+
+@pytest.mark.parametrize("splits", [("dev",), ("dev", "test")], ids=["dev", "dev and test"])
+def test_the_table_fits_a_terminal(splits):
+    row = {
+        **{split: {"matthews_correlation": -0.1234} for split in splits},
+        "title": "student, CoDIR (released)",
+        "num_layers": 12,
+        "parameters": 355_000_000,
+        "bytes": 4 * 355_000_000,
+        "latency": {"batch_1_p50_ms": 123.4, "batch_32_p50_ms": 4567.8},
+        "speed_up": 12.34,
+    }
+    metrics = [{"name": "matthews_correlation", "higher_is_better": True}]
+    results = {"primary_metric": "matthews_correlation", "metrics": metrics, "models": {"a": row, "b": row}}
+    told = report.screen_table(results)
+    assert max(map(len, told.splitlines())) <= 80
+    for cell in ("-0.1234", "355.00", "1354.2", "123.4", "4567.8", "12.34", "MCC", "(released)"):
+        assert cell in told

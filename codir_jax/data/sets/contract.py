@@ -11,6 +11,7 @@ and may define
     default_config() -> ConfigDict     fields that only this set reads, one comment a field; all stages have them
     check(options)                     refuses what in the config cannot be, before a file is opened
     fresh_tokenizer(options)           a tokenizer trained on the set's own texts, where none is named
+    unread(options)                    -> Unread, where reading would be a download and no plan needs one; else None
     TASK: str                          the task that it is for, where that is not "classification"
     scored(options)                    of "sentence_embedding": name -> rows of two texts apart and a score, by which a
                                        sentence encoder is judged; `read` has the train split only
@@ -45,6 +46,18 @@ class RawData(NamedTuple):
     label_names: tuple[str, ...]
     is_regression: bool
     metrics: tuple[str, ...]
+
+
+class Unread(NamedTuple):
+    """What is known of a train set that is not on this machine.
+
+    Attributes:
+      num_train: examples. num_classes: 1 for a regression. is_regression: labels are float targets.
+    """
+
+    num_train: int
+    num_classes: int
+    is_regression: bool
 
 
 def sets() -> dict[str, ModuleType]:
@@ -119,6 +132,12 @@ def fresh_tokenizer(options):
     """Returns the tokenizer that the set trains on its own texts; None where one must be named."""
     module = find(options.name)
     return module.fresh_tokenizer(options) if hasattr(module, "fresh_tokenizer") else None
+
+
+def unread(options) -> Unread | None:
+    """Returns what is known of a train set that would have to be downloaded; None where it can be read."""
+    module = find(options.name)
+    return module.unread(options) if hasattr(module, "unread") else None
 
 
 def config_argument(name: str) -> str:

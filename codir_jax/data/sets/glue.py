@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from codir_jax.data.sets import glue_builder, glue_files
-from codir_jax.data.sets.contract import RawData
+from codir_jax.data.sets.contract import RawData, Unread
 from codir_jax.data.sets.glue_files import TASKS
 from codir_jax.processes.cache_folder import user_cache
 
@@ -32,6 +32,13 @@ TASK_METRICS: dict[str, tuple[str, ...]] = {
 }
 
 
+# Rows of the train files, as in tensorflow_datasets.text.glue.
+NUM_TRAIN = {
+    "cola": 8551, "sst2": 67349, "mrpc": 3668, "stsb": 5749, "qqp": 363846, "mnli": 392702, "qnli": 104743,
+    "rte": 2490, "wnli": 635,
+}  # fmt: skip
+
+
 def default_config():
     """Returns the fields that only GLUE reads: an ml_collections ConfigDict, one comment a field."""
     from ml_collections import ConfigDict
@@ -51,8 +58,7 @@ def read(config) -> RawData:
       DataError: with file and line of up to ten problems.
       MissingFileError: no glue_dir is set and the download failed.
     """
-    task = TASKS[config.name]
-    cache = Path(config.tfds_data_dir).expanduser() if config.tfds_data_dir else user_cache("glue")
+    task, cache = TASKS[config.name], _cache(config)
     if config.glue_dir:
         folder = glue_files.task_folder(config.glue_dir, config.name)
         raw = glue_builder.prepared_rows(
@@ -66,3 +72,17 @@ def read(config) -> RawData:
             config.name, cache, read_folder=lambda folder: glue_files.read_official(folder, config.name)
         )
     return RawData(raw, task.label_names, not task.label_names, TASK_METRICS[config.name])
+
+
+def unread(config) -> Unread | None:
+    """Returns the size of a task that was not downloaded so far; None where it lies here, or rows join it."""
+    task = TASKS[config.name]
+    if config.name not in NUM_TRAIN or config.glue_dir or config.unlabelled_path:
+        return None
+    if glue_builder.is_downloaded(config.name, _cache(config)):
+        return None
+    return Unread(NUM_TRAIN[config.name], len(task.label_names) or 1, not task.label_names)
+
+
+def _cache(config) -> Path:
+    return Path(config.tfds_data_dir).expanduser() if config.tfds_data_dir else user_cache("glue")

@@ -44,10 +44,7 @@ def downloaded_rows(name: str, cache: Path, *, read_folder: Callable[[Path], Row
     Raises:
       MissingFileError: the download failed.
     """
-    sources = _sources(name)
-    checksums = _glue_builder().url_infos
-    known = [f"{url} {checksums[url].checksum if url in checksums else ''}" for url in sources.values()]
-    folder = cache / f"{name}-download-{hashlib.sha256(' '.join(known).encode()).hexdigest()[:16]}"
+    sources, folder = _sources(name), _download_folder(name, cache)
     if not folder.is_dir():
 
         def fetch(download_manager) -> Rows:
@@ -69,6 +66,17 @@ def downloaded_rows(name: str, cache: Path, *, read_folder: Callable[[Path], Row
                 "network, set data.glue_dir to a folder in the official layout (CoLA/train.tsv, ...)"
             ) from error
     return _read_prepared(name, folder)
+
+
+def is_downloaded(name: str, cache: Path) -> bool:
+    """Whether `downloaded_rows` has its rows in `cache`."""
+    return _download_folder(name, cache).is_dir()
+
+
+def _download_folder(name: str, cache: Path) -> Path:
+    checksums = _glue_builder().url_infos
+    known = [f"{url} {checksums[url].checksum if url in checksums else ''}" for url in _sources(name).values()]
+    return cache / f"{name}-download-{hashlib.sha256(' '.join(known).encode()).hexdigest()[:16]}"
 
 
 @functools.cache

@@ -1,4 +1,12 @@
-"""A classifier or a regression: logits, one row an example."""
+"""A classifier or a regression: logits, one row an example.
+
+A regression is trained on targets of mean 0 and deviation 1, (y - mean) / scale of the train set: of raw ones, such as
+prices, a fresh head at 0 learns nothing but their size for most of a run. Everything outside of a step, a teacher's
+answers and what is judged and saved, is in the units of the data:
+
+    kernel, bias of a step        kernel / scale, (bias - mean) / scale
+    kernel, bias of a folder      kernel * scale, bias * scale + mean
+"""
 
 import dataclasses
 
@@ -17,10 +25,13 @@ def default_config() -> dict:
 class Classification:
     """Attributes:
     num_labels: classes; 1 for a regression. is_regression: labels are float targets.
+    mean, scale: of the targets of the train set.
     """
 
     num_labels: int
     is_regression: bool = False
+    mean: float = 0.0
+    scale: float = 1.0
     name: str = dataclasses.field(default="classification", init=False)
     kept: str = dataclasses.field(default="logits", init=False)
 
@@ -35,12 +46,14 @@ class Classification:
 
     def terms(self, config, batch, student, teacher=None, memory=None) -> HeadTerms:
         """Cross entropy (regression: squared error) over labelled rows, and the teacher's soft targets over all."""
-        task = masked_sum(task_loss(student, batch["labels"], self.is_regression), batch["label_mask"])
+        labels = self._standardised(batch["labels"])
+        task = masked_sum(task_loss(student, labels, self.is_regression), batch["label_mask"])
         metrics = {"task_loss": task}
         if teacher is None:
             return HeadTerms(task, None, metrics)
         if self.is_regression:
-            soft = masked_sum(distillation.regression_loss(student[:, 0], teacher[:, 0]), batch["example_mask"])
+            values = distillation.regression_loss(student[:, 0], self._standardised(teacher[:, 0]))
+            soft = masked_sum(values, batch["example_mask"])
         else:
             values = distillation.soft_target_loss(student, teacher, config.soft_target_temperature)
             soft = masked_sum(values, batch["example_mask"])
@@ -54,6 +67,23 @@ class Classification:
 
     def check_distillation(self, config, rows) -> None:
         """Its fields hold for any rows."""
+
+    def in_training(self, params):
+        """Weights of a model as a step has them."""
+        return self._with_classifier(params, lambda k, b: (k / self.scale, (b - self.mean) / self.scale))
+
+    def as_served(self, params):
+        """Weights of a step as they are judged and saved."""
+        return self._with_classifier(params, lambda k, b: (k * self.scale, b * self.scale + self.mean))
+
+    def _standardised(self, targets):
+        return (targets - self.mean) / self.scale if self.is_regression else targets
+
+    def _with_classifier(self, params, change):
+        if not self.is_regression:
+            return params
+        kernel, bias = change(params["classifier"]["kernel"], params["classifier"]["bias"])
+        return {**params, "classifier": {"kernel": kernel, "bias": bias}}
 
     def check_pair(self, student, teacher) -> None:
         """Any two classifiers of the same classes go together; the classes are compared by name elsewhere."""

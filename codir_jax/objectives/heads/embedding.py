@@ -118,6 +118,12 @@ class Embedding:
                 "text; set data.layout='sentences'"
             )
 
+    def in_training(self, params):
+        """The weights: a step has them as a folder does."""
+        return params
+
+    as_served = in_training
+
     def check_pair(self, student, teacher) -> None:
         """Refuses a student of another width, whose vectors cannot be compared.
 

@@ -50,6 +50,12 @@ class LanguageModel:
         task = masked_sum(cross_entropy(student, batch["next_ids"], config.vocab_chunk_size), batch["attention_mask"])
         return HeadTerms(task, None, {"language_model_loss": task})
 
+    def in_training(self, params):
+        """The weights: a step has them as a folder does."""
+        return params
+
+    as_served = in_training
+
     def check_pair(self, student, teacher) -> None:
         """Refuses a teacher of another vocabulary.
 

@@ -62,6 +62,12 @@ class MaskedLM:
     def check_distillation(self, config, rows) -> None:
         """Its fields hold for any rows."""
 
+    def in_training(self, params):
+        """The weights: a step has them as a folder does."""
+        return params
+
+    as_served = in_training
+
     def check_pair(self, student, teacher) -> None:
         """Refuses a teacher of another vocabulary: there are no soft targets between the two.
 

@@ -1,0 +1,63 @@
+"""Which of the models that a job compares is exported, and why."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from codir_jax.jobs.recipe import TEACHER, StageSpec
+from codir_jax.processes.user_error import UserError
+
+BEST = "best"
+
+
+def candidates(stages: Sequence[StageSpec]) -> tuple[StageSpec, ...]:
+    """What of a job can be exported: what it trains and compares, but for the teacher."""
+    return tuple(stage for stage in stages if stage.config and stage.in_table and stage.name != TEACHER)
+
+
+def check(wanted: str, stages: Sequence[StageSpec]) -> None:
+    """Refuses an --export that is no part of the job.
+
+    Raises:
+      UserError: with those that are.
+    """
+    known = [stage.name for stage in candidates(stages)]
+    if wanted not in (BEST, *known):
+        raise UserError(
+            f"--export={wanted!r} is not compared in this job; known: {', '.join((BEST, *known))} (--compare=NAME adds "
+            "a baseline)"
+        )
+
+
+def choose(
+    wanted: str,
+    stages: Sequence[StageSpec],
+    scores: Mapping[str, Mapping[str, float]],
+    metric: Mapping[str, Any],
+    main: str,
+) -> tuple[str, str]:
+    """(name of the stage whose model is exported, why).
+
+    Args:
+      wanted: "best" on dev, of equals the main one, or a name.
+      stages: of the job. scores: name -> metrics on dev; {} without a dev file.
+      metric: `name` and `higher_is_better` of the primary metric.
+      main: name of the stage that is exported where nothing can be compared.
+    """
+    titles = {stage.name: stage.title for stage in candidates(stages)}
+    key, sign = metric["name"], 1 if metric["higher_is_better"] else -1
+    judged = {name: scores[name][key] for name in titles if key in scores.get(name, {})}
+
+    def told(name: str) -> str:
+        return f"{titles[name]} ({key} {judged[name]:.4f})"
+
+    if not judged:
+        name = main if wanted == BEST else wanted
+        return name, f"{titles[name]}, there is no dev file to choose by"
+    ranked = sorted(judged, key=lambda name: (sign * judged[name], name == main), reverse=True)
+    best = ranked[0]
+    if wanted not in (BEST, best):
+        return wanted, f"{told(wanted)}, as --export={wanted} says; the best on dev is {told(best)}"
+    if len(ranked) == 1:
+        return best, f"{told(best)}, the only student of the job"
+    then = f"then {told(ranked[1])}; of one seed, so a difference of a few points may be noise"
+    return best, f"{told(best)}, the best on dev of {len(ranked)}, {then}"
