@@ -14,6 +14,7 @@ phenomena, most of them with the decisive words apart from each other. What keep
 
 import hashlib
 import random
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
@@ -67,13 +68,16 @@ def fresh_tokenizer(config: ConfigDict):
     return tokenizer.train_wordpiece(read(config).splits["train"].texts_a, vocab_size=2000)
 
 
-def generate(num_train: int, num_dev: int, seed: int) -> dict[str, list[Example]]:
+def generate(
+    num_train: int, num_dev: int, seed: int, lexicon: Mapping[str, tuple[str, ...]] = LEXICON
+) -> dict[str, list[Example]]:
     """Train and dev examples, shuffled; half of each are acceptable and phenomena are equally frequent.
 
     Args:
       num_train: even number of train sentences.
       num_dev: even number of dev sentences.
       seed: what is drawn; the same seed gives the same sentences on every machine and Python version.
+      lexicon: kind of a slot -> lemmas, of those of LEXICON.
 
     Raises:
       UserError: an odd or non-positive size, or more sentences than the grammar has.
@@ -84,16 +88,19 @@ def generate(num_train: int, num_dev: int, seed: int) -> dict[str, list[Example]
     rng = random.Random(seed)
     seen: set[str] = set()
     # Dev first, so that a larger train set leaves dev as it is.
-    splits = {name: _draw_split(rng, size // 2, name, seen) for name, size in (("dev", num_dev), ("train", num_train))}
+    splits = {
+        name: _draw_split(rng, size // 2, name, seen, lexicon)
+        for name, size in (("dev", num_dev), ("train", num_train))
+    }
     return {"train": splits["train"], "dev": splits["dev"]}
 
 
-def _draw_split(rng: random.Random, num_pairs: int, split: str, seen: set[str]) -> list[Example]:
+def _draw_split(rng: random.Random, num_pairs: int, split: str, seen: set[str], lexicon) -> list[Example]:
     phenomena = list(FRAMES)
     examples = []
     for pair in range(num_pairs):
         phenomenon = phenomena[pair % len(phenomena)]
-        good, bad, frame, content = _draw_pair(rng, phenomenon, split, seen)
+        good, bad, frame, content = _draw_pair(rng, phenomenon, split, seen, lexicon)
         examples.append(Example(good, 1, phenomenon, frame, content, pair))
         examples.append(Example(bad, 0, phenomenon, frame, content, pair))
     rng.shuffle(examples)
@@ -101,13 +108,13 @@ def _draw_split(rng: random.Random, num_pairs: int, split: str, seen: set[str]) 
 
 
 def _draw_pair(
-    rng: random.Random, phenomenon: str, split: str, seen: set[str]
+    rng: random.Random, phenomenon: str, split: str, seen: set[str], lexicon
 ) -> tuple[str, str, int, tuple[str, ...]]:
     """A new pair of sentences of one phenomenon whose content words belong to the split; both join `seen`."""
     for _ in range(_TRIES_PER_PAIR):
         index = rng.randrange(len(FRAMES[phenomenon]))
         frame = FRAMES[phenomenon][index]
-        words = _draw_words(rng, frame)
+        words = _draw_words(rng, frame, lexicon)
         content = tuple(words[slot] for slot in frame.slots)
         if (split == "dev") != is_dev(content):
             continue
@@ -120,13 +127,13 @@ def _draw_pair(
     raise UserError(f"the demo grammar has no more {split} sentences of {phenomenon!r}; ask for fewer")
 
 
-def _draw_words(rng: random.Random, frame: Frame) -> dict[str, str]:
+def _draw_words(rng: random.Random, frame: Frame, lexicon) -> dict[str, str]:
     """slot -> lemma, no lemma twice, so that no two nouns of a sentence can be taken for one another."""
     words: dict[str, str] = {}
     for slot in frame.slots:
         kind = slot_kind(slot)
         taken = {words[other] for other in words if slot_kind(other) == kind}
-        words[slot] = rng.choice([lemma for lemma in LEXICON[kind] if lemma not in taken])
+        words[slot] = rng.choice([lemma for lemma in lexicon[kind] if lemma not in taken])
     return words
 
 

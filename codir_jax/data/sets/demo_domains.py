@@ -1,0 +1,62 @@
+"""The sentences of `demo` in four domains: each has a quarter of the nouns, things and verbs, and all other words.
+
+A demonstration. A domain is told by its words alone, and whether a sentence is acceptable by none of them. Every text
+weighs 1: weights are made by an encoder (`codir weigh`).
+"""
+
+from ml_collections import ConfigDict
+
+from codir_jax.data.batch import RawSplit
+from codir_jax.data.sets import demo
+from codir_jax.data.sets.contract import RawData
+from codir_jax.data.sets.demo_grammar import LEXICON
+from codir_jax.processes.user_error import UserError
+
+DOMAINS = ("castle", "farm", "harbour", "school")
+# Kinds of words that a domain has its own of; the others are too few.
+OWN = ("noun", "thing", "intransitive", "transitive", "ditransitive", "clausal")
+LEAST = 3  # words of a kind that a domain keeps at least
+
+
+def default_config() -> ConfigDict:
+    """The `data` fields that only this set reads."""
+    config = ConfigDict()
+    config.domains_num_train = 1600  # train sentences of each domain; even, because they come in pairs
+    config.domains_num_dev = 200  # dev sentences of each; even
+    config.domains_seed = 0  # which sentences are drawn (not the seed of the run)
+    return config
+
+
+def read(config: ConfigDict) -> RawData:
+    """The splits train and dev, domain by domain."""
+    for name in ("domains_num_train", "domains_num_dev"):
+        if config[name] <= 0 or config[name] % 2:
+            raise UserError(
+                f"data.{name} counts sentences in pairs: expected a positive even number, got {config[name]}"
+            )
+    splits = {}
+    drawn = [
+        demo.generate(config.domains_num_train, config.domains_num_dev, config.domains_seed + i, _lexicon(i))
+        for i in range(len(DOMAINS))
+    ]
+    for split in ("train", "dev"):
+        rows = [(name, row) for name, examples in zip(DOMAINS, drawn, strict=True) for row in examples[split]]
+        columns = {"domain_ids": [name for name, _ in rows], "example_weights": [1.0] * len(rows)}
+        splits[split] = RawSplit([row.text for _, row in rows], None, [row.label for _, row in rows], columns=columns)
+    return RawData(splits, demo.LABEL_NAMES, False, ("accuracy", *demo.METRICS[:1]))
+
+
+def fresh_tokenizer(config: ConfigDict):
+    """A WordPiece tokenizer of the train sentences' words."""
+    from codir_jax.data import tokenizer
+
+    return tokenizer.train_wordpiece(read(config).splits["train"].texts_a, vocab_size=2000)
+
+
+def _lexicon(number: int) -> dict[str, tuple[str, ...]]:
+    """The words of a domain: every fourth of each kind, from `number` on, where enough of them are left."""
+    lexicon = dict(LEXICON)
+    for kind in OWN:
+        own = LEXICON[kind][number :: len(DOMAINS)]
+        lexicon[kind] = own if len(own) >= LEAST else LEXICON[kind]
+    return lexicon
