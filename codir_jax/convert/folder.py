@@ -82,13 +82,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise MissingFileError(f"no config.json in {folder}; expected a Hugging Face model folder")
+    return read_json(path, dict)
+
+
+def read_json(path: Path, kind: type) -> Any:
+    """The content of a JSON file, a `kind`: dict or list.
+
+    Raises:
+      UserError: it is no JSON, or another kind.
+    """
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid JSON: {error}; fetch it again") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: expected a JSON object, got {type(config).__name__}")
-    return config
+    if not isinstance(content, kind):
+        raise UserError(f"{path}: expected a JSON {'list' if kind is list else 'object'}, got {type(content).__name__}")
+    return content
 
 
 class Tensors:

@@ -22,6 +22,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from codir_jax.convert.folder import read_json
 from codir_jax.models.pooling import POOLINGS
 from codir_jax.processes.user_error import MissingFileError, UserError
 
@@ -210,13 +211,7 @@ def _check_prompts(path: Path) -> None:
 def _json(path: Path, kind: type) -> Any:
     if not path.is_file():
         raise MissingFileError(f"no {path}; the sentence-transformers folder is not whole: fetch it again")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}; fetch it again") from error
-    if not isinstance(content, kind):
-        raise UserError(f"{path}: expected a JSON {'list' if kind is list else 'object'}, got {type(content).__name__}")
-    return content
+    return read_json(path, kind)
 
 
 def _write(path: Path, content: Any) -> None:

@@ -8,6 +8,7 @@ A method is a file `objectives/NAME.py`, found by `objective.name`. It defines
     PRESETS                  optional: name of a head -> the preset that fits it
     check(config)            optional: what in them cannot be
     needs_cache(config)      optional: whether it takes rows out of the teacher cache
+    LEAST_BATCH              optional: rows that a batch must have, where they are told apart from each other
     IS_WHOLE_TEACHER         optional: True where the student starts as the teacher is, with all of its layers
     LEARNS_VECTORS           optional: True where it takes an encoder's vectors from the teacher, whose answers may be
                              those of an untrained head

@@ -25,6 +25,7 @@ encoder's, which is part of the method: set it by `optimizer.rules`, as configs/
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -36,6 +37,7 @@ from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import constrain, gather_batch
 
 HEADS, ROLES = ("embedding",), ("student",)
+LEAST_BATCH = 2
 INSTANCES = ("orig", "hard_negative", "ranking")
 
 
@@ -127,11 +129,21 @@ def _check_rows(config: ConfigDict, rows) -> None:
             "all train pairs have one label, and objective.classify_weight > 0 tells entailment from contradiction; "
             "add pairs of the other kind, or set objective.classify_weight=0"
         )
+    if config.instance_weight and _num_texts(rows) < 3:
+        raise UserError(
+            f"the train rows hold {_num_texts(rows)} different text(s), outer white space aside; a pair is told apart "
+            "from other texts, so at least three are needed"
+        )
     if config.instance_weight and found == "triplets" and config.instance != "ranking":
         raise UserError(
             f"objective.instance={config.instance!r} takes pairs, and the train rows are triplets; set "
             "data.layout='pairs' (two pairs a triplet), or objective.instance='ranking'"
         )
+
+
+def _num_texts(rows) -> int:
+    """Different texts of the train rows; the empty third text of a triplet without a contradiction counts as one."""
+    return len(np.unique(rows.text_ids[:]))
 
 
 def _twins(batch):

@@ -42,6 +42,7 @@ from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import constrain, gather_batch
 
 HEADS, ROLES = ("classification",), ("student",)
+LEAST_BATCH = 2
 VIEWS = ("pooler", "mean")
 
 

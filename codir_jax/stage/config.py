@@ -134,6 +134,11 @@ def check(config: ConfigDict) -> None:
         )
     transform.check(config.compression)
     task.check(config)
+    if config.data.batch_size < (least := getattr(module, "LEAST_BATCH", 1)):
+        raise UserError(
+            f"data.batch_size={config.data.batch_size}: objective.name={config.objective.name!r} tells a text apart "
+            f"from the others of its batch, so a batch needs at least {least} rows; 64 or more are usual"
+        )
     if hasattr(module, "check"):
         module.check(config.objective)
     for section, duration in (("train", "total"), ("train", "eval_every"), ("train", "checkpoint_every")):

@@ -40,11 +40,6 @@ def check(config: ConfigDict) -> None:
     objectives.require_head(config.objective.name, "embedding")
     sets.require_task(config.data.name, "sentence_embedding")
     settings.check(config.data)
-    if config.data.batch_size < 2:
-        raise UserError(
-            f"data.batch_size={config.data.batch_size}: a text is told apart from the others of its batch, so a batch "
-            "needs at least two rows; 64 or more are usual"
-        )
 
 
 def fresh_tokenizer(config: ConfigDict):

@@ -202,6 +202,10 @@ def test_what_the_rows_have_no_meaning_for_is_refused_before_training():
     alike = dataclasses.replace(pairs, rows=pairs.rows._replace(labels=0 * pairs.rows.labels))
     with pytest.raises(UserError, match="all train pairs have one label"):
         pair_supcon.make(_config(), alike)
+    one_text = dataclasses.replace(pairs, rows=pairs.rows._replace(text_ids=0 * pairs.rows.text_ids))
+    with pytest.raises(UserError, match=r"hold 1 different text.*at least three"):
+        pair_supcon.make(_config(), one_text)
+    pair_supcon.make(_config(instance_weight=0.0), one_text)
     for changes, told in (
         ({"instance": "hard"}, "known: orig, hard_negative, ranking"),
         ({"temperature": 0.0}, "temperature must be > 0"),

@@ -10,6 +10,7 @@ import pytest
 
 from codir_jax import config as config_lib
 from codir_jax.convert import huggingface
+from codir_jax.data.tokenizer import save_tokenizer, train_wordpiece
 from codir_jax.losses.contrastive import unit_rows
 from codir_jax.models.heads import build_model
 from codir_jax.objectives import supcl_seq
@@ -172,6 +173,32 @@ def test_what_no_contrast_can_be_made_of_is_refused_before_training():
     )
     with pytest.raises(UserError, match=r"goes on with the whole teacher; .*num_layers=-1"):
         stage_config.check(config)
+    for spec in ("configs/supcl_seq/contrast.py:demo", "configs/pair_supcon/train.py:demo"):
+        with pytest.raises(UserError, match=r"data\.batch_size=1: .*at least 2 rows"):
+            stage_config.check(config_lib.load(spec, [("data.batch_size", "1")]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        # Float labels: every number is a class of one text.
+        ([f"{i / 7:.3f}" for i in range(8)], "every class has one train text"),
+        (["same"] * 8, r"train\.tsv: only one class, 'same'"),
+        (["yes", "no", "", "yes"], r"train\.tsv:4: empty label"),
+    ],
+)
+def test_labels_that_no_contrast_can_be_made_of_are_refused_before_training(tmp_path, monkeypatch, labels, told):
+    monkeypatch.setattr(run.loop, "run", lambda *_, **__: pytest.fail("something was trained"))
+    path = tmp_path / "train.tsv"
+    path.write_text("sentence\tlabel\n" + "".join(f"text {i}\t{label}\n" for i, label in enumerate(labels)))
+    config = config_lib.load(
+        "configs/supcl_seq/contrast.py:tiny",
+        [("data.name", "text_classification"), ("data.train_path", str(path)), ("data.dev_path", str(path))],
+    )
+    save_tokenizer(train_wordpiece(["text 0 1 2 3 4 5 6 7"], 60), tmp_path / "tokenizer")
+    config.tokenizer_path = str(tmp_path / "tokenizer")
+    with pytest.raises(UserError, match=told):
+        run.run(config, tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def test_the_demo_learns(tmp_path, arm):
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("data.batch_size", "1", "a batch needs at least two rows"),
+        ("data.batch_size", "1", "a batch needs at least 2 rows"),
         ("data.name", "cola", "is for the task 'classification'"),
         ("student.pooling", "max", "known: mean, cls, pooler"),
         ("objective.instance", "none", "known: orig, hard_negative, ranking"),

@@ -97,6 +97,8 @@ def scored(config) -> dict[str, RawSplit]:
             scores = parse_targets(table, table.columns[config.score_column], problems)
             firsts, seconds = check_texts(table, columns, problems)
             splits[split] = RawSplit(firsts, None, scores, (seconds,))
+            if not problems and len(set(scores)) < 2:
+                problems.append(at(Path(path), None, f"all {len(scores)} scores are the same; nothing to rank by"))
     if problems:
         raise DataError(problems)
     return splits

@@ -70,6 +70,14 @@ def test_the_header_tells_triplets_pairs_without_a_label_and_sentences(tmp_path)
     assert triplets.apart == (["b", "e"], ["c", "f"])
     assert _train(_options(tmp_path, ("anchor", "positive"), [("a", "b"), ("d", "e")])).labels == [1, 1]
     assert _train(_options(tmp_path, ("sentence",), [("a",), ("b",)])).texts_per_row == 1
+    path = tmp_path / "texts.txt"
+    path.write_text("one text\n\nanother, with\ttab\n")
+    options = settings.default_config()
+    options.update({"name": "sentence_pairs", "train_path": str(path)})
+    assert _train(options).texts_a == ["one text", "another, with\ttab"]
+    path.write_text("alone\n")
+    with pytest.raises(DataError, match=r"texts\.txt: 1 usable row"):
+        sentence_pairs.read(options)
     path = tmp_path / "train.jsonl"
     path.write_text("\n".join(json.dumps({"anchor": a, "positive": b}) for a, b in ("ab", "cd")))
     options = settings.default_config()
@@ -105,6 +113,9 @@ def test_scored_pairs_are_read_and_their_mistakes_told(tmp_path):
     assert found.labels == [4.5, 0.0] and found.apart == (["b", "d"],)
     dev.write_text("score\tsentence1\tsentence2\nhigh\ta\tb\n")
     with pytest.raises(DataError, match=r"dev\.tsv:2: score 'high' is not a number"):
+        sentence_pairs.scored(options)
+    dev.write_text("score\tsentence1\tsentence2\n3\ta\tb\n3\tc\td\n")
+    with pytest.raises(DataError, match=r"dev\.tsv: all 2 scores are the same"):
         sentence_pairs.scored(options)
     for fields, told in (
         ({"layout": "rows"}, "known: auto, pairs"),
