@@ -15,7 +15,6 @@ from codir_jax.data.batch import DataError
 from codir_jax.evaluation import rescoring
 from codir_jax.evaluation.rescoring import NBest, Weights
 from codir_jax.predict.load import load_scorer
-from codir_jax.processes import console
 from codir_jax.processes.user_error import UserError
 
 _TEXTS_AT_A_TIME = 1024
@@ -66,13 +65,13 @@ def warn(model) -> str:
 def score(model_path: str, input_path: str, output: str, *, text_column: str, batch_size: int) -> int:
     """Writes a line a sentence: log score, per word, words, unknown words, text, apart by tabs; returns their number.
 
-    An empty line has the score of an empty sentence where the model has one; it is told by its number.
+    Lines that are empty or no text are refused by their numbers, before the model is read.
     """
     check_output(output)
     lines = checked_lines(input_path, text_column)
     model = load_scorer(model_path, batch_size=batch_size)
     if told := warn(model):
-        console.say(f"note: {told}")
+        print(f"note: {told}", file=sys.stderr)  # beside scores on standard output
     count = 0
     with whole_file(output) as file:
         file.write("log_score\tper_word\twords\tunknown\ttext\n")
@@ -135,7 +134,7 @@ def rescore(
         raise UserError(f"{tune_on}: {missing!r} has no reference, and weights are tuned by word errors; give them all")
     model = load_scorer(model_path, batch_size=batch_size)
     if told := warn(model):
-        console.say(f"note: {told}")
+        print(f"note: {told}", file=sys.stderr)  # beside scores on standard output
     chosen = rescoring.tuned(tuning, _scores(model, tuning)) if tune_on else weights or Weights()
     scores = _scores(model, lists)
     told = {"model": model_path, "model_weight": chosen.model, "length_weight": chosen.length, "lists": len(lists)}

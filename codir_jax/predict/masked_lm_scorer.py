@@ -77,7 +77,8 @@ class MaskedLMScorer:
         return [places[at : at + self.batch_size] for at in range(0, len(places), self.batch_size)]
 
     def _of_part(self, ids, places) -> float:
-        length = next((one for one in LADDER if one >= len(ids)), self.source.config.max_length)
+        longest = self.source.config.max_length
+        length = min(next((one for one in LADDER if one >= len(ids)), longest), longest)
         inputs = np.full((self.batch_size, length), self.tokenizer.pad_token_id, np.int32)
         inputs[:, : len(ids)] = ids
         mask = np.zeros_like(inputs)

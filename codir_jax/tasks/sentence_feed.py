@@ -53,6 +53,10 @@ class SentenceFeed:
         return len(self.splits["train"])
 
     @property
+    def seen_tokens(self) -> None:
+        """All rows of the word table are trained: a decoder that is tied to it has a gradient for every word."""
+
+    @property
     def columns(self) -> dict[str, Column]:
         """The columns of a batch."""
         return with_sizes(SENTENCE_COLUMNS, texts=1 + self.options.num_noise)

@@ -1,6 +1,7 @@
 """`codir rescore`: n-best lists in, the best candidates out."""
 
 import argparse
+import sys
 
 from codir_jax.verbs.flag_types import add_model
 
@@ -46,5 +47,6 @@ def run(overrides, *, model: str, model_weight: float, length_weight: float, bat
     weights = Weights(model_weight, length_weight)
     told = scoring.rescore(model, input_path, output, weights=weights, batch_size=batch_size, **flags)
     for name, value in told.items():
-        print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+        line = f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}"
+        print(line, file=sys.stderr if output == "-" else sys.stdout)
     return 0

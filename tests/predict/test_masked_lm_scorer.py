@@ -19,7 +19,9 @@ def test_every_token_is_masked_by_itself(tmp_path):
     module = build_model(config, "masked_lm")
     params = jax.device_get(unbox(init_params(module, jax.random.key(0))))
     huggingface.save_pretrained(tmp_path, config, params, head="masked_lm")
-    save_tokenizer(tokenizer(), tmp_path)
+    words = tokenizer()
+    words.mask_token = "[MASK]"
+    save_tokenizer(words, tmp_path)
     model = load.load_scorer(str(tmp_path), batch_size=2)
     assert not model.is_probability
     texts = ["the cat sat", "cat", "sat zebra"]

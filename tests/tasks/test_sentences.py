@@ -84,11 +84,11 @@ def trained(tmp_path_factory):
     return workdir / "run", results
 
 
-def test_a_run_learns_more_than_its_noise_and_is_loaded_to_the_last_bit(trained, capsys):
+def test_a_run_learns_more_than_its_noise_and_is_loaded_to_the_last_bit(trained):
     workdir, results = trained
     k = 4
     at_noise = np.log(1 + k) + k * np.log(1 + 1 / k)
-    assert results["dev"]["nce_loss"] < at_noise - 0.01
+    assert results["dev"]["nce_loss"] < at_noise - 1e-3  # untrained, it is at_noise exactly
     logged = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert any("saturated" in row for row in logged)
     texts = ["the queen who admires the uncle faints.", "uncle the the queen", "zebra"]
