@@ -234,11 +234,14 @@ def test_what_no_job_can_be_made_of_is_refused(arguments, message, tmp_path):
         compress(**{"output": str(tmp_path / "job"), **arguments})
 
 
+OF_DOMAINS = "own,column=shop,domain=books,domain=dvd,with=test"
+
+
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("*/recipe.py")), ids=str)
 def test_every_recipe_names_configs_that_load(path):
     """A new paper joins by its folder."""
     recipes = []
-    for argument in ("own", "own,scratch", "demo", "demo,scratch", "text", "text,scratch", "sst2"):
+    for argument in ("own", "own,scratch", "demo", "demo,scratch", "text", "text,scratch", "sst2", OF_DOMAINS):
         try:
             recipes.append(recipe_lib.load(path.parent.name, argument))
         except UserError:

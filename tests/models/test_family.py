@@ -22,7 +22,7 @@ from codir_jax.sharding.rules import unbox
 
 FAMILIES = contract.families()
 # A family says which heads it has; one that says nothing has all that are made of a text's states.
-EVERY = tuple(head for head in HEADS if head != "language_model")
+EVERY = tuple(head for head in HEADS if head not in ("language_model", "sentence_score"))
 CASES = [(name, head) for name, family in FAMILIES.items() for head in family.heads or EVERY]
 TINY = {"num_layers": 3, "hidden_size": 8, "num_heads": 2, "intermediate_size": 12, "max_positions": 24}
 
