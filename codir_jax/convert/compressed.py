@@ -56,6 +56,7 @@ def compress(folder: str | os.PathLike, method: str, output: str | os.PathLike, 
         head=head,
         label_names=source.label_names,
         is_regression=source.is_regression,
+        is_pair=source.is_pair,
         sentence=source.sentence,
         hf_config=source.hf_config,
     )

@@ -191,7 +191,7 @@ def save_pretrained(
         sentence: of head "embedding"; its pooling is the config's. None: vectors of any norm, texts of any length.
         hf_config: the `config.json` that the model came from; keys that we do not know are kept.
     """
-    labels = {"label_names": label_names, "is_regression": is_regression}
+    labels = {"label_names": label_names, "is_regression": is_regression, "is_pair": is_pair}
     weights = methods.weights_of(params)
     return save_weights(folder, config, weights, head=head, sentence=sentence, hf_config=hf_config, **labels)
 

@@ -1,4 +1,5 @@
-"""The sentences of `demo` in four domains: each has a quarter of the nouns, things and verbs, and all other words.
+"""The sentences of `demo` in four domains: each has one half of the nouns and things, one half of the verbs, and all
+other words.
 
 A demonstration. A domain is told by its words alone, and whether a sentence is acceptable by none of them. Every text
 weighs 1: weights are made by an encoder (`codir weigh`).
@@ -13,9 +14,9 @@ from codir_jax.data.sets.demo_grammar import LEXICON
 from codir_jax.processes.user_error import UserError
 
 DOMAINS = ("castle", "farm", "harbour", "school")
-# Kinds of words that a domain has its own of; the others are too few.
-OWN = ("noun", "thing", "intransitive", "transitive", "ditransitive", "clausal")
-LEAST = 3  # words of a kind that a domain keeps at least
+# Kinds of words of which a domain has one half: by the first bit of its number, and by the second.
+NAMES_OF_THINGS = ("noun", "thing")
+VERBS = ("intransitive", "transitive", "ditransitive", "clausal")
 
 
 def default_config() -> ConfigDict:
@@ -54,9 +55,6 @@ def fresh_tokenizer(config: ConfigDict):
 
 
 def _lexicon(number: int) -> dict[str, tuple[str, ...]]:
-    """The words of a domain: every fourth of each kind, from `number` on, where enough of them are left."""
-    lexicon = dict(LEXICON)
-    for kind in OWN:
-        own = LEXICON[kind][number :: len(DOMAINS)]
-        lexicon[kind] = own if len(own) >= LEAST else LEXICON[kind]
-    return lexicon
+    """The words of a domain: every second one of its kinds."""
+    own = {kind: LEXICON[kind][number % 2 :: 2] for kind in NAMES_OF_THINGS}
+    return dict(LEXICON) | own | {kind: LEXICON[kind][number // 2 :: 2] for kind in VERBS}

@@ -84,7 +84,7 @@ def test_every_set_is_read_checked_and_tokenised_the_same_way(name, tmp_path):
 
 
 def test_the_names_are_those_of_the_files_and_of_glues_tasks():
-    own = {"demo", "text_classification", "demo_pairs", "sentence_pairs"}
+    own = {"demo", "demo_domains", "text_classification", "demo_pairs", "sentence_pairs"}
     assert set(contract.sets()) == own | set(glue.NAMES)
     assert (*glue.TRAINABLE_TASKS, "ax") == glue.NAMES
     with pytest.raises(UserError, match=r"data\.name='colla'; known: .*demo.*cola.*text_classification"):
