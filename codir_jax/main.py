@@ -44,7 +44,7 @@ VERBS = {
 
 def parser() -> argparse.ArgumentParser:
     """The flags of every verb."""
-    top = argparse.ArgumentParser(prog="codir", description="Compress BERT and RoBERTa by contrastive distillation.")
+    top = argparse.ArgumentParser(prog="codir", description="Make language models small and encoders good.")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, verb in VERBS.items():
         flags = verbs.add_parser(
