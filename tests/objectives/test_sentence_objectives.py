@@ -53,6 +53,7 @@ def test_a_residual_score_starts_as_the_noise():
     assert np.abs(gradient["student"]["output_embedding"]).max() > 0
 
 
+@pytest.mark.slow
 def test_an_unnormalised_score_starts_near_the_frequencies_and_its_loss_is_that_of_the_formula():
     batch = sentence_batch()
     model, objective, parts = made(sentence_nce, batch, bidirectional=True, unnormalised=True)

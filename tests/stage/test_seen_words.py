@@ -77,7 +77,7 @@ def test_rows_of_other_words_stay_bit_for_bit(both):
     assert (end[stage.feed.seen_tokens] != np.asarray(start)[stage.feed.seen_tokens]).any(axis=1).all()
 
 
-@pytest.mark.parametrize("split", ["model", "fsdp"])
+@pytest.mark.parametrize("split", ["model", pytest.param("fsdp", marks=pytest.mark.slow)])
 def test_tables_split_over_devices_are_cut_alike(both, split):
     mesh = {"mesh.data": "4", f"mesh.{split}": "2"}
     _, seen, _ = _trained(_stage(**mesh))
