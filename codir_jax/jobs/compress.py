@@ -162,9 +162,9 @@ class Job:
             return done
         if self.recipe.prepare:
             self.recipe.prepare(self.folder, self.given, [("seed", str(self.seed)), *self.source.overrides, *overrides])
-            fits = self._refuse(planned)
         if learns_from:
             sources.make_tokenizer(planned[learns_from[0]], self.folder / "tokenizer", self.recipe.tokenizer)
+        if makes_files:
             fits = self._refuse(planned)
         results = {}
         for name, config in configs(fits).items():

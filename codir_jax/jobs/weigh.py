@@ -64,6 +64,7 @@ def weigh(
         raise UserError(f"--by={by!r}; known: {', '.join(BY)}")
     if centred and by == "domain":
         raise UserError("--centred needs --by=class: by domain alone the two parts of a centred weight cancel")
+    stage_config.check(config)
     config = config.copy_and_resolve_references()
     config.data.columns = f"domain_ids={domain_column}"
     raw, label_names = _read(config)
@@ -177,9 +178,8 @@ def _rows(part: RawSplit, label_names, names, options, weights: np.ndarray | Non
 def _write(folder: Path, rows: dict[str, list[dict[str, Any]]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for split, part in rows.items():
-        aside = folder / f"{split}.jsonl.part"
-        aside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part), encoding="utf-8")
-        aside.replace(folder / f"{split}.jsonl")
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part)
+        workdir.write_text(folder / f"{split}.jsonl", lines)
 
 
 def _spread(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -211,7 +211,6 @@ def prepare(
         return
     console.say(f"== weighing texts -> {folder}")
     config = config_lib.load("configs/meta_kd/teacher.py:own,mixed", [("student.path", given), *overrides])
-    check(config)
     weigh(config, domain_column, folder, domains=domains)
 
 
@@ -232,12 +231,3 @@ def domains_in(options: ConfigDict, domain_column: str) -> list[str]:
             f"domain {odd[0]!r} cannot name a folder; write domains with letters, digits, '-', '_' and '.' only"
         )
     return names
-
-
-def check(config: ConfigDict) -> None:
-    """Refuses a config that cannot be weighed by.
-
-    Raises:
-      UserError: what was expected, what came.
-    """
-    stage_config.check(config)

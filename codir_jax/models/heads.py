@@ -367,24 +367,12 @@ HEADS: dict[str, HeadSpec] = {
             in_jax=(),
         ),
     ),
-    "sentence_score": HeadSpec(
-        build=lambda config, num_labels, dtype, remat: LanguageModel(config, dtype, remat),
-        weights=lambda config: {
-            **({} if config.tie_embeddings else {"output_embedding": "array"}),
-            "output_bias": "array",
-        },
-        labels=None,
-        architecture="ForSentenceScoring",
-        answer="logits",
-        counts="num_predictions",
-        flops=lambda config, num_predictions: 2.0 * num_predictions * config.decoder_size * config.vocab_size,
-        card=Card(
-            pipeline_tag="text-generation",
-            does=lambda *_: "scores whole sentences, to choose among candidates",
-            library="codir_jax",
-            auto_class="",
-            usage=_in_jax('model.score(["A text."])'),
-            in_jax=(),
-        ),
-    ),
 }
+# The same weights and costs as a language model's: only what a number of the output stands for differs.
+HEADS["sentence_score"] = HEADS["language_model"]._replace(
+    architecture="ForSentenceScoring",
+    card=HEADS["language_model"].card._replace(
+        does=lambda *_: "scores whole sentences, to choose among candidates",
+        usage=_in_jax('model.score(["A text."])'),
+    ),
+)

@@ -154,10 +154,9 @@ def _with_unknown(params):
 
 def _lambda(config, batch, logits: jax.Array) -> jax.Array:
     """float32 [batch]."""
-    ones = jnp.ones(len(logits), jnp.float32)
-    weights = batch["example_weights"] if config.is_weighted else ones
+    weights = batch["example_weights"] if config.is_weighted else jnp.ones(len(logits), jnp.float32)
     if not config.uses_difficulty:
-        return weights if config.is_weighted else ones
+        return weights
     probabilities = jax.nn.softmax(logits.astype(jnp.float32))
     true = jnp.take_along_axis(probabilities, batch["labels"].astype(jnp.int32)[:, None], axis=1)[:, 0]
     return losses.difficulty_weight(weights, jnp.where(batch["label_mask"] > 0, true, probabilities.max(-1)))

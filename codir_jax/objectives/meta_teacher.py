@@ -133,16 +133,14 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         domains, labels = batch["domain_ids"].astype(jnp.int32), batch["labels"]
         weights = batch["example_weights"] if config.is_weighted else jnp.ones(len(labels), jnp.float32)
         mask = batch["label_mask"]
-        task = masked_sum(task_loss(logits, labels, False), mask)
-        metrics = {"task_loss": task}
         values = task_loss(logits, labels, False)
+        metrics = {"task_loss": masked_sum(values, mask)}
         if config.corruption != "none":
             own = params[domain_feature.NAME]
             draw, drop = (None, None) if step.rng is None else jax.random.split(jax.random.fold_in(step.rng, 1))
             guesses, targets = _guesses(config, own, domains, content, count, draw, drop)
-            domain_loss = task_loss(guesses, targets, False)
-            values = values + config.corruption_weight * domain_loss
-            metrics["domain_loss"] = masked_sum(domain_loss, mask)
+            values = teacher_terms(logits, guesses, labels, targets, config.corruption_weight)
+            metrics["domain_loss"] = masked_sum(task_loss(guesses, targets, False), mask)
             metrics["domain_guess_rate"] = masked_sum(guesses.argmax(-1) == domains, mask)
         total = masked_sum(weights * values, mask)
         return mean(total), (objective_state, metrics)

@@ -12,15 +12,13 @@ import numpy as np
 from codir_jax.convert import huggingface
 from codir_jax.convert.folder import model_folder
 from codir_jax.data import tokenizer as tokenizer_lib
-from codir_jax.data.corpus.shards import backend_of
-from codir_jax.data.length_buckets import LADDER
-from codir_jax.data.stream import shards
 from codir_jax.models.heads import build_model
 from codir_jax.models.language_model import decoder
 from codir_jax.models.products import product
 from codir_jax.models.weights import transposed
 from codir_jax.objectives.heads.language_model import LanguageModel as Head
 from codir_jax.objectives.heads.language_model import cross_entropy
+from codir_jax.predict.sentence_reader import SentenceReader, padded_length
 from codir_jax.processes.user_error import UserError
 
 
@@ -79,7 +77,7 @@ class LanguageModel:
         """One score a sentence, in order; white-space runs are one space, as in the text that was trained on."""
         if isinstance(texts, str):
             raise UserError("expected a list of sentences, got one string; write [text]")
-        rows = [self._encode(text) for text in texts]
+        rows = [self._read(text) for text in texts]
         found: list[Score] = [Score(0.0, 0.0, 0, 0)] * len(rows)
         order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))
         for start in range(0, len(order), self.batch_size):
@@ -98,37 +96,23 @@ class LanguageModel:
         """
         if k < 1:
             raise UserError(f"expected at least 1 next word, got k={k}")
-        ids = self._encode(prefix)[0][:-1]
+        ids = self._read(prefix)[0][:-1]
         probabilities = np.array(self._next(self._params, *_padded([ids], 1, self._eos)[:2])[0])
-        probabilities[[self._eos, *([self._reading.unk_token_id] if self._reading.unk_token_id >= 0 else [])]] = 0.0
+        probabilities[[self._eos, *([self._read.unk_token_id] if self._read.unk_token_id >= 0 else [])]] = 0.0
         best = np.argsort(-probabilities[: len(self.tokenizer)], kind="stable")[:k]
         return [(self.tokenizer.decode([int(one)]).strip() or " ", float(probabilities[one])) for one in best]
-
-    def _encode(self, text: str) -> tuple[np.ndarray, int, int]:
-        """(ids with the end, words with the end, unknown tokens)."""
-        if not isinstance(text, str) or "\0" in text:
-            raise UserError(f"expected a sentence, got {text!r}")
-        ids, counts = shards.encode_lines(self._backend, [" ".join(text.split())], self._reading)
-        return ids.astype(np.int32), int(counts[0, 1]), int(counts[0, 3])
 
     def _nats(self, rows: list[np.ndarray]) -> np.ndarray:
         inputs, mask, next_ids = _padded([row[:-1] for row in rows], self.batch_size, self._eos, rows)
         return np.asarray(self._score(self._params, inputs, mask, next_ids))[: len(rows)]
 
+    @functools.cached_property
+    def _read(self) -> SentenceReader:
+        return SentenceReader(self.tokenizer)
+
     @property
     def _eos(self) -> int:
-        return self._reading.eos_token_id
-
-    @functools.cached_property
-    def _reading(self) -> shards.Reading:
-        unknown = self.tokenizer.unk_token_id
-        state = tokenizer_lib.state(self.tokenizer)
-        eos = shards.eos_token_id(self.tokenizer)
-        return shards.Reading(state, eos, -1 if unknown is None else int(unknown), "<u4", "text", True)
-
-    @functools.cached_property
-    def _backend(self):
-        return backend_of(self._reading.tokenizer)
+        return self._read.eos_token_id
 
     @functools.cached_property
     def _params(self):
@@ -165,9 +149,7 @@ class LanguageModel:
 
 def _padded(rows: list[np.ndarray], num_rows: int, eos: int, next_ids: list[np.ndarray] | None = None):
     """(input ids with the end of a sentence before each, mask, next ids), int32 [num_rows, a length of few]."""
-    longest = max(len(row) for row in rows) + 1
-    length = next((one for one in LADDER if one >= longest), -(-longest // LADDER[-1]) * LADDER[-1])
-    inputs = np.full((num_rows, length), eos, np.int32)
+    inputs = np.full((num_rows, padded_length(max(len(row) for row in rows) + 1)), eos, np.int32)
     mask, following = np.zeros_like(inputs), np.zeros_like(inputs)
     for place, row in enumerate(rows):
         inputs[place, 1 : len(row) + 1] = row

@@ -11,13 +11,11 @@ import numpy as np
 from codir_jax.convert import huggingface
 from codir_jax.convert.folder import NOISE_FILE, find_folder, model_folder
 from codir_jax.data import tokenizer as tokenizer_lib
-from codir_jax.data.corpus.shards import backend_of
-from codir_jax.data.length_buckets import LADDER
 from codir_jax.data.ngram import NGram
-from codir_jax.data.stream import shards
 from codir_jax.models.heads import build_model
 from codir_jax.objectives.heads.sentence_score import sentence_scores
 from codir_jax.predict.language_model import Score
+from codir_jax.predict.sentence_reader import SentenceReader, padded_length
 from codir_jax.processes.user_error import UserError
 from codir_jax.tasks.sentences import log_normaliser
 
@@ -65,8 +63,8 @@ class SentenceScorer:
         """
         if isinstance(texts, str):
             raise UserError("expected a list of sentences, got one string; write [text]")
-        encoded = [self._encode(text) for text in texts]
-        found = self._scores([ids for ids, _, _ in encoded])
+        encoded = [self._read(text) for text in texts]
+        found = self._scores([ids[:-1] for ids, _, _ in encoded])
         return [
             Score(float(score), float(score) / words, words - 1, unknown)
             for score, (_, words, unknown) in zip(found, encoded, strict=True)
@@ -94,9 +92,8 @@ class SentenceScorer:
         return found
 
     def _of_part(self, rows):
-        longest = max(len(row) for row in rows) + 1
-        length = next((one for one in LADDER if one >= longest), -(-longest // LADDER[-1]) * LADDER[-1])
-        eos, lengths = self._reading.eos_token_id, np.array([len(row) for row in rows])
+        length = padded_length(max(len(row) for row in rows) + 1)
+        eos, lengths = self._read.eos_token_id, np.array([len(row) for row in rows])
         words = np.full((self.batch_size, 1, length - 1), eos, np.int32)
         mask = np.zeros((self.batch_size, 1, length), np.int32)
         for place, row in enumerate(rows):
@@ -115,23 +112,9 @@ class SentenceScorer:
         drawn = self.noise.log_q(words, lengths)
         return np.where(np.isfinite(drawn), drawn, plain)
 
-    def _encode(self, text: str) -> tuple[np.ndarray, int, int]:
-        """(ids without the end, words with the end, unknown tokens)."""
-        if not isinstance(text, str) or "\0" in text:
-            raise UserError(f"expected a sentence, got {text!r}")
-        ids, counts = shards.encode_lines(self._backend, [" ".join(text.split())], self._reading)
-        return ids.astype(np.int32)[:-1], int(counts[0, 1]), int(counts[0, 3])
-
     @functools.cached_property
-    def _reading(self) -> shards.Reading:
-        unknown = self.tokenizer.unk_token_id
-        eos = shards.eos_token_id(self.tokenizer)
-        state = tokenizer_lib.state(self.tokenizer)
-        return shards.Reading(state, eos, -1 if unknown is None else int(unknown), "<u4", "text", True)
-
-    @functools.cached_property
-    def _backend(self):
-        return backend_of(self._reading.tokenizer)
+    def _read(self) -> SentenceReader:
+        return SentenceReader(self.tokenizer)
 
     @functools.cached_property
     def _params(self):

@@ -15,12 +15,12 @@ fixed: a dev set of one domain is too small to choose by.
 from ml_collections import ConfigDict
 
 from codir_jax.config import parse_arguments
+from codir_jax.jobs.weigh import COLUMNS
 from codir_jax.objectives import distill, meta_distill
 from codir_jax.stage import config as stage_config
 
 DATA = ("own", "demo")
 ARMS = ("paper", "released", "mixed", "no_weights", "no_domain_term", "no_lambda")
-COLUMNS = "domain_ids=domain_number,example_weights=weight"
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -51,12 +51,10 @@ def get_config(argument: str = "") -> ConfigDict:
 def objective_config(arm: str) -> ConfigDict:
     """The objective of an arm of the intermediate stage."""
     config = meta_distill.default_config("released" if arm == "released" else "paper")
-    if arm in ("mixed", "no_weights"):
+    if arm in ("mixed", "no_weights", "no_lambda"):
         config.is_weighted = False
     if arm in ("mixed", "no_lambda"):
         config.uses_difficulty = False
-    if arm == "no_lambda":
-        config.is_weighted = False
     if arm in ("mixed", "no_domain_term"):
         config.domain_weight = 0.0
     return config

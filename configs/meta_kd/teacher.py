@@ -12,12 +12,12 @@ permuted within a batch), and the ablations `mixed` (weights 1, no domain term),
 from ml_collections import ConfigDict
 
 from codir_jax.config import parse_arguments
+from codir_jax.jobs.weigh import COLUMNS
 from codir_jax.objectives import meta_teacher
 from codir_jax.stage import config as stage_config
 
 DATA = ("own", "demo")
 ARMS = ("paper", "released", "mixed", "no_weights", "no_corruption", "reversal")
-COLUMNS = "domain_ids=domain_number,example_weights=weight"
 
 
 def get_config(argument: str = "") -> ConfigDict:

@@ -92,7 +92,7 @@ def test_a_sentence_has_the_score_of_its_words(exported):
 
 def _end(model, prefix):
     """ln P(end of the sentence), by the model's own softmax."""
-    ids = model._encode(prefix)[0][:-1]
+    ids = model._read(prefix)[0][:-1]
     inputs = np.full((1, len(ids) + 1), 0, np.int32)
     inputs[0, 1:] = ids
     return math.log(float(model._next(model._params, inputs, np.ones_like(inputs))[0, 0]))

@@ -12,7 +12,7 @@ from codir_jax.models.language_model import decoder
 from codir_jax.models.products import product
 from codir_jax.models.weights import transposed
 from codir_jax.objectives.contract import HeadTerms, masked_sum
-from codir_jax.processes.user_error import UserError
+from codir_jax.objectives.heads.masked_lm import check_one_vocabulary
 
 
 def default_config() -> dict:
@@ -62,12 +62,7 @@ class LanguageModel:
         Raises:
           UserError: both sizes.
         """
-        ours, theirs = (model.config.vocab_size for model in (student, teacher))
-        if ours != theirs:
-            raise UserError(
-                f"the student has a vocabulary of {ours}, the teacher of {theirs}; they must share one: give the "
-                "student the teacher's tokenizer"
-            )
+        check_one_vocabulary(student, teacher)
 
 
 def cross_entropy(states: Decoder, next_ids: jax.Array, chunk_size: int = 0) -> jax.Array:

@@ -74,9 +74,18 @@ class MaskedLM:
         Raises:
           UserError: both sizes.
         """
-        ours, theirs = (model.config.vocab_size for model in (student, teacher))
-        if ours != theirs:
-            raise UserError(
-                f"the student has a vocabulary of {ours}, the teacher of {theirs}; they must share one: give the "
-                "student the teacher's tokenizer"
-            )
+        check_one_vocabulary(student, teacher)
+
+
+def check_one_vocabulary(student, teacher) -> None:
+    """Refuses two models of vocabularies of different sizes.
+
+    Raises:
+      UserError: both sizes.
+    """
+    ours, theirs = (model.config.vocab_size for model in (student, teacher))
+    if ours != theirs:
+        raise UserError(
+            f"the student has a vocabulary of {ours}, the teacher of {theirs}; they must share one: give the student "
+            "the teacher's tokenizer"
+        )
