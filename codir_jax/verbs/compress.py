@@ -32,13 +32,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="Hugging Face folder, workdir or hub name of the model that is given: the big one, or what to start from",
     )
     parser.add_argument("--layers", type=int, default=0, help="layers of the student (default: half)")
-    parser.add_argument("--train", default="", help="your .tsv, .csv or .jsonl with a header line")
-    parser.add_argument("--dev", default="", help="a file like --train, to choose and report by")
-    parser.add_argument("--test", default="", help="a file like --train, reported if it has labels")
+    parser.add_argument(
+        "--train", default="", help="your .tsv, .csv, .jsonl, .parquet, datasets folder or its hub name"
+    )
+    parser.add_argument("--dev", default="", help="like --train, to choose by (default: a tenth of --train, by class)")
+    parser.add_argument("--test", default="", help="like --train; judged once, at the end, if it has labels")
     parser.add_argument("--unlabelled", default="", help="texts of your domain without labels (.txt, .tsv, ...)")
-    parser.add_argument("--text_column", default="", help="(default: sentence)")
+    parser.add_argument("--text_column", default="", help="(default: found and told)")
     parser.add_argument("--text_pair_column", default="", help="second text, for tasks on pairs")
-    parser.add_argument("--label_column", default="", help="(default: label)")
+    parser.add_argument("--label_column", default="", help="(default: found and told)")
     parser.add_argument("--regression", action="store_true", help="labels are numbers, not class names")
     parser.add_argument("--text", default="", help="running text instead: files, folders, globs, comma separated")
     parser.add_argument("--task", default="", help="a GLUE task instead of your files: cola, sst2, ...")

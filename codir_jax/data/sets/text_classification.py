@@ -20,7 +20,8 @@ def default_config():
     from ml_collections import ConfigDict
 
     config = ConfigDict()
-    # Own files: .tsv (unquoted), .csv (quoted) with a header line, or .jsonl. Labels of the test file are optional.
+    # Own files: .tsv (unquoted), .csv (quoted) with a header line, .jsonl or .parquet. Labels of the test file are
+    # optional.
     config.train_path = ""
     config.dev_path = ""
     config.test_path = ""
@@ -51,7 +52,9 @@ def read(config) -> RawData:
     paths = _paths(config)
     given_names = _listed(config.label_names)
     if not paths:
-        raise UserError("no files: set data.train_path and data.dev_path (and data.test_path) to .tsv, .csv or .jsonl")
+        raise UserError(
+            "no files: set data.train_path and data.dev_path (and data.test_path) to .tsv, .csv, .jsonl or .parquet"
+        )
     if "train" not in paths and not given_names and not config.is_regression:
         raise UserError("classes are unknown: set data.train_path, or data.label_names to their names in order")
     problems: list[str] = []
