@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codir_jax.data import class_weights
 from codir_jax.data.sets import contract
 from codir_jax.data.table_columns import named_columns
 from codir_jax.processes.user_error import UserError
@@ -43,6 +44,9 @@ def default_config():
     config.cache_dir = ""
     # Labelled train examples to use, drawn by the seed of the run; 0: all.
     config.num_train_examples = 0
+    # Of classes that are rare: "balanced" weighs the task loss of each by 1 / its share, as NAME=WEIGHT,... says, or ""
+    # for all alike; the mean weight of a train example is 1.
+    config.class_weights = ""
     of_sets = contract.default_config()
     if twice := sorted(set(of_sets) & set(config)):
         raise ValueError(f"data sets define fields that every set has: {', '.join(twice)}")
@@ -61,5 +65,6 @@ def check(options) -> None:
     for field in ("batch_size", "eval_batch_size", "max_length", "bucket_window", "num_length_buckets"):
         if options[field] < 1:
             raise UserError(f"data.{field} must be >= 1, got {options[field]}")
+    class_weights.check(options.class_weights)
     if options.num_train_examples < 0:
         raise UserError(f"data.num_train_examples must be >= 0 (0: all), got {options.num_train_examples}")

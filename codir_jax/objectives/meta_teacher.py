@@ -25,6 +25,7 @@ from codir_jax.objectives.microbatches import run_student
 from codir_jax.processes.user_error import UserError
 
 HEADS, ROLES = ("classification",), ("student",)
+OWN_TASK_LOSS = True
 CORRUPTIONS = ("wrong", "permuted", "reversal", "none")
 
 

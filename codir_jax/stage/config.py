@@ -146,6 +146,7 @@ def check(config: ConfigDict) -> None:
     duration_steps(config.optimizer, "warmup", steps_per_epoch=1, num_steps=1)
     for field, least in (
         ("log_every_steps", 1),
+        ("patience", 0),
         ("num_microbatches", 1),
         ("keep_last", 1),
         ("keep_every_steps", 0),

@@ -17,10 +17,11 @@ head first goes on pre-training; without --teacher a tokenizer and a small teach
 
 Stopped, the same command goes on where it was; with more to --compare, a finished job trains that alone.
 
---config.KEY=VALUE changes all stages but the teacher's, e.g. --config.train.total_epochs=10; --config.STAGE.KEY=VALUE
-changes one stage of the recipe, and --teacher_config.KEY=VALUE the training of the teacher. --config.data.* holds for
-the teacher too."""
-OVERRIDES = ("config", "teacher_config")
+--train.KEY=VALUE and --data.KEY=VALUE change all stages, e.g. --train.patience=2 (a stage ends where its dev score has
+not risen for two evaluations) or --data.max_length=64. --config.KEY=VALUE changes all but the teacher's, e.g.
+--config.train.total_epochs=10; --config.STAGE.KEY=VALUE one stage of the recipe, and --teacher_config.KEY=VALUE the
+training of the teacher."""
+OVERRIDES = ("config", "teacher_config", "data", "train")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -84,5 +85,10 @@ def run(overrides, **flags) -> int:
     """The flags are the arguments of the function of the same name."""
     from codir_jax.jobs.compress import compress
 
-    compress(**flags, overrides=overrides["config"], teacher_overrides=overrides["teacher_config"])
+    of_data, of_training = ([(f"{kind}.{key}", text) for key, text in overrides[kind]] for kind in ("data", "train"))
+    compress(
+        **flags,
+        overrides=[*of_data, *of_training, *overrides["config"]],
+        teacher_overrides=[*of_training, *overrides["teacher_config"]],
+    )
     return 0
