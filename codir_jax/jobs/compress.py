@@ -48,6 +48,8 @@ def compress(
     max_bytes: str = "",
     max_loss_percent: float | None = None,
     export: str = chosen.BEST,
+    format: Sequence[str] = (),
+    prune_vocabulary: bool = False,
     recipe: str = "codir",
     seed: int = 0,
     overrides: Sequence[tuple[str, str]] = (),
@@ -78,6 +80,8 @@ def compress(
         rows, is copied to picked/: the best one that is small enough, or the smallest that is good enough.
       compare: baselines of the recipe to train as well, names or a text with commas.
       export: what becomes export/: "best" on dev of what is compared, or its name.
+      format: of `convert.formats`, that export/ has beside its Hugging Face files: "onnx", "onnx-int8", "stablehlo".
+      prune_vocabulary: what is exported keeps the words of the train texts alone, and is a row of the table.
       recipe: name of a folder in configs/.
       seed: of every stage.
       overrides, teacher_overrides: (dotted config key, text) of all stages but the teacher's, and of that. A key that
@@ -113,6 +117,8 @@ def compress(
         compare=compare,
         then=then,
         export=export,
+        formats=format,
+        prunes=prune_vocabulary,
         layers=layers,
         seed=seed,
     )
@@ -135,11 +141,20 @@ class Job:
         compare: Sequence[str] = (),
         then: Sequence[str] = (),
         export: str = chosen.BEST,
+        formats: Sequence[str] = (),
+        prunes: bool = False,
         layers: int = 0,
         seed: int = 0,
     ):
         self.recipe, self.source, self.folder, self.given = recipe, source, folder, given
-        self.layers, self.seed, self.export = layers, seed, export
+        self.layers, self.seed, self.export, self.formats = layers, seed, export, tuple(formats)
+        if formats:
+            from codir_jax.jobs import served
+
+            served.require(self.formats)
+        self.prunes = prunes
+        if prunes and recipe.exports:
+            raise UserError("--prune_vocabulary is of a recipe with one export; leave it out")
         self.then = tuple(dict.fromkeys(then or recipe.then))
         for method in self.then:
             methods.parse(method)
@@ -161,6 +176,10 @@ class Job:
         planned = configs(fits=False)
         for config in planned.values():
             stage_config.check(config)
+        if self.prunes:
+            from codir_jax.jobs import pruned
+
+            pruned.check(planned[self.recipe.main])
         learns_from = [stage.name for stage in self.stages if "tokenizer" in stage.placeholders()]
         makes_files = bool(learns_from or self.recipe.prepare)
         fits = False if makes_files else self._refuse(planned)
@@ -232,6 +251,8 @@ class Job:
         done = json.loads(results.read_text(encoding="utf-8"))
         new = [stage.title for stage in self.stages if stage.in_table and stage.name not in done["models"]]
         new += [method for method in self.then if method not in done.get("then", ())]
+        new += [name for name in self.formats if name not in done.get("formats", ())]
+        new += ["--prune_vocabulary"] * (self.prunes and chosen.PRUNED not in done["models"])
         if new or done.get("export_wanted") != self.export or tuple(done.get("then", ())) != self.then:
             console.say(
                 f"{folder}: goes on with {', '.join(new) or f'--export={self.export}'}; what is finished stays\n"
@@ -247,7 +268,7 @@ class Job:
         Args:
           configs: name -> config of a stage. stages: name -> results of a stage that was trained.
         """
-        from codir_jax.jobs import measure, report, then
+        from codir_jax.jobs import measure, pruned, report, then
 
         console.say("== measuring cost")
         main, folder, config = stages[self.recipe.main], self.folder, configs[self.recipe.main]
@@ -263,14 +284,22 @@ class Job:
         scores = {name: stage["dev"] for name, stage in stages.items()}
         if "teacher_dev" in main:
             scores[TEACHER] = main["teacher_dev"]
-        measured = measure.measure(models, config, scores, self.recipe.batch_size, configs)
+        primary = next(metric for metric in main["metrics"] if metric["name"] == main["primary_metric"])
+        exported, why = self._what_to_export(scores, primary)
+        without_words = {}
+        if self.prunes:
+            of_stage = folder / exported, configs[exported], folder / chosen.PRUNED
+            without_words[chosen.PRUNED] = pruned.write(models[exported], *of_stage)
+            models[chosen.PRUNED] = str(folder / chosen.PRUNED / "best")
+            titles[chosen.PRUNED] = f"{titles[exported]}, words of train"
+        measured = measure.measure(models, config, scores, self.recipe.batch_size, configs, without_words)
         rows = {name: {"title": titles[name], "folder": models[name], **row} for name, row in measured.items()}
         for name, made in smaller.items():
             rows[name] |= {"changed": made.changed, "parity": made.verdict}
-        primary = next(metric for metric in main["metrics"] if metric["name"] == main["primary_metric"])
+        for name, facts in without_words.items():
+            rows[name] |= facts
         for name, better in pareto.dominators(rows, primary).items():
             rows[name]["dominated_by"] = better
-        exported, why = self._what_to_export(scores, primary)
         console.say(f"== exporting {why}")
         results = {
             "recipe": self.recipe.title,
@@ -286,7 +315,8 @@ class Job:
             "export_wanted": self.export,
             "exported": exported,
             "why_exported": why,
-            "parity": self._export(exported),
+            "parity": self._export(chosen.PRUNED if self.prunes else exported),
+            "formats": self._served(configs.get(exported, config)),
             "seconds": sum(stage["seconds"] for stage in stages.values()),
             "seed": config.seed,
             **workdir.environment(),
@@ -307,12 +337,20 @@ class Job:
         from codir_jax.jobs import export
 
         if not self.recipe.exports:
-            return export.export_model(str(self.folder / name), str(self.folder / "export"))
+            return export.export_model(str(self.folder / name), str(self.folder / "export"), self.formats)
         verdicts = {
-            name: export.export_model(str(self.folder / name), str(self.folder / "export" / name))
+            name: export.export_model(str(self.folder / name), str(self.folder / "export" / name), self.formats)
             for name in self.recipe.exports
         }
         return "; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items())
+
+    def _served(self, config: ConfigDict) -> dict[str, Any]:
+        """What the formats of the export cost, and their scores on dev; {} without any, and of several exports."""
+        if not self.formats or self.recipe.exports:
+            return {}
+        from codir_jax.jobs import served
+
+        return served.of_data(str(self.folder / "export"), self.formats, config)
 
     def pick(self, results: dict[str, Any], limit: pareto.Limit) -> str:
         """Copies the model within the limit to picked/ and tells its name.
@@ -366,4 +404,8 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     from codir_jax.jobs.report import screen_table
 
     print(f"{screen_table(results)}\nexported: {results['why_exported']}\n{results['parity']}")
+    if results["formats"]:
+        from codir_jax.jobs import served
+
+        print(served.screen_table(results["formats"], results["primary_metric"]))
     print(f"report: {folder / 'report.md'}   export: {results['export']}", flush=True)

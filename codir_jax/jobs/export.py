@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from codir_jax.convert import export, huggingface
 from codir_jax.convert.folder import NOISE_FILE, model_folder, without_path
+from codir_jax.convert.formats import contract
 from codir_jax.data import dataset, pipeline
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import RawSplit
@@ -19,19 +21,21 @@ from codir_jax.processes.user_error import UserError
 TEXTS = ("A small model.", "The keys to the cabinet are on the table that nobody uses any more.", "No.")
 
 
-def export_model(model: str, output: str) -> str:
+def export_model(model: str, output: str, formats: Sequence[str] = ()) -> str:
     """Exports a classifier, a masked LM or a sentence encoder; returns the parity verdict in words.
 
     Args:
       model: workdir of `codir train`, Hugging Face folder or hub name.
       output: folder to write.
+      formats: of `convert.formats`, that it has beside the Hugging Face files.
 
     Raises:
-      UserError: the model has no trained head.
+      UserError: the model has no trained head, or a format needs what is not installed.
       convert.export.ParityError: logits differ by more than 1e-4, or vectors by more than 1e-5, after re-reading.
     """
     folder = model_folder(model, "--model")
     head = huggingface.stored_head(folder)
+    contract.require(formats, head)
     source = huggingface.load_pretrained(folder, head=head)
     if not source.has_head:
         raise UserError(f"{model} has no trained head ({', '.join(source.new_weights)} are missing)")
@@ -63,7 +67,35 @@ def export_model(model: str, output: str) -> str:
     )
     if (noise := source.folder / NOISE_FILE).is_file():
         shutil.copy2(noise, output)
-    return str(verdict)
+    batch = sample_batch(tokenizer, min(source.config.max_length, 64))
+    others = contract.write(Path(output), formats, head, batch)
+    with (Path(output) / "README.md").open("a", encoding="utf-8") as card:
+        card.write(contract.in_card(formats))
+    return "\n".join(map(str, (verdict, *others)))
+
+
+def push(folder: str, name: str) -> str:
+    """Uploads an exported folder to the Hugging Face hub, private if it is new; returns its address.
+
+    Args:
+      folder: as `export_model` wrote it. name: "user/my-small-model".
+
+    Raises:
+      UserError: the hub refuses: no token, no such user, no network.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    api = HfApi()
+    try:
+        address = api.create_repo(name, private=True, exist_ok=True)
+        api.upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message="Exported by codir_jax")
+    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
+        raise UserError(
+            f"--push_to_hub={name}: the hub refuses it ({type(error).__name__}: {str(error).strip().splitlines()[0]}). "
+            f"`hf auth login` makes a token; the export lies in {folder}"
+        ) from error
+    return str(address)
 
 
 def sample_batch(tokenizer, max_length: int) -> dict[str, np.ndarray]:

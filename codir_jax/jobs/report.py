@@ -5,7 +5,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from codir_jax.jobs import pareto
+from codir_jax.jobs import pareto, served
 
 _SMALLER = (
     "Sizes are those of the files, with scales, bitmaps and header. Quantised and pruned weights are widened to "
@@ -106,6 +106,7 @@ def write(folder: Path, results: dict[str, Any]) -> None:
         "",
         f"{results['parity']}.",
         "",
+        *served.section(results),
         *(_SMALLER if results["then"] else ()),
         f"![loss terms and dev score over time; score against latency]({figure_name})",
         "",

@@ -1,25 +1,43 @@
-"""`codir export`: a model as a Hugging Face folder."""
+"""`codir export`: a model as a Hugging Face folder, and in the formats of other runtimes."""
 
 import argparse
 
-from codir_jax.verbs.flag_types import add_model
+from codir_jax.verbs.flag_types import add_model, names
 
-HELP = "a Hugging Face folder with a parity verdict"
-EXAMPLES = """example:
-  codir export --model=runs/student --output=my-small-model"""
+HELP = "a Hugging Face folder with a parity verdict; ONNX, int8 and StableHLO beside it"
+EXAMPLES = """examples:
+  codir export --model=runs/student --output=my-small-model
+  codir export --model=runs/mine/export --output=served --format=onnx,onnx-int8,stablehlo
+  codir export --model=runs/student --output=my-small-model --push_to_hub=my-name/my-small-model
+
+Each format is run by its own runtime and compared with the model: onnx/model.onnx and onnx/model_quantized.onnx by
+onnxruntime (pip install 'codir-jax[onnx]'), stablehlo/model.bin by jax.export. All take any batch and length."""
 OVERRIDES = ()
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--output", required=True, help="folder to write")
+    add_format(parser)
+    parser.add_argument("--push_to_hub", default="", help="name on the Hugging Face hub, private if it is new")
 
 
-def run(overrides, *, model: str, output: str) -> int:
-    """Prints the parity verdict and where it is written."""
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """--format: what an export has."""
+    parser.add_argument(
+        "--format", type=names, default=(), help="beside the Hugging Face files: onnx, onnx-int8, stablehlo"
+    )
+
+
+def run(overrides, *, model: str, output: str, format: tuple[str, ...], push_to_hub: str) -> int:
+    """Prints the parity verdicts, sizes and times, and where it is written."""
     del overrides
-    from codir_jax.jobs.export import export_model
+    from codir_jax.jobs import export, served
 
-    print(export_model(model, output))
+    print(export.export_model(model, output, format))
+    if format:
+        print(served.screen_table(served.measure(output, format)))
     print(f"written: {output}")
+    if push_to_hub:
+        print(f"uploaded: {export.push(output, push_to_hub)}")
     return 0

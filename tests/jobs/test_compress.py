@@ -307,6 +307,26 @@ def test_a_packed_folder_is_a_function_of_texts(smaller):
     assert compress_lib.find_folder(str(folder / "then" / "int8")).exists()
 
 
+def test_a_finished_job_is_served_with_the_words_of_train_and_in_another_format(finished):
+    pytest.importorskip("flatbuffers")
+    arguments, folder, _ = finished
+    results = compress(**arguments, prune_vocabulary=True, format=["stablehlo"])
+    row, whole = results["models"]["pruned"], results["models"]["codir"]
+    assert row["words"] < row["words_before"] and row["difference"] <= 1e-5 and row["dev"] == whole["dev"]
+    hidden = json.loads((folder / "export" / "config.json").read_text())["hidden_size"]
+    assert whole["parameters"] - row["parameters"] == (row["words_before"] - row["words"]) * hidden
+    assert list(results["formats"]) == ["huggingface", "stablehlo"]
+    for served in results["formats"].values():
+        assert served["dev"]["accuracy"] == row["dev"]["accuracy"] and served["batch_1_ms"] > 0 and served["bytes"] > 0
+    assert "stablehlo parity passed" in results["parity"] and "| stablehlo |" in (folder / "report.md").read_text()
+    told = json.loads((folder / "export" / "config.json").read_text())
+    assert told["id2label"] == {"0": "good", "1": "bad"} and told["vocab_size"] == row["words"]
+    answers = [
+        codir_jax.load(str(path))(["sentence number 3 is good"]) for path in (folder / "export", folder / "codir")
+    ]
+    assert answers[0][0]["logits"] == pytest.approx(answers[1][0]["logits"], abs=1e-5)
+
+
 def test_a_limit_picks_a_row(finished, smaller):
     arguments, folder, _ = finished
     then = list(SMALLER)

@@ -34,3 +34,30 @@ def test_the_card_tells_hub_names_whole_and_no_path_of_the_machine(tmp_path):
     assert "its teacher was `FacebookAI/roberta-base`" in card
     assert '"path": "FacebookAI/roberta-base"' in card and '"tokenizer_path": "FacebookAI/roberta-large"' in card
     assert '"path": "student"' in card and '"train_path": "train.tsv"' in card and "secret" not in card
+
+
+def test_an_export_is_uploaded_private_and_a_refusal_says_what_to_do(tmp_path, monkeypatch):
+    import huggingface_hub
+    import pytest
+
+    from codir_jax.jobs import export
+    from codir_jax.processes.user_error import UserError
+
+    calls = []
+
+    class Api:
+        def create_repo(self, name, **how):
+            if name == "nobody/model":
+                raise huggingface_hub.errors.LocalTokenNotFoundError("no token")
+            calls.append((name, how))
+            return huggingface_hub.RepoUrl(f"https://huggingface.co/{name}")
+
+        def upload_folder(self, **what):
+            calls.append(what)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    assert export.push(str(tmp_path), "me/small") == "https://huggingface.co/me/small"
+    assert calls[0] == ("me/small", {"private": True, "exist_ok": True})
+    assert calls[1]["repo_id"] == "me/small" and calls[1]["folder_path"] == str(tmp_path)
+    with pytest.raises(UserError, match=r"nobody/model: the hub refuses it .*no token.*hf auth login"):
+        export.push(str(tmp_path), "nobody/model")
