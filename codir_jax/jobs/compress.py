@@ -404,7 +404,7 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     from codir_jax.jobs.report import screen_table
 
     print(f"{screen_table(results)}\nexported: {results['why_exported']}\n{results['parity']}")
-    if results["formats"]:
+    if results.get("formats"):
         from codir_jax.jobs import served
 
         print(served.screen_table(results["formats"], results["primary_metric"]))

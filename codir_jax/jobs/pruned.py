@@ -82,7 +82,7 @@ def write(model: str, stage: Path, config: ConfigDict, folder: Path) -> dict[str
 def _difference(source, tokenizer, made: Pruned, head: str, texts: RawSplit, length: int) -> float:
     """The largest difference of answers to the same texts, each model with its own tokenizer."""
     some = texts.take(np.linspace(0, len(texts) - 1, min(_NUM_COMPARED, len(texts))).astype(int).tolist())
-    some = dataclasses.replace(some, labels=None, columns={})
+    some = dataclasses.replace(some, labels=None, columns={}, apart=())
     answers = []
     for model, own in ((source, tokenizer), (made.source, made.tokenizer)):
         examples, _ = dataset.tokenize_split(some, own, length, False)

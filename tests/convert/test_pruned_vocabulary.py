@@ -17,7 +17,7 @@ from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import unbox
 
 TEXTS = ["the cats sleep on the table", "a dog sees the unhappiest cats", "keys!", "tables and dogs, naïve"]
-OTHERS = ["the birds sing and fly", "zoo 7 \u4e2d", "cats see dogs"]
+OTHERS = ["the birds sing and fly", "zoo 7 \u4e2d", "cats sleep on tables"]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_other_words_are_spelled_in_smaller_pieces_and_counted(pruned):
     assert (told.num_texts, told.num_changed) == (3, 2) and told.num_unknown == 1 and told.num_unknown_before == 0
     assert "2 of 3 dev texts" in str(told)
     assert pruned_vocabulary.spelling(tokenizer, made, RawSplit(TEXTS), 64).num_changed == 0
-    assert made.tokenizer.unk_token not in made.tokenizer.tokenize("Qzj 0 {birds}")  # ASCII is spelled
+    assert made.tokenizer.unk_token not in made.tokenizer.tokenize("Quiz xylophone")  # ASCII is spelled
 
 
 def test_a_folder_of_it_is_read_by_transformers_and_by_us(pruned, tmp_path):

@@ -141,11 +141,12 @@ def num_bytes(folder: Path, name: str) -> int:
 
 def _written(folder: Path, name: str, head: str, expected) -> Written:
     module = _module(name)
+    (folder / module.FILE).parent.mkdir(exist_ok=True)
     before = getattr(module, "AFTER", "")
     is_given = not before or (folder / _module(before).FILE).exists()
     if not is_given:
+        (folder / _module(before).FILE).parent.mkdir(exist_ok=True)
         _module(before).write(folder, head)
-    (folder / module.FILE).parent.mkdir(exist_ok=True)
     module.write(folder, head)
     if not is_given:
         (folder / _module(before).FILE).unlink()

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -36,14 +37,11 @@ def test_stablehlo_answers_as_the_model_for_any_batch_and_length(name, tmp_path)
     assert written.passed and written.bound == 1e-4 and "stablehlo parity passed: largest difference" in str(written)
     assert written.num_bytes == (folder / "stablehlo" / "model.bin").stat().st_size
     # By JAX alone, as the docstring tells, and against golden logits of transformers.
-    import jax
-
     program = jax.export.deserialize(bytearray((folder / "stablehlo" / "model.bin").read_bytes()))
     assert program.platforms == ("cpu", "cuda", "tpu")
-    golden = np.load(GOLDEN / name / "expected.npz") if (GOLDEN / name / "expected.npz").exists() else None
-    if golden is not None:
-        inputs = [golden[key].astype(np.int32) for key in exports.INPUTS]
-        np.testing.assert_allclose(program.call(*inputs), golden["logits"], atol=1e-4)
+    golden = np.load(GOLDEN / name / "io.npz")
+    inputs = [golden[key].astype(np.int32) for key in exports.INPUTS]
+    np.testing.assert_allclose(program.call(*inputs), golden["logits"], atol=1e-4)
 
 
 def test_a_format_that_computes_something_else_fails(tmp_path, monkeypatch):
