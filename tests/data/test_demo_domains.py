@@ -2,13 +2,14 @@
 
 import collections
 
+from ml_collections import ConfigDict
+
 from codir_jax.data.sets import demo_domains
 from codir_jax.data.sets.demo_grammar import LEXICON
 
 
 def test_domains_differ_in_their_words_and_half_of_its_sentences_are_acceptable():
-    options = demo_domains.default_config()
-    options.update({"domains_num_train": 100, "domains_num_dev": 20})
+    options = ConfigDict({"domains_num_train": 100, "domains_num_dev": 20, "domains_seed": 0})
     raw = demo_domains.read(options)
     train = raw.splits["train"]
     counts = collections.Counter(zip(train.columns["domain_ids"], train.labels, strict=True))

@@ -11,6 +11,7 @@ from codir_jax.data.batch import RawSplit
 from codir_jax.data.sets import demo
 from codir_jax.data.sets.contract import RawData
 from codir_jax.data.sets.demo_grammar import LEXICON
+from codir_jax.processes.fields import MAX_SEED, field
 from codir_jax.processes.user_error import UserError
 
 DOMAINS = ("castle", "farm", "harbour", "school")
@@ -19,13 +20,12 @@ NAMES_OF_THINGS = ("noun", "thing")
 VERBS = ("intransitive", "transitive", "ditransitive", "clausal")
 
 
-def default_config() -> ConfigDict:
-    """The `data` fields that only this set reads."""
-    config = ConfigDict()
-    config.domains_num_train = 1600  # train sentences of each domain; even, because they come in pairs
-    config.domains_num_dev = 200  # dev sentences of each; even
-    config.domains_seed = 0  # which sentences are drawn (not the seed of the run)
-    return config
+# What only this set reads.
+FIELDS = {
+    "domains_num_train": field(1600, "train sentences of each domain, an even number", at_least=2, at_most=1_000_000),
+    "domains_num_dev": field(200, "dev sentences of each domain, an even number", at_least=2, at_most=1_000_000),
+    "domains_seed": field(0, "which sentences are drawn, not the seed of the run", at_least=0, at_most=MAX_SEED),
+}
 
 
 def read(config: ConfigDict) -> RawData:
