@@ -19,10 +19,7 @@ from ml_collections import ConfigDict
 from codir_jax import config as config_lib
 from codir_jax.processes import distributed, shared_folder
 from codir_jax.processes.user_error import UserError
-
-# Keys of a config (how they begin) that do not say what is computed: where, and whether a weak teacher is accepted. A
-# run may go on with others.
-NOT_BINDING = ("mesh.", "teacher.allow_weak")
+from codir_jax.stage import config as stage_config
 
 
 @contextlib.contextmanager
@@ -72,7 +69,8 @@ def held(workdir: Path) -> Iterator[None]:
 def refuse_other(config: ConfigDict, workdir: Path, flag: str = "--workdir") -> None:
     """Refuses a workdir with a run of another config; the differing keys are listed.
 
-    The mesh may differ, as a checkpoint is read on any, and `teacher.allow_weak`.
+    Fields that do not bind a run (`processes.fields.Field.binds`) may differ: the mesh, as a checkpoint is read on any,
+    where things are kept, how often they are written.
 
     Args:
       flag: by which another folder is chosen.
@@ -80,9 +78,7 @@ def refuse_other(config: ConfigDict, workdir: Path, flag: str = "--workdir") -> 
     saved = workdir / "config.json"
     if not (saved.exists() and has_progress(workdir)):
         return
-    theirs = ConfigDict(json.loads(saved.read_text(encoding="utf-8")))
-    differing = [key for key in config_lib.differences(config, theirs) if not key.startswith(NOT_BINDING)]
-    if differing:
+    if differing := stage_config.differing(config, config_lib.read_saved(saved)):
         raise UserError(
             f"{workdir} holds a run of another config; choose another {flag}. Differing keys:\n  "
             + "\n  ".join(differing)
