@@ -190,6 +190,7 @@ class _Run:
         if untold := checks.check_config(self.config, saved):
             console.say(untold)
         checks.check_fingerprints(now, saved)
+        distributed.first_decides(lambda: workdir_lib.write_config(self.config, self.workdir))
         if moved := checks.describe_move(now, saved):
             console.say(moved)
         console.say(f"resumed from {self.workdir}/checkpoints at step {int(state.step)} of {self.stage.num_steps}")

@@ -98,8 +98,22 @@ def test_a_run_stopped_by_ctrl_c_and_resumed_ends_bit_equal_to_the_straight_run(
         with pytest.raises(loop.Interrupted, match="SIGINT after step"):
             run.run(config, stopped)
     assert not (stopped / "results.json").exists()
+    (stopped / "config.json").unlink()  # the config lies in the checkpoint, too
+    other = _config(teacher, *changes, ("optimizer.learning_rate", "0.1"), method=method)
+    with pytest.raises(
+        UserError, match=r"checkpoint is of a run of another config(?s:.)*optimizer\.learning_rate: 0\.1"
+    ):
+        run.run(other, stopped)
+    assert not (stopped / "config.json").exists()
+    with config.unlocked():
+        config.train.log_every_steps = 3  # of those that do not bind it
     run.run(config, stopped)
+    assert json.loads((stopped / "config.json").read_text())["train"]["log_every_steps"] == 3
     _assert_same_end(straight, stopped)
+    (stopped / "config.json").unlink()
+    with pytest.raises(UserError, match="results of another config, and its config.json is gone"):
+        run.run(other, stopped)
+    assert run.run(config, stopped)["seed"] == 0
 
 
 def test_a_resumed_run_reads_its_state_without_filling_one_first(tmp_path, monkeypatch):
@@ -387,7 +401,8 @@ def test_a_checkpoint_of_another_structure_is_refused(tmp_path):
 def test_a_loss_that_becomes_infinite_stops_the_run_and_keeps_the_checkpoint(teacher, tmp_path):
     from codir_jax.training.metrics import NonFiniteError
 
-    config = _config(teacher, ("optimizer.learning_rate", "1e30"), ("train.log_every_steps", "1"), method="distill")
+    growth = [("optimizer.learning_rate", "1000"), ("optimizer.weight_decay", "1000")]  # p <- (1 - 10^6) p
+    config = _config(teacher, *growth, ("train.log_every_steps", "1"), method="distill")
     with pytest.raises(NonFiniteError, match="at step"):
         run.run(config, tmp_path)
     assert not (tmp_path / "results.json").exists()
