@@ -106,12 +106,12 @@ def test_a_run_stopped_by_ctrl_c_and_resumed_ends_bit_equal_to_the_straight_run(
         run.run(other, stopped)
     assert not (stopped / "config.json").exists()
     with config.unlocked():
-        config.train.log_every_steps = 3  # of those that do not bind it
+        config.train.keep_last = 3  # of those that do not bind it
     run.run(config, stopped)
-    assert json.loads((stopped / "config.json").read_text())["train"]["log_every_steps"] == 3
+    assert json.loads((stopped / "config.json").read_text())["train"]["keep_last"] == 3
     _assert_same_end(straight, stopped)
     (stopped / "config.json").unlink()
-    with pytest.raises(UserError, match="results of another config, and its config.json is gone"):
+    with pytest.raises(UserError, match="results of another config"):
         run.run(other, stopped)
     assert run.run(config, stopped)["seed"] == 0
 
