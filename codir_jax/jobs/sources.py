@@ -76,8 +76,8 @@ def domain_words(source: Source, domain_column: str, domains: Sequence[str]) -> 
     Raises:
       UserError: --domains without a column, data that are no own files, or a domain that no file has.
     """
-    from codir_jax import config as config_lib
     from codir_jax.jobs import weigh
+    from codir_jax.stage import config as stage_config
 
     if not domain_column:
         if domains:
@@ -85,7 +85,7 @@ def domain_words(source: Source, domain_column: str, domains: Sequence[str]) -> 
         return []
     if source.name != "own":
         raise UserError("--domain_column is of own files: give --train and --dev")
-    config = config_lib.load("configs/meta_kd/teacher.py:own,mixed", list(source.overrides))
+    config = stage_config.load("configs/meta_kd/teacher.py:own,mixed", list(source.overrides))
     found = weigh.domains_in(config.data, domain_column)
     if unknown := [name for name in domains if name not in found]:
         raise UserError(f"--domains has {', '.join(unknown)}, which no file has; it has: {', '.join(found)}")

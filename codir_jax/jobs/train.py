@@ -36,7 +36,7 @@ def train(
       {'matthews_correlation': ..., 'accuracy': ...}
     """
     if isinstance(config, str):
-        config = config_lib.load(config, overrides)
+        config = stage_config.load(config, overrides)
     else:
         config = config.copy_and_resolve_references()
         for key, text in overrides:
@@ -59,7 +59,7 @@ def teacher_of(config: ConfigDict) -> ConfigDict:
     Seed, mesh, tokenizer and arithmetic are those of `config` and, of the same task, the data: a teacher of other
     classes or of other texts would be refused once it is trained.
     """
-    made_by = config_lib.load(config.teacher.config)
+    made_by = stage_config.load(config.teacher.config)
     made_by.seed = config.seed
     made_by.mesh.update(config.mesh)
     made_by.tokenizer_path = config.tokenizer_path or made_by.tokenizer_path

@@ -18,6 +18,7 @@ from codir_jax.evaluation.metrics import Metric
 from codir_jax.objectives import contract as objectives
 from codir_jax.objectives.contract import Setting, TrainRows
 from codir_jax.objectives.heads.classification import Classification as Head
+from codir_jax.processes.fields import Fields
 from codir_jax.processes.user_error import UserError
 from codir_jax.tasks.contract import Examined
 from codir_jax.tasks.labelled_feed import LabelledFeed
@@ -26,12 +27,12 @@ from codir_jax.tasks.together import together
 
 TEACHER = ("fine-tuned model", "configs/codir/finetune_teacher.py")
 PLAIN_OBJECTIVE = "finetune"
-__all__ = ["PLAIN_OBJECTIVE", "TEACHER", "check", "default_data", "fresh_tokenizer", "make", "outline", "synthetic"]
+__all__ = ["PLAIN_OBJECTIVE", "TEACHER", "check", "data_fields", "fresh_tokenizer", "make", "outline", "synthetic"]
 
 
-def default_data() -> ConfigDict:
+def data_fields() -> Fields:
     """The `data` section: what every labelled set reads, and the fields of the sets themselves."""
-    return settings.default_config()
+    return settings.fields()
 
 
 def check(config: ConfigDict) -> None:

@@ -9,36 +9,49 @@ import jax
 from ml_collections import ConfigDict
 
 from codir_jax.processes import console
+from codir_jax.processes.fields import MAX_STEPS, defaults, field
 from codir_jax.processes.stop import Interrupted, StopRequest
 from codir_jax.training.metrics import MetricBuffer
 from codir_jax.training.pace import Pace
 from codir_jax.training.state import TrainState
 
+PRNG_IMPLS = ("threefry2x32", "rbg", "unsafe_rbg")
+
+
+_TOTAL = "length of the run, in exactly one of its units"
+_EVAL = "interval of evaluations, in exactly one of its units"
+_SAVE = "interval of checkpoints, in exactly one of its units"
+FIELDS = {
+    # A duration is given in exactly one unit, the others are -1.
+    "total_steps": field(-1, _TOTAL, at_least=1, at_most=MAX_STEPS, also=(-1,)),
+    "total_epochs": field(3.0, _TOTAL, above=0, at_most=1e6, also=(-1,)),
+    "log_every_steps": field(50, "interval of the lines that are logged", at_least=1, at_most=MAX_STEPS),
+    "eval_every_steps": field(-1, _EVAL, at_least=0, at_most=MAX_STEPS, also=(-1,)),
+    "eval_every_epochs": field(1.0, _EVAL, at_least=0, at_most=1e6, also=(-1,)),
+    "eval_every_percent": field(-1.0, _EVAL, at_least=0, at_most=100, also=(-1,)),
+    "checkpoint_every_steps": field(-1, _SAVE, at_least=0, at_most=MAX_STEPS, also=(-1,)),
+    "checkpoint_every_epochs": field(1.0, _SAVE, at_least=0, at_most=1e6, also=(-1,)),
+    "checkpoint_every_percent": field(-1.0, _SAVE, at_least=0, at_most=100, also=(-1,)),
+    # For a batch that does not fit into memory at once; the gradient, and the number of negatives, are those of the
+    # whole batch.
+    "num_microbatches": field(1, "parts in which the models run over a batch", at_least=1, at_most=1_000_000),
+    # 2: one to fall back to where the newest is damaged.
+    "keep_last": field(2, "newest checkpoints that stay", at_least=1, at_most=1_000_000),
+    "keep_every_steps": field(0, "checkpoints at multiples of it stay; 0: none", at_least=0, at_most=MAX_STEPS),
+    # `best/` is kept in any case.
+    "keep_best": field(0, "checkpoints with the best dev scores that stay; 0: none", at_least=0, at_most=1_000_000),
+    # 0: the first one stops it.
+    "max_skipped_updates": field(0, "non-finite updates left out before the run stops", at_least=0, at_most=MAX_STEPS),
+    # GPUs add in a fixed order: slower; a CPU always does.
+    "deterministic": field(False, "equal runs end bit-equal on GPUs too"),
+    # "threefry2x32": equal numbers on every mesh; "rbg" is faster on TPU.
+    "prng_impl": field("threefry2x32", "random numbers of dropout and sampling", words=PRNG_IMPLS),
+}
+
 
 def default_config() -> ConfigDict:
-    """Length of the run and the intervals of its hooks; a duration is given in exactly one unit, the others are -1."""
-    return ConfigDict(
-        {
-            "total_steps": -1,
-            "total_epochs": 3.0,
-            "log_every_steps": 50,
-            "eval_every_steps": -1,
-            "eval_every_epochs": 1.0,
-            "eval_every_percent": -1.0,
-            "checkpoint_every_steps": -1,
-            "checkpoint_every_epochs": 1.0,
-            "checkpoint_every_percent": -1.0,
-            # Parts in which the models run over a batch that does not fit into memory at once; the gradient, and the
-            # number of negatives, are those of the whole batch.
-            "num_microbatches": 1,
-            "keep_last": 2,  # newest checkpoints that stay; 2: one to fall back to where the newest is damaged
-            "keep_every_steps": 0,  # checkpoints at multiples of it stay for good; 0: none
-            "keep_best": 0,  # checkpoints with the best dev scores that stay; 0: none (`best/` is kept in any case)
-            "max_skipped_updates": 0,  # non-finite updates left out before the run stops; 0: the first one stops it
-            "deterministic": False,  # GPUs add in a fixed order: equal runs end bit-equal, slower; a CPU always does
-            "prng_impl": "threefry2x32",  # of dropout and sampling: equal numbers on every mesh; "rbg" is faster on TPU
-        }
-    )
+    """Length of the run and the intervals of its hooks."""
+    return ConfigDict(defaults(FIELDS))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,10 +44,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(overrides, *, config: str, workdir: str, connect_timeout: float, heartbeat_timeout: float, **place) -> int:
     """Joins the other processes where there are any, and trains."""
-    from codir_jax import config as config_lib
     from codir_jax.processes import distributed, stop
+    from codir_jax.stage import config as stage_config
 
-    config = config_lib.load(config, overrides["config"])
+    config = stage_config.load(config, overrides["config"])
     with stop.preemptible():
         if found := distributed.place_of(place):
             distributed.start(found, connect_timeout=connect_timeout, heartbeat_timeout=heartbeat_timeout)

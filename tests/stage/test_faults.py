@@ -227,5 +227,5 @@ def test_left_out_updates_are_counted_and_are_in_no_mean():
 
 @pytest.mark.parametrize("field", ["keep_last", "keep_every_steps", "keep_best", "max_skipped_updates"])
 def test_policies_that_make_no_sense_are_refused(field, tmp_path):
-    with pytest.raises(ValueError, match=f"train.{field} must be >="):
+    with pytest.raises(ValueError, match=f"train.{field}=-1: expected a whole number"):
         run.run(_config((f"train.{field}", "-1")), tmp_path)

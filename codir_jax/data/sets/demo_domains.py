@@ -11,6 +11,7 @@ from codir_jax.data.batch import RawSplit
 from codir_jax.data.sets import demo
 from codir_jax.data.sets.contract import RawData
 from codir_jax.data.sets.demo_grammar import LEXICON
+from codir_jax.processes.fields import MAX_SEED, field
 from codir_jax.processes.user_error import UserError
 
 DOMAINS = ("castle", "farm", "harbour", "school")
@@ -19,20 +20,17 @@ NAMES_OF_THINGS = ("noun", "thing")
 VERBS = ("intransitive", "transitive", "ditransitive", "clausal")
 
 
-def default_config() -> ConfigDict:
-    """The `data` fields that only this set reads."""
-    config = ConfigDict()
-    config.domains_num_train = 3000  # train sentences of each domain; even, because they come in pairs
-    config.domains_num_dev = 200  # dev sentences of each; even
-    config.domains_seed = 0  # which sentences are drawn (not the seed of the run)
-    config.domains_only = ""  # one of DOMAINS: its sentences alone; "": all
-    return config
+# What only this set reads.
+FIELDS = {
+    "domains_num_train": field(3000, "train sentences of each domain, an even number", at_least=2, at_most=1_000_000),
+    "domains_num_dev": field(200, "dev sentences of each domain, an even number", at_least=2, at_most=1_000_000),
+    "domains_seed": field(0, "which sentences are drawn, not the seed of the run", at_least=0, at_most=MAX_SEED),
+    "domains_only": field("", "the sentences of this domain alone; empty: all", words=("", *DOMAINS)),
+}
 
 
 def read(config: ConfigDict) -> RawData:
     """The splits train and dev, domain by domain; `domain_ids` are places in DOMAINS."""
-    if config.domains_only and config.domains_only not in DOMAINS:
-        raise UserError(f"data.domains_only={config.domains_only!r}; known: {', '.join(DOMAINS)}")
     for name in ("domains_num_train", "domains_num_dev"):
         if config[name] <= 0 or config[name] % 2:
             raise UserError(
