@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from codir_jax import config as config_lib
 from codir_jax.compression import methods
 from codir_jax.convert.folder import find_folder, model_folder
-from codir_jax.jobs import chosen, pareto, sources
+from codir_jax.jobs import chosen, own_data, pareto, sources
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs.recipe import TEACHER, Recipe
 from codir_jax.jobs.sources import Source
@@ -26,14 +26,14 @@ MAX_DIFFERENCES_TOLD = 10
 
 def compress(
     teacher: str = "",
-    train: str = "",
-    dev: str = "",
+    train: Any = "",
+    dev: Any = "",
     *,
     output: str,
     text: str = "",
     layers: int = 0,
-    test: str = "",
-    unlabelled: str = "",
+    test: Any = "",
+    unlabelled: Any = "",
     text_column: str = "",
     text_pair_column: str = "",
     label_column: str = "",
@@ -61,12 +61,15 @@ def compress(
       teacher: Hugging Face folder, workdir or hub name of the model that the job is given. A teacher without a trained
         head for the task is trained first. Empty, with `text` or `demo`: a small one is made of nothing (and with
         `text` a tokenizer).
-      train, dev, test, unlabelled: own files, or a GLUE `task` (read from `glue_dir`, else downloaded), or `demo`.
+      train, dev, test, unlabelled: own files, data sets of Hugging Face, lists, dicts or DataFrames, as
+        `data/given_rows.py` tells; or a GLUE `task` (read from `glue_dir`, else downloaded), or `demo`. Without dev a
+        tenth of train is set aside, stratified by class and drawn by the seed.
       text: running text in their place (`data.sources`: files, folders, globs, comma separated): a masked language
         model is compressed, for any task later.
       output: folder of the job: one folder a stage, export/, report.md, report.png, results.json.
       layers: of the student; 0 is half of the teacher's.
-      text_column, text_pair_column, label_column, regression: of own files; empty: as the data set has them.
+      text_column, text_pair_column, label_column, regression: of own files; empty: found by their names
+        and what they hold, and told.
       domain_column: of own files, for a recipe of domains. domains: those that get a student; empty: all.
       compare: baselines of the recipe to train as well.
       then: ways to make the trained model smaller at once, of `compression.methods`: "int8", "rank64+int4". Each is a
@@ -91,14 +94,17 @@ def compress(
       'runs/any_task/export'
     """
     teacher, compare = str(teacher), compare.split(",") if isinstance(compare, str) else compare
-    source = sources.source_of(locals())
     limit = pareto.Limit(max_bytes, max_loss_percent)
     if not output:
         raise UserError("--output is empty; name the folder of the job")
+    flags = own_data.as_files(sources.with_overrides(locals(), overrides), Path(output))
+    if flags["train"] and domain_column:
+        flags = own_data.complete(flags, Path(output), seed)
+    source = sources.source_of(flags)
     words = [source.name, *(["scratch"] if not teacher else []), *sources.domain_words(source, domain_column, domains)]
     found = recipe_lib.load(recipe, ",".join(words))
-    if found.needs_dev and not source.has_dev:
-        raise UserError("--dev is empty; the student is chosen and reported by a dev file")
+    if found.needs_dev and source.name == "own":
+        source = sources.source_of(own_data.complete(flags, Path(output), seed))
     job = Job(
         found,
         source,

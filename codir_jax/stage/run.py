@@ -128,6 +128,12 @@ class _Run:
                 facts.update(best_score=value, best_step=step, best=last)
                 self._save_best(current)
 
+        def is_enough(step: int) -> bool:
+            if not options.patience or facts["best_score"] is None:
+                return False
+            since = step // self.eval_every - facts["best_step"] // self.eval_every
+            return since >= options.patience and step < num_steps
+
         def save(step, current, wait=False):
             facts.update(seconds=clock.seconds(), pending=buffer.pending(), skipped=buffer.skipped, last=last)
             require_finite(current, step)
@@ -162,12 +168,18 @@ class _Run:
                 pace=pace,
                 on_stop=lambda step, current: save(step, current, wait=True),
                 name=self.workdir.name,
+                is_enough=is_enough,
             )
             checkpointer.wait()
         finally:
             checkpointer.close()
             writer.close()
-        return self._write_results(facts, last, clock.seconds(), batches.wait_share())
+        if (num_steps := int(state.step)) < stage.num_steps:
+            console.say(
+                f"ended at step {num_steps} of {stage.num_steps}: {options.patience} evaluations without a better dev "
+                f"score than that of step {facts['best_step']} (train.patience)"
+            )
+        return self._write_results(facts, last, num_steps, clock.seconds(), batches.wait_share())
 
     def _teach(self) -> dict[str, Any]:
         """The teacher's rows that join the batches, {} where it runs live or the method needs none."""
@@ -222,7 +234,7 @@ class _Run:
             "arithmetic": environment.arithmetic(),
         }
 
-    def _write_results(self, facts, last, seconds: float, input_wait_share: float) -> dict[str, Any]:
+    def _write_results(self, facts, last, num_steps: int, seconds: float, input_wait_share: float) -> dict[str, Any]:
         stage, head = self.stage, self.stage.task.head
 
         def told() -> dict[str, Any]:
@@ -240,7 +252,7 @@ class _Run:
                 "best_step": facts["best_step"],
                 "best_fingerprint": best.fingerprint,
                 "parameters": cost.count_parameters(best.params),
-                "num_steps": stage.num_steps,
+                "num_steps": num_steps,
                 "skipped_updates": facts["skipped"],
                 "seed": self.config.seed,
                 "seconds": round(seconds, 1),

@@ -219,7 +219,7 @@ def test_what_is_exported_and_why(wanted, scores, higher, name, told):
         ({"dev": "a.tsv"}, "give one of --train .*got none"),
         ({"text": "a.txt", "demo": True}, "got --demo, --text"),
         ({"text": "a.txt", "regression": True}, "leave out --regression"),
-        ({"train": "a.tsv"}, "--dev is empty"),
+        ({"train": "a.tsv"}, "no such file"),
         ({"task": "sst"}, "known: cola, sst2"),
         ({"task": "sst2"}, "--teacher is empty"),
         ({"demo": True, "compare": ["paper"]}, "known: finetune, distill, l2, released"),
