@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from codir_jax.processes import console
-from codir_jax.processes.stop import Interrupted, StopRequest
+from codir_jax.processes.stop import CutShort, Interrupted, StopRequest
 from codir_jax.training.metrics import MetricBuffer
 from codir_jax.training.pace import Pace
 from codir_jax.training.state import TrainState
@@ -62,6 +62,7 @@ def run(
     on_stop: Callable[[int, TrainState], None],
     name: str = "train",
     pace: Pace | None = None,
+    catch_up: Callable[[int, TrainState], None] | None = None,
 ) -> TrainState:
     """Runs steps start_step .. num_steps - 1.
 
@@ -73,9 +74,10 @@ def run(
       start_step: finished steps.
       num_steps: length of the run.
       buffer: receives the metrics of each step; a hook flushes it.
-      hooks: in the order in which they run.
+      hooks: in the order in which they run; one that is cut short (`stop.may_be_cut`) ends the run.
       on_stop: called before `Interrupted` is raised; it writes the checkpoint.
       name: what the progress bar calls the run.
+      catch_up: called before the first step; what the last run of the same steps was cut short in.
       pace: of a person who watches, and is told when a step compiles.
 
     Returns:
@@ -85,15 +87,25 @@ def run(
       Interrupted: after Ctrl-C or SIGTERM.
     """
     with StopRequest() as stop, console.progress_bar(name, start_step, num_steps) as bar:
+        if catch_up:
+            try:
+                catch_up(start_step, state)
+            except CutShort:
+                on_stop(start_step, state)
+                raise Interrupted(start_step, stop.signal_number) from None
         for step, batch in zip(range(start_step + 1, num_steps + 1), batches, strict=False):
             with pace.of_step(step, batch) if pace else contextlib.nullcontext():
                 state, metrics = step_fn(state, frozen, batch)
             buffer.append(step, metrics)
             bar.update()
-            for hook in hooks:
-                if step % hook.every == 0 or step == num_steps:
-                    hook.run(step, state)
-            if stop.is_due() and step < num_steps:
+            try:
+                for hook in hooks:
+                    if step % hook.every == 0 or step == num_steps:
+                        hook.run(step, state)
+                is_due = stop.is_due()
+            except CutShort:
+                is_due = True
+            if is_due:  # after the last step too: what comes after this run is not to begin
                 on_stop(step, state)
                 raise Interrupted(step, stop.signal_number)
     return jax.block_until_ready(state)
