@@ -16,7 +16,7 @@ from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs.recipe import TEACHER, Recipe
 from codir_jax.jobs.sources import Source
 from codir_jax.jobs.train import train as train_stage
-from codir_jax.processes import console
+from codir_jax.processes import claims, console, whole
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import config as stage_config
 from codir_jax.stage import workdir
@@ -93,10 +93,9 @@ def compress(
       >>> codir_jax.compress("roberta-base", text="books/*.txt", layers=6, output="runs/any_task")["export"]
       'runs/any_task/export'
     """
+    claims.check(output, claims.JOB, "--output")
     teacher, compare = str(teacher), compare.split(",") if isinstance(compare, str) else compare
     limit = pareto.Limit(max_bytes, max_loss_percent)
-    if not output:
-        raise UserError("--output is empty; name the folder of the job")
     flags = own_data.as_files(sources.with_overrides(locals(), overrides), Path(output))
     if flags["train"] and domain_column:
         flags = own_data.complete(flags, Path(output), seed)
@@ -224,8 +223,9 @@ class Job:
                 + "\n  ".join(differing[:MAX_DIFFERENCES_TOLD])
                 + (f"\n  ... and {more} more" if more > 0 else "")
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        workdir.write_json(folder / "job.json", settings)
+        claims.claim(folder, claims.JOB, "--output")
+        whole.clean(folder)
+        whole.write_json(folder / "job.json", settings)
         results = folder / "results.json"
         if not results.exists():
             return None
@@ -292,7 +292,7 @@ class Job:
             **workdir.environment(),
         }
         report.write(folder, results)
-        workdir.write_json(folder / "results.json", results)
+        whole.write_json(folder / "results.json", results)
         print_results(results, folder)
         return results
 
@@ -323,9 +323,8 @@ class Job:
         rows = results["models"]
         primary = next(metric for metric in results["metrics"] if metric["name"] == results["primary_metric"])
         name = pareto.pick(rows, primary, limit)
-        aside = self.folder / "picked.part"
-        shutil.copytree(find_folder(rows[name]["folder"]), aside, dirs_exist_ok=True)
-        workdir.replace_folder(aside, self.folder / "picked")
+        with whole.folder(self.folder / "picked") as aside:
+            shutil.copytree(find_folder(rows[name]["folder"]), aside, dirs_exist_ok=True)
         console.say(f"picked: {rows[name]['title']}, {rows[name]['bytes']} bytes -> {self.folder / 'picked'}")
         return name
 

@@ -13,6 +13,7 @@ from codir_jax.data import dataset, pipeline
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import RawSplit
 from codir_jax.data.length_buckets import ladder
+from codir_jax.processes import claims
 from codir_jax.processes.user_error import UserError
 
 # A few texts of different lengths, on which an export is compared with its source.
@@ -27,9 +28,10 @@ def export_model(model: str, output: str) -> str:
       output: folder to write.
 
     Raises:
-      UserError: the model has no trained head.
+      UserError: the model has no trained head, or the folder is not empty and not an export.
       convert.export.ParityError: logits differ by more than 1e-4, or vectors by more than 1e-5, after re-reading.
     """
+    claims.check(output, claims.EXPORT, "--output")
     folder = model_folder(model, "--model")
     head = huggingface.stored_head(folder)
     source = huggingface.load_pretrained(folder, head=head)
@@ -45,6 +47,7 @@ def export_model(model: str, output: str) -> str:
     card_results = None
     if results is not None:
         card_results = {key: results[key] for key in ("dev", "seed", "parameters", "teacher_dev") if results.get(key)}
+    claims.claim(output, claims.EXPORT, "--output")
     verdict = export.export(
         output,
         source.config,

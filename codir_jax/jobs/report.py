@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from codir_jax.jobs import pareto
+from codir_jax.processes import whole
 
 _SMALLER = (
     "Sizes are those of the files, with scales, bitmaps and header. Quantised and pruned weights are widened to "
@@ -112,7 +113,7 @@ def write(folder: Path, results: dict[str, Any]) -> None:
         f"Made with {versions}.",
         "",
     ]
-    (folder / "report.md").write_text("\n".join(text), encoding="utf-8")
+    whole.write_text(folder / "report.md", "\n".join(text))
 
 
 def plot(folder: Path, results: dict[str, Any], path: Path) -> None:
@@ -159,7 +160,8 @@ def plot(folder: Path, results: dict[str, Any], path: Path) -> None:
     trade.set_xlim(0, 1.1 * slowest)
     if judged:
         trade.legend()
-    figure.savefig(path, dpi=110)
+    with whole.aside(path) as place:
+        figure.savefig(place, dpi=110)
     pyplot.close(figure)
 
 

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from codir_jax.data.sets import glue
-from codir_jax.processes import console
+from codir_jax.processes import console, whole
 from codir_jax.processes.user_error import UserError
-from codir_jax.stage import workdir
 
 # Of a tokenizer trained here: what hundred novels fill.
 VOCAB_SIZE = 8192
@@ -110,6 +109,6 @@ def make_tokenizer(config: ConfigDict, folder: Path, kind: str) -> None:
     if (folder / "tokenizer.json").exists():
         return
     console.say(f"== training a tokenizer -> {folder}")
-    aside = folder.with_name("tokenizer.part")
-    save_tokenizer(vocabulary.train(kind, config.data, VOCAB_SIZE), aside)
-    workdir.replace_folder(aside, folder)
+    tokenizer = vocabulary.train(kind, config.data, VOCAB_SIZE)
+    with whole.folder(folder) as aside:
+        save_tokenizer(tokenizer, aside)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from codir_jax.convert import huggingface
 from codir_jax.evaluation import cost
 from codir_jax.objectives.contract import needs_cache
-from codir_jax.processes import console, distributed, environment
+from codir_jax.processes import console, distributed, environment, stop
 from codir_jax.stage import checks, results
 from codir_jax.stage import config as stage_config
 from codir_jax.stage import workdir as workdir_lib
@@ -115,7 +115,10 @@ class _Run:
                 if step == num_steps:
                     self._save_best(current)
                 return
-            last = judge(stage.whole(current.params), frozen)
+            facts["is_unjudged"] = True
+            with stop.may_be_cut():
+                last = judge(stage.whole(current.params), frozen)
+            facts["is_unjudged"] = False
             writer.write(step, {f"dev_{k}": v for k, v in last.items()})
             value = self._score(last)
             is_best = facts["best_score"] is None or value > facts["best_score"]
@@ -137,7 +140,8 @@ class _Run:
         def save(step, current, wait=False):
             facts.update(seconds=clock.seconds(), pending=buffer.pending(), skipped=buffer.skipped, last=last)
             require_finite(current, step)
-            is_evaluated = last and (step % self.eval_every == 0 or step == num_steps)
+            # Where its evaluation was cut short, the step is judged when the run goes on, and keep_best passes it over.
+            is_evaluated = last and not facts["is_unjudged"] and (step % self.eval_every == 0 or step == num_steps)
             checkpointer.save(current, facts, score=self._score(last) if is_evaluated else None, wait=wait)
 
         def unpaced(hook):
@@ -166,6 +170,7 @@ class _Run:
                     loop.Hook(self.checkpoint_every, unpaced(save)),
                 ],
                 pace=pace,
+                catch_up=unpaced(evaluate) if facts["is_unjudged"] else None,
                 on_stop=lambda step, current: save(step, current, wait=True),
                 name=self.workdir.name,
                 is_enough=is_enough,
@@ -207,7 +212,7 @@ class _Run:
     def _first_facts(self) -> dict[str, Any]:
         """What is saved beside the state, before the first step."""
         nothing = {"best_score": None, "best_step": 0, "best": {}, "seconds": 0.0, "pending": {}, "skipped": 0}
-        return nothing | self._fingerprints()
+        return nothing | {"is_unjudged": False} | self._fingerprints()
 
     def _score(self, scores: dict[str, float]) -> float:
         """Of the scores the one that the best model is chosen by; more is better."""

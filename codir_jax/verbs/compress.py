@@ -83,6 +83,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(overrides, **flags) -> int:
     """The flags are the arguments of the function of the same name."""
+    from codir_jax.processes import claims
+
+    claims.check(flags["output"], claims.JOB, "--output")
     from codir_jax.jobs.compress import compress
 
     of_data, of_training = ([(f"{kind}.{key}", text) for key, text in overrides[kind]] for kind in ("data", "train"))

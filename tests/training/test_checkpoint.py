@@ -1,6 +1,7 @@
 """Checkpoints: kept by policy, checked byte by byte, fallen back from, and a writer that fails in the open."""
 
 import resource
+import shutil
 import time
 
 import jax.numpy as jnp
@@ -49,11 +50,17 @@ def _flip_a_byte(folder):
     path.write_bytes(content)
 
 
-def _garble(name):
+def _garble(name, text="{"):
     def garble(folder):
-        (folder / name).write_text("{")
+        (folder / name).write_text(text)
 
     return garble
+
+
+def _take_the_older_one(folder):
+    """Its files are whole, and under the wrong number."""
+    shutil.rmtree(folder)
+    shutil.copytree(folder.with_name("10"), folder)
 
 
 DAMAGES = {
@@ -64,6 +71,12 @@ DAMAGES = {
     "orbax metadata garbled": (_garble("_CHECKPOINT_METADATA"), "_CHECKPOINT_METADATA cannot be read"),
     "array metadata garbled": (_garble("state/_METADATA"), "state/_METADATA has 1 bytes"),
     "manifest garbled": (_garble(integrity.MANIFEST), "manifest.json cannot be read"),
+    "manifest of no files": (_garble(integrity.MANIFEST, '{"step": 20, "files": {}}'), "manifest.json lists no files"),
+    "manifest of files in a list": (_garble(integrity.MANIFEST, '{"step": 20, "files": []}'), "lists no files"),
+    "manifest of a number": (_garble(integrity.MANIFEST, "7"), "lists no files"),
+    "entry of one number": (_garble(integrity.MANIFEST, '{"step": 20, "files": {"a": 1}}'), "no size and checksum"),
+    "entry outside": (_garble(integrity.MANIFEST, '{"step": 20, "files": {"../10/a": [1, 1]}}'), "file in the folder"),
+    "of another step": (_take_the_older_one, "is of step 10, and the folder is of step 20"),
 }
 
 

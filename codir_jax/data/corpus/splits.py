@@ -101,8 +101,8 @@ def _write_split(place: Path, units, folder: Path, joined: Layout, dev_documents
     place.mkdir()
     num_sources = 1 + max(unit.source for unit in units)
     count = sum(len(_kept(folder, unit, joined, dev_documents, is_dev)) for unit in units)
-    columns = {name: np.lib.format.open_memmap(place / f"{name}.npy", "w+", np.int32, (count,)) for name in COLUMNS}
-    hashes = np.lib.format.open_memmap(place / "hashes.npy", "w+", np.uint64, (count,))
+    columns = {name: shard_folder.new_array(place / f"{name}.npy", np.int32, (count,)) for name in COLUMNS}
+    hashes = shard_folder.new_array(place / "hashes.npy", np.uint64, (count,))
     source_rows = [0] * num_sources
     start = num_tokens = 0
     for unit in units:

@@ -8,6 +8,7 @@ is written again.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,7 +16,12 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
+from codir_jax.processes.user_error import CannotWriteError, UserError
+
 FACTS_FILE = "unit.json"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def read_facts(folder: Path, name: str) -> dict | None:
@@ -37,11 +43,14 @@ def write(folder: Path, name: str, fill: Callable[[Path], dict | list[str]]) -> 
 
     Returns:
       The problems; with any, nothing is written.
+
+    Raises:
+      CannotWriteError: a full or read-only disk.
     """
     final = folder / name
     unfinished = folder / f"{name}.{uuid.uuid4().hex}.tmp"
-    unfinished.mkdir(parents=True)
     try:
+        unfinished.mkdir(parents=True)
         facts = fill(unfinished)
         if isinstance(facts, list):
             return facts
@@ -55,8 +64,25 @@ def write(folder: Path, name: str, fill: Callable[[Path], dict | list[str]]) -> 
             if read_facts(folder, name) is None:  # otherwise somebody else was quicker
                 raise
         return []
+    except OSError as error:
+        is_numpys = error.errno is None and "written" in str(error)
+        if isinstance(error, UserError) or not (error.errno in _NO_ROOM or is_numpys):
+            raise
+        raise CannotWriteError(f"cannot write tokens to {folder} ({error.strerror or error})") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def new_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
+    """An .npy file to be filled through memory, whose room on the disk is taken now.
+
+    A page that the disk has no room for would end the process by a signal.
+    """
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, max(path.stat().st_size, 1))
+    return array
 
 
 def clean(folder: Path) -> None:
