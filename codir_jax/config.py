@@ -139,12 +139,25 @@ def function_of(path: Path, name: str):
     return getattr(module, name)
 
 
-def parse_arguments(argument: str, known: Mapping[str, Any] | Sequence[str]) -> list[str]:
-    """The comma-separated words of a config argument; an unknown word is refused with the known ones."""
+def parse_arguments(
+    argument: str, known: Mapping[str, Any] | Sequence[str], *one_of: Mapping[str, Any] | Sequence[str]
+) -> list[str]:
+    """The comma-separated words of a config argument.
+
+    Args:
+      known: words that there are.
+      one_of: groups of them of which an argument may have one word each.
+
+    Raises:
+      UserError: an unknown word, with the known ones, or two of a group.
+    """
     words = [word for word in argument.split(",") if word]
     for word in words:
         if word not in known:
             raise UserError(f"unknown config argument {word!r}; known: {', '.join(sorted(known))}")
+    for group in one_of:
+        if len(given := [word for word in words if word in group]) > 1:
+            raise UserError(f"config argument {argument!r} has {' and '.join(given)}; give one of {', '.join(group)}")
     return words
 
 
@@ -236,15 +249,19 @@ def to_json(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
-def differences(ours: ConfigDict, theirs: ConfigDict) -> list[str]:
+def differences(ours: ConfigDict | Mapping, theirs: ConfigDict | Mapping) -> list[str]:
     """One line for each key in which two configs differ, JSON types compared (a tuple equals a list)."""
-    left, right = (dict(_items(json.loads(to_json(c)))) for c in (ours, theirs))
+    left, right = (dict(_items(json.loads(json.dumps(_plain(config))))) for config in (ours, theirs))
     missing = "(absent)"
     return [
         f"{key}: {left.get(key, missing)!r} here, {right.get(key, missing)!r} there"
         for key in sorted(left.keys() | right.keys())
         if left.get(key, missing) != right.get(key, missing)
     ]
+
+
+def _plain(config: ConfigDict | Mapping) -> Mapping:
+    return config.to_dict() if isinstance(config, ConfigDict) else config
 
 
 def _items(tree: Mapping, prefix: str = ""):

@@ -33,7 +33,7 @@ FIELDS = {
     # 1: no sorting, more padding.
     "bucket_window": field(32, "batches whose examples are sorted by length together", at_least=1, at_most=MAX_ROWS),
     # Of large train files; all processes must see the folder. Empty: one in the user's cache.
-    "cache_dir": field("", "folder where tokens are kept"),
+    "cache_dir": field("", "folder where tokens are kept", binds=False),
     # Drawn by the seed of the run.
     "num_train_examples": field(0, "labelled train examples to use; 0: all", at_least=0, at_most=10_000_000_000),
     # "balanced" weighs the task loss of a class by 1 / its share, NAME=WEIGHT,... as it says; the mean weight of a

@@ -8,7 +8,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from codir_jax import config as config_lib
 from codir_jax.compression import methods
 from codir_jax.convert.folder import find_folder, model_folder
 from codir_jax.jobs import chosen, own_data, pareto, sources
@@ -146,6 +145,15 @@ class Job:
         compared_before = [name for name in self.before.get("stages", ()) if name in recipe.baselines]
         self.stages = recipe.chosen([*(compare or recipe.compare), *compared_before])
         chosen.check(export, self.stages)
+        self._check_layers()
+
+    def _check_layers(self) -> None:
+        if not isinstance(self.layers, int) or isinstance(self.layers, bool) or self.layers < 0:
+            raise UserError(
+                f"--layers={self.layers}: expected the layers of the student, 1 or more, or 0 for half of the teacher's"
+            )
+        if self.layers and not any("layers" in stage.placeholders() for stage in self.stages):
+            raise UserError(f"--layers={self.layers}: no stage of this recipe takes a number of layers; leave it out")
 
     def run(self, overrides, teacher_overrides) -> dict[str, Any]:
         """Runs what is not finished, and returns the results.
@@ -348,15 +356,14 @@ def _differences(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
     if not before:
         return []
     given = [f"--teacher: {now['given']!r} here, {before['given']!r} there"] if now["given"] != before["given"] else []
-    stages = ConfigDict(now["stages"]), ConfigDict(before["stages"])
+    stages, begun = now["stages"], before["stages"]
     if missing := [name for name in before["stages"] if name not in now["stages"]]:
         given.append(f"stages: {', '.join(missing)} there, and not here; is it another --recipe?")
     of_stages: dict[str, list[str]] = {}
     for name in before["stages"]:
         if name in now["stages"]:
-            for line in config_lib.differences(*(config[name] for config in stages)):
-                if not line.startswith(workdir.NOT_BINDING):
-                    of_stages.setdefault(line, []).append(name)
+            for line in stage_config.differing(stages[name], begun[name]):
+                of_stages.setdefault(line, []).append(name)
     return given + [f"{line} ({', '.join(names)})" for line, names in of_stages.items()]
 
 

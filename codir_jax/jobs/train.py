@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
+from codir_jax.jobs import refusals
 from codir_jax.plan import report
 from codir_jax.processes import claims, console, distributed
 from codir_jax.stage import config as stage_config
@@ -48,6 +49,9 @@ def train(
         config.teacher.path = str(workdir / "teacher")
         stage_config.check(made_by)
         stage_config.check(config)
+        if not distributed.first_decides((Path(config.teacher.path) / "results.json").exists):
+            # What does not fit the teacher is told before it is trained.
+            refusals.check({"teacher": made_by, "student": config}, workdir, {})
         distributed.first_decides(lambda: workdir_lib.refuse_other(config, workdir))
         distributed.first_decides(lambda: claims.claim(workdir, claims.RUN, "--workdir"))
         console.say(f"== teacher.config={config.teacher.config} -> {config.teacher.path}")

@@ -32,6 +32,8 @@ class Field(NamedTuple):
       also: numbers outside the range that mean something, such as -1 for "not given".
       each: of a tuple: what each element is.
       reads: raises `UserError` for a value that cannot be read, such as a text with a grammar of its own.
+      binds: whether another value makes another result. A run may go on with other values of those that do not: where
+        things are kept, how often they are written.
     """
 
     default: Any
@@ -44,6 +46,7 @@ class Field(NamedTuple):
     also: tuple = ()
     each: "Field | None" = None
     reads: Callable[[Any], Any] | None = None
+    binds: bool = True
 
     def expected(self) -> str:
         """What a value must be, in words."""

@@ -18,10 +18,21 @@ _MAX_DEVICES = 1_000_000
 _ROWS = "mesh axes that a logical axis is split over: '', or some of data, fsdp, model joined by +"
 FIELDS = {
     # -1: all devices that the others leave.
-    "data": field(-1, "parts of a batch, a copy of the weights each", at_least=1, at_most=_MAX_DEVICES, also=(-1,)),
-    "fsdp": field(1, "parts of a batch that share a copy of the weights", at_least=1, at_most=_MAX_DEVICES, also=(-1,)),
-    "model": field(1, "devices that share the features of a layer", at_least=1, at_most=_MAX_DEVICES, also=(-1,)),
-    "rules": {name: field(axes, _ROWS, reads=rules.check_axes) for name, axes in rules.RULES},
+    "data": field(
+        -1, "parts of a batch, a copy of the weights each", at_least=1, at_most=_MAX_DEVICES, also=(-1,), binds=False
+    ),
+    "fsdp": field(
+        1,
+        "parts of a batch that share a copy of the weights",
+        at_least=1,
+        at_most=_MAX_DEVICES,
+        also=(-1,),
+        binds=False,
+    ),
+    "model": field(
+        1, "devices that share the features of a layer", at_least=1, at_most=_MAX_DEVICES, also=(-1,), binds=False
+    ),
+    "rules": {name: field(axes, _ROWS, reads=rules.check_axes, binds=False) for name, axes in rules.RULES},
 }
 
 

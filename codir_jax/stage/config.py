@@ -1,5 +1,8 @@
 """The config of a stage: every field, and the cross-field checks that need no device and no data."""
 
+import contextlib
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +17,7 @@ from codir_jax.models.transformer import REMAT
 from codir_jax.objectives import contract as objectives
 from codir_jax.objectives import transform
 from codir_jax.processes import console
-from codir_jax.processes.fields import MAX_SEED, Fields, completed, defaults, faults, field, refuse
+from codir_jax.processes.fields import MAX_SEED, Field, Fields, completed, defaults, faults, field, flat, refuse
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh
 from codir_jax.stage.seen_words import MODES as WORD_ROWS
@@ -29,16 +32,18 @@ TEACHER = {
     "path": field("", "a model trained on the task"),
     # PATH.py:ARG; where path is empty it is trained first, in WORKDIR/teacher.
     "config": field("", "config of the stage that makes the teacher"),
-    "allow_weak": field(False, "go on although it is no better than always answering the majority class"),
+    "allow_weak": field(False, "go on although it is no better than always answering the majority class", binds=False),
     "dtype": field("float32", "of the teacher's computation", words=_DTYPES),
     # Run it once over the train set and keep its outputs: "on", "off" (it runs in every step), or "auto": on where the
     # run is longer than an epoch and they fit (a third of the free disk, cache_limit_gib).
     "cache": field("auto", "whether the teacher's outputs are kept", words=("auto", "on", "off")),
     # Shared by runs; empty: a folder in the user's cache.
-    "cache_dir": field("", "where the teacher's outputs are kept"),
+    "cache_dir": field("", "where the teacher's outputs are kept", binds=False),
     # "bfloat16" halves disk and transfer; training then differs by its rounding.
     "cache_dtype": field("float32", "of the kept outputs", words=tuple(teacher_cache.DTYPES)),
-    "cache_limit_gib": field(20.0, 'largest size of the kept outputs, for "auto"', at_least=0, at_most=1e9),
+    "cache_limit_gib": field(
+        20.0, 'largest size of the kept outputs, for "auto"', at_least=0, at_most=1e9, binds=False
+    ),
 }
 STUDENT = {
     # "teacher": from its layers; "pretrained": from student.path; "random".
@@ -168,6 +173,36 @@ def check_fields(config: ConfigDict | Mapping[str, Any]) -> None:
     refuse(faults(schema_of(config), config))
 
 
+def differing(ours: ConfigDict, theirs: Mapping[str, Any]) -> list[str]:
+    """One line for each field that binds a run in which two configs differ.
+
+    Args:
+      theirs: as it was saved; what it lacks, as of an earlier version, has its default.
+    """
+    with contextlib.suppress(UserError):  # no config of a stage: it differs in all that it has not
+        theirs, _ = completed(schema_of(theirs), theirs)
+    free = {key for key, one in flat(schema_of(ours)) if not one.binds}
+    return [line for line in config_lib.differences(ours, theirs) if line.partition(":")[0] not in free]
+
+
+def binding(config: ConfigDict) -> dict[str, Any]:
+    """The fields of a config that bind a run, a nested dict."""
+
+    def of(fields: Fields, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: values[name] if isinstance(one, Field) else of(one, values[name])
+            for name, one in fields.items()
+            if not isinstance(one, Field) or one.binds
+        }
+
+    return of(schema_of(config), config.to_dict())
+
+
+def fingerprint(config: ConfigDict) -> str:
+    """SHA-256 of the fields that bind a run."""
+    return hashlib.sha256(json.dumps(binding(config), sort_keys=True).encode()).hexdigest()
+
+
 def needs_teacher(config: ConfigDict) -> bool:
     """Whether there is no stage without a teacher: its method has one, or the student starts from its layers."""
     return objectives.needs_teacher(config.objective.name) or config.student.init == "teacher"
@@ -218,6 +253,15 @@ def check(config: ConfigDict) -> None:
         )
     if hasattr(module, "check"):
         module.check(config.objective)
+    if config.data.batch_size % (parts := config.train.num_microbatches):
+        raise UserError(
+            f"data.batch_size={config.data.batch_size} is not divisible by train.num_microbatches={parts}; a batch is "
+            "cut into equal parts"
+        )
+    for unit in ("steps", "epochs"):
+        warmup, total = config.optimizer[f"warmup_{unit}"], config.train[f"total_{unit}"]
+        if total >= 0 and warmup > total:
+            raise UserError(f"optimizer.warmup_{unit}={warmup} is longer than the run, train.total_{unit}={total}")
     for section, duration in (
         ("train", "total"), ("train", "eval_every"), ("train", "checkpoint_every"), ("optimizer", "warmup"),
     ):  # fmt: skip

@@ -71,6 +71,7 @@ class _Run:
         self.eval_every = max(stage.duration("train", "eval_every"), 1)
         self.checkpoint_every = max(stage.duration("train", "checkpoint_every"), 1)
         # Refused here, before the teacher is run: an objective that cannot be made, or rules that do not fit it.
+        checks.check_warmup(stage.duration("optimizer", "warmup"), stage.num_steps)
         self.objective = stage.objective
         stage.abstract_state(live=False)
         self.teacher = Teacher(stage) if stage.teacher else None
@@ -203,6 +204,8 @@ class _Run:
             return None
         state, saved = restored
         now = self._fingerprints()
+        if untold := checks.check_config(self.config, saved):
+            console.say(untold)
         checks.check_fingerprints(now, saved)
         if moved := checks.describe_move(now, saved):
             console.say(moved)
@@ -212,7 +215,8 @@ class _Run:
     def _first_facts(self) -> dict[str, Any]:
         """What is saved beside the state, before the first step."""
         nothing = {"best_score": None, "best_step": 0, "best": {}, "seconds": 0.0, "pending": {}, "skipped": 0}
-        return nothing | {"is_unjudged": False} | self._fingerprints()
+        nothing |= {"is_unjudged": False, "config": stage_config.binding(self.config)}
+        return nothing | self._fingerprints()
 
     def _score(self, scores: dict[str, float]) -> float:
         """Of the scores the one that the best model is chosen by; more is better."""
@@ -234,6 +238,7 @@ class _Run:
     def _fingerprints(self) -> dict[str, Any]:
         stage = self.stage
         return {
+            "config_fingerprint": stage_config.fingerprint(self.config),
             "data_fingerprint": stage.task.fingerprint,
             "teacher_fingerprint": stage.teacher.source.fingerprint if stage.teacher else "",
             "arithmetic": environment.arithmetic(),

@@ -26,7 +26,7 @@ FIELDS = {
     # A duration is given in exactly one unit, the others are -1.
     "total_steps": field(-1, _TOTAL, at_least=1, at_most=MAX_STEPS, also=(-1,)),
     "total_epochs": field(3.0, _TOTAL, above=0, at_most=1e6, also=(-1,)),
-    "log_every_steps": field(50, "interval of the lines that are logged", at_least=1, at_most=MAX_STEPS),
+    "log_every_steps": field(50, "interval of the lines that are logged", at_least=1, at_most=MAX_STEPS, binds=False),
     "eval_every_steps": field(-1, _EVAL, at_least=0, at_most=MAX_STEPS, also=(-1,)),
     "eval_every_epochs": field(1.0, _EVAL, at_least=0, at_most=1e6, also=(-1,)),
     "eval_every_percent": field(-1.0, _EVAL, at_least=0, at_most=100, also=(-1,)),
@@ -34,17 +34,21 @@ FIELDS = {
     "patience": field(
         0, "evaluations without a better dev score that end the run; 0: none", at_least=0, at_most=MAX_STEPS
     ),
-    "checkpoint_every_steps": field(-1, _SAVE, at_least=0, at_most=MAX_STEPS, also=(-1,)),
-    "checkpoint_every_epochs": field(1.0, _SAVE, at_least=0, at_most=1e6, also=(-1,)),
-    "checkpoint_every_percent": field(-1.0, _SAVE, at_least=0, at_most=100, also=(-1,)),
+    "checkpoint_every_steps": field(-1, _SAVE, at_least=0, at_most=MAX_STEPS, also=(-1,), binds=False),
+    "checkpoint_every_epochs": field(1.0, _SAVE, at_least=0, at_most=1e6, also=(-1,), binds=False),
+    "checkpoint_every_percent": field(-1.0, _SAVE, at_least=0, at_most=100, also=(-1,), binds=False),
     # For a batch that does not fit into memory at once; the gradient, and the number of negatives, are those of the
     # whole batch.
     "num_microbatches": field(1, "parts in which the models run over a batch", at_least=1, at_most=1_000_000),
     # 2: one to fall back to where the newest is damaged.
-    "keep_last": field(2, "newest checkpoints that stay", at_least=1, at_most=1_000_000),
-    "keep_every_steps": field(0, "checkpoints at multiples of it stay; 0: none", at_least=0, at_most=MAX_STEPS),
+    "keep_last": field(2, "newest checkpoints that stay", at_least=1, at_most=1_000_000, binds=False),
+    "keep_every_steps": field(
+        0, "checkpoints at multiples of it stay; 0: none", at_least=0, at_most=MAX_STEPS, binds=False
+    ),
     # `best/` is kept in any case.
-    "keep_best": field(0, "checkpoints with the best dev scores that stay; 0: none", at_least=0, at_most=1_000_000),
+    "keep_best": field(
+        0, "checkpoints with the best dev scores that stay; 0: none", at_least=0, at_most=1_000_000, binds=False
+    ),
     # 0: the first one stops it.
     "max_skipped_updates": field(0, "non-finite updates left out before the run stops", at_least=0, at_most=MAX_STEPS),
     # GPUs add in a fixed order: slower; a CPU always does.

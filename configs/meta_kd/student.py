@@ -19,13 +19,13 @@ from codir_jax.jobs.weigh import COLUMNS
 from codir_jax.objectives import distill, meta_distill
 from codir_jax.stage import config as stage_config
 
-DATA = ("own", "demo")
+DATA, STAGES = ("own", "demo"), ("intermediate", "prediction")
 ARMS = ("paper", "released", "mixed", "no_weights", "no_domain_term", "no_lambda")
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """The config for `argument`, e.g. "own,intermediate", "own,prediction" or "demo,intermediate,tiny"."""
-    words = parse_arguments(argument, (*DATA, *ARMS, "intermediate", "prediction", "tiny"))
+    words = parse_arguments(argument, (*DATA, *ARMS, *STAGES, "tiny"), DATA, ARMS, STAGES)
     arm = next((word for word in words if word in ARMS), "paper")
     is_prediction = "prediction" in words
     config = stage_config.default_config(_prediction() if is_prediction else objective_config(arm))

@@ -22,7 +22,7 @@ ARMS = ("paper", "released", "mixed", "no_weights", "no_corruption", "reversal")
 
 def get_config(argument: str = "") -> ConfigDict:
     """The config for `argument`, e.g. "own", "own,reversal" or "demo,tiny"."""
-    words = parse_arguments(argument, (*DATA, *ARMS, "tiny"))
+    words = parse_arguments(argument, (*DATA, *ARMS, "tiny"), DATA, ARMS)
     arm = next((word for word in words if word in ARMS), "paper")
     config = stage_config.default_config(objective_config(arm))
     config.data.update({"name": "text_classification", "columns": COLUMNS})

@@ -25,9 +25,9 @@ FIELDS = {
     "text_field": field("text", "field of .jsonl lines that holds the text"),
     # "file" (a file is a document) or "blank_line".
     "document_boundary": field("file", "what ends a document of .txt", words=BOUNDARIES),
-    "tfds_data_dir": field("", "where prepared TFDS data sets are; empty: TFDS's own default"),
+    "tfds_data_dir": field("", "where prepared TFDS data sets are; empty: TFDS's own default", binds=False),
     # A folder that all processes see; empty: a folder in the user's cache.
-    "cache_dir": field("", "folder where token shards are kept"),
+    "cache_dir": field("", "folder where token shards are kept", binds=False),
     "max_length": field(128, "tokens of a chunk at most, the two specials included", at_least=8, at_most=MAX_LENGTH),
     # Over all processes and devices.
     "batch_size": field(256, "chunks of a training batch", at_least=1, at_most=MAX_ROWS),
@@ -36,7 +36,7 @@ FIELDS = {
     "whole_word_masking": field(False, "all pieces of a word are masked or none"),
     # They come into a batch together, as hard negatives of each other; 1: none do.
     "chunks_per_document": field(1, "neighbouring chunks of a document in a batch", at_least=1, at_most=MAX_ROWS),
-    "num_workers": field(0, "processes that tokenise; 0: one a core", at_least=0, at_most=4096),
+    "num_workers": field(0, "processes that tokenise; 0: one a core", at_least=0, at_most=4096, binds=False),
 }
 
 

@@ -126,7 +126,7 @@ def _draw_pair(
             continue
         seen.update((good, bad))
         return good, bad, index, content
-    raise UserError(f"the demo grammar has no more {split} sentences of {phenomenon!r}; ask for fewer")
+    raise UserError(f"the demo grammar has no more {split} sentences of {phenomenon!r}; lower data.demo_num_{split}")
 
 
 def _draw_words(rng: random.Random, frame: Frame, lexicon) -> dict[str, str]:

@@ -44,7 +44,7 @@ NUM_TRAIN = {
 FIELDS = {
     # One subfolder a task (CoLA, SST-2, ...); empty: download through TFDS.
     "glue_dir": field("", "folder in the official GLUE layout"),
-    "tfds_data_dir": field("", "where prepared TFDS array_records are kept; empty: the user's cache"),
+    "tfds_data_dir": field("", "where prepared TFDS array_records are kept; empty: the user's cache", binds=False),
 }
 
 

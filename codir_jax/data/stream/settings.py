@@ -22,9 +22,9 @@ FIELDS = {
     "text_field": field("text", "field of .jsonl lines that holds the text"),
     # As published perplexities of WikiText count it.
     "keep_empty_lines": field(False, "whether an empty line is an end-of-line token too"),
-    "tfds_data_dir": field("", "where prepared TFDS data sets are; empty: TFDS's own default"),
+    "tfds_data_dir": field("", "where prepared TFDS data sets are; empty: TFDS's own default", binds=False),
     # A folder that all processes see; empty: a folder in the user's cache.
-    "cache_dir": field("", "folder where tokens are kept"),
+    "cache_dir": field("", "folder where tokens are kept", binds=False),
     # Over all processes and devices; each goes on from batch to batch.
     "batch_size": field(20, "rows that the train stream is cut into", at_least=1, at_most=MAX_ROWS),
     # The gradient goes back so far, the state goes on.
@@ -33,7 +33,7 @@ FIELDS = {
     "eval_rows": field(1, "rows that a held-out stream is cut into", at_least=1, at_most=MAX_ROWS),
     # The scores do not depend on it.
     "eval_length": field(256, "tokens of a row in an evaluation batch", at_least=1, at_most=MAX_LENGTH),
-    "num_workers": field(0, "processes that tokenise; 0: one a core", at_least=0, at_most=4096),
+    "num_workers": field(0, "processes that tokenise; 0: one a core", at_least=0, at_most=4096, binds=False),
 }
 
 
