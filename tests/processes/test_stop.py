@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-# Four seconds in one instruction, in which no handler written in Python can run: `system` waits on where a signal comes.
+# Four seconds in one instruction, in which no handler of Python can run: `system` goes on waiting after a signal.
 BUSY = """
 import ctypes, sys, time
 from codir_jax.processes import stop
