@@ -13,7 +13,7 @@ from codir_jax.data import dataset, pipeline
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import RawSplit
 from codir_jax.data.length_buckets import ladder
-from codir_jax.processes import claims
+from codir_jax.processes import claims, whole
 from codir_jax.processes.user_error import UserError
 
 # A few texts of different lengths, on which an export is compared with its source.
@@ -48,24 +48,25 @@ def export_model(model: str, output: str) -> str:
     if results is not None:
         card_results = {key: results[key] for key in ("dev", "seed", "parameters", "teacher_dev") if results.get(key)}
     claims.claim(output, claims.EXPORT, "--output")
-    verdict = export.export(
-        output,
-        source.config,
-        source.params,
-        tokenizer,
-        head=head,
-        label_names=source.label_names,
-        is_regression=source.is_regression,
-        is_pair=source.is_pair,
-        sentence=source.sentence,
-        sample_batch=sample_batch(tokenizer, min(source.config.max_length, 64)),
-        results=card_results,
-        training_config=config,
-        teacher_name=(config or {}).get("teacher", {}).get("path", ""),
-        hf_config=source.hf_config,
-    )
-    if (noise := source.folder / NOISE_FILE).is_file():
-        shutil.copy2(noise, output)
+    with whole.full_disk_told(output):
+        verdict = export.export(
+            output,
+            source.config,
+            source.params,
+            tokenizer,
+            head=head,
+            label_names=source.label_names,
+            is_regression=source.is_regression,
+            is_pair=source.is_pair,
+            sentence=source.sentence,
+            sample_batch=sample_batch(tokenizer, min(source.config.max_length, 64)),
+            results=card_results,
+            training_config=config,
+            teacher_name=(config or {}).get("teacher", {}).get("path", ""),
+            hf_config=source.hf_config,
+        )
+        if (noise := source.folder / NOISE_FILE).is_file():
+            shutil.copy2(noise, output)
     return str(verdict)
 
 

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 from codir_jax.processes import distributed
@@ -127,8 +128,11 @@ def preemptible() -> Iterator[None]:
 
     The loop takes the signals over while steps run (`StopRequest`).
     """
+    previous = {}
     try:
-        previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(distributed.PREEMPTED))
+        previous[signal.SIGTERM] = signal.signal(signal.SIGTERM, _leave)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as under nohup
+            previous[signal.SIGINT] = signal.signal(signal.SIGINT, _leave)
     except ValueError:  # not the main thread: the caller owns the signals
         yield
         return
@@ -137,7 +141,24 @@ def preemptible() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # see `environment.use_huge_pages`
             yield
     finally:
-        signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
+        for number, handler in previous.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _leave(number, frame) -> None:
+    """Ends the command: by an exception, so that what is begun is tidied up, but at once while a module is imported.
+
+    Libraries try imports and go on without, whatever exception ended them: one of ours would be lost there.
+    """
+    status = distributed.PREEMPTED if number == signal.SIGTERM else 128 + number
+    time.sleep(0.05)  # for the thread that answers
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            os._exit(status)
+        frame = frame.f_back
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(status)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from codir_jax.processes.user_error import CannotWriteError, UserError
 
 _HEX = 32
 _ASIDE = re.compile(rf"\.(?P<name>.+)\.[0-9a-f]{{{_HEX}}}\.(?P<kind>part|old)(\.\w+)?")
+_WORDS = ("No space left on device", "File too large", "requested and")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -85,7 +86,7 @@ def aside(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     place = path.with_name(f"{_name_aside(path.stem, 'part')}{path.suffix}")
-    with _told(path):
+    with full_disk_told(path):
         try:
             os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
             yield place
@@ -103,7 +104,7 @@ def folder(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     place, old = (path.with_name(_name_aside(path.name, kind)) for kind in ("part", "old"))
-    with _told(path):
+    with full_disk_told(path):
         try:
             place.mkdir(parents=True)
             yield place
@@ -114,6 +115,23 @@ def folder(path: Path) -> Iterator[Path]:
             _remove(place)
             if path.exists():
                 _remove(old)
+
+
+@contextlib.contextmanager
+def full_disk_told(path: str | os.PathLike) -> Iterator[None]:
+    """An error of a full or read-only disk names `path`, whichever library met it."""
+    try:
+        yield
+    except CannotWriteError:
+        raise
+    except Exception as error:
+        # safetensors, tokenizers and array records have errors of their own; numpy's tells two numbers.
+        told = next((words for words in _WORDS if words in str(error)), None)
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            told = error.strerror
+        if told:
+            raise CannotWriteError(f"{path} cannot be written ({told})") from error
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -150,19 +168,3 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     else:
         shutil.rmtree(path, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """An error of a full or read-only disk names `path`, whichever library met it."""
-    try:
-        yield
-    except CannotWriteError:
-        raise
-    except Exception as error:
-        # safetensors and tokenizers have errors of their own.
-        is_full = isinstance(error, OSError) and error.errno in _NO_ROOM
-        if is_full or "No space left on device" in str(error) or "File too large" in str(error):
-            words = getattr(error, "strerror", None) or str(error)
-            raise CannotWriteError(f"{path} cannot be written ({words})") from error
-        raise

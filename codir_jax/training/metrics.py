@@ -132,8 +132,15 @@ class MetricWriter:
 
     def close(self) -> None:
         """Flushes the events; what they could not take is in metrics.jsonl."""
-        with contextlib.suppress(OSError):
+        try:
             self._board.close()
+        except OSError:
+            # It would try again when the program ends, and print a traceback for each of its parts.
+            events = self._board.file_writer.event_writer
+            events._closed = True
+            events._worker.stop()
+            with contextlib.suppress(OSError):
+                events._ev_writer._py_recordio_writer.close()
 
 
 class SilentWriter:

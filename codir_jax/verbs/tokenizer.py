@@ -36,7 +36,7 @@ def run(overrides, *, sources: str, words: str, output: str, kind: str, vocab_si
     del overrides
     from pathlib import Path
 
-    from codir_jax.processes import claims
+    from codir_jax.processes import claims, whole
 
     claims.check(output, claims.TOKENIZER, "--output")
     if (folder := Path(output)).exists() and {path.name for path in folder.iterdir()} - {claims.TOKENIZER.marker}:
@@ -57,6 +57,7 @@ def run(overrides, *, sources: str, words: str, output: str, kind: str, vocab_si
         config.update({"sources": sources, "text_field": text_field})
         tokenizer = vocabulary.train(kind, config, vocab_size, progress=progress_bar)
     claims.claim(folder, claims.TOKENIZER, "--output")
-    save_tokenizer(tokenizer, folder)
+    with whole.full_disk_told(folder):
+        save_tokenizer(tokenizer, folder)
     print(f"written: {output}")
     return 0

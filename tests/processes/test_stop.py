@@ -1,12 +1,13 @@
 """A signal is answered at once, and SIGTERM ends a command with a status that says: start it again."""
 
+import os
 import subprocess
 import sys
 import time
 
 import pytest
 
-# Four seconds in one instruction, in which no Python handler can run: `system` waits on where a signal comes.
+# Four seconds in one instruction, in which no handler of Python can run: `system` goes on waiting after a signal.
 BUSY = """
 import ctypes, sys, time
 from codir_jax.processes import stop
@@ -42,6 +43,19 @@ def test_in_the_loop_the_answer_says_that_a_checkpoint_is_written():
     request = "request = stop.StopRequest(); request.__enter__()"
     seconds, line, status = _answered(request, "sys.exit(3 if request.is_due() else 0)")
     assert seconds < 3 and line == "stopping after this step; a checkpoint is written ..." and status == 3
+
+
+def test_sigterm_in_an_import_whose_library_catches_everything_ends_with_75(tmp_path):
+    greedy = "import time\ntry:\n    print('ready', flush=True)\n    time.sleep(9)\nexcept BaseException:\n    pass\n"
+    (tmp_path / "greedy.py").write_text(greedy)
+    script = "from codir_jax.processes import stop\nwith stop.preemptible():\n    import greedy\n"
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.wait(timeout=20) == 75
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ is written again.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -18,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from codir_jax.processes.user_error import CannotWriteError, UserError
+from codir_jax.processes import whole
 
 FACTS_FILE = "unit.json"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def read_facts(folder: Path, name: str) -> dict | None:
@@ -49,28 +47,24 @@ def write(folder: Path, name: str, fill: Callable[[Path], dict | list[str]]) -> 
     """
     final = folder / name
     unfinished = folder / f"{name}.{uuid.uuid4().hex}.tmp"
-    try:
-        unfinished.mkdir(parents=True)
-        facts = fill(unfinished)
-        if isinstance(facts, list):
-            return facts
-        sizes = {file.relative_to(unfinished).as_posix(): file.stat().st_size for file in _files(unfinished)}
-        (unfinished / FACTS_FILE).write_text(json.dumps({**facts, "sizes": sizes}), encoding="utf-8")
-        if final.exists() and read_facts(folder, name) is None:  # a torn one
-            shutil.rmtree(final, ignore_errors=True)
+    with whole.full_disk_told(folder):
         try:
-            os.rename(unfinished, final)
-        except OSError:
-            if read_facts(folder, name) is None:  # otherwise somebody else was quicker
-                raise
-        return []
-    except OSError as error:
-        is_numpys = error.errno is None and "written" in str(error)
-        if isinstance(error, UserError) or not (error.errno in _NO_ROOM or is_numpys):
-            raise
-        raise CannotWriteError(f"cannot write tokens to {folder} ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            facts = fill(unfinished)
+            if isinstance(facts, list):
+                return facts
+            sizes = {file.relative_to(unfinished).as_posix(): file.stat().st_size for file in _files(unfinished)}
+            (unfinished / FACTS_FILE).write_text(json.dumps({**facts, "sizes": sizes}), encoding="utf-8")
+            if final.exists() and read_facts(folder, name) is None:  # a torn one
+                shutil.rmtree(final, ignore_errors=True)
+            try:
+                os.rename(unfinished, final)
+            except OSError:
+                if read_facts(folder, name) is None:  # otherwise somebody else was quicker
+                    raise
+            return []
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def new_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
