@@ -13,7 +13,8 @@
     until       "start" (default): a training counts as accepted when it would begin; "end": it really runs
     may_change  files of the case's folder that the command may replace, as patterns
     env         variables
-    each        {"NAME": [values]}: once for each value (several names: in step), put in the place of <NAME>
+    each        {"NAME": [values]}: once for each value (several names: in step), put in the place of <NAME>; they stand
+                in the case's name, but for W
     files       what lies in {work} before, {path: text or operation}; see `prepare`. A text may hold \\udcXX for the
                 byte XX.
 
@@ -80,11 +81,15 @@ def _of_file(path: Path) -> Iterator[Case]:
             entry.setdefault("says", "<WORD>")
             entry["more"] = [*entry.get("more", []), "--config.<KEY>"]
             each = {"KEY": overrides, "WORD": [_word(one) for one in overrides]}
+        told_by = [key for key in each if key not in ("", "W", "WORD")]
         for values in zip(*each.values(), strict=True):
             filled = dict(zip(each, values, strict=True))
-            name = _fill(entry["case"], filled)
-            if name == entry["case"] and (value := values[0]) != "":
-                name = f"{name} {value if isinstance(value, str) else json.dumps(value)}"
+            told = [
+                value if isinstance(value, str) else json.dumps(value)
+                for key, value in filled.items()
+                if key in told_by
+            ]
+            name = " ".join([entry["case"], *filter(None, told)])
             one = {**defaults, **_fill({**entry, "case": name}, filled)}
             one["command"] = [*one["command"], *one.pop("more", [])]
             yield Case(path.stem, one.pop("case"), **one)
