@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from codir_jax.data import class_weights, dataset, settings
 from codir_jax.data import synthetic as random_texts
-from codir_jax.data.batch import Dataset
+from codir_jax.data.batch import Dataset, RawSplit
 from codir_jax.data.sets import contract as sets
 from codir_jax.evaluation import metrics as metrics_lib
 from codir_jax.evaluation import probe, runner
@@ -123,6 +123,10 @@ class Classification:
 
     def open(self) -> None:
         """Nothing is left to read."""
+
+    def read_rows(self) -> dict[str, RawSplit]:
+        """The labelled rows of each split as they stand in the files, in its order; read anew."""
+        return dataset.read_rows(self.config.data, self.data.info.label_names, seed=self.config.seed)
 
     def feed(self, sharding) -> LabelledFeed:
         """Its batches."""
