@@ -426,7 +426,8 @@ def test_a_checkpoint_of_another_structure_is_refused(tmp_path):
 def test_a_loss_that_becomes_infinite_stops_the_run_and_keeps_the_checkpoint(teacher, tmp_path):
     from codir_jax.training.metrics import NonFiniteError
 
-    config = _config(teacher, ("optimizer.learning_rate", "1e30"), ("train.log_every_steps", "1"), method="distill")
+    growth = [("optimizer.learning_rate", "1000"), ("optimizer.weight_decay", "1000")]  # p <- (1 - 10^6) p
+    config = _config(teacher, *growth, ("train.log_every_steps", "1"), method="distill")
     with pytest.raises(NonFiniteError, match="at step"):
         run.run(config, tmp_path)
     assert not (tmp_path / "results.json").exists()
