@@ -55,8 +55,7 @@ class Outcome(NamedTuple):
 
 def try_all(cases: Sequence[Case], folder: Path) -> Iterator[tuple[Case, Outcome]]:
     """Every case with its outcome, one after the other; `folder` keeps fixtures and the folders of faults."""
-    _set_environment(folder)
-    import_everything()
+    prepare_process(folder)
     from tests.fuzz import fixtures
 
     made = folder / "fixtures"
@@ -110,6 +109,12 @@ def _set_environment(folder: Path) -> None:
         HF_HUB_OFFLINE="1",
         TOKENIZERS_PARALLELISM="false",
     )
+
+
+def prepare_process(folder: Path) -> None:
+    """Makes this process one to fork from: its environment, compiled programs in `folder`, all imports."""
+    _set_environment(folder)
+    import_everything()
 
 
 def import_everything() -> None:
