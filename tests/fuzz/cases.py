@@ -2,8 +2,7 @@
 
     case        name
     command     arguments of `codir`; {work} is the case's folder, {fixtures} the shared ones, read-only
-    expect      "ok", "refuse" (status 2 and one sentence), "either" (both are right) or a number (that exit status and
-                one sentence)
+    expect      "ok", "refuse" (status 2 or 4 and one sentence) or "either" (both are right)
     says        pattern that the sentence, or of an accepted case the output, must hold
     never       pattern that the output must not hold
     more        arguments behind those of the command
@@ -41,7 +40,7 @@ class Case(NamedTuple):
     group: str
     name: str
     command: list[str]
-    expect: str | int
+    expect: str
     says: str = ""
     never: str = ""
     files: dict[str, Any] = {}  # noqa: RUF012 - never changed

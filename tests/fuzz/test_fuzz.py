@@ -50,7 +50,7 @@ CASE = cases.Case("x", "x", [], "refuse", says="learning_rate")
         ("refuse", 2, "error: optimizer.learning_rate must be > 0", "ok"),
         ("refuse", 2, "error: bad value", "unclear"),
         ("refuse", 2, "learning_rate?", "unclear"),
-        ("refuse", 4, "error: learning_rate", "unclear"),
+        ("refuse", 3, "error: learning_rate", "unclear"),
         ("refuse", 0, "learning_rate", "silent"),
         ("refuse", 1, "Traceback (most recent call last):\nerror: learning_rate", "traceback"),
         ("refuse", -9, "error: learning_rate", "traceback"),
@@ -61,7 +61,7 @@ CASE = cases.Case("x", "x", [], "refuse", says="learning_rate")
         ("ok", 2, "error: learning_rate", "wrong"),
         ("either", 0, "", "ok"),
         ("either", 2, "error: no", "unclear"),
-        (4, 4, "error: learning_rate", "ok"),
+        ("refuse", 4, "error: learning_rate", "ok"),
     ],
 )
 def test_verdicts(expect, status, text, kind):

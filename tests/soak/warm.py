@@ -65,10 +65,10 @@ class Round(NamedTuple):
 
 _FEW = {"data.demo_num_train": 96, "data.demo_num_dev": 64, "data.batch_size": 16, "data.eval_batch_size": 32}
 _OFTEN = {
-    "train.total_steps": 12,
+    "train.total_steps": 48,
     "train.log_every_steps": 3,  # no multiple of the others: sums of metrics are pending at checkpoints
-    "train.eval_every_steps": 5,
-    "train.checkpoint_every_steps": 2,
+    "train.eval_every_steps": 7,
+    "train.checkpoint_every_steps": 4,
 }
 _TRAINS = ("time", "step", "evaluation", "write", "seal", "finalize", "best")
 _TEXT = {"data.sources": "demo:60", "data.batch_size": 8, "data.eval_batch_size": 8, "data.num_workers": 1}
@@ -118,7 +118,7 @@ def _round(folder: Path, seed: int, number: int) -> Round:
         shutil.rmtree(place, ignore_errors=True)
     hits: collections.Counter = collections.Counter()
     fault = ""
-    for life in range(draw.randint(4, 10)):
+    for life in range(draw.randint(6, 14)):
         kill = (
             draw.choice(job.phases),
             draw.randint(1, 3),
@@ -184,7 +184,7 @@ def _live(job: Job, workdir: Path, cache: Path, logs: Path, *, kill=None, second
     end = time.monotonic() + _SECONDS
     if kill:
         phase, entries, moment, victims = kill
-        at = time.monotonic() + (moment * seconds if phase == "time" else 1.5 * seconds)
+        at = time.monotonic() + (moment * seconds / 2 if phase == "time" else seconds / 2)
         marker = "\nstep " if phase == "step" else f"+{phase}\n"
         while time.monotonic() < at and len(statuses) < len(children):
             if phase != "time" and _count(logs / "phases-0", marker) >= entries:
