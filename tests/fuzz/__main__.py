@@ -3,7 +3,7 @@
     python -m tests.fuzz                                  all cases
     python -m tests.fuzz --group=config,data              these groups
     python -m tests.fuzz --only=WORDS                     cases whose name holds the words
-    python -m tests.fuzz --sample=12                      so many of the cheap ones, always the same
+    python -m tests.fuzz --quick                          those of the fast tests
     python -m tests.fuzz --report=file.tsv                also a line a case
 
 Told are the faults, then a table of their classes (see `harness.Outcome`) by group. The status is 1 where there is a
@@ -22,15 +22,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.fuzz", description=__doc__.splitlines()[0])
     parser.add_argument("--group", default="", help="comma separated (default: all)")
     parser.add_argument("--only", default="", help="words of the case's name")
-    parser.add_argument("--sample", type=int, default=0, help="so many of the cheap cases (default: all)")
+    parser.add_argument("--quick", action="store_true", help="those of the fast tests")
     parser.add_argument("--report", default="", help="a .tsv to write")
     parser.add_argument("--folder", default="", help="for fixtures and folders of faults (default: a temporary one)")
     arguments = parser.parse_args()
     chosen = cases.read()
     groups = arguments.group.split(",") if arguments.group else sorted({case.group for case in chosen})
     chosen = [case for case in chosen if case.group in groups and arguments.only in case.name]
-    if arguments.sample:
-        chosen = cases.sample(chosen, arguments.sample)
+    chosen = [case for case in chosen if case.is_quick or not arguments.quick]
     folder = Path(arguments.folder or tempfile.mkdtemp(prefix="codir-fuzz-")).resolve()
     lines = ["group\tcase\texpected\tclass\tseconds\tsaid"]
     outcomes = []

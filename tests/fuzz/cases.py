@@ -2,12 +2,12 @@
 
     case        name
     command     arguments of `codir`; {work} is the case's folder, {fixtures} the shared ones, read-only
-    expect      "ok", "refuse" (status 2 and one sentence), "either" (both are right) or a number (that exit status and
-                one sentence)
+    expect      "ok", "refuse" (status 2 or 4 and one sentence) or "either" (both are right)
     says        pattern that the sentence, or of an accepted case the output, must hold
     never       pattern that the output must not hold
     more        arguments behind those of the command
     overrides   of a config, ["KEY=VALUE", ...]: a case each; `says` is the key's last part, without unit, if not given
+    is_quick    whether the fast tests try it
     seconds     that it may take; more is a hang
     stdin       what it reads
     until       "start" (default): a training counts as accepted when it would begin; "end": it really runs
@@ -23,13 +23,11 @@ A first line {"defaults": {...}} holds for all lines of its file.
 
 from __future__ import annotations
 
-import collections
 import json
 import os
-import random
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,13 +40,14 @@ class Case(NamedTuple):
     group: str
     name: str
     command: list[str]
-    expect: str | int
+    expect: str
     says: str = ""
     never: str = ""
     files: dict[str, Any] = {}  # noqa: RUF012 - never changed
     stdin: str = ""
     until: str = "start"
     seconds: float = 60
+    is_quick: bool = False
     may_change: tuple[str, ...] = ()
     env: dict[str, str] = {}  # noqa: RUF012
 
@@ -56,17 +55,6 @@ class Case(NamedTuple):
 def read(folder: Path = FOLDER) -> list[Case]:
     """Every case of every group, in the order of the files."""
     return [case for path in sorted(folder.glob("*.jsonl")) for case in _of_file(path)]
-
-
-def sample(cases: Sequence[Case], count: int) -> list[Case]:
-    """`count` cases of all groups by their shares, always the same, without those that train."""
-    draw = random.Random(0)
-    groups = collections.defaultdict(list)
-    for case in cases:
-        if case.until == "start":
-            groups[case.group].append(case)
-    total = sum(map(len, groups.values()))
-    return [one for of in groups.values() for one in draw.sample(of, max(1, round(count * len(of) / total)))][:count]
 
 
 def _of_file(path: Path) -> Iterator[Case]:
