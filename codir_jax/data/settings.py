@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codir_jax.data import class_weights
 from codir_jax.data.sets import contract
 from codir_jax.data.table_columns import parse_columns
 from codir_jax.processes.fields import defaults, faults, field, refuse
@@ -35,6 +36,9 @@ FIELDS = {
     "cache_dir": field("", "folder where tokens are kept", binds=False),
     # Drawn by the seed of the run.
     "num_train_examples": field(0, "labelled train examples to use; 0: all", at_least=0, at_most=10_000_000_000),
+    # "balanced" weighs the task loss of a class by 1 / its share, NAME=WEIGHT,... as it says; the mean weight of a
+    # train example is 1.
+    "class_weights": field("", "weights of rare classes; empty: all alike", reads=class_weights.check),
 }
 
 

@@ -73,7 +73,8 @@ class Recipe(NamedTuple):
       tokenizer: kind of the one that it trains, of `data.corpus.vocabulary.KINDS`.
       also: metrics that the table has beside the primary one.
       batch_size: of the second latency that is told.
-      needs_dev: own files need a dev file, by which a model is chosen and reported.
+      needs_dev: own files are labelled texts, with a dev file by which a model is chosen and reported; without one it
+        is drawn from train.
       exports: stages that are always trained, and exported to export/NAME each; empty: the main one, to export/.
       groups: names for --compare that stand for several stages.
       prepare: (folder of the job, the given model, overrides of every stage) -> makes files in that folder that the

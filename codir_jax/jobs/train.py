@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from codir_jax import config as config_lib
 from codir_jax.jobs import refusals
 from codir_jax.plan import report
-from codir_jax.processes import console, distributed
+from codir_jax.processes import claims, console, distributed
 from codir_jax.stage import config as stage_config
 from codir_jax.stage import run as run_lib
 from codir_jax.stage import workdir as workdir_lib
@@ -42,6 +42,7 @@ def train(
         config = config.copy_and_resolve_references()
         for key, text in overrides:
             config_lib.set_from_text(config, key, text)
+    claims.check(workdir, claims.RUN, "--workdir")
     workdir = Path(workdir)
     if stage_config.needs_teacher(config) and not config.teacher.path and config.teacher.config:
         made_by = teacher_of(config)
@@ -52,6 +53,7 @@ def train(
             # What does not fit the teacher is told before it is trained.
             refusals.check({"teacher": made_by, "student": config}, workdir, {})
         distributed.first_decides(lambda: workdir_lib.refuse_other(config, workdir))
+        distributed.first_decides(lambda: claims.claim(workdir, claims.RUN, "--workdir"))
         console.say(f"== teacher.config={config.teacher.config} -> {config.teacher.path}")
         train(made_by, config.teacher.path)
     return run_lib.run(config, workdir, on_start=report.at_start)

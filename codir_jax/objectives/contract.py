@@ -9,6 +9,7 @@ A method is a file `objectives/NAME.py`, found by `objective.name`. It defines
     check(config)            optional: what in them cannot be
     needs_cache(config)      optional: whether it takes rows out of the teacher cache
     LEAST_BATCH              optional: rows that a batch must have, where they are told apart from each other
+    OWN_TASK_LOSS            optional: True where its task loss is not that of the head, and knows no class weights
     IS_WHOLE_TEACHER         optional: True where the student starts as the teacher is, with all of its layers
     LEARNS_VECTORS           optional: True where it takes an encoder's vectors from the teacher, whose answers may be
                              those of an untrained head

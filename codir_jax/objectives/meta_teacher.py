@@ -27,6 +27,7 @@ from codir_jax.processes.fields import defaults, field
 from codir_jax.processes.user_error import UserError
 
 HEADS, ROLES = ("classification",), ("student",)
+OWN_TASK_LOSS = True
 CORRUPTIONS = ("wrong", "permuted", "reversal", "none")
 
 

@@ -45,6 +45,7 @@ from codir_jax.sharding.rules import constrain, gather_batch
 
 HEADS, ROLES = ("classification",), ("student",)
 LEAST_BATCH = 2
+OWN_TASK_LOSS = True
 VIEWS = ("pooler", "mean")
 
 

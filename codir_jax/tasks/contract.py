@@ -93,6 +93,10 @@ class Task(Protocol):
     typical_length: int
     served_length: int | None
 
+    # A task of classes or numbers may have `read_rows() -> dict[str, RawSplit]`, the labelled rows as a person reads
+    # them: its report then tells classes, errors and what counting words is worth. The reference of `examine` is then
+    # float32 [n, classes], of a regression [n, 1].
+
     def is_judged_once(self, split: str) -> bool:
         """Whether finished models are compared on the split, by which none of them was chosen."""
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -10,7 +11,7 @@ from ml_collections import ConfigDict
 
 from codir_jax.processes import console
 from codir_jax.processes.fields import MAX_STEPS, defaults, field
-from codir_jax.processes.stop import Interrupted, StopRequest
+from codir_jax.processes.stop import CutShort, Interrupted, StopRequest
 from codir_jax.training.metrics import MetricBuffer
 from codir_jax.training.pace import Pace
 from codir_jax.training.state import TrainState
@@ -29,6 +30,10 @@ FIELDS = {
     "eval_every_steps": field(-1, _EVAL, at_least=0, at_most=MAX_STEPS, also=(-1,)),
     "eval_every_epochs": field(1.0, _EVAL, at_least=0, at_most=1e6, also=(-1,)),
     "eval_every_percent": field(-1.0, _EVAL, at_least=0, at_most=100, also=(-1,)),
+    # The learning rate is that of the whole run all the same.
+    "patience": field(
+        0, "evaluations without a better dev score that end the run; 0: none", at_least=0, at_most=MAX_STEPS
+    ),
     "checkpoint_every_steps": field(-1, _SAVE, at_least=0, at_most=MAX_STEPS, also=(-1,), binds=False),
     "checkpoint_every_epochs": field(1.0, _SAVE, at_least=0, at_most=1e6, also=(-1,), binds=False),
     "checkpoint_every_percent": field(-1.0, _SAVE, at_least=0, at_most=100, also=(-1,), binds=False),
@@ -79,8 +84,10 @@ def run(
     on_stop: Callable[[int, TrainState], None],
     name: str = "train",
     pace: Pace | None = None,
+    catch_up: Callable[[int, TrainState], None] | None = None,
+    is_enough: Callable[[int], bool] = lambda step: False,
 ) -> TrainState:
-    """Runs steps start_step .. num_steps - 1.
+    """Runs steps start_step .. num_steps - 1, or fewer.
 
     Args:
       step_fn: from `step.make_train_step`.
@@ -90,10 +97,13 @@ def run(
       start_step: finished steps.
       num_steps: length of the run.
       buffer: receives the metrics of each step; a hook flushes it.
-      hooks: in the order in which they run.
+      hooks: in the order in which they run; one that is cut short (`stop.may_be_cut`) ends the run.
       on_stop: called before `Interrupted` is raised; it writes the checkpoint.
       name: what the progress bar calls the run.
+      catch_up: called before the first step; what the last run of the same steps was cut short in.
       pace: of a person who watches, and is told when a step compiles.
+      is_enough: (finished steps) -> whether the run ends before its last step; all hooks are run then. It is asked
+        before the first step too: a run may have been stopped where it would have ended.
 
     Returns:
       The state after the last step.
@@ -102,15 +112,29 @@ def run(
       Interrupted: after Ctrl-C or SIGTERM.
     """
     with StopRequest() as stop, console.progress_bar(name, start_step, num_steps) as bar:
-        for step, batch in zip(range(start_step + 1, num_steps + 1), batches, strict=False):
+        if catch_up:
+            try:
+                catch_up(start_step, state)
+            except CutShort:
+                on_stop(start_step, state)
+                raise Interrupted(start_step, stop.signal_number) from None
+        steps = itertools.takewhile(lambda step: not is_enough(step - 1), range(start_step + 1, num_steps + 1))
+        for step, batch in zip(steps, batches, strict=False):
             with pace.of_step(step, batch) if pace else contextlib.nullcontext():
                 state, metrics = step_fn(state, frozen, batch)
             buffer.append(step, metrics)
             bar.update()
-            for hook in hooks:
-                if step % hook.every == 0 or step == num_steps:
+            due = [hook for hook in hooks if step % hook.every == 0 or step == num_steps]
+            try:
+                for hook in due:
                     hook.run(step, state)
-            if stop.is_due() and step < num_steps:
+                if is_enough(step):
+                    for hook in (hook for hook in hooks if hook not in due):
+                        hook.run(step, state)
+                is_due = stop.is_due()
+            except CutShort:
+                is_due = True
+            if is_due:  # after the last step too: what comes after this run is not to begin
                 on_stop(step, state)
                 raise Interrupted(step, stop.signal_number)
     return jax.block_until_ready(state)

@@ -33,6 +33,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(overrides, *, model, domain_column, domains, by, centred, output, **files) -> int:
     """Writes the files."""
+    from codir_jax.processes import claims
+
+    claims.check(output, claims.WEIGHED, "--output")
     from codir_jax.jobs import sources
     from codir_jax.jobs.weigh import weigh
     from codir_jax.stage import config as stage_config

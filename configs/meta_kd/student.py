@@ -37,11 +37,11 @@ def get_config(argument: str = "") -> ConfigDict:
         config.student.init = "pretrained"
     if "demo" in words or "tiny" in words:
         config.data.name = "demo_domains"
-        config.data.update({"max_length": 18, "batch_size": 64, "num_length_buckets": 2, "bucket_window": 16})
+        config.data.update({"max_length": 18, "batch_size": 64, "num_length_buckets": 1})
         config.optimizer.learning_rate = 1e-3
         config.train.total_epochs = 2.0
     if "tiny" in words:
-        config.data.update({"domains_num_train": 256, "domains_num_dev": 64, "num_length_buckets": 1})
+        config.data.update({"domains_num_train": 256, "domains_num_dev": 64})
         config.data.update({"batch_size": 32, "eval_batch_size": 32})
         config.train.update({"total_epochs": 1.0, "log_every_steps": 4})
         config.teacher.update({"allow_weak": True, "config": "configs/meta_kd/teacher.py:demo,tiny"})

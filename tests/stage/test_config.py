@@ -155,23 +155,23 @@ def test_python_calls_are_checked_alike_and_all_faults_are_told():
         assert part in str(told.value)
 
 
-def test_a_job_refuses_a_teachers_override_before_anything_is_read():
+def test_a_job_refuses_a_teachers_override_before_anything_is_made(tmp_path):
     for overrides in ({"overrides": [("optimizer.eps", "inf")]}, {"teacher_overrides": [("optimizer.eps", "inf")]}):
         with pytest.raises(UserError, match=r"optimizer\.eps=inf"):
-            compress("nowhere", "nothing.tsv", "nothing.tsv", output="nowhere", **overrides)
+            compress(demo=True, output=str(tmp_path / "job"), **overrides)
 
 
 @pytest.mark.parametrize(
     ("layers", "told"), [(-1, "1 or more, or 0"), (True, "1 or more"), (10_001, "num_layers=10001")]
 )
-def test_a_job_refuses_layers_that_no_student_has(layers, told):
+def test_a_job_refuses_layers_that_no_student_has(layers, told, tmp_path):
     with pytest.raises(UserError, match=told):
-        compress("nowhere", "nothing.tsv", "nothing.tsv", output="nowhere", layers=layers)
+        compress(demo=True, output=str(tmp_path / "job"), layers=layers)
 
 
-def test_a_job_refuses_layers_where_its_recipe_takes_none():
+def test_a_job_refuses_layers_where_its_recipe_takes_none(tmp_path):
     with pytest.raises(UserError, match=r"--layers=2: no stage of this recipe takes"):
-        compress(text="nothing.txt", output="nowhere", recipe="language_model", layers=2)
+        compress(text="nothing.txt", output=str(tmp_path / "job"), recipe="language_model", layers=2)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from codir_jax.processes.user_error import UserError
 CONFIG_ARGUMENT = "own"
 
 
-# What only own files read: .tsv (unquoted), .csv (quoted) with a header line, or .jsonl.
+# What only own files read: .tsv (unquoted), .csv (quoted) with a header line, .jsonl or .parquet.
 FIELDS = {
     "train_path": field("", "own file to train on"),
     "dev_path": field("", "own file to judge by"),
@@ -46,7 +46,9 @@ def read(config) -> RawData:
     paths = _paths(config)
     given_names = _listed(config.label_names)
     if not paths:
-        raise UserError("no files: set data.train_path and data.dev_path (and data.test_path) to .tsv, .csv or .jsonl")
+        raise UserError(
+            "no files: set data.train_path and data.dev_path (and data.test_path) to .tsv, .csv, .jsonl or .parquet"
+        )
     if "train" not in paths and not given_names and not config.is_regression:
         raise UserError("classes are unknown: set data.train_path, or data.label_names to their names in order")
     problems: list[str] = []
