@@ -14,7 +14,7 @@ import numpy as np
 
 from codir_jax.convert import in_torch, sentence_folder
 from codir_jax.convert.huggingface import load_pretrained, save_pretrained
-from codir_jax.convert.model_card import model_card
+from codir_jax.convert.model_card import UNKNOWN, Provenance, model_card
 from codir_jax.convert.sentence_folder import SentenceFacts, unit_rows
 from codir_jax.data.tokenizer import save_tokenizer, served_length
 from codir_jax.models.heads import build_model, head_spec, num_labels_of
@@ -72,6 +72,7 @@ def export(
     training_config: Mapping[str, Any] | None = None,
     teacher_name: str = "",
     hf_config: Mapping[str, Any] | None = None,
+    provenance: Provenance = UNKNOWN,
 ) -> ParityVerdict:
     """Writes a model with its head and compares the folder with the model in memory.
 
@@ -91,6 +92,7 @@ def export(
         training_config: for the card, in a details block.
         teacher_name: for the card, as `folder.without_path` tells it.
         hf_config: the `config.json` that the model came from; keys that we do not know are kept.
+        provenance: for the card.
 
     Raises:
         ParityError: above `TOLERANCE`; the folder is left for inspection.
@@ -113,6 +115,7 @@ def export(
         verdict,
         max_length,
         is_pair,
+        provenance,
     )
     whole.write_text(folder / "README.md", card)
     if not verdict.passed:

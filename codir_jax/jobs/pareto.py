@@ -101,29 +101,6 @@ def write_csv(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
         writer.writerows(lines)
 
 
-def plot(path: Path, rows: Mapping[str, Mapping[str, Any]], metric: Mapping[str, Any]) -> None:
-    """Score against bytes; rows that another one dominates are pale."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    judged = [row for row in rows.values() if _is_judged(row, metric)]
-    for row in judged:
-        alpha = 0.35 if row["dominated_by"] else 1.0
-        point = (row["bytes"] / 1e6, row["dev"][metric["name"]])
-        axes.scatter(*point, alpha=alpha, color="C0")
-        axes.annotate(row["title"], point, xytext=(4, 3), textcoords="offset points", fontsize=7, alpha=alpha)
-    front = sorted((row["bytes"] / 1e6, row["dev"][metric["name"]]) for row in judged if not row["dominated_by"])
-    axes.plot(*zip(*front, strict=True), color="C0", linewidth=1)
-    less = "" if metric["higher_is_better"] else " (less is better)"
-    axes.set(xlabel="MB on disk", ylabel=f"dev {metric['name'].replace('_', ' ')}{less}", xscale="log")
-    with whole.aside(path) as place:
-        figure.savefig(place, dpi=110)
-    pyplot.close(figure)
-
-
 def _is_judged(row: Mapping[str, Any], metric: Mapping[str, Any]) -> bool:
     return metric["name"] in row["dev"]
 

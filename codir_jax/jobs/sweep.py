@@ -14,7 +14,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codir_jax import config as config_lib
 from codir_jax.jobs import sweep_table, workers
 from codir_jax.jobs.sweep_table import read_results
 from codir_jax.jobs.workers import Run
@@ -238,7 +237,7 @@ def _check_workdir(ways: Sequence[Run]) -> None:
 
 def _config(run: Run):
     """The config that the run's workdir is claimed with."""
-    config = config_lib.load(run.config, run.overrides)
+    config = stage_config.load(run.config, run.overrides)
     if not config.teacher.path and config.teacher.config:  # a teacher that `jobs.train` makes first
         config.teacher.path = str(Path(run.workdir) / "teacher")
     return config

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax import config as config_lib
 from codir_jax.data import dataset
 from codir_jax.data.batch import RawSplit
 from codir_jax.losses.domains import BY, content_mean, prototype_weights
@@ -211,7 +210,7 @@ def prepare(
     if (folder / SUMMARY).exists():
         return
     console.say(f"== weighing texts -> {folder}")
-    config = config_lib.load("configs/meta_kd/teacher.py:own,mixed", [("student.path", given), *overrides])
+    config = stage_config.load("configs/meta_kd/teacher.py:own,mixed", [("student.path", given), *overrides])
     weigh(config, domain_column, folder, domains=domains)
 
 

@@ -71,6 +71,7 @@ class _Run:
         self.eval_every = max(stage.duration("train", "eval_every"), 1)
         self.checkpoint_every = max(stage.duration("train", "checkpoint_every"), 1)
         # Refused here, before the teacher is run: an objective that cannot be made, or rules that do not fit it.
+        checks.check_warmup(stage.duration("optimizer", "warmup"), stage.num_steps)
         self.objective = stage.objective
         stage.abstract_state(live=False)
         self.teacher = Teacher(stage) if stage.teacher else None
@@ -131,6 +132,12 @@ class _Run:
                 facts.update(best_score=value, best_step=step, best=last)
                 self._save_best(current)
 
+        def is_enough(step: int) -> bool:
+            if not options.patience or facts["best_score"] is None:
+                return False
+            since = step // self.eval_every - facts["best_step"] // self.eval_every
+            return since >= options.patience and step < num_steps
+
         def save(step, current, wait=False):
             facts.update(seconds=clock.seconds(), pending=buffer.pending(), skipped=buffer.skipped, last=last)
             require_finite(current, step)
@@ -167,12 +174,18 @@ class _Run:
                 catch_up=unpaced(evaluate) if facts.get("is_unjudged") else None,
                 on_stop=lambda step, current: save(step, current, wait=True),
                 name=self.workdir.name,
+                is_enough=is_enough,
             )
             checkpointer.wait()
         finally:
             checkpointer.close()
             writer.close()
-        return self._write_results(facts, last, clock.seconds(), batches.wait_share())
+        if (num_steps := int(state.step)) < stage.num_steps:
+            console.say(
+                f"ended at step {num_steps} of {stage.num_steps}: {options.patience} evaluations without a better dev "
+                f"score than that of step {facts['best_step']} (train.patience)"
+            )
+        return self._write_results(facts, last, num_steps, clock.seconds(), batches.wait_share())
 
     def _teach(self) -> dict[str, Any]:
         """The teacher's rows that join the batches, {} where it runs live or the method needs none."""
@@ -191,6 +204,8 @@ class _Run:
             return None
         state, saved = restored
         now = self._fingerprints()
+        if untold := checks.check_config(self.config, saved):
+            console.say(untold)
         checks.check_fingerprints(now, saved)
         if moved := checks.describe_move(now, saved):
             console.say(moved)
@@ -200,7 +215,8 @@ class _Run:
     def _first_facts(self) -> dict[str, Any]:
         """What is saved beside the state, before the first step."""
         nothing = {"best_score": None, "best_step": 0, "best": {}, "seconds": 0.0, "pending": {}, "skipped": 0}
-        return nothing | {"is_unjudged": False} | self._fingerprints()
+        nothing |= {"is_unjudged": False, "config": stage_config.binding(self.config)}
+        return nothing | self._fingerprints()
 
     def _score(self, scores: dict[str, float]) -> float:
         """Of the scores the one that the best model is chosen by; more is better."""
@@ -222,12 +238,13 @@ class _Run:
     def _fingerprints(self) -> dict[str, Any]:
         stage = self.stage
         return {
+            "config_fingerprint": stage_config.fingerprint(self.config),
             "data_fingerprint": stage.task.fingerprint,
             "teacher_fingerprint": stage.teacher.source.fingerprint if stage.teacher else "",
             "arithmetic": environment.arithmetic(),
         }
 
-    def _write_results(self, facts, last, seconds: float, input_wait_share: float) -> dict[str, Any]:
+    def _write_results(self, facts, last, num_steps: int, seconds: float, input_wait_share: float) -> dict[str, Any]:
         stage, head = self.stage, self.stage.task.head
 
         def told() -> dict[str, Any]:
@@ -245,7 +262,7 @@ class _Run:
                 "best_step": facts["best_step"],
                 "best_fingerprint": best.fingerprint,
                 "parameters": cost.count_parameters(best.params),
-                "num_steps": stage.num_steps,
+                "num_steps": num_steps,
                 "skipped_updates": facts["skipped"],
                 "seed": self.config.seed,
                 "seconds": round(seconds, 1),

@@ -18,10 +18,7 @@ from ml_collections import ConfigDict
 from codir_jax import config as config_lib
 from codir_jax.processes import claims, distributed, shared_folder, whole
 from codir_jax.processes.user_error import CannotWriteError, UserError
-
-# Keys of a config (how they begin) that do not say what is computed: where, and whether a weak teacher is accepted. A
-# run may go on with others.
-NOT_BINDING = ("mesh.", "teacher.allow_weak")
+from codir_jax.stage import config as stage_config
 
 
 @contextlib.contextmanager
@@ -75,7 +72,8 @@ def held(workdir: Path) -> Iterator[None]:
 def refuse_other(config: ConfigDict, workdir: Path, flag: str = "--workdir") -> None:
     """Refuses a workdir with a run of another config; the differing keys are listed.
 
-    The mesh may differ, as a checkpoint is read on any, and `teacher.allow_weak`.
+    Fields that do not bind a run (`processes.fields.Field.binds`) may differ: the mesh, as a checkpoint is read on any,
+    where things are kept, how often they are written.
 
     Args:
       flag: by which another folder is chosen.
@@ -83,15 +81,7 @@ def refuse_other(config: ConfigDict, workdir: Path, flag: str = "--workdir") -> 
     saved = workdir / "config.json"
     if not (saved.exists() and has_progress(workdir)):
         return
-    try:
-        theirs = ConfigDict(json.loads(saved.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(
-            f"{saved} cannot be read ({error}), so it is not known what was trained there; bring it back from a copy, "
-            f"or choose another {flag}"
-        ) from error
-    differing = [key for key in config_lib.differences(config, theirs) if not key.startswith(NOT_BINDING)]
-    if differing:
+    if differing := stage_config.differing(config, config_lib.read_saved(saved)):
         raise UserError(
             f"{workdir} holds a run of another config; choose another {flag}. Differing keys:\n  "
             + "\n  ".join(differing)

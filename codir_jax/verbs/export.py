@@ -2,7 +2,7 @@
 
 import argparse
 
-from codir_jax.verbs.flag_types import add_model
+from codir_jax.verbs.flag_types import add_card, add_model
 
 HELP = "a Hugging Face folder with a parity verdict"
 EXAMPLES = """example:
@@ -15,9 +15,10 @@ OVERRIDES = ()
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--output", required=True, help="folder to write")
+    add_card(parser)
 
 
-def run(overrides, *, model: str, output: str) -> int:
+def run(overrides, *, model: str, output: str, **card: str) -> int:
     """Prints the parity verdict and where it is written."""
     del overrides
     from codir_jax.processes import claims
@@ -25,6 +26,6 @@ def run(overrides, *, model: str, output: str) -> int:
     claims.check(output, claims.EXPORT, "--output")
     from codir_jax.jobs.export import export_model
 
-    print(export_model(model, output))
+    print(export_model(model, output, **card))
     print(f"written: {output}")
     return 0

@@ -49,9 +49,9 @@ def run(overrides, *, config: str, workdir: str, connect_timeout: float, heartbe
     from codir_jax.processes import claims, distributed
 
     claims.check(workdir, claims.RUN, "--workdir")
-    from codir_jax import config as config_lib
+    from codir_jax.stage import config as stage_config
 
-    config = config_lib.load(config, overrides["config"])
+    config = stage_config.load(config, overrides["config"])
     if found := distributed.place_of(place):
         distributed.start(found, connect_timeout=connect_timeout, heartbeat_timeout=heartbeat_timeout)
     from codir_jax.jobs.train import train

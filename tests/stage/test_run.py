@@ -124,6 +124,23 @@ def test_a_run_stopped_by_ctrl_c_and_resumed_ends_bit_equal_to_the_straight_run(
     _assert_same_end(straight, stopped)
 
 
+def test_a_run_out_of_patience_ends_and_does_not_begin_again(tmp_path, capsys):
+    """Nothing is learnt, so the first score is the best: two evaluations later it ends, at step 6 of 60."""
+    settings = {"optimizer.learning_rate": 1e-30, "train.total_steps": 60, "train.eval_every_steps": 2}
+    settings |= {"train.patience": 2, "data.class_weights": "balanced"}
+    config = config_lib.load(TEACHER, [*SMALL, *((key, str(value)) for key, value in settings.items())])
+    results = run.run(config, tmp_path)
+    assert (results["num_steps"], results["best_step"]) == (6, 2) and _final_state(tmp_path)[0] == 6
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "task_loss" in line] == [4, 6]
+    assert (
+        "ended at step 6 of 60: 2 evaluations without a better dev score than that of step 2" in capsys.readouterr().out
+    )
+    (tmp_path / "results.json").unlink()  # it was killed before it could write them
+    again = run.run(config, tmp_path)
+    assert (again["num_steps"], again["best_fingerprint"]) == (6, results["best_fingerprint"])
+
+
 def test_a_resumed_run_reads_its_state_without_filling_one_first(tmp_path, monkeypatch):
     """Where one state fits, two may not. The run has no teacher, so that all it holds is its state."""
     config = config_lib.load(TEACHER, SMALL)
@@ -409,7 +426,8 @@ def test_a_checkpoint_of_another_structure_is_refused(tmp_path):
 def test_a_loss_that_becomes_infinite_stops_the_run_and_keeps_the_checkpoint(teacher, tmp_path):
     from codir_jax.training.metrics import NonFiniteError
 
-    config = _config(teacher, ("optimizer.learning_rate", "1e30"), ("train.log_every_steps", "1"), method="distill")
+    growth = [("optimizer.learning_rate", "1000"), ("optimizer.weight_decay", "1000")]  # p <- (1 - 10^6) p
+    config = _config(teacher, *growth, ("train.log_every_steps", "1"), method="distill")
     with pytest.raises(NonFiniteError, match="at step"):
         run.run(config, tmp_path)
     assert not (tmp_path / "results.json").exists()

@@ -40,6 +40,32 @@ def test_between_two_log_steps_nothing_is_read_from_the_device():
     assert seen == [(3, 3), (6, 6), (7, 7)]
 
 
+def test_a_run_that_has_enough_ends_with_all_of_its_hooks():
+    """Scores rise until step 4; asked again, from where it ended, it does nothing."""
+
+    def ran(start_step):
+        seen = {"log": [], "judge": []}
+        state = loop.run(
+            lambda state, frozen, batch: (state + 1, {}),
+            start_step,
+            None,
+            range(100),
+            start_step=start_step,
+            num_steps=20,
+            buffer=MetricBuffer(),
+            hooks=[
+                loop.Hook(5, lambda step, _: seen["log"].append(step)),
+                loop.Hook(2, lambda step, _: seen["judge"].append(step)),
+            ],
+            on_stop=lambda *_: None,
+            is_enough=lambda step: step >= 8,
+        )
+        return state, seen
+
+    assert ran(0) == (8, {"log": [5, 8], "judge": [2, 4, 6, 8]})
+    assert ran(8) == (8, {"log": [], "judge": []})
+
+
 def _run_of_three(hook, *, catch_up=None):
     """(steps that were saved on a stop, what ended the run)."""
     saved = []
