@@ -67,7 +67,7 @@ def test_a_folder_is_ours_from_its_claim_on_and_of_one_kind(tmp_path):
 
 def test_a_copy_that_lost_its_marker_is_told_what_to_do(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match="an empty folder$"):
+    with pytest.raises(UserError, match=r"an empty folder$"):
         claims.check(tmp_path, claims.RUN, "--workdir")
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(UserError, match=r"`touch .*/\.codir-run`$"):
