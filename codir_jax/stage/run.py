@@ -142,7 +142,7 @@ class _Run:
             facts.update(seconds=clock.seconds(), pending=buffer.pending(), skipped=buffer.skipped, last=last)
             require_finite(current, step)
             # Where its evaluation was cut short, the step is judged when the run goes on, and keep_best passes it over.
-            is_evaluated = last and not facts["is_unjudged"] and (step % self.eval_every == 0 or step == num_steps)
+            is_evaluated = last and not facts.get("is_unjudged") and (step % self.eval_every == 0 or step == num_steps)
             checkpointer.save(current, facts, score=self._score(last) if is_evaluated else None, wait=wait)
 
         def unpaced(hook):
@@ -171,7 +171,7 @@ class _Run:
                     loop.Hook(self.checkpoint_every, unpaced(save)),
                 ],
                 pace=pace,
-                catch_up=unpaced(evaluate) if facts["is_unjudged"] else None,
+                catch_up=unpaced(evaluate) if facts.get("is_unjudged") else None,
                 on_stop=lambda step, current: save(step, current, wait=True),
                 name=self.workdir.name,
                 is_enough=is_enough,
