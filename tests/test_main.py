@@ -58,7 +58,7 @@ def test_every_verb_has_help_with_an_example(verb, capsys):
         ),
         (["train", f"--config={DISTILL}", "--workdir=w", "--config.seed"], "has no value"),
         (["compress", "--output=o", "--teacher=t"], "give one of --train"),
-        (["compress", "--output=o", "--train=t.tsv"], "--dev is empty"),
+        (["compress", "--output=o", "--train=t.tsv"], "no such file"),
         (["compress", "--output=o", "--demo", "--compare=best"], "finetune, distill, l2, released"),
         (["compress", "--output=o", "--task=sst3", "--teacher=t"], "known: cola"),
         (["compress", "--output=o", "--task=sst2"], "--teacher is empty"),

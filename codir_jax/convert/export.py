@@ -19,7 +19,7 @@ from codir_jax.convert.sentence_folder import SentenceFacts, unit_rows
 from codir_jax.data.tokenizer import save_tokenizer, served_length
 from codir_jax.models.heads import build_model, head_spec, num_labels_of
 from codir_jax.models.transformer import TransformerConfig
-from codir_jax.processes import console
+from codir_jax.processes import console, whole
 
 # Largest difference that float32 kernels of two libraries may leave on a model, by what it answers.
 TOLERANCE = {"logits": 1e-4, "vectors": 1e-5}
@@ -120,7 +120,7 @@ def export(
         is_pair,
         provenance,
     )
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    whole.write_text(folder / "README.md", card)
     if not verdict.passed:
         raise ParityError(
             f"{folder}: {verdict}. Do not serve this folder; export again, and if it repeats, report it with its "

@@ -9,17 +9,16 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from codir_jax import config as config_lib
 from codir_jax.compression import methods
 from codir_jax.convert.folder import find_folder
-from codir_jax.jobs import chosen, over_seeds, pareto, sources
+from codir_jax.jobs import chosen, over_seeds, own_data, pareto, sources
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs.command_line import command_of
 from codir_jax.jobs.job import Job
 from codir_jax.jobs.recipe import TEACHER, Recipe
 from codir_jax.jobs.sources import Source
 from codir_jax.jobs.train import train as train_stage
-from codir_jax.processes import console
+from codir_jax.processes import claims, console, whole
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import config as stage_config
 from codir_jax.stage import workdir
@@ -29,14 +28,14 @@ MAX_DIFFERENCES_TOLD = 10
 
 def compress(
     teacher: str = "",
-    train: str = "",
-    dev: str = "",
+    train: Any = "",
+    dev: Any = "",
     *,
     output: str,
     text: str = "",
     layers: int = 0,
-    test: str = "",
-    unlabelled: str = "",
+    test: Any = "",
+    unlabelled: Any = "",
     text_column: str = "",
     text_pair_column: str = "",
     label_column: str = "",
@@ -70,12 +69,15 @@ def compress(
       teacher: Hugging Face folder, workdir or hub name of the model that the job is given. A teacher without a trained
         head for the task is trained first. Empty, with `text` or `demo`: a small one is made of nothing (and with
         `text` a tokenizer).
-      train, dev, test, unlabelled: own files, or a GLUE `task` (read from `glue_dir`, else downloaded), or `demo`.
+      train, dev, test, unlabelled: own files, data sets of Hugging Face, lists, dicts or DataFrames, as
+        `data/given_rows.py` tells; or a GLUE `task` (read from `glue_dir`, else downloaded), or `demo`. Without dev a
+        tenth of train is set aside, stratified by class and drawn by the seed.
       text: running text in their place (`data.sources`: files, folders, globs, comma separated): a masked language
         model is compressed, for any task later.
       output: folder of the job: one folder a stage, export/, report.html, report.md, results.json.
       layers: of the student; 0 is half of the teacher's.
-      text_column, text_pair_column, label_column, regression: of own files; empty: as the data set has them.
+      text_column, text_pair_column, label_column, regression: of own files; empty: found by their names
+        and what they hold, and told.
       domain_column: of own files, for a recipe of domains. domains: those that get a student; empty: all.
       then: ways to make the trained model smaller at once, of `compression.methods`: "int8", "rank64+int4". Each is a
         row of the table and a folder in then/.
@@ -103,15 +105,17 @@ def compress(
       'runs/any_task/export'
     """
     arguments = dict(locals())
+    claims.check(output, claims.JOB, "--output")
     teacher, compare = str(teacher), compare.split(",") if isinstance(compare, str) else compare
-    source = sources.source_of(locals())
     limit = pareto.Limit(max_bytes, max_loss_percent)
-    if not output:
-        raise UserError("--output is empty; name the folder of the job")
+    flags = own_data.as_files(sources.with_overrides(locals(), overrides), Path(output))
+    if flags["train"] and domain_column:
+        flags = own_data.complete(flags, Path(output), seed)
+    source = sources.source_of(flags)
     words = [source.name, *(["scratch"] if not teacher else []), *sources.domain_words(source, domain_column, domains)]
     found = recipe_lib.load(recipe, ",".join(words))
-    if found.needs_dev and not source.has_dev:
-        raise UserError("--dev is empty; the student is chosen and reported by a dev file")
+    if found.needs_dev and source.name == "own":
+        source = sources.source_of(own_data.complete(flags, Path(output), seed))
     work = Work(
         found,
         source,
@@ -164,6 +168,15 @@ class Work:
         self.compared = tuple(dict.fromkeys([*(compare or recipe.compare), *compared_before]))
         self.stages = recipe.chosen(self.compared)
         chosen.check(export, self.stages)
+        self._check_layers()
+
+    def _check_layers(self) -> None:
+        if not isinstance(self.layers, int) or isinstance(self.layers, bool) or self.layers < 0:
+            raise UserError(
+                f"--layers={self.layers}: expected the layers of the student, 1 or more, or 0 for half of the teacher's"
+            )
+        if self.layers and not any("layers" in stage.placeholders() for stage in self.stages):
+            raise UserError(f"--layers={self.layers}: no stage of this recipe takes a number of layers; leave it out")
 
     def run(self, overrides, teacher_overrides) -> dict[str, Any]:
         """Runs what is not finished, and returns the results.
@@ -211,7 +224,7 @@ class Work:
         from codir_jax.jobs import report
 
         report.write(self.folder, results)
-        workdir.write_json(self.folder / "results.json", results)
+        whole.write_json(self.folder / "results.json", results)
         print_results(results, self.folder)
 
     def _configs(self, fits: bool, seed: int, overrides, teacher_overrides) -> dict[str, ConfigDict]:
@@ -266,8 +279,9 @@ class Work:
                 + "\n  ".join(differing[:MAX_DIFFERENCES_TOLD])
                 + (f"\n  ... and {more} more" if more > 0 else "")
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        workdir.write_json(folder / "job.json", settings)
+        claims.claim(folder, claims.JOB, "--output")
+        whole.clean(folder)
+        whole.write_json(folder / "job.json", settings)
         results = folder / "results.json"
         if not results.exists():
             return None
@@ -299,9 +313,8 @@ class Work:
         rows = results["models"]
         primary = next(metric for metric in results["metrics"] if metric["name"] == results["primary_metric"])
         name = pareto.pick(rows, primary, limit)
-        aside = self.folder / "picked.part"
-        shutil.copytree(find_folder(rows[name]["folder"]), aside, dirs_exist_ok=True)
-        workdir.replace_folder(aside, self.folder / "picked")
+        with whole.folder(self.folder / "picked") as aside:
+            shutil.copytree(find_folder(rows[name]["folder"]), aside, dirs_exist_ok=True)
         console.say(f"picked: {rows[name]['title']}, {rows[name]['bytes']} bytes -> {self.folder / 'picked'}")
         return name
 
@@ -319,15 +332,14 @@ def _differences(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
     if not before:
         return []
     given = [f"--teacher: {now['given']!r} here, {before['given']!r} there"] if now["given"] != before["given"] else []
-    stages = ConfigDict(now["stages"]), ConfigDict(before["stages"])
+    stages, begun = now["stages"], before["stages"]
     if missing := [name for name in before["stages"] if name not in now["stages"]]:
         given.append(f"stages: {', '.join(missing)} there, and not here; is it another --recipe?")
     of_stages: dict[str, list[str]] = {}
     for name in before["stages"]:
         if name in now["stages"]:
-            for line in config_lib.differences(*(config[name] for config in stages)):
-                if not line.startswith(workdir.NOT_BINDING):
-                    of_stages.setdefault(line, []).append(name)
+            for line in stage_config.differing(stages[name], begun[name]):
+                of_stages.setdefault(line, []).append(name)
     return given + [f"{line} ({', '.join(names)})" for line, names in of_stages.items()]
 
 

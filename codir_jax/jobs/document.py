@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from codir_jax.processes import whole
+
 
 class Heading(NamedTuple):
     """The title of a part; of the page itself the level is 1."""
@@ -66,8 +68,8 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 def write(folder: Path, name: str, blocks: Sequence[Block]) -> None:
     """Writes `name`.md and `name`.html into the folder, in which the figures lie."""
-    (folder / f"{name}.md").write_text(markdown(blocks), encoding="utf-8")
-    (folder / f"{name}.html").write_text(page(blocks, folder), encoding="utf-8")
+    whole.write_text(folder / f"{name}.md", markdown(blocks))
+    whole.write_text(folder / f"{name}.html", page(blocks, folder))
 
 
 def markdown(blocks: Sequence[Block]) -> str:

@@ -15,6 +15,7 @@ from codir_jax.data import dataset, pipeline
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import RawSplit
 from codir_jax.data.length_buckets import ladder
+from codir_jax.processes import claims, whole
 from codir_jax.processes.user_error import UserError
 
 # A few texts of different lengths, on which an export is compared with its source.
@@ -41,9 +42,10 @@ def export_model(
       test: scores for the card, metric -> value.
 
     Raises:
-      UserError: the model has no trained head.
+      UserError: the model has no trained head, or the folder is not empty and not an export.
       convert.export.ParityError: logits differ by more than 1e-4, or vectors by more than 1e-5, after re-reading.
     """
+    claims.check(output, claims.EXPORT, "--output")
     folder = model_folder(model, "--model")
     head = huggingface.stored_head(folder)
     source = huggingface.load_pretrained(folder, head=head)
@@ -60,25 +62,27 @@ def export_model(
     if results is not None:
         card_results = {key: results[key] for key in ("dev", "seed", "parameters", "teacher_dev") if results.get(key)}
         card_results |= {"test": dict(test)} if test else {}
-    verdict = export.export(
-        output,
-        source.config,
-        source.params,
-        tokenizer,
-        head=head,
-        label_names=source.label_names,
-        is_regression=source.is_regression,
-        is_pair=source.is_pair,
-        sentence=source.sentence,
-        sample_batch=sample_batch(tokenizer, min(source.config.max_length, 64)),
-        results=card_results,
-        training_config=config,
-        teacher_name=(config or {}).get("teacher", {}).get("path", ""),
-        hf_config=source.hf_config,
-        provenance=_provenance(config or {}, results or {}, license, language, base_model, data),
-    )
-    if (noise := source.folder / NOISE_FILE).is_file():
-        shutil.copy2(noise, output)
+    claims.claim(output, claims.EXPORT, "--output")
+    with whole.full_disk_told(output):
+        verdict = export.export(
+            output,
+            source.config,
+            source.params,
+            tokenizer,
+            head=head,
+            label_names=source.label_names,
+            is_regression=source.is_regression,
+            is_pair=source.is_pair,
+            sentence=source.sentence,
+            sample_batch=sample_batch(tokenizer, min(source.config.max_length, 64)),
+            results=card_results,
+            training_config=config,
+            teacher_name=(config or {}).get("teacher", {}).get("path", ""),
+            hf_config=source.hf_config,
+            provenance=_provenance(config or {}, results or {}, license, language, base_model, data),
+        )
+        if (noise := source.folder / NOISE_FILE).is_file():
+            shutil.copy2(noise, output)
     return str(verdict)
 
 

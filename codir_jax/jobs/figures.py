@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from codir_jax.processes import whole
+
 # More rows than a legend can tell apart are written beside their points.
 MAX_IN_LEGEND = 10
 
@@ -116,5 +118,6 @@ def _save(figure, path: Path) -> None:
     from matplotlib import pyplot
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    with whole.aside(path) as place:
+        figure.savefig(place, metadata={"Date": None})
     pyplot.close(figure)

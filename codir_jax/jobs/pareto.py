@@ -7,6 +7,7 @@ from operator import le
 from pathlib import Path
 from typing import Any
 
+from codir_jax.processes import whole
 from codir_jax.processes.user_error import UserError
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -94,7 +95,7 @@ def write_csv(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
     """A line a row: name, title, bytes, bits a weight, parameters, scores, latencies, what dominates it."""
     lines = [_flat(name, row) for name, row in rows.items()]
     fields = list(dict.fromkeys(field for line in lines for field in line))
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with whole.aside(path) as place, place.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fields)
         writer.writeheader()
         writer.writerows(lines)

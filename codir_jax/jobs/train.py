@@ -8,8 +8,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
+from codir_jax.jobs import refusals
 from codir_jax.plan import report
-from codir_jax.processes import console, distributed
+from codir_jax.processes import claims, console, distributed
 from codir_jax.stage import config as stage_config
 from codir_jax.stage import run as run_lib
 from codir_jax.stage import workdir as workdir_lib
@@ -44,18 +45,23 @@ def train(
       {'matthews_correlation': ..., 'accuracy': ...}
     """
     if isinstance(config, str):
-        config = config_lib.load(config, overrides)
+        config = stage_config.load(config, overrides)
     else:
         config = config.copy_and_resolve_references()
         for key, text in overrides:
             config_lib.set_from_text(config, key, text)
+    claims.check(workdir, claims.RUN, "--workdir")
     workdir = Path(workdir)
     if stage_config.needs_teacher(config) and not config.teacher.path and config.teacher.config:
         made_by = teacher_of(config)
         config.teacher.path = str(workdir / "teacher")
         stage_config.check(made_by)
         stage_config.check(config)
+        if not distributed.first_decides((Path(config.teacher.path) / "results.json").exists):
+            # What does not fit the teacher is told before it is trained.
+            refusals.check({"teacher": made_by, "student": config}, workdir, {})
         distributed.first_decides(lambda: workdir_lib.refuse_other(config, workdir))
+        distributed.first_decides(lambda: claims.claim(workdir, claims.RUN, "--workdir"))
         console.say(f"== teacher.config={config.teacher.config} -> {config.teacher.path}")
         train(made_by, config.teacher.path, on_step=on_step, on_evaluation=on_evaluation)
     return run_lib.run(config, workdir, on_start=report.at_start, on_step=on_step, on_evaluation=on_evaluation)
@@ -67,7 +73,7 @@ def teacher_of(config: ConfigDict) -> ConfigDict:
     Seed, mesh, tokenizer and arithmetic are those of `config` and, of the same task, the data: a teacher of other
     classes or of other texts would be refused once it is trained.
     """
-    made_by = config_lib.load(config.teacher.config)
+    made_by = stage_config.load(config.teacher.config)
     made_by.seed = config.seed
     made_by.mesh.update(config.mesh)
     made_by.tokenizer_path = config.tokenizer_path or made_by.tokenizer_path

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from codir_jax.convert import huggingface
 from codir_jax.evaluation import cost
 from codir_jax.objectives.contract import needs_cache
-from codir_jax.processes import console, distributed, environment
+from codir_jax.processes import console, distributed, environment, stop
 from codir_jax.stage import checks, results
 from codir_jax.stage import config as stage_config
 from codir_jax.stage import workdir as workdir_lib
@@ -84,6 +84,7 @@ class _Run:
         self.eval_every = max(stage.duration("train", "eval_every"), 1)
         self.checkpoint_every = max(stage.duration("train", "checkpoint_every"), 1)
         # Refused here, before the teacher is run: an objective that cannot be made, or rules that do not fit it.
+        checks.check_warmup(stage.duration("optimizer", "warmup"), stage.num_steps)
         self.objective = stage.objective
         stage.abstract_state(live=False)
         self.teacher = Teacher(stage) if stage.teacher else None
@@ -130,7 +131,10 @@ class _Run:
                 if step == num_steps:
                     self._save_best(current)
                 return
-            last = judge(stage.whole(current.params), frozen)
+            facts["is_unjudged"] = True
+            with stop.may_be_cut():
+                last = judge(stage.whole(current.params), frozen)
+            facts["is_unjudged"] = False
             writer.write(step, {f"dev_{k}": v for k, v in last.items()})
             if self.on_evaluation:
                 self.on_evaluation(str(self.workdir), step, dict(last))
@@ -145,10 +149,17 @@ class _Run:
                 facts.update(best_score=value, best_step=step, best=last)
                 self._save_best(current)
 
+        def is_enough(step: int) -> bool:
+            if not options.patience or facts["best_score"] is None:
+                return False
+            since = step // self.eval_every - facts["best_step"] // self.eval_every
+            return since >= options.patience and step < num_steps
+
         def save(step, current, wait=False):
             facts.update(seconds=clock.seconds(), pending=buffer.pending(), skipped=buffer.skipped, last=last)
             require_finite(current, step)
-            is_evaluated = last and (step % self.eval_every == 0 or step == num_steps)
+            # Where its evaluation was cut short, the step is judged when the run goes on, and keep_best passes it over.
+            is_evaluated = last and not facts["is_unjudged"] and (step % self.eval_every == 0 or step == num_steps)
             checkpointer.save(current, facts, score=self._score(last) if is_evaluated else None, wait=wait)
 
         def unpaced(hook):
@@ -177,14 +188,21 @@ class _Run:
                     loop.Hook(self.checkpoint_every, unpaced(save)),
                 ],
                 pace=pace,
+                catch_up=unpaced(evaluate) if facts["is_unjudged"] else None,
                 on_stop=lambda step, current: save(step, current, wait=True),
                 name=self.workdir.name,
+                is_enough=is_enough,
             )
             checkpointer.wait()
         finally:
             checkpointer.close()
             writer.close()
-        return self._write_results(facts, last, clock.seconds(), batches.wait_share())
+        if (num_steps := int(state.step)) < stage.num_steps:
+            console.say(
+                f"ended at step {num_steps} of {stage.num_steps}: {options.patience} evaluations without a better dev "
+                f"score than that of step {facts['best_step']} (train.patience)"
+            )
+        return self._write_results(facts, last, num_steps, clock.seconds(), batches.wait_share())
 
     def _teach(self) -> dict[str, Any]:
         """The teacher's rows that join the batches, {} where it runs live or the method needs none."""
@@ -203,6 +221,8 @@ class _Run:
             return None
         state, saved = restored
         now = self._fingerprints()
+        if untold := checks.check_config(self.config, saved):
+            console.say(untold)
         checks.check_fingerprints(now, saved)
         if moved := checks.describe_move(now, saved):
             console.say(moved)
@@ -212,6 +232,7 @@ class _Run:
     def _first_facts(self) -> dict[str, Any]:
         """What is saved beside the state, before the first step."""
         nothing = {"best_score": None, "best_step": 0, "best": {}, "seconds": 0.0, "pending": {}, "skipped": 0}
+        nothing |= {"is_unjudged": False, "config": stage_config.binding(self.config)}
         return nothing | self._fingerprints()
 
     def _score(self, scores: dict[str, float]) -> float:
@@ -234,12 +255,13 @@ class _Run:
     def _fingerprints(self) -> dict[str, Any]:
         stage = self.stage
         return {
+            "config_fingerprint": stage_config.fingerprint(self.config),
             "data_fingerprint": stage.task.fingerprint,
             "teacher_fingerprint": stage.teacher.source.fingerprint if stage.teacher else "",
             "arithmetic": environment.arithmetic(),
         }
 
-    def _write_results(self, facts, last, seconds: float, input_wait_share: float) -> dict[str, Any]:
+    def _write_results(self, facts, last, num_steps: int, seconds: float, input_wait_share: float) -> dict[str, Any]:
         stage, head = self.stage, self.stage.task.head
 
         def told() -> dict[str, Any]:
@@ -257,7 +279,7 @@ class _Run:
                 "best_step": facts["best_step"],
                 "best_fingerprint": best.fingerprint,
                 "parameters": cost.count_parameters(best.params),
-                "num_steps": stage.num_steps,
+                "num_steps": num_steps,
                 "skipped_updates": facts["skipped"],
                 "seed": self.config.seed,
                 "seconds": round(seconds, 1),

@@ -19,6 +19,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(overrides, *, model: str, output: str, **card: str) -> int:
     """Prints the parity verdict and where it is written."""
     del overrides
+    from codir_jax.processes import claims
+
+    claims.check(output, claims.EXPORT, "--output")
     from codir_jax.jobs.export import export_model
 
     print(export_model(model, output, **card))

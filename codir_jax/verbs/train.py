@@ -44,16 +44,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(overrides, *, config: str, workdir: str, connect_timeout: float, heartbeat_timeout: float, **place) -> int:
     """Joins the other processes where there are any, and trains."""
-    from codir_jax import config as config_lib
-    from codir_jax.processes import distributed, stop
+    from codir_jax.processes import claims, distributed
 
-    config = config_lib.load(config, overrides["config"])
-    with stop.preemptible():
-        if found := distributed.place_of(place):
-            distributed.start(found, connect_timeout=connect_timeout, heartbeat_timeout=heartbeat_timeout)
-        from codir_jax.jobs.train import train
+    claims.check(workdir, claims.RUN, "--workdir")
+    from codir_jax.stage import config as stage_config
 
-        results = train(config, workdir)
+    config = stage_config.load(config, overrides["config"])
+    if found := distributed.place_of(place):
+        distributed.start(found, connect_timeout=connect_timeout, heartbeat_timeout=heartbeat_timeout)
+    from codir_jax.jobs.train import train
+
+    results = train(config, workdir)
     if distributed.process_id() != 0:
         return 0
     if results["dev"]:
