@@ -82,11 +82,12 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, list
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a verb; returns the exit status, see `codir train --help`."""
-    from codir_jax.processes import distributed, environment, exit_status
+    from codir_jax.processes import distributed, environment, exit_status, stop
 
     environment.set_defaults()
     try:
-        status, reason = _run(arguments), ""
+        with stop.preemptible():
+            status, reason = _run(arguments), ""
     except KeyboardInterrupt as error:
         status, reason = exit_status.of(error), "Ctrl-C"
     except Exception as error:

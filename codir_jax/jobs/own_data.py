@@ -16,7 +16,7 @@ from codir_jax.data.batch import DataError
 from codir_jax.data.compressed import kind_of
 from codir_jax.data.delimited import column_names, nearest, read_table
 from codir_jax.data.guessed_columns import Columns
-from codir_jax.processes import console
+from codir_jax.processes import claims, console, whole
 from codir_jax.processes.user_error import UserError
 
 SPLITS = ("train", "dev", "test", "unlabelled")
@@ -125,8 +125,8 @@ def _write(columns: Mapping[str, list], folder: Path, split: str) -> Path:
     content = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
     path = folder / "data" / f"{split}-{hashlib.sha256(content).hexdigest()[:12]}{suffix}"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".part")
-        aside.write_bytes(content)
-        aside.replace(path)
+        claims.claim(folder, claims.JOB, "--output")
+        path.parent.mkdir(exist_ok=True)
+        with whole.aside(path) as place:
+            place.write_bytes(content)
     return path

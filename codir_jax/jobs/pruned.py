@@ -15,7 +15,7 @@ from codir_jax.data import dataset, length_buckets, pipeline
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import RawSplit
 from codir_jax.models.heads import head_spec
-from codir_jax.processes import console
+from codir_jax.processes import console, whole
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage.assembled import make_tokenizer
 
@@ -49,18 +49,6 @@ def write(model: str, stage: Path, config: ConfigDict, folder: Path) -> dict[str
     length = tokenizer_lib.served_length(before, source.config.max_length)
     difference = _difference(source, before, made, head, train, length)
     labels = {"label_names": source.label_names, "is_regression": source.is_regression, "is_pair": source.is_pair}
-    huggingface.save_pretrained(
-        folder / "best",
-        made.source.config,
-        made.source.params,
-        head=head,
-        sentence=source.sentence,
-        hf_config=made.source.hf_config,
-        **labels,
-    )
-    tokenizer_lib.save_tokenizer(made.tokenizer, folder / "best", length)
-    for name in ("results.json", "config.json"):
-        shutil.copy2(stage / name, folder / name)
     facts = {
         "words": len(made.kept),
         "words_before": source.config.vocab_size,
@@ -72,7 +60,20 @@ def write(model: str, stage: Path, config: ConfigDict, folder: Path) -> dict[str
         f"{head_spec(head).answer} over {facts['num_compared']} train texts {difference:.2e} (bound {BOUND:.0e})"
     )
     if difference > BOUND or difference != difference:
-        raise export.ParityError(f"{folder}: {told}. Do not serve it")
+        raise export.ParityError(f"{model}: {told}; nothing was written")
+    with whole.folder(folder) as aside:
+        huggingface.save_pretrained(
+            aside / "best",
+            made.source.config,
+            made.source.params,
+            head=head,
+            sentence=source.sentence,
+            hf_config=made.source.hf_config,
+            **labels,
+        )
+        tokenizer_lib.save_tokenizer(made.tokenizer, aside / "best", length)
+        for name in ("results.json", "config.json"):
+            shutil.copy2(stage / name, aside / name)
     if "dev" in splits:
         told += f"; {pruned_vocabulary.spelling(before, made, splits['dev'], length)}"
     console.say(told)

@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
 from codir_jax.processes.user_error import MissingFileError, UserError
+from codir_jax.stage import config as stage_config
 
 TEACHER = "teacher"
 
@@ -188,4 +189,4 @@ def config_of(
     if stage.name == TEACHER:
         changes += teacher_overrides
     settings = [(key, text.format(**values)) for key, text in stage.settings]
-    return config_lib.load(stage.config, [*shared, *settings, *changes])
+    return stage_config.load(stage.config, [*shared, *settings, *changes])

@@ -1,11 +1,13 @@
 """An export in all of its formats, side by side: bytes, time of a batch in each runtime and, with data, scores."""
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -15,6 +17,7 @@ from codir_jax.convert.formats import contract
 from codir_jax.data import length_buckets
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.evaluation import cost
+from codir_jax.jobs.document import Block, Heading, Paragraph, Table
 from codir_jax.processes import console
 from codir_jax.tasks.contract import Task, task_module
 
@@ -54,6 +57,7 @@ def measure(
     """
     head = huggingface.stored_head(folder)
     source = huggingface.load_pretrained(folder, head=head)
+    source = dataclasses.replace(source, params=jax.device_put(source.params))  # once, as `codir_jax.load` does
     length = min(length, source.config.max_length)
     runs = {contract.HUGGINGFACE: lambda *inputs: export.answers_of(source, head, inputs)}
     rows = {contract.HUGGINGFACE: {"bytes": weight_bytes(folder)}}
@@ -89,15 +93,8 @@ def _milliseconds(runs: Mapping[str, contract.Answers], batch_size: int, length:
     return {name: statistics.median(values) for name, values in took.items()}
 
 
-def table(rows: Mapping[str, Mapping[str, Any]], metric: str = "") -> str:
-    """Markdown table of the formats; `metric`: the score that is told where there are scores."""
-    header, cells = _cells(rows, metric)
-    lines = [header, ["---"] * len(header), *cells]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def screen_table(rows: Mapping[str, Mapping[str, Any]], metric: str = "") -> str:
-    """The same for a terminal of 80 columns."""
+    """The rows for a terminal of 80 columns; `metric`: the score that is told where there are scores."""
     header, cells = _cells(rows, metric)
     widths = [max(len(line[i]) for line in (header, *cells)) for i in range(len(header))]
     return "\n".join(
@@ -106,11 +103,16 @@ def screen_table(rows: Mapping[str, Mapping[str, Any]], metric: str = "") -> str
     )
 
 
-def section(results: Mapping[str, Any]) -> list[str]:
-    """Lines of a report."""
+def section(results: Mapping[str, Any]) -> list[Block]:
+    """Of a report; nothing without formats."""
     if not results.get("formats"):
         return []
-    return ["## Served", "", table(results["formats"], results["primary_metric"]), "", _ABOUT, ""]
+    return [Heading("Served"), Table(*_cells(results["formats"], results["primary_metric"])), Paragraph(_ABOUT)]
+
+
+def on_screen(results: Mapping[str, Any]) -> list[str]:
+    """The same for a terminal."""
+    return [screen_table(results["formats"], results["primary_metric"])] if results.get("formats") else []
 
 
 def _cells(rows: Mapping[str, Mapping[str, Any]], metric: str) -> tuple[list[str], list[list[str]]]:

@@ -29,7 +29,7 @@ from ml_collections import ConfigDict
 from codir_jax.losses import contrastive
 from codir_jax.negatives import neighbours, row_tables, sampling
 from codir_jax.negatives.row_tables import RowTable
-from codir_jax.objectives.codir_settings import check, default_config, needs_cache
+from codir_jax.objectives.codir_settings import FIELDS, check, default_config, needs_cache
 from codir_jax.objectives.contract import (
     Cost,
     Features,
@@ -60,7 +60,7 @@ ROWLESS_SOURCES = ("in_batch", "queue")
 HEADS, ROLES = ("classification", "masked_lm", "embedding"), ("student", "teacher")
 # The preset that fits a head, where it is not the first one.
 PRESETS = {"masked_lm": "pretrain", "embedding": "encoder"}
-__all__ = ["HEADS", "PRESETS", "ROLES", "check", "default_config", "make", "needs_cache"]
+__all__ = ["FIELDS", "HEADS", "PRESETS", "ROLES", "check", "default_config", "make", "needs_cache"]
 
 
 def _check_data(config: ConfigDict, setting: Setting) -> None:

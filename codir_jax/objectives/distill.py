@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from codir_jax.losses import distillation
-from codir_jax.models.layer_selection import match_layers
+from codir_jax.models.layer_selection import match_layers, parse_matches
 from codir_jax.models.pooling import first, masked_mean
 from codir_jax.objectives.contract import (
     Metrics,
@@ -24,46 +24,49 @@ from codir_jax.objectives.contract import (
     Setting,
     Step,
     TeacherView,
-    head_defaults,
+    head_fields,
     init_model,
     masked_sum,
     mean,
     no_cost,
 )
 from codir_jax.objectives.microbatches import in_microbatches, run_student
-from codir_jax.objectives.schedules import check_schedule, scheduled
-from codir_jax.processes.user_error import UserError
+from codir_jax.objectives.schedules import parse_schedule, scheduled
+from codir_jax.processes import fields
+from codir_jax.processes.fields import defaults, field
 
 HEADS, ROLES = ("classification", "masked_lm", "embedding"), ("student", "teacher")
 HIDDEN_LOSSES = {"l2": distillation.normalized_l2, "cosine": distillation.cosine_distance}
 
 
-def term_defaults() -> dict:
-    """Fields of the terms that soft-target methods share."""
-    return {
-        "task_weight": 0.5,  # w_task, on the mean over labelled examples; of a masked LM over masked tokens
-        "soft_target_weight": 0.5,  # w_kd, on the mean over all examples, unlabelled too; of a masked LM as above
-        "soft_target_temperature": 2.0,  # T of T^2 KL(teacher || student); 2 in the released GLUE runs
-        "task_schedule": "constant",  # multiplier over the run: "constant" or points such as "0%:0 10%:1"
-        "soft_target_schedule": "constant",  # of the same form
-        "layer_matches": "uniform",  # "uniform", "skip_last", "last", or pairs student:teacher, "1:2,2:4,3:6"
-        # Of hidden states over tokens: "mean" over real tokens, or the "first"; "none" compares token by token.
-        "pooling": "mean",
-        **head_defaults(),
-    }
+# Of the terms that soft-target methods share. Weights are of means over examples, of a masked LM over masked tokens.
+TERM_FIELDS = {
+    "task_weight": field(0.5, "w_task, of labelled examples", at_least=0, at_most=1e6),
+    "soft_target_weight": field(0.5, "w_kd, of all examples, unlabelled too", at_least=0, at_most=1e6),
+    # T of T^2 KL(teacher || student); 2 in the released GLUE runs.
+    "soft_target_temperature": field(2.0, "T of the soft targets", above=0, at_most=1e4),
+    # Multipliers over the run: "constant" or points such as "0%:0 10%:1".
+    "task_schedule": field("constant", "multiplier of task_weight over the run", reads=parse_schedule),
+    "soft_target_schedule": field("constant", "multiplier of soft_target_weight over the run", reads=parse_schedule),
+    # "uniform", "skip_last", "last", or pairs student:teacher, "1:2,2:4,3:6".
+    "layer_matches": field("uniform", "layers whose states are compared", reads=parse_matches),
+    # "mean" over real tokens, or the "first"; "none" compares token by token.
+    "pooling": field("mean", "of hidden states over tokens", words=("mean", "first", "none")),
+    **head_fields(),
+}
+FIELDS = {
+    "name": field("distill", "the method, a file of codir_jax/objectives"),
+    **TERM_FIELDS,
+    # "l2" is on unit-normalised pooled states, as in PKD.
+    "hidden_loss": field("none", "distance of hidden states", words=("none", *HIDDEN_LOSSES)),
+    "hidden_weight": field(1.0, "w_hidden, weight of that distance", at_least=0, at_most=1e6),
+    "hidden_schedule": field("constant", "multiplier of hidden_weight over the run", reads=parse_schedule),
+}
 
 
 def default_config() -> ConfigDict:
     """Fields of the method."""
-    return ConfigDict(
-        {
-            "name": "distill",
-            **term_defaults(),
-            "hidden_loss": "none",  # "none", "l2" (on unit-normalised pooled states, as in PKD) or "cosine"
-            "hidden_weight": 1.0,  # w_hidden
-            "hidden_schedule": "constant",
-        }
-    )
+    return ConfigDict(defaults(FIELDS))
 
 
 class Views(NamedTuple):
@@ -94,8 +97,6 @@ def pool(hidden_states, layers, attention_mask, pooling: str) -> jax.Array:
 
 def matches(config: ConfigDict, setting: Setting) -> tuple[tuple[int, int], ...]:
     """(student layer, teacher layer) pairs, 1-based."""
-    if config.pooling not in ("mean", "first", "none"):
-        raise UserError(f"objective.pooling must be 'mean', 'first' or 'none', got {config.pooling!r}")
     return match_layers(config.layer_matches, setting.teacher.config.num_layers, setting.student.config.num_layers)
 
 
@@ -168,15 +169,12 @@ def soft_terms(config, setting: Setting, views: Views, state, batch, progress) -
 
 
 def check(config: ConfigDict) -> None:
-    """Refuses fields that contradict each other or have no such value.
+    """Refuses fields that have no such value.
 
     Raises:
       UserError: what was expected, what came.
     """
-    for name in ("task_schedule", "soft_target_schedule", "hidden_schedule"):
-        check_schedule(name, config[name])
-    if config.hidden_loss not in ("none", *HIDDEN_LOSSES):
-        raise UserError(f"objective.hidden_loss must be none, l2 or cosine, got {config.hidden_loss!r}")
+    fields.check(FIELDS, config, "objective")
 
 
 def make(config: ConfigDict, setting: Setting) -> Objective:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from codir_jax.data import class_weights, dataset, length_buckets, pipeline, settings
 from codir_jax.data import synthetic as random_texts
-from codir_jax.data.batch import Dataset
+from codir_jax.data.batch import Dataset, RawSplit
 from codir_jax.data.sets import contract as sets
 from codir_jax.evaluation import metrics as metrics_lib
 from codir_jax.evaluation import probe, runner
@@ -18,6 +18,7 @@ from codir_jax.evaluation.metrics import Metric
 from codir_jax.objectives import contract as objectives
 from codir_jax.objectives.contract import Setting, TrainRows
 from codir_jax.objectives.heads.classification import Classification as Head
+from codir_jax.processes.fields import Fields
 from codir_jax.processes.user_error import UserError
 from codir_jax.tasks.contract import Examined
 from codir_jax.tasks.labelled_feed import LabelledFeed
@@ -26,12 +27,12 @@ from codir_jax.tasks.together import together
 
 TEACHER = ("fine-tuned model", "configs/codir/finetune_teacher.py")
 PLAIN_OBJECTIVE = "finetune"
-__all__ = ["PLAIN_OBJECTIVE", "TEACHER", "check", "default_data", "fresh_tokenizer", "make", "outline", "synthetic"]
+__all__ = ["PLAIN_OBJECTIVE", "TEACHER", "check", "data_fields", "fresh_tokenizer", "make", "outline", "synthetic"]
 
 
-def default_data() -> ConfigDict:
+def data_fields() -> Fields:
     """The `data` section: what every labelled set reads, and the fields of the sets themselves."""
-    return settings.default_config()
+    return settings.fields()
 
 
 def check(config: ConfigDict) -> None:
@@ -122,6 +123,10 @@ class Classification:
 
     def open(self) -> None:
         """Nothing is left to read."""
+
+    def read_rows(self) -> dict[str, RawSplit]:
+        """The labelled rows of each split as they stand in the files, in its order; read anew."""
+        return dataset.read_rows(self.config.data, self.data.info.label_names, seed=self.config.seed)
 
     def feed(self, sharding) -> LabelledFeed:
         """Its batches."""

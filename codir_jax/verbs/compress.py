@@ -2,8 +2,7 @@
 
 import argparse
 
-from codir_jax.verbs.export import add_format
-from codir_jax.verbs.flag_types import names
+from codir_jax.verbs.flag_types import add_card, add_format, names
 
 HELP = "the whole job: fine-tune the teacher where needed, distil, evaluate, export, report"
 EXAMPLES = """examples:
@@ -11,12 +10,14 @@ EXAMPLES = """examples:
   codir compress --teacher=roberta-base --task=sst2 --layers=6 --output=runs/sst2
   codir compress --teacher=roberta-base --text='books/*.txt' --layers=6 --output=runs/any_task
   codir compress --demo --compare=finetune,distill --output=runs/quickstart
+  codir compress --demo --compare=finetune --seeds=5 --price_per_hour=0.4 --output=runs/quickstart
   codir compress --demo --then=int8,prune50+int4,rank32 --max_loss_percent=3 --output=runs/smaller
 
 With --text a masked language model is compressed on running text, for any task later. A teacher without a masked-LM
 head first goes on pre-training; without --teacher a tokenizer and a small teacher are trained on the text first.
 
-Stopped, the same command goes on where it was; with more to --compare, a finished job trains that alone.
+Stopped, the same command goes on where it was; with more to --compare, or more --seeds, a finished job trains that
+alone. report.html in the job's folder tells what was found.
 
 --train.KEY=VALUE and --data.KEY=VALUE change all stages, e.g. --train.patience=2 (a stage ends where its dev score has
 not risen for two evaluations) or --data.max_length=64. --config.KEY=VALUE changes all but the teacher's, e.g.
@@ -84,10 +85,26 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--recipe", default="codir", help="folder of configs/ with the recipe (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        help="train the students with so many seeds, from --seed upwards: means and intervals (default: %(default)s)",
+    )
+    add_card(parser)
+    parser.add_argument(
+        "--price_per_hour",
+        type=float,
+        default=None,
+        help="of this machine, in any currency: the report tells the cost of a million texts",
+    )
 
 
 def run(overrides, **flags) -> int:
     """The flags are the arguments of the function of the same name."""
+    from codir_jax.processes import claims
+
+    claims.check(flags["output"], claims.JOB, "--output")
     from codir_jax.jobs.compress import compress
 
     of_data, of_training = ([(f"{kind}.{key}", text) for key, text in overrides[kind]] for kind in ("data", "train"))

@@ -1,8 +1,8 @@
-"""`codir export`: a model as a Hugging Face folder, and in the formats of other runtimes."""
+"""`codir export`: a model as a Hugging Face folder."""
 
 import argparse
 
-from codir_jax.verbs.flag_types import add_model, names
+from codir_jax.verbs.flag_types import add_card, add_format, add_model
 
 HELP = "a Hugging Face folder with a parity verdict; ONNX, int8 and StableHLO beside it"
 EXAMPLES = """examples:
@@ -11,7 +11,9 @@ EXAMPLES = """examples:
   codir export --model=runs/student --output=my-small-model --push_to_hub=my-name/my-small-model
 
 Each format is run by its own runtime and compared with the model: onnx/model.onnx and onnx/model_quantized.onnx by
-onnxruntime (pip install 'codir-jax[onnx]'), stablehlo/model.bin by jax.export. All take any batch and length."""
+onnxruntime (pip install 'codir-jax[onnx]'), stablehlo/model.bin by jax.export. All take any batch and length.
+
+The folder is new, empty, or an export already, which is replaced; one with anything else in it is refused."""
 OVERRIDES = ()
 
 
@@ -20,21 +22,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help="folder to write")
     add_format(parser)
     parser.add_argument("--push_to_hub", default="", help="name on the Hugging Face hub, private if it is new")
+    add_card(parser)
 
 
-def add_format(parser: argparse.ArgumentParser) -> None:
-    """--format: what an export has."""
-    parser.add_argument(
-        "--format", type=names, default=(), help="beside the Hugging Face files: onnx, onnx-int8, stablehlo"
-    )
-
-
-def run(overrides, *, model: str, output: str, format: tuple[str, ...], push_to_hub: str) -> int:
+def run(overrides, *, model: str, output: str, format: tuple[str, ...], push_to_hub: str, **card: str) -> int:
     """Prints the parity verdicts, sizes and times, and where it is written."""
     del overrides
+    from codir_jax.processes import claims
+
+    claims.check(output, claims.EXPORT, "--output")
     from codir_jax.jobs import export, served
 
-    print(export.export_model(model, output, format))
+    print(export.export_model(model, output, format, **card))
     if format:
         print(served.screen_table(served.measure(output, format)))
     print(f"written: {output}")

@@ -104,7 +104,7 @@ def require(names: Sequence[str], head: str = "") -> None:
 
 
 def write(folder: Path, names: Sequence[str], head: str, batch: Mapping[str, np.ndarray]) -> list[Written]:
-    """Writes the model of a Hugging Face folder in these formats, and judges each by its own runtime.
+    """Writes the model of a Hugging Face folder in these formats alone, and judges each by its own runtime.
 
     Args:
       folder: as `convert.export.export` wrote it. names: of formats; "huggingface" is there already.
@@ -115,6 +115,10 @@ def write(folder: Path, names: Sequence[str], head: str, batch: Mapping[str, np.
       export.ParityError: a model computes something else; it is left for inspection.
     """
     require(names, head)
+    for module in _modules().values():  # of an earlier export here: another model, perhaps
+        (folder / module.FILE).unlink(missing_ok=True)
+    if not _others(names):
+        return []
     source = load_pretrained(folder, head=head)
     expected = [(inputs, export.answers_of(source, head, inputs)) for inputs in _shapes(batch)]
     return [_written(folder, name, head, expected) for name in _others(names)]
