@@ -2,11 +2,13 @@
 
 from ml_collections import ConfigDict
 
-from codir_jax.objectives.distill import term_defaults
+from codir_jax.objectives.distill import check_terms, term_defaults
 from codir_jax.objectives.schedules import check_schedule
 from codir_jax.processes.user_error import UserError
 
 SOURCES = ("in_batch", "bank", "queue", "teacher_cache")
+TOKEN_KEYS = ("same_text", "near_positions", "batch", "same_word", "near_layers", "queue")
+SPACES = ("projected", "centred", "raw")
 
 
 def default_config(preset: str = "paper") -> ConfigDict:
@@ -26,8 +28,22 @@ def default_config(preset: str = "paper") -> ConfigDict:
             # Both projections start from one draw, where the two models have one width; ours. From two draws (released)
             # the term first turns the student towards a random map of its teacher.
             "equal_start": False,
-            "anchors": "both",  # "student", "teacher" or "both"
+            "anchors": "both",  # "student", "teacher" or "both"; of contrast.target "teacher" always the student
             "positive": "live",  # "live" teacher view, or the example's stale "bank" row (released)
+            # What is told apart, by which labels, and where; ours, but for the defaults, which are the paper's.
+            "contrast": {
+                "unit": "text",  # "text": a pooled vector among `negatives`; "token": each token among `keys_from`
+                "target": "one_hot",  # "one_hot" (InfoNCE), or "teacher": KL to the teacher's similarity distribution
+                "teacher_temperature": 0.07,  # tau_T of target "teacher", > 0
+                "space": "projected",  # "projected", "centred" or "raw", see spaces.py
+                # Of unit "token", joined by +: same_text, near_positions, batch, same_word, near_layers, queue; see
+                # token_contrast.py.
+                "keys_from": "same_text+batch",
+                "num_sampled": 512,  # >= 1: tokens of the global batch that are keys of every anchor, a draw
+                "queue_size": 2048,  # >= 1: tokens of earlier steps
+                "window": 2,  # >= 1: tokens to either side, of near_positions
+                "similarity_ceiling": 0.95,  # in (0, 1]: a key nearer to the teacher's own state is its double; 1: none
+            },
             "negatives": {
                 # Joined by +: in_batch (the whole global batch), bank (stale rows of both sides), queue, teacher_cache
                 # (kept teacher states under today's projection, for the student's anchor; needs a teacher cache).
@@ -94,8 +110,9 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: what was expected, what came, what to do.
     """
-    for name in ("task_schedule", "soft_target_schedule", "contrastive_schedule"):
-        check_schedule(name, config[name])
+    check_terms(config)
+    check_schedule("contrastive_schedule", config.contrastive_schedule)
+    _check_contrast(config)
     for name, known in (
         ("contrastive_loss", ("info_nce", "nce")),
         ("layer_aggregation", ("concat", "per_layer")),
@@ -106,8 +123,6 @@ def check(config: ConfigDict) -> None:
     ):
         if config[name] not in known:
             raise UserError(f"objective.{name}={config[name]!r}; known: {', '.join(known)}")
-    if config.pooling == "none":
-        raise UserError("objective.pooling='none': the contrastive term compares one vector a text; use mean or first")
     sources = config.negatives.source.split("+")
     unknown = [name for name in sources if name not in SOURCES]
     if unknown:
@@ -119,6 +134,32 @@ def check(config: ConfigDict) -> None:
     if config.contrastive_temperature <= 0:
         raise UserError(f"objective.contrastive_temperature must be > 0, got {config.contrastive_temperature}")
     _check_negatives(config, sources)
+
+
+def _check_contrast(config: ConfigDict) -> None:
+    """The part of `check` about what is told apart, and where."""
+    options, unit = config.contrast, config.contrast.unit
+    for name, known in (("unit", ("text", "token")), ("target", ("one_hot", "teacher")), ("space", SPACES)):
+        if options[name] not in known:
+            raise UserError(f"objective.contrast.{name}={options[name]!r}; known: {', '.join(known)}")
+    unknown = [name for name in options.keys_from.split("+") if name not in TOKEN_KEYS]
+    if unknown:
+        raise UserError(f"objective.contrast.keys_from has {unknown}; known: {', '.join(TOKEN_KEYS)}, joined by +")
+    for name in ("num_sampled", "queue_size", "window"):
+        if options[name] < 1:
+            raise UserError(f"objective.contrast.{name} must be >= 1, got {options[name]}")
+    if not options.teacher_temperature > 0:
+        raise UserError(f"objective.contrast.teacher_temperature must be > 0, got {options.teacher_temperature}")
+    if not 0 < options.similarity_ceiling <= 1:
+        raise UserError(f"objective.contrast.similarity_ceiling must be in (0, 1], got {options.similarity_ceiling}")
+    if config.contrastive_loss == "nce" and (unit, options.target, options.space) != ("text", "one_hot", "projected"):
+        raise UserError("objective.contrastive_loss='nce' is of projected texts against one positive: use info_nce")
+    if config.positive == "bank" and (unit, options.target) != ("text", "one_hot"):
+        raise UserError("objective.positive='bank' is of texts and target 'one_hot': use 'live'")
+    if "near_layers" in options.keys_from and unit == "token" and config.layer_aggregation == "concat":
+        raise UserError(
+            "objective.contrast.keys_from has near_layers, neighbours of one layer: set layer_aggregation=per_layer"
+        )
 
 
 def _check_negatives(config: ConfigDict, sources: list[str]) -> None:
@@ -162,4 +203,4 @@ def _check_negatives(config: ConfigDict, sources: list[str]) -> None:
 
 def needs_cache(config: ConfigDict) -> bool:
     """Whether rows are taken out of the teacher cache."""
-    return "teacher_cache" in config.negatives.source.split("+")
+    return config.contrast.unit == "text" and "teacher_cache" in config.negatives.source.split("+")

@@ -1,5 +1,6 @@
 """One stage from config to results: resume, train, evaluate, keep the best, write `results.json`."""
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from codir_jax.convert import huggingface
 from codir_jax.evaluation import cost
 from codir_jax.objectives.contract import needs_cache
 from codir_jax.processes import console, distributed, environment
+from codir_jax.processes.user_error import UserError
 from codir_jax.stage import checks, results
 from codir_jax.stage import config as stage_config
 from codir_jax.stage import workdir as workdir_lib
@@ -73,6 +75,11 @@ class _Run:
         # Refused here, before the teacher is run: an objective that cannot be made, or rules that do not fit it.
         self.objective = stage.objective
         stage.abstract_state(live=False)
+        if stage.distils and self.config.teacher.cache == "on" and self.objective.teacher_view is None:
+            raise UserError(
+                "teacher.cache='on', but the objective compares the states of every token, which are too many to keep; "
+                "set teacher.cache=auto, or compare one vector a text (objective.hidden_unit=text)"
+            )
         self.teacher = Teacher(stage) if stage.teacher else None
 
     def train(self) -> dict[str, Any]:
@@ -142,7 +149,9 @@ class _Run:
             return run_hook
 
         pace = Pace(start_step, console.say)
-        step_fn = stage.initial_state.step(abstract, skips_non_finite=options.max_skipped_updates > 0)
+        start = stage.initial_state
+        make_step = functools.partial(start.step, abstract, skips_non_finite=options.max_skipped_updates > 0)
+        step_fn, num_early = make_step(), start.num_early_steps
         batches = loop.TimedInput(stage.feed.train(start_step, num_steps, columns))
         try:
             state = loop.run(
@@ -160,6 +169,7 @@ class _Run:
                     loop.Hook(self.checkpoint_every, unpaced(save)),
                 ],
                 pace=pace,
+                early=(num_early, make_step(is_early=True)) if num_early else None,
                 on_stop=lambda step, current: save(step, current, wait=True),
                 name=self.workdir.name,
             )

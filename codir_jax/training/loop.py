@@ -62,6 +62,7 @@ def run(
     on_stop: Callable[[int, TrainState], None],
     name: str = "train",
     pace: Pace | None = None,
+    early: tuple[int, Callable] | None = None,
 ) -> TrainState:
     """Runs steps start_step .. num_steps - 1.
 
@@ -77,6 +78,7 @@ def run(
       on_stop: called before `Interrupted` is raised; it writes the checkpoint.
       name: what the progress bar calls the run.
       pace: of a person who watches, and is told when a step compiles.
+      early: (n, the step function of the first n steps of the run).
 
     Returns:
       The state after the last step.
@@ -86,8 +88,9 @@ def run(
     """
     with StopRequest() as stop, console.progress_bar(name, start_step, num_steps) as bar:
         for step, batch in zip(range(start_step + 1, num_steps + 1), batches, strict=False):
-            with pace.of_step(step, batch) if pace else contextlib.nullcontext():
-                state, metrics = step_fn(state, frozen, batch)
+            function = early[1] if early and step <= early[0] else step_fn
+            with pace.of_step(step, batch, function) if pace else contextlib.nullcontext():
+                state, metrics = function(state, frozen, batch)
             buffer.append(step, metrics)
             bar.update()
             for hook in hooks:

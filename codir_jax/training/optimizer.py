@@ -10,12 +10,13 @@ import optax
 from ml_collections import ConfigDict
 
 from codir_jax.models.products import GRADIENT_DTYPES
+from codir_jax.objectives.schedules import parse_schedule, scheduled
 from codir_jax.processes.user_error import UserError
 from codir_jax.training import parameter_rules
 from codir_jax.training.parameter_rules import Pairs
 
 NAMES = ("adamw", "adam", "sgd")
-SCHEDULES = ("linear", "cosine", "constant", "per_epoch")
+SCHEDULES = ("linear", "cosine", "constant", "per_epoch", "points")
 
 
 def default_config() -> ConfigDict:
@@ -34,7 +35,11 @@ def default_config() -> ConfigDict:
             # By parameter path, "PATTERN: frozen" or "PATTERN: rate=2 decay=0.01" (rate multiplies the learning rate),
             # every parameter in exactly one pattern; see parameter_rules. Empty: all alike.
             "rules": (),
-            "schedule": "linear",  # after the warm-up: "linear" or "cosine" to end_share; "constant"; "per_epoch"
+            # After the warm-up: "linear" or "cosine" to end_share; "constant"; "per_epoch"; "points".
+            "schedule": "linear",
+            # Of points: "0%:1 75%:0.2 75%:1 100%:0" are shares of the peak over the run, linear between them; a share
+            # that comes twice is a jump, such as where a term of the loss joins (objective.head_from).
+            "points": "0%:1 100%:0",
             "end_share": 0.0,  # of the peak, of linear and cosine
             "epoch_decay_start": 6.0,  # of per_epoch, in epochs: from there on epoch_decay ** (whole epochs since)
             "epoch_decay": 0.8,  # of per_epoch: factor of the rate, once an epoch
@@ -55,6 +60,11 @@ def check(config: ConfigDict) -> None:
         raise UserError(f"optimizer.name={config.name!r}; known: {', '.join(NAMES)}")
     if config.schedule not in SCHEDULES:
         raise UserError(f"optimizer.schedule={config.schedule!r}; known: {', '.join(SCHEDULES)}")
+    if config.schedule == "points":
+        try:
+            parse_schedule(config.points)
+        except UserError as error:
+            raise UserError(f"optimizer.points={config.points!r}: {error}; e.g. '0%:1 75%:0.2 75%:1 100%:0'") from error
     if not config.learning_rate > 0:
         raise UserError(f"optimizer.learning_rate must be > 0, got {config.learning_rate}")
     for name in ("weight_decay", "clip_norm", "end_share", "eps", "epoch_decay_start"):
@@ -82,6 +92,7 @@ def make_schedule(
         linear, cosine: from the peak to end_share * peak at `num_steps`
         constant:       peak
         per_epoch:      peak * epoch_decay ** max(floor((step - epoch_decay_start * E) / E), 0),  E = steps_per_epoch
+        points:         peak * config.points at step / num_steps
 
     Epochs are counted from the first step of the run, warm-up included: with a start of 5 epochs the first 6 have the
     peak, and the seventh peak * epoch_decay.
@@ -99,6 +110,7 @@ def make_schedule(
         "cosine": lambda: optax.cosine_decay_schedule(peak, decay_steps, config.end_share),
         "constant": lambda: optax.constant_schedule(peak),
         "per_epoch": lambda: _per_epoch(config, warmup_steps, steps_per_epoch),
+        "points": lambda: lambda step: peak * scheduled(config.points, (step + warmup_steps) / num_steps),
     }[config.schedule]()
     warmup = optax.linear_schedule(0.0, peak, max(warmup_steps, 1))
     return optax.join_schedules([warmup, decay], [warmup_steps]) if warmup_steps else decay

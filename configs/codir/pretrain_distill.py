@@ -79,5 +79,5 @@ def objective_config(method: str) -> ConfigDict:
         return masked_lm.default_config()
     config = distill.default_config()
     if method == "l2":
-        config.update({"hidden_loss": "l2", "pooling": "none"})
+        config.update({"hidden_loss": "l2", "hidden_unit": "token", "hidden_weight": 64.0})
     return config
