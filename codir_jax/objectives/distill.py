@@ -33,8 +33,8 @@ from codir_jax.processes.user_error import UserError
 HEADS, ROLES = ("classification", "masked_lm", "embedding"), ("student", "teacher")
 
 
-def term_defaults() -> dict:
-    """Fields of the terms that soft-target methods share."""
+def soft_defaults() -> dict:
+    """Fields of the terms of the head, the task's and the soft targets."""
     return {
         "task_weight": 0.5,  # w_task, on the mean over labelled examples; of a masked LM over masked tokens
         "soft_target_weight": 0.5,  # w_kd, on the mean over all examples, unlabelled too; of a masked LM as above
@@ -42,10 +42,17 @@ def term_defaults() -> dict:
         "task_schedule": "constant",  # multiplier over the run: "constant" or points such as "0%:0 10%:1"
         "soft_target_schedule": "constant",  # of the same form
         "head_from": 0.0,  # share of the run, in [0, 1), after which task and soft targets join; before it they cost 0
+        **head_defaults(),
+    }
+
+
+def term_defaults() -> dict:
+    """Fields of the terms that methods share which compare hidden states."""
+    return {
+        **soft_defaults(),
         "layer_matches": "uniform",  # "uniform", "skip_last", "last", or pairs student:teacher, "1:2,2:4,3:6"
         "pooling": "mean",  # of hidden states over tokens: "mean" over real tokens, or the "first"
         **hidden_term.defaults(),
-        **head_defaults(),
     }
 
 
@@ -59,10 +66,11 @@ def init_memory(config, setting: Setting) -> dict[str, Any]:
     return setting.head.memory(config, setting.teacher.config.hidden_size)
 
 
-def soft_terms(config, setting: Setting, views: Views, state, batch, progress) -> tuple[dict, Any, Metrics]:
+def soft_terms(config, setting: Setting, views, state, batch, progress) -> tuple[dict, Any, Metrics]:
     """Weighted task and soft-target terms, the state after the batch, and metrics.
 
     Args:
+      views: has `student` and `teacher`, of `Head.view`.
       state: of the objective; what is not the head's passes through.
       progress: float32 scalar, finished share of the run, for the schedules.
     """
@@ -108,9 +116,14 @@ def check_terms(config: ConfigDict) -> None:
     Raises:
       UserError: what was expected, what came.
     """
+    check_soft(config)
+    hidden_term.check(config)
+
+
+def check_soft(config: ConfigDict) -> None:
+    """Similarly of `soft_defaults`."""
     for name in ("task_schedule", "soft_target_schedule"):
         check_schedule(name, config[name])
-    hidden_term.check(config)
     if not 0 <= config.head_from < 1:
         raise UserError(f"objective.head_from is a share of the run, at least 0 and below 1; got {config.head_from}")
 

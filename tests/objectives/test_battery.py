@@ -44,6 +44,8 @@ VARIANTS = (
     "distill cosine",
     "codir ema",
     "codir of tokens",
+    "relations",
+    "pre-training: relations",
     "codir relation",
     "codir teacher cache of each, bank",
     "pre-training: distill cosine",
