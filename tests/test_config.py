@@ -110,6 +110,7 @@ def shipped():
 # Of the arguments beside none and `tiny`, which every config has.
 WORDS = {"finetune": ("stsb", "own", "demo"), "pretrain": ("roberta_base",)}
 METHODS = ("paper", "released", "distill", "l2", "finetune")
+PRE_TRAINING = ("best", "masked_lm", "distill", "l2", "relations", "tokens")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ METHODS = ("paper", "released", "distill", "l2", "finetune")
     [
         *(f"{path}:{word}" for path in shipped() for word in ("", "tiny")),
         *(f"{path}:{word}" for path in shipped() for word in WORDS.get(Path(path).stem.partition("_")[0], ())),
-        *(f"configs/codir/pretrain_distill.py:tiny,{method}" for method in ("masked_lm", "distill", "l2")),
+        *(f"configs/codir/pretrain_distill.py:tiny,{method}" for method in PRE_TRAINING),
         *(f"{DISTILL}:rte,{method}" for method in METHODS),
     ],
 )

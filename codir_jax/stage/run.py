@@ -18,7 +18,8 @@ from codir_jax.stage import config as stage_config
 from codir_jax.stage import workdir as workdir_lib
 from codir_jax.stage.assembled import Stage
 from codir_jax.stage.teacher import Teacher
-from codir_jax.training import checkpoint, loop
+from codir_jax.training import checkpoint, health, loop
+from codir_jax.training.health import Learned
 from codir_jax.training.metrics import MetricBuffer, MetricWriter, SilentWriter, require_finite
 from codir_jax.training.pace import Pace
 
@@ -75,6 +76,11 @@ class _Run:
         # Refused here, before the teacher is run: an objective that cannot be made, or rules that do not fit it.
         self.objective = stage.objective
         stage.abstract_state(live=False)
+        if self.config.train.health and not self.objective.terms:
+            raise UserError(
+                f"train.health=True tells terms of a loss apart, and objective.name={self.config.objective.name!r} has "
+                "one; set it to False"
+            )
         if stage.distils and self.config.teacher.cache == "on" and self.objective.teacher_view is None:
             raise UserError(
                 "teacher.cache='on', but the objective compares the states of every token, which are too many to keep; "
@@ -106,8 +112,13 @@ class _Run:
         clock = loop.Clock(facts["seconds"])
         last: dict[str, float] = facts.get("last", {})
 
+        learned = Learned(self.objective.has_learned, facts.setdefault("learned", {}))
+        measure_health = self._health(frozen, columns)
+
         def log(step, _):
             values = buffer.flush()
+            for line in learned.look(step, values):
+                console.say(line)
             values["learning_rate"] = float(stage.schedule(step - 1))
             writer.write(step, values)
             told = {k: v for k, v in values.items() if k.endswith("loss") or k in ON_CONSOLE}
@@ -118,6 +129,8 @@ class _Run:
 
         def evaluate(step, current):
             nonlocal last
+            if measure_health:
+                writer.write(step, measure_health(step, current))
             if "dev" not in stage.task.splits:
                 if step == num_steps:
                     self._save_best(current)
@@ -178,6 +191,20 @@ class _Run:
             checkpointer.close()
             writer.close()
         return self._write_results(facts, last, clock.seconds(), batches.wait_share())
+
+    def _health(self, frozen, columns):
+        """A function (step, state) -> metrics of the loss's terms on the first batch; None: not asked for."""
+        stage, objective = self.stage, self.stage.initial_state.objective
+        if not self.config.train.health:
+            return None
+        batch = next(iter(stage.feed.train(0, 1, columns)))
+        measure = health.term_gradients(objective, stage.layout)
+
+        def of_state(step, state):
+            found = measure(state.params, frozen, state.objective_state, batch, step / stage.num_steps)
+            return {name: float(value) for name, value in found.items()}
+
+        return of_state
 
     def _teach(self) -> dict[str, Any]:
         """The teacher's rows that join the batches, {} where it runs live or the method needs none."""
@@ -252,6 +279,7 @@ class _Run:
                 "parameters": cost.count_parameters(best.params),
                 "num_steps": stage.num_steps,
                 "skipped_updates": facts["skipped"],
+                "nothing_to_teach_since": facts["learned"],
                 "seed": self.config.seed,
                 "seconds": round(seconds, 1),
                 "input_wait_share": round(input_wait_share, 4),

@@ -35,6 +35,9 @@ def default_config() -> ConfigDict:
             "keep_every_steps": 0,  # checkpoints at multiples of it stay for good; 0: none
             "keep_best": 0,  # checkpoints with the best dev scores that stay; 0: none (`best/` is kept in any case)
             "max_skipped_updates": 0,  # non-finite updates left out before the run stops; 0: the first one stops it
+            # At every evaluation gradient norm and cosine with the task's of each term of the loss, on the first batch;
+            # it costs a gradient for each term.
+            "health": False,
             "deterministic": False,  # GPUs add in a fixed order: equal runs end bit-equal, slower; a CPU always does
             "prng_impl": "threefry2x32",  # of dropout and sampling: equal numbers on every mesh; "rbg" is faster on TPU
         }

@@ -1,6 +1,7 @@
 """The contrast of tokens, and of texts with the teacher's labels: against loops in numpy, and in limit cases."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ from codir_jax.objectives.contract import Step, StepSize
 from codir_jax.objectives.contrastive_term import contrastive_term
 from codir_jax.objectives.views import Views
 from codir_jax.processes.user_error import UserError
+from codir_jax.sharding import collectives, rules
+from codir_jax.sharding.mesh import make_mesh
 from codir_jax.sharding.rules import unbox
 from tests.objectives import tiny
 
@@ -261,3 +264,37 @@ def test_neighbours_of_a_layer_are_no_keys_of_all_layers_at_once():
     config.layer_aggregation = "concat"
     with pytest.raises(UserError, match="layer_aggregation=per_layer"):
         codir_settings.check(config)
+
+
+def test_eight_devices_send_each_other_the_sample_and_no_device_has_the_square_of_the_batch():
+    """Gradient of the term: what is sent is what `cost` says, apart from the centre of each layer and scalars."""
+    rows, length, width, sampled = 32, 16, 16, 24
+    config = _config(keys_from="same_text+batch+same_word+queue", num_sampled=sampled, target="teacher")
+    mesh = make_mesh({"data": 8, "fsdp": 1, "model": 1})
+    split = rules.batch_sharding(mesh)
+    states = jnp.ones((rows, length, width))
+    batch = {
+        "input_ids": jnp.ones((rows, length), jnp.int32),
+        "attention_mask": jnp.ones((rows, length), jnp.int32),
+        "example_mask": jnp.ones(rows),
+        "text_ids": jnp.arange(rows),
+    }
+
+    def loss(ours, theirs, batch):
+        views = Views(None, None, None, None, {1: ours}, {1: theirs, 2: theirs})
+        with rules.on_mesh(mesh):
+            state = token_contrast.init_state(config, SETTING)
+            losses, state, _ = token_contrast.token_term(config, SETTING, {}, views, state, batch, jax.random.key(0))
+        return losses.sum(), state
+
+    program = jax.jit(jax.grad(loss, has_aux=True), in_shardings=(split, split, split))
+    text = program.lower(states, states, batch).compile().as_text()
+    sent = collectives.parse(text)
+    told = codir.make(config, SETTING).cost(StepSize(rows, 1, 8, 8, length=length)).features.table_bytes
+    arrays = [(kind, dims) for one in sent for kind, dims in one.shapes if one.kind == "all-reduce"]
+    of_samples = sum(4 * np.prod(dims) for kind, dims in arrays if kind == "f32" and sampled in dims)
+    assert 0 < of_samples <= 4 * 2 * sampled * 2 * width
+    assert sum(one.num_bytes for one in sent) < told + 4 * 4 * 2 * width + 8 * rows * length + 1024
+    tokens = rows * length
+    assert not re.findall(rf"\[(?:\d+,)*{tokens}(?:,\d+)*,{tokens}[,\]]", text)
+    assert not re.findall(rf"f32\[{tokens},\d+,{width}\]", text)  # nowhere all features
