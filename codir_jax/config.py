@@ -10,44 +10,96 @@ import difflib
 import importlib.util
 import json
 import math
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from codir_jax.processes.fields import DURATION_UNITS
 from codir_jax.processes.user_error import MissingFileError, UserError
 
-DURATION_UNITS = ("steps", "epochs", "percent")
 
-
-def load(spec: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
+def load(
+    spec: str,
+    overrides: Sequence[tuple[str, str]] = (),
+    complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda saved: saved,
+) -> ConfigDict:
     """The locked config of `spec` with `overrides` applied.
 
     Args:
       spec: `path/to/config.py`, `path/to/config.py:arg,arg` or `path/to/config.json`. A relative path is looked for
         in the working directory, then beside the configs that are shipped with the package.
       overrides: (dotted key, text) pairs, in order.
+      complete: of what a saved config holds what it stands for today.
 
     Raises:
-      MissingFileError: no such file. ValueError: not a config, unknown argument, misspelt key or value of wrong type.
+      MissingFileError: no such file. UserError: not a config, unknown argument, misspelt key or value of wrong type.
     """
     path_text, _, argument = spec.partition(":")
     path = find(path_text)
     if path.suffix == ".json":
-        try:
-            config = ConfigDict(json.loads(path.read_text(encoding="utf-8")))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} is not valid JSON: {error}") from error
         if argument:
             raise UserError(f"a saved config takes no argument, got {argument!r}; use --config.KEY=VALUE")
+        saved = read_saved(path)
+        try:
+            values = complete(saved)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
     else:
-        config = function_of(path, "get_config")(argument)
-    config = ConfigDict(config.to_dict())
+        values = _made_by(path, argument)
+    config = ConfigDict(values)
     config.lock()
     for key, text in overrides:
         set_from_text(config, key, text)
     return config
+
+
+def read_saved(path: Path) -> dict[str, Any]:
+    """What a saved config holds: a JSON object.
+
+    Raises:
+      UserError: it is none; the message names the file.
+    """
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no saved config: not valid JSON ({error})") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    if not isinstance(saved, dict):
+        raise UserError(f"{path} is no saved config: expected a JSON object, got {str(saved)[:40]!r}")
+    return saved
+
+
+def _made_by(path: Path, argument: str) -> dict[str, Any]:
+    """What `get_config` of a file returns.
+
+    Raises:
+      UserError: of the file: what it raises itself, and what it returns instead of a ConfigDict.
+    """
+    get_config = function_of(path, "get_config")
+    try:
+        config = get_config(argument)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _raised(path, error) from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"{path}: get_config returned {type(config).__name__}; expected an ml_collections ConfigDict")
+    return config.to_dict()
+
+
+def _raised(path: Path, error: BaseException) -> UserError:
+    """What a config file raises, in a sentence with its line."""
+    if isinstance(error, SyntaxError):
+        line = error.lineno
+    else:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = lines[-1] if lines else None
+    where = f"{path}, line {line}" if line else str(path)
+    return UserError(f"{where}: the config raises {type(error).__name__}: {error}")
 
 
 def find(path_text: str) -> Path:
@@ -76,18 +128,36 @@ def function_of(path: Path, name: str):
     if module_spec is None or path.suffix != ".py":
         raise UserError(f"config {path} must be a .py file with {name}(argument) or a saved config.json")
     module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
+    try:
+        module_spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _raised(path, error) from error
     if not hasattr(module, name):
         raise UserError(f"{path} defines no {name}(argument)")
     return getattr(module, name)
 
 
-def parse_arguments(argument: str, known: Mapping[str, Any] | Sequence[str]) -> list[str]:
-    """The comma-separated words of a config argument; an unknown word is refused with the known ones."""
+def parse_arguments(
+    argument: str, known: Mapping[str, Any] | Sequence[str], *one_of: Mapping[str, Any] | Sequence[str]
+) -> list[str]:
+    """The comma-separated words of a config argument.
+
+    Args:
+      known: words that there are.
+      one_of: groups of them of which an argument may have one word each.
+
+    Raises:
+      UserError: an unknown word, with the known ones, or two of a group.
+    """
     words = [word for word in argument.split(",") if word]
     for word in words:
         if word not in known:
             raise UserError(f"unknown config argument {word!r}; known: {', '.join(sorted(known))}")
+    for group in one_of:
+        if len(given := [word for word in words if word in group]) > 1:
+            raise UserError(f"config argument {argument!r} has {' and '.join(given)}; give one of {', '.join(group)}")
     return words
 
 
@@ -179,15 +249,19 @@ def to_json(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
-def differences(ours: ConfigDict, theirs: ConfigDict) -> list[str]:
+def differences(ours: ConfigDict | Mapping, theirs: ConfigDict | Mapping) -> list[str]:
     """One line for each key in which two configs differ, JSON types compared (a tuple equals a list)."""
-    left, right = (dict(_items(json.loads(to_json(c)))) for c in (ours, theirs))
+    left, right = (dict(_items(json.loads(json.dumps(_plain(config))))) for config in (ours, theirs))
     missing = "(absent)"
     return [
         f"{key}: {left.get(key, missing)!r} here, {right.get(key, missing)!r} there"
         for key in sorted(left.keys() | right.keys())
         if left.get(key, missing) != right.get(key, missing)
     ]
+
+
+def _plain(config: ConfigDict | Mapping) -> Mapping:
+    return config.to_dict() if isinstance(config, ConfigDict) else config
 
 
 def _items(tree: Mapping, prefix: str = ""):

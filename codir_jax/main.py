@@ -22,9 +22,8 @@ from codir_jax.verbs import (
     weigh,
 )
 
-# A verb's module holds HELP (a line), EXAMPLES (below its flags), OVERRIDES (which of --config.KEY=VALUE and
-# --teacher_config.KEY=VALUE it takes), add_flags(parser) and run(overrides, **flags) -> exit status. Nothing heavy is
-# imported before `run`.
+# A verb's module holds HELP (a line), EXAMPLES (below its flags), OVERRIDES (which --KIND.KEY=VALUE it takes, of
+# KINDS), add_flags(parser) and run(overrides, **flags) -> exit status. Nothing heavy is imported before `run`.
 VERBS = {
     "compress": compress,
     "tokenizer": tokenizer,
@@ -40,6 +39,9 @@ VERBS = {
     "plan": plan,
     "weigh": weigh,
 }
+
+
+KINDS = ("config", "teacher_config", "data", "train")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,8 +62,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, list[tuple[str, str]]]]:
-    """(other arguments, {"config": [(key, text)], "teacher_config": [...]})."""
-    rest, overrides = [], {"config": [], "teacher_config": []}
+    """(other arguments, {"config": [(key, text)], "teacher_config": [...], ...}), of all KINDS."""
+    rest, overrides = [], {kind: [] for kind in KINDS}
     arguments = list(arguments)
     while arguments:
         argument = arguments.pop(0)
@@ -80,11 +82,12 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, list
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a verb; returns the exit status, see `codir train --help`."""
-    from codir_jax.processes import distributed, environment, exit_status
+    from codir_jax.processes import distributed, environment, exit_status, stop
 
     environment.set_defaults()
     try:
-        status, reason = _run(arguments), ""
+        with stop.preemptible():
+            status, reason = _run(arguments), ""
     except KeyboardInterrupt as error:
         status, reason = exit_status.of(error), "Ctrl-C"
     except Exception as error:

@@ -26,8 +26,11 @@ def main(arguments: Sequence[str]) -> int:
     launcher.add_restart_flags(parser)
     options, command = launcher.flags(parser, arguments)
     launcher.require_restarts(options)
+    launcher.require_grace(options)
     if options.gpus and not all(word.isdigit() for word in options.gpus.split(",")):
         raise ValueError(f"--gpus expects numbers such as 0,1, got {options.gpus!r}")
+    if len(set(words := options.gpus.split(","))) < len(words):
+        raise ValueError(f"--gpus has a number twice: {options.gpus}")
     if not 0 < options.memory_share <= 1:
         raise ValueError(f"--memory_share must be in (0, 1], got {options.memory_share}")
     run = build(options, launcher.find_program(command))

@@ -41,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     options, command = launcher.flags(parser, arguments)
     launcher.require_positive(options, "num_hosts", "chips_per_host", "grace_seconds")
     launcher.require_restarts(options)
+    launcher.require_text(options, "image", "volume", "namespace")
     check(options)
     import yaml  # after the flags, so that --help needs nothing
 

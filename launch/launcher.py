@@ -38,7 +38,12 @@ class Command:
         """The same as a line of bash, quoted, with its input as a here-document."""
         variables = [f"{name}={value}" for name, value in self.environment.items()]
         line = shlex.join((["env", *variables] if variables else []) + list(self.words))
-        return f"{line} <<'END_OF_INPUT'\n{self.stdin.rstrip()}\nEND_OF_INPUT" if self.stdin else line
+        if not self.stdin:
+            return line
+        end, lines = "END_OF_INPUT", self.stdin.rstrip().split("\n")
+        while end in lines:  # an argument of several lines may hold it
+            end += "_"
+        return "\n".join((f"{line} <<'{end}'", *lines, end))
 
     def start(self) -> subprocess.Popen:
         """Starts it in a session of its own, so that Ctrl-C reaches the launcher only, which passes it on once."""
@@ -102,6 +107,19 @@ def require_positive(options: argparse.Namespace, *names: str) -> None:
     for name in names:
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(options, name)}")
+
+
+def require_grace(options: argparse.Namespace) -> None:
+    """Refuses --grace_seconds that are negative or no number."""
+    if not 0 <= options.grace_seconds < float("inf"):
+        raise ValueError(f"--grace_seconds must be at least 0, got {options.grace_seconds}")
+
+
+def require_text(options: argparse.Namespace, *names: str) -> None:
+    """Refuses flags that are empty or hold white space."""
+    for name in names:
+        if not getattr(options, name) or any(letter.isspace() for letter in getattr(options, name)):
+            raise ValueError(f"--{name} expects a name, got {getattr(options, name)!r}")
 
 
 def require_restarts(options: argparse.Namespace) -> None:

@@ -15,6 +15,9 @@ from collections.abc import Sequence
 import launcher
 from launcher import Command
 
+# Each is a Python of its own with some hundred megabytes.
+MAX_PROCESSES = 256
+
 
 def main(arguments: Sequence[str]) -> int:
     """Prints or runs the processes."""
@@ -27,6 +30,9 @@ def main(arguments: Sequence[str]) -> int:
     options, command = launcher.flags(parser, arguments)
     launcher.require_positive(options, "num_processes", "devices_per_process")
     launcher.require_restarts(options)
+    launcher.require_grace(options)
+    if options.num_processes > MAX_PROCESSES:
+        raise ValueError(f"--num_processes={options.num_processes}: one machine runs at most {MAX_PROCESSES}")
     if not 1024 <= options.port <= 65535:
         raise ValueError(f"--port must be in 1024..65535, got {options.port}")
     commands = build(options, launcher.find_program(command))

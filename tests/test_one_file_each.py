@@ -22,11 +22,13 @@ FILES = {
         '''Half of the task's loss.'''
         from ml_collections import ConfigDict
         from codir_jax.objectives import finetune
+        from codir_jax.processes.fields import defaults, field
 
         HEADS, ROLES = ("classification",), ("student",)
+        FIELDS = {"name": field("throw_away", "the method"), "share": field(0.5, "of the loss", above=0, at_most=1)}
 
         def default_config():
-            return ConfigDict({"name": "throw_away", "share": 0.5})
+            return ConfigDict(defaults(FIELDS))
 
         def make(config, setting):
             whole = finetune.make(config, setting)
@@ -57,7 +59,7 @@ FILES = {
         from codir_jax.evaluation.metrics import Metric
         from codir_jax.tasks import classification
         from codir_jax.tasks.classification import (
-            PLAIN_OBJECTIVE, TEACHER, check, default_data, fresh_tokenizer, outline, read_data
+            PLAIN_OBJECTIVE, TEACHER, check, data_fields, fresh_tokenizer, outline, read_data
         )
 
         class Task(classification.Classification):
@@ -75,13 +77,12 @@ FILES = {
         """,
     "data.sets": """
         '''Which of two words a text holds.'''
-        from ml_collections import ConfigDict
         from codir_jax.data.batch import RawSplit
         from codir_jax.data.sets.contract import RawData
         from codir_jax.data.tokenizer import train_wordpiece
+        from codir_jax.processes.fields import field
 
-        def default_config():
-            return ConfigDict({"throw_away_num": 32})
+        FIELDS = {"throw_away_num": field(32, "rows", at_least=2)}
 
         def rows(number):
             texts = [f"number {i} is {word}" for i in range(number // 2) for word in ("odd", "even")]

@@ -8,8 +8,8 @@ from typing import Any
 from codir_jax.benchmark import bench, compare, table
 from codir_jax.benchmark.bench import Request
 from codir_jax.benchmark.child import child_command
+from codir_jax.processes import claims, whole
 from codir_jax.processes.user_error import UserError
-from codir_jax.stage import workdir
 
 
 def run(
@@ -37,6 +37,8 @@ def run(
     """
     if sweeps and not output:
         raise UserError("a sweep writes a CSV and plots: name their folder by --output")
+    if output:
+        claims.check(output, claims.BENCH, "--output")
     if theirs and sweeps:
         raise UserError("--compare and --sweep are two measurements; give one of them")
     if sweeps:
@@ -50,8 +52,8 @@ def run(
     print(json.dumps(results) if as_json else _told(results), flush=True)
     if output:
         folder = Path(output)
-        folder.mkdir(parents=True, exist_ok=True)
-        workdir.write_json(folder / "bench.json", results)
+        claims.claim(folder, claims.BENCH, "--output")
+        whole.write_json(folder / "bench.json", results)
         say(f"written: {folder / 'bench.json'}")
     return results
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from codir_jax.processes import whole
+
 AXES = {
     "length": ("sentence length [tokens, nothing padded]", 2),
     "batch": ("batch [sentences]", 2),
@@ -43,7 +45,8 @@ def draw(name: str, rows: list[dict[str, Any]], path: Path, constants: str = "")
     skipped = sorted({f"{row['value']:,}: {row['skipped']}" for row in rows if row["skipped"]})
     if skipped:
         figure.supxlabel("not measured: " + "; ".join(skipped), fontsize=8)
-    figure.savefig(path, dpi=110)
+    with whole.aside(path) as place:
+        figure.savefig(place, dpi=110)
     pyplot.close(figure)
 
 
@@ -67,7 +70,8 @@ def draw_together(rows: list[dict[str, Any]], path: Path) -> None:
         axis.set_title(TITLES[name], fontsize=10)
     for axis in axes.flat[len(names) :]:
         axis.set_axis_off()
-    figure.savefig(path, dpi=80)
+    with whole.aside(path) as place:
+        figure.savefig(place, dpi=80)
     pyplot.close(figure)
 
 

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax import config as config_lib
 from codir_jax.data import synthetic
 from codir_jax.evaluation import cost, runner
 from codir_jax.models import sizes as sizes_lib
@@ -41,7 +40,7 @@ def load_config(
         wanted.append(("data.batch_size", str(batch_size)))
     if fixed_length:
         wanted += [("data.max_length", str(fixed_length))]
-    config = config_lib.load(spec or DEFAULT_CONFIG, wanted)
+    config = stage_config.load(spec or DEFAULT_CONFIG, wanted)
     if not needs_teacher(config.objective.name):
         raise UserError(
             f"the benchmark measures distillation, and objective.name={config.objective.name!r} has no teacher; choose "

@@ -19,6 +19,7 @@ from codir_jax.benchmark.bench import Request
 from codir_jax.benchmark.subject import Subject
 from codir_jax.benchmark.timing import spread_ms
 from codir_jax.models import sizes as sizes_lib
+from codir_jax.processes import claims, whole
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import placement
 
@@ -81,7 +82,7 @@ def run(request: Request, names: tuple[str, ...], folder: Path, say: Callable[[s
         raise UserError(f"--sweep has {unknown}; known: {', '.join(SWEEPS)}")
     if any(key == "teacher.path" for key, _ in request.overrides):
         raise UserError("a sweep varies the sizes of random weights: give --model, not teacher.path")
-    folder.mkdir(parents=True, exist_ok=True)
+    claims.claim(folder, claims.BENCH, "--output")
     rows: list[dict[str, Any]] = []
     files = [folder / "sweep.csv"]
     for name in names:
@@ -118,7 +119,7 @@ def describe(request: Request, name: str) -> str:
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     """One line a measurement, COLUMNS first."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with whole.aside(path) as place, place.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)

@@ -22,6 +22,7 @@ import json
 import math
 import os
 import sys
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -133,7 +134,7 @@ def write(path: str | os.PathLike, weights: Mapping[str, Weight], metadata: Mapp
             )
         if not weight.is_as_it_was:
             told[name] = {"kind": weight.kind, "shape": list(weight.shape), "arrays": entries}
-    partial = Path(path).with_name(f".{Path(path).name}.partial")
+    partial = Path(path).with_name(f".{Path(path).name}.{uuid.uuid4().hex}.part")
     save_file(tensors, partial, metadata={**(metadata or {}), KEY: json.dumps(told)})
     partial.chmod(0o644)  # safetensors writes 0600
     os.replace(partial, path)

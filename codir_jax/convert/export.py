@@ -14,11 +14,12 @@ import numpy as np
 
 from codir_jax.convert import in_torch, sentence_folder
 from codir_jax.convert.huggingface import load_pretrained, save_pretrained
-from codir_jax.convert.model_card import model_card
+from codir_jax.convert.model_card import UNKNOWN, Provenance, model_card
 from codir_jax.convert.sentence_folder import SentenceFacts, unit_rows
 from codir_jax.data.tokenizer import save_tokenizer, served_length
 from codir_jax.models.heads import build_model, head_spec, num_labels_of
 from codir_jax.models.transformer import TransformerConfig
+from codir_jax.processes import console, whole
 
 # Largest difference that float32 kernels of two libraries may leave on a model, by what it answers.
 TOLERANCE = {"logits": 1e-4, "vectors": 1e-5}
@@ -71,6 +72,7 @@ def export(
     training_config: Mapping[str, Any] | None = None,
     teacher_name: str = "",
     hf_config: Mapping[str, Any] | None = None,
+    provenance: Provenance = UNKNOWN,
 ) -> ParityVerdict:
     """Writes a model with its head and compares the folder with the model in memory.
 
@@ -90,15 +92,19 @@ def export(
         training_config: for the card, in a details block.
         teacher_name: for the card, as `folder.without_path` tells it.
         hf_config: the `config.json` that the model came from; keys that we do not know are kept.
+        provenance: for the card.
 
     Raises:
         ParityError: above `TOLERANCE`; the folder is left for inspection.
     """
     labels = {"label_names": label_names, "is_regression": is_regression, "is_pair": is_pair}
-    folder = save_pretrained(folder, config, params, head=head, sentence=sentence, hf_config=hf_config, **labels)
     max_length = served_length(tokenizer, config.max_length)
-    save_tokenizer(tokenizer, folder, max_length)
-    verdict = check_parity(folder, config, params, sample_batch, head)
+    with console.progress_bar("export", 0, 2, unit="part", is_inner=True) as bar:
+        folder = save_pretrained(folder, config, params, head=head, sentence=sentence, hf_config=hf_config, **labels)
+        save_tokenizer(tokenizer, folder, max_length)
+        bar.update()
+        verdict = check_parity(folder, config, params, sample_batch, head)
+        bar.update()
     card = model_card(
         folder.resolve().name,
         config,
@@ -112,8 +118,9 @@ def export(
         verdict,
         max_length,
         is_pair,
+        provenance,
     )
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    whole.write_text(folder / "README.md", card)
     if not verdict.passed:
         raise ParityError(
             f"{folder}: {verdict}. Do not serve this folder; export again, and if it repeats, report it with its "

@@ -27,6 +27,7 @@ from codir_jax.models import contract, heads
 from codir_jax.models.contract import Family, HeadSpec
 from codir_jax.models.hf_keys import HfKey
 from codir_jax.models.transformer import TransformerConfig
+from codir_jax.processes import whole
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import unbox
 
@@ -230,9 +231,7 @@ def save_weights(
         written |= _label_fields(label_names, weights["/".join(spec.labels)].shape[0], is_regression)
         written |= {} if is_pair is None else {IS_PAIR: is_pair}
     _write_tensors(folder, tensors)
-    partial = folder / ".config.json.partial"
-    partial.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(partial, folder / "config.json")
+    whole.write_text(folder / "config.json", json.dumps(written, indent=2, sort_keys=True) + "\n")
     if spec.is_base:
         facts = dataclasses.replace(sentence or SentenceFacts(), pooling=config.pooling)
         facts = dataclasses.replace(facts, max_length=facts.max_length or config.max_length)
@@ -246,11 +245,10 @@ def _write_tensors(folder: Path, tensors: Mapping[str, Weight]) -> None:
         packed.write(folder / packed.FILE, tensors)
         (folder / WEIGHTS).unlink(missing_ok=True)
         return
-    partial = folder / f".{WEIGHTS}.partial"
     arrays = {name: np.ascontiguousarray(weight.numbers()) for name, weight in tensors.items()}
-    save_file(arrays, partial, metadata={"format": "pt"})  # transformers refuses a file without "format"
-    partial.chmod(0o644)  # safetensors writes 0600, which a server under another user cannot read
-    os.replace(partial, folder / WEIGHTS)
+    with whole.aside(folder / WEIGHTS) as place:
+        save_file(arrays, place, metadata={"format": "pt"})  # transformers refuses a file without "format"
+        place.chmod(0o644)  # safetensors writes 0600, which a server under another user cannot read
     (folder / packed.FILE).unlink(missing_ok=True)
 
 

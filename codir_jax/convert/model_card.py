@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from codir_jax.convert.folder import without_path
 from codir_jax.convert.sentence_folder import SentenceFacts
@@ -20,6 +20,25 @@ _POOLED = {
 _NORM = {True: "of norm 1", False: "not normalised, so compare them by their cosine"}
 
 
+class Provenance(NamedTuple):
+    """What a card tells of where a model comes from; "" is not known, and left out.
+
+    Attributes:
+      license: name on the Hugging Face hub, such as "apache-2.0". language: codes, comma separated, such as "en,de".
+      base_model: hub name or path of the model that was compressed. data: name of the data.
+      metrics: names that the model is judged by, the primary one first; told of dev and test in the front matter.
+    """
+
+    license: str = ""
+    language: str = ""
+    base_model: str = ""
+    data: str = ""
+    metrics: tuple[str, ...] = ()
+
+
+UNKNOWN = Provenance()
+
+
 def model_card(
     name: str,
     config: TransformerConfig,
@@ -33,15 +52,11 @@ def model_card(
     verdict: Any,
     max_length: int,
     is_pair: bool | None,
+    provenance: Provenance = UNKNOWN,
 ) -> str:
     """The folder's README.md: YAML front matter, what it is, results, how to load it, limits, training config."""
     about, teacher = head_spec(head).card, without_path(teacher_name)
-    front = {
-        "library_name": about.library,
-        "pipeline_tag": about.pipeline_tag,
-        "tags": [config.family, about.pipeline_tag, "knowledge-distillation", "codir"],
-    }
-    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in front.items()), "---", "", f"# {name}", ""]
+    lines = ["---", _front(name, config, about, results or {}, provenance), "---", "", f"# {name}", ""]
     does = about.does(label_names, is_regression, is_pair)
     lines.append(
         f"A {family(config.family).title} encoder of {config.in_words}, that {does}. "
@@ -52,6 +67,7 @@ def model_card(
     if sentence:
         made = f"{_POOLED[config.pooling]}, {_NORM[sentence.normalize]}"
         lines += ["", f"Vectors have {config.hidden_size} numbers: {made}."]
+    lines += ["", "## Intended use", "", *_use(about, provenance)]
     lines += ["", "## Results", ""]
     rows = list(_rows(results or {}))
     if rows:
@@ -75,6 +91,54 @@ def model_card(
         dump = json.dumps(training_config, indent=2, sort_keys=True, default=str)
         lines += ["", "<details><summary>Training config</summary>", "", "```json", dump, "```", "", "</details>"]
     return "\n".join(lines) + "\n"
+
+
+def _front(name: str, config: TransformerConfig, about, results: Mapping[str, Any], provenance: Provenance) -> str:
+    """The front matter as YAML, as the hub reads it."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    base = provenance.base_model
+    scores = [
+        EvalResult(
+            task_type=about.pipeline_tag,
+            dataset_type=provenance.data,
+            dataset_name=provenance.data,
+            dataset_split=split,
+            metric_type=metric,
+            metric_value=round(results[split][metric], 4),
+        )
+        for split in ("dev", "test")
+        for metric in provenance.metrics
+        if provenance.data and metric in results.get(split, {})
+    ]
+    data = ModelCardData(
+        library_name=about.library,
+        pipeline_tag=about.pipeline_tag,
+        tags=[config.family, about.pipeline_tag, "knowledge-distillation", "codir"],
+        license=provenance.license or None,
+        language=[code.strip() for code in provenance.language.split(",") if code.strip()] or None,
+        base_model=base if base and without_path(base) == base else None,  # else it is on no hub
+        model_name=name if scores else None,
+        eval_results=scores or None,
+    )
+    return data.to_yaml()
+
+
+def _use(about, provenance: Provenance) -> list[str]:
+    data, base = (_plain(text) for text in (provenance.data, without_path(provenance.base_model)))
+    told = [f"For texts like those of its training data{f' ({data})' if data else ''}, and the task above alone."]
+    if base:
+        told.append(f"Made from `{base}`, whose terms of use hold here too.")
+    if not provenance.license:
+        told.append("No licence was named at export: ask its maker before you use it.")
+    if not provenance.language:
+        told.append("Its language was not named at export.")
+    return [*told, "Do not let it decide about people without a person who checks."]
+
+
+def _plain(text: str) -> str:
+    """A text in one line without what Markdown or HTML would take for markup."""
+    return " ".join(text.replace("`", "'").replace("<", "&lt;").replace("|", "\\|").split())
 
 
 def _limit(max_length: int, sentence: SentenceFacts | None) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from safetensors.numpy import load_file, save_file
 
 from codir_jax.convert.folder import read_json
 from codir_jax.models.pooling import POOLINGS
+from codir_jax.processes import whole
 from codir_jax.processes.user_error import MissingFileError, UserError
 
 MODULES = "modules.json"
@@ -216,6 +216,4 @@ def _json(path: Path, kind: type) -> Any:
 
 def _write(path: Path, content: Any) -> None:
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    whole.write_text(path, json.dumps(content, indent=2) + "\n")

@@ -7,6 +7,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from codir_jax.processes import whole
 from codir_jax.processes.user_error import UserError
 
 FILE = "sides.safetensors"
@@ -18,7 +19,8 @@ def save(folder: Path, sides: Sides) -> None:
     """Writes name -> array name -> array; nothing where there are none."""
     flat = {f"{name}/{key}": np.ascontiguousarray(x) for name, arrays in sides.items() for key, x in arrays.items()}
     if flat:
-        save_file(flat, folder / FILE)
+        with whole.aside(folder / FILE) as place:
+            save_file(flat, place)
 
 
 def load(folder: Path, names: tuple[str, ...]) -> dict[str, dict[str, np.ndarray]]:

@@ -116,6 +116,27 @@ def read(options) -> RawData:
     return raw._replace(splits={**raw.splits, "unlabelled": rows})
 
 
+def read_rows(options, label_names: Sequence[str], *, seed: int) -> dict[str, RawSplit]:
+    """Returns the labelled rows of `load` as a person reads them, in its order; of a train set on disk none of train.
+
+    Args:
+      options, seed: as of `load`. label_names: of its classes, in order.
+    """
+    found = sources.find(options)
+    if found is not None:
+        return dict(found.rest(tuple(label_names)).splits)
+    splits = dict(contract.find(options.name).read(options).splits)
+    splits.pop("unlabelled", None)
+    if "train" in splits:
+        rows = _labelled_first(splits["train"])
+        num_labelled = _num_labelled(rows)
+        if options.num_train_examples:
+            rows = _draw(rows, num_labelled, options.num_train_examples, seed, label_names)
+            num_labelled = min(num_labelled, options.num_train_examples)
+        splits["train"] = rows.take(range(num_labelled))
+    return splits
+
+
 def tokenize_dataset(
     name: str,
     raw: Mapping[str, RawSplit],

@@ -1,4 +1,4 @@
-"""Reads TSV, CSV, JSON lines and plain text into columns, and collects what is wrong instead of stopping at the first.
+"""Reads TSV, CSV, JSON lines, parquet and plain text into columns, and collects what is wrong, all of it.
 
 Every reader takes `problems`, a list of sentences "file:line: what is wrong" that it adds to; the caller raises one
 `DataError` for all files. TSV is unquoted, as GLUE's is: a quote is a character, and lines end at \\n only (GLUE texts
@@ -15,10 +15,13 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from codir_jax.data import compressed
+from codir_jax.data import compressed, parquet
 from codir_jax.data.compressed import kind_of
 
-TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json")
+TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", parquet.SUFFIX)
+
+# As they are told.
+KNOWN = ".tsv, .csv, .jsonl or .parquet"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +109,8 @@ def column_names(path: Path, problems: list[str], *, suffix: str = "") -> list[s
       path, problems, suffix: as of `read_table`.
     """
     suffix = suffix or kind_of(path)
+    if suffix == parquet.SUFFIX:
+        return _names_in_parquet(path, problems)
     lines = read_lines(path, problems)
     if lines is None:
         return None
@@ -133,10 +138,10 @@ def read_table(
     suffix: str = "",
     span: Span = WHOLE,
 ) -> Table | None:
-    """Returns the wanted columns of a .tsv, .csv or .jsonl file, without the rows that `problems` now tells of.
+    """Returns the wanted columns of a table, without the rows that `problems` now tells of.
 
     Args:
-      path: file; its suffix tells the format, that of a .gz the one before.
+      path: .tsv, .csv, .jsonl or .parquet; its suffix tells the format, that of a .gz the one before.
       required: columns that must be there.
       problems: is appended to.
       optional: columns that are returned if they are there.
@@ -150,8 +155,10 @@ def read_table(
     """
     suffix = suffix or kind_of(path)
     if suffix not in TABLE_SUFFIXES:
-        problems.append(at(path, None, f"unknown format {suffix!r}; expected {', '.join(TABLE_SUFFIXES[:3])}"))
+        problems.append(at(path, None, f"unknown format {suffix!r}; expected {KNOWN}"))
         return None
+    if suffix == parquet.SUFFIX:
+        return _parquet_table(path, required, optional, problems)
     lines = read_lines(path, problems, span)
     if lines is None:
         return None
@@ -161,11 +168,7 @@ def read_table(
     first_line = 1
     if header is None:
         first_line, header = next(rows, (1, []))
-    missing = [name for name in required if name not in header]
-    for name in missing:
-        known = ", ".join(header)
-        problems.append(at(path, first_line, f"no column {name!r}; columns are {known}{nearest(name, header)}"))
-    if missing:
+    if _has_missing(path, first_line, required, header, problems):
         return None
 
     wanted = {name: header.index(name) for name in [*required, *optional] if name in header}
@@ -249,6 +252,41 @@ def _csv_rows(
             return
         yield number, row
         number = reader.line_num + first_line
+
+
+def _has_missing(path: Path, line: int | None, required: Sequence[str], header: Sequence[str], problems) -> bool:
+    missing = [name for name in required if name not in header]
+    for name in missing:
+        known = ", ".join(header)
+        problems.append(at(path, line, f"no column {name!r}; columns are {known}{nearest(name, header)}"))
+    return bool(missing)
+
+
+def _names_in_parquet(path: Path, problems: list[str]) -> list[str] | None:
+    if not path.is_file():
+        problems.append(at(path, None, "is a folder, expected a file" if path.is_dir() else _missing(path)))
+        return None
+    try:
+        return parquet.column_names(path)
+    except parquet.BrokenError as error:
+        problems.append(at(path, None, str(error)))
+        return None
+
+
+def _parquet_table(path: Path, required, optional, problems: list[str]) -> Table | None:
+    header = _names_in_parquet(path, problems)
+    if header is None or _has_missing(path, None, required, header, problems):
+        return None
+    names = [name for name in dict.fromkeys([*required, *optional]) if name in header]
+    try:
+        columns = parquet.read(path, names)
+    except parquet.BrokenError as error:
+        problems.append(at(path, None, str(error)))
+        return None
+    num_rows = len(next(iter(columns.values()), ()))
+    if not num_rows and not problems:
+        problems.append(at(path, None, "the file has no rows"))
+    return Table(path, list(range(1, num_rows + 1)), columns)
 
 
 def _json_table(path, lines, required, optional, problems, first_line) -> Table | None:

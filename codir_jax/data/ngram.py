@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from codir_jax.processes import whole
 from codir_jax.processes.user_error import UserError
 
 
@@ -120,10 +121,9 @@ class NGram:
     def save(self, path: str | Path) -> None:
         """Writes it as one .npz file, which appears whole."""
         arrays = {f"{field}_{i}": a for i, level in enumerate(self.levels) for field, a in vars(level).items()}
-        aside = Path(path).with_suffix(".part.npz")
         sizes = np.array([self.vocab_size, self.end_id, self.max_words, len(self.levels)])
-        np.savez_compressed(aside, sizes=sizes, unigram=self.unigram, **arrays)
-        aside.replace(path)
+        with whole.file(path, binary=True) as file:
+            np.savez_compressed(file, sizes=sizes, unigram=self.unigram, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> NGram:

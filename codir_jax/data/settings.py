@@ -2,52 +2,63 @@
 
 from __future__ import annotations
 
+from codir_jax.data import class_weights
 from codir_jax.data.sets import contract
-from codir_jax.data.table_columns import named_columns
-from codir_jax.processes.user_error import UserError
+from codir_jax.data.table_columns import parse_columns
+from codir_jax.processes.fields import defaults, faults, field, refuse
+
+MAX_LENGTH, MAX_ROWS = 1_000_000, 10_000_000
 
 
-def default_config():
-    """Returns the section: an ml_collections ConfigDict, one comment a field, those of all data sets included.
+# What every set of labelled texts reads.
+FIELDS = {
+    # A data set of data/sets: a GLUE task (cola sst2 mrpc stsb qqp mnli qnli rte wnli ax), "text_classification" (own
+    # files) or "demo".
+    "name": field("cola", "a data set of codir_jax/data/sets"),
+    # .txt (one a line), .tsv, .csv or .jsonl; they join the train split of any data set.
+    "unlabelled_path": field("", "a file of texts without labels"),
+    "text_column": field("sentence", "column of the texts in own files and unlabelled ones"),
+    "text_pair_column": field("", "column of the second texts; empty: single texts"),
+    # NAME=COLUMN, or NAME where both are the same, as "domain_ids=domain,example_weights=weight". One of numbers
+    # becomes float32, one of other texts int32 class numbers, its texts sorted. Optional in dev and test.
+    "columns": field("", "further columns that join a batch, comma separated", reads=parse_columns),
+    # Longer ones are truncated and counted.
+    "max_length": field(128, "tokens of an example at most, specials included", at_least=3, at_most=MAX_LENGTH),
+    # Chosen from the data to pad least; each is compiled once, and there are fewer where an epoch has few batches: one
+    # for 16 of them.
+    "num_length_buckets": field(8, "padded lengths that batches have at most", at_least=1, at_most=10_000),
+    # Of all processes and devices together.
+    "batch_size": field(32, "examples of a training batch", at_least=1, at_most=MAX_ROWS),
+    "eval_batch_size": field(128, "examples of an evaluation batch", at_least=1, at_most=MAX_ROWS),
+    # 1: no sorting, more padding.
+    "bucket_window": field(32, "batches whose examples are sorted by length together", at_least=1, at_most=MAX_ROWS),
+    # Of large train files; all processes must see the folder. Empty: one in the user's cache.
+    "cache_dir": field("", "folder where tokens are kept", binds=False),
+    # Drawn by the seed of the run.
+    "num_train_examples": field(0, "labelled train examples to use; 0: all", at_least=0, at_most=10_000_000_000),
+    # "balanced" weighs the task loss of a class by 1 / its share, NAME=WEIGHT,... as it says; the mean weight of a
+    # train example is 1.
+    "class_weights": field("", "weights of rare classes; empty: all alike", reads=class_weights.check),
+}
+
+
+def fields():
+    """The fields of the section, those of all data sets included.
 
     Raises:
       ValueError: a field is defined twice.
     """
+    of_sets = contract.fields()
+    if twice := sorted(set(of_sets) & set(FIELDS)):
+        raise ValueError(f"data sets define fields that every set has: {', '.join(twice)}")
+    return FIELDS | of_sets
+
+
+def default_config():
+    """Returns the section with its defaults, an ml_collections ConfigDict."""
     from ml_collections import ConfigDict
 
-    config = ConfigDict()
-    # A data set of data/sets: a GLUE task (cola sst2 mrpc stsb qqp mnli qnli rte wnli ax), "text_classification" (own
-    # files) or "demo".
-    config.name = "cola"
-    # Texts without labels that join the train split: .txt (one a line), .tsv, .csv or .jsonl. Any data set takes them.
-    config.unlabelled_path = ""
-    # Column names in own files and unlabelled ones; text_pair_column is empty for single texts.
-    config.text_column = "sentence"
-    config.text_pair_column = ""
-    # Further columns of these files that join a batch, comma separated: NAME=COLUMN, or NAME where both are the same,
-    # as "domain_ids=domain,example_weights=weight". One of numbers becomes float32, one of other texts int32 class
-    # numbers, its texts sorted. Optional in dev and test.
-    config.columns = ""
-    # Tokens of an example at most, specials included; longer ones are truncated and counted.
-    config.max_length = 128
-    # Padded lengths that batches may have at most, chosen from the data to pad least; each is compiled once, and there
-    # are fewer where an epoch has few batches: one for 16 of them.
-    config.num_length_buckets = 8
-    # Examples of a training batch over all processes and devices.
-    config.batch_size = 32
-    # Examples of an evaluation batch over all processes and devices.
-    config.eval_batch_size = 128
-    # Batches whose examples are sorted by length together; 1: no sorting, more padding.
-    config.bucket_window = 32
-    # Where the tokens of large train files are kept, a folder that all processes see; empty: one in the user's cache.
-    config.cache_dir = ""
-    # Labelled train examples to use, drawn by the seed of the run; 0: all.
-    config.num_train_examples = 0
-    of_sets = contract.default_config()
-    if twice := sorted(set(of_sets) & set(config)):
-        raise ValueError(f"data sets define fields that every set has: {', '.join(twice)}")
-    config.update(of_sets)
-    return config
+    return ConfigDict(defaults(fields()))
 
 
 def check(options) -> None:
@@ -56,10 +67,5 @@ def check(options) -> None:
     Raises:
       UserError: with what was expected, what came and what to do.
     """
+    refuse(faults(fields(), options, "data."))
     contract.check(options)
-    named_columns(options)
-    for field in ("batch_size", "eval_batch_size", "max_length", "bucket_window", "num_length_buckets"):
-        if options[field] < 1:
-            raise UserError(f"data.{field} must be >= 1, got {options[field]}")
-    if options.num_train_examples < 0:
-        raise UserError(f"data.num_train_examples must be >= 0 (0: all), got {options.num_train_examples}")

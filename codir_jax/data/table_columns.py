@@ -49,18 +49,23 @@ def parse_targets(
 
 
 def named_columns(options) -> dict[str, str]:
-    """Returns name in a batch -> column of the files, of `data.columns`, "NAME=COLUMN" or "NAME", comma separated.
+    """Returns name in a batch -> column of the files, of `data.columns`."""
+    return parse_columns(options.columns)
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Returns name in a batch -> column of the files, of "NAME=COLUMN" or "NAME", comma separated.
 
     Raises:
       UserError: a name is empty, comes twice or is one that a batch has already.
     """
     found: dict[str, str] = {}
-    for entry in filter(None, (entry.strip() for entry in options.columns.split(","))):
+    for entry in filter(None, (entry.strip() for entry in text.split(","))):
         name, separator, column = (part.strip() for part in entry.partition("="))
         if not name or (separator and not column):
             raise UserError(f"data.columns: expected NAME=COLUMN or NAME, comma separated, got {entry!r}")
         if name in found:
-            raise UserError(f"data.columns names one twice: {options.columns!r}")
+            raise UserError(f"data.columns names one twice: {text!r}")
         found[name] = column or name
     check_new_columns(tuple(found))
     return found

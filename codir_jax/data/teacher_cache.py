@@ -28,7 +28,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from codir_jax.processes.user_error import UserError
+from codir_jax.processes import claims
+from codir_jax.processes.user_error import CannotWriteError
 
 # Counts up when files or the meaning of their numbers change, so that older ones are never read.
 FORMAT = 1
@@ -124,7 +125,7 @@ class TeacherCache:
 
         Raises:
           ValueError: an array has another shape than the layout says.
-          UserError: the folder cannot be written.
+          CannotWriteError: the folder cannot be written.
         """
         content = []
         for name, shape in sorted(self.layout.shapes.items()):
@@ -156,6 +157,7 @@ class TeacherCache:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            claims.check(self.folder, claims.CACHE, "teacher.cache_dir")
             (self.folder / "lock").touch()
         except OSError as error:
             raise self._unwritable(error) from error
@@ -220,8 +222,8 @@ class TeacherCache:
     def _path(self, shard: int) -> Path:
         return self.folder / f"shard-{shard:05d}.bin"
 
-    def _unwritable(self, error: OSError) -> UserError:
-        return UserError(
+    def _unwritable(self, error: OSError) -> CannotWriteError:
+        return CannotWriteError(
             f"cannot write the teacher cache {self.folder}: {error}; free some space, give another teacher.cache_dir, "
             "or set teacher.cache=off"
         )

@@ -1,7 +1,7 @@
 """Texts of a file or of standard input one by one: memory does not grow with them.
 
 A .txt file, and standard input, is one text a line, empty ones included, so that text i is line i + 1. A .tsv is not
-quoted, a .csv is, as in `data/delimited.py`; of these and of .jsonl the named columns are read.
+quoted, a .csv is, as in `data/delimited.py`; of these, of .jsonl and .parquet the named columns are read.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codir_jax.data import compressed
+from codir_jax.data import compressed, parquet
 from codir_jax.data.batch import DataError
 from codir_jax.data.compressed import kind_of
 from codir_jax.data.delimited import at, nearest
 from codir_jax.processes.user_error import MissingFileError, UserError
 
-SUFFIXES = (".txt", ".tsv", ".csv", ".jsonl", ".json")
+SUFFIXES = (".txt", ".tsv", ".csv", ".jsonl", ".parquet", ".json")
 
 
 class Row(NamedTuple):
@@ -42,11 +42,11 @@ def check(path: str) -> None:
         return
     if not Path(path).is_file():
         raise MissingFileError(
-            f"no file {path!r}; expected texts in {', '.join(SUFFIXES[:4])}, or - for standard input"
+            f"no file {path!r}; expected texts in {', '.join(SUFFIXES[:5])}, or - for standard input"
         )
     if kind_of(path) not in SUFFIXES:
         raise UserError(
-            f"{path}: unknown format; expected {', '.join(SUFFIXES[:4])} (also .gz), or - for standard input"
+            f"{path}: unknown format; expected {', '.join(SUFFIXES[:5])} (also .gz), or - for standard input"
         )
 
 
@@ -70,6 +70,8 @@ def rows(path: str, columns: tuple[str, ...], id_column: str = "") -> Iterator[R
       DataError: the first line that is broken, with its number.
     """
     suffix = ".txt" if path == "-" else kind_of(path)
+    if suffix == parquet.SUFFIX:
+        return _of_parquet(path, columns, id_column)
     lines = _lines(path)
     if suffix == ".txt":
         if len(columns) > 1 or id_column:
@@ -78,6 +80,23 @@ def rows(path: str, columns: tuple[str, ...], id_column: str = "") -> Iterator[R
     if suffix in (".jsonl", ".json"):
         return (_of_json(path, number, line, columns, id_column) for number, line in lines)
     return _of_table(path, lines, columns, id_column, is_csv=suffix == ".csv")
+
+
+def _of_parquet(path: str, columns: tuple[str, ...], id_column: str) -> Iterator[Row]:
+    names = (*columns, *([id_column] if id_column else []))
+    try:
+        header = parquet.column_names(Path(path))
+        for name in names:
+            if name not in header:
+                raise _no_column(path, None, name, header, columns)
+        for number, values in enumerate(parquet.rows(Path(path), list(dict.fromkeys(names))), 1):
+            row = dict(zip(dict.fromkeys(names), values, strict=True))
+            for column in columns:
+                if not isinstance(row[column], str):
+                    raise _problem(path, number, f"expected a text in column {column!r}, got {row[column]!r}")
+            yield Row(number, tuple(row[column] for column in columns), row[id_column] if id_column else None)
+    except parquet.BrokenError as error:
+        raise _problem(path, None, str(error)) from error
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
@@ -137,11 +156,11 @@ def _of_table(
         raise _problem(path, reader.line_num, f"broken CSV ({error})") from error
 
 
-def _no_column(path: str, number: int, column: str, known: list[str], of_texts: tuple[str, ...]) -> DataError:
+def _no_column(path: str, number: int | None, column: str, known: list[str], of_texts: tuple[str, ...]) -> DataError:
     flag = "--id_column" if column not in of_texts else ("--text_column", "--text_pair_column")[of_texts.index(column)]
     told = f"columns are {', '.join(known)}{nearest(column, known)}"
     return _problem(path, number, f"no column {column!r}; {told}; say which with {flag}")
 
 
-def _problem(path: str, number: int, message: str) -> DataError:
+def _problem(path: str, number: int | None, message: str) -> DataError:
     return DataError([at(Path("standard input" if path == "-" else path), number, message)])

@@ -77,7 +77,9 @@ def text_columns(options, like: RawSplit, problems: list[str]) -> list[str]:
             at(path, None, f"rows of train have the columns {told} too; give a .tsv, .csv or .jsonl with them")
         )
     elif suffix not in (".txt", *TABLE_SUFFIXES):
-        problems.append(at(path, None, f"unknown format {suffix!r}; expected .txt, .tsv, .csv or .jsonl (also .gz)"))
+        problems.append(
+            at(path, None, f"unknown format {suffix!r}; expected .txt, .tsv, .csv, .jsonl (also .gz) or .parquet")
+        )
     return [options.text_column, options.text_pair_column][: 2 if is_pair else 1]
 
 

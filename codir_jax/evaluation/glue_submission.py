@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from codir_jax.data.batch import Dataset, Examples
+from codir_jax.processes import claims, whole
 from codir_jax.processes.user_error import UserError
 
 # task -> [(split, file)], as in the sample submission of gluebenchmark.com
@@ -41,13 +42,13 @@ def write(folder: str, task: str, data: Dataset, predict: Callable[[Examples], n
     missing = [split for split, _ in FILES[task] if split not in data.splits]
     if missing:
         raise UserError(f"{task} has no split {', '.join(missing)} here; it has: {', '.join(data.splits)}")
+    claims.claim(folder, claims.SUBMISSION, "--glue_submission")
     info, paths = data.info, []
     for split, name in FILES[task]:
         answers = [line(task, row, info.label_names, info.is_regression) for row in predict(data.splits[split])]
         path = Path(folder) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         lines = ["index\tprediction", *(f"{i}\t{answer}" for i, answer in enumerate(answers))]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        whole.write_text(path, "\n".join(lines) + "\n")
         paths.append(path)
     return paths
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from codir_jax.evaluation import metrics as metrics_lib
 from codir_jax.models.apply import apply_model
-from codir_jax.processes import console
+from codir_jax.processes import console, stop
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.placement import fetch, put_batch
 
@@ -56,6 +56,7 @@ def each_batch(forward: Callable, params, batches: Iterable[dict], num_examples:
         return ids[real], jax.tree.map(lambda x: fetch(x)[real], outputs)
 
     for batch in batches:
+        stop.poll()
         on_device = put_batch(batch, sharding)
         pending.append((on_device["example_ids"], forward(params, on_device)))
         if len(pending) > 2:

@@ -2,10 +2,14 @@
 
 A claim that arm A beats arm B compares the SAME seeds (same data order, same start), because the seed moves both: the
 differences vary far less than the scores. With n seeds the interval is mean +- t(n - 1) * sd / sqrt(n).
+
+Of one seed there is another interval, over the rows that were judged: rows are drawn again with replacement, the same
+ones for both arms (the paired bootstrap: Efron and Tibshirani 1993; Koehn 2004). It says whether other rows might turn
+the order; what another seed would do, it cannot say.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -78,6 +82,44 @@ def paired_difference(
     spread = float(np.std(differences, ddof=1))
     half_width = float(t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
     return PairedDifference(mean, spread, mean - half_width, mean + half_width, int(n))
+
+
+def interval(scores: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float] | None:
+    """(low, high) of the mean of float scores [n], one per seed, by Student's t; None for one score."""
+    found = paired_difference(scores, [0.0] * len(scores), confidence=confidence)
+    return None if found.low is None else (found.low, found.high)
+
+
+def resampled_scores(
+    score: Callable[[np.ndarray, np.ndarray], float],
+    labels: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    *,
+    num_resamples: int = 500,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Scores of several models on rows drawn with replacement, the same draws for all: name -> float64 [num_resamples].
+
+    Args:
+      score: (labels, predictions) -> number, such as those of `metrics.METRICS`.
+      labels: [n]. predictions: name -> [n].
+    """
+    draws = np.random.default_rng(seed).integers(0, len(labels), (num_resamples, len(labels)))
+    return {
+        name: np.asarray([score(labels[rows], found[rows]) for rows in draws]) for name, found in predictions.items()
+    }
+
+
+def resampled_difference(
+    observed: float, scores_a: np.ndarray, scores_b: np.ndarray, *, confidence: float = 0.95
+) -> PairedDifference:
+    """The observed difference with the percentile interval of `scores_a - scores_b`, of `resampled_scores`.
+
+    `n` counts the draws.
+    """
+    differences = scores_a - scores_b
+    low, high = np.percentile(differences, [50 * (1 - confidence), 50 * (1 + confidence)])
+    return PairedDifference(observed, float(np.std(differences, ddof=1)), float(low), float(high), len(differences))
 
 
 def _finite(name: str, scores: Sequence[float]) -> np.ndarray:

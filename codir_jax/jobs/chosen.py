@@ -34,6 +34,7 @@ def choose(
     scores: Mapping[str, Mapping[str, float]],
     metric: Mapping[str, Any],
     main: str,
+    num_seeds: int = 1,
 ) -> tuple[str, str]:
     """(name of the stage whose model is exported, why).
 
@@ -42,6 +43,7 @@ def choose(
       stages: of the job. scores: name -> metrics on dev; {} without a dev file.
       metric: `name` and `higher_is_better` of the primary metric.
       main: name of the stage that is exported where nothing can be compared.
+      num_seeds: of which the scores are means.
     """
     titles = {stage.name: stage.title for stage in candidates(stages)}
     key, sign = metric["name"], 1 if metric["higher_is_better"] else -1
@@ -59,5 +61,6 @@ def choose(
         return wanted, f"{told(wanted)}, as --export={wanted} says; the best on dev is {told(best)}"
     if len(ranked) == 1:
         return best, f"{told(best)}, the only student of the job"
-    then = f"then {told(ranked[1])}; of one seed, so a difference of a few points may be noise"
+    basis = "of one seed, so a difference of a few points may be noise"
+    then = f"then {told(ranked[1])}; {basis if num_seeds == 1 else f'means of {num_seeds} seeds'}"
     return best, f"{told(best)}, the best on dev of {len(ranked)}, {then}"

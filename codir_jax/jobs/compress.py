@@ -2,21 +2,23 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from codir_jax import config as config_lib
 from codir_jax.compression import methods
-from codir_jax.convert.folder import find_folder, model_folder
-from codir_jax.jobs import chosen, pareto, sources
+from codir_jax.convert.folder import find_folder
+from codir_jax.jobs import chosen, over_seeds, own_data, pareto, sources
 from codir_jax.jobs import recipe as recipe_lib
+from codir_jax.jobs.command_line import command_of
+from codir_jax.jobs.job import Job
 from codir_jax.jobs.recipe import TEACHER, Recipe
 from codir_jax.jobs.sources import Source
 from codir_jax.jobs.train import train as train_stage
-from codir_jax.processes import console
+from codir_jax.processes import claims, console, whole
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import config as stage_config
 from codir_jax.stage import workdir
@@ -26,14 +28,14 @@ MAX_DIFFERENCES_TOLD = 10
 
 def compress(
     teacher: str = "",
-    train: str = "",
-    dev: str = "",
+    train: Any = "",
+    dev: Any = "",
     *,
     output: str,
     text: str = "",
     layers: int = 0,
-    test: str = "",
-    unlabelled: str = "",
+    test: Any = "",
+    unlabelled: Any = "",
     text_column: str = "",
     text_pair_column: str = "",
     label_column: str = "",
@@ -50,25 +52,33 @@ def compress(
     export: str = chosen.BEST,
     recipe: str = "codir",
     seed: int = 0,
+    seeds: int = 1,
+    price_per_hour: float | None = None,
+    license: str = "",
+    language: str = "",
     overrides: Sequence[tuple[str, str]] = (),
     teacher_overrides: Sequence[tuple[str, str]] = (),
-) -> dict[str, Any]:
-    """Compresses `teacher` and returns what `results.json` holds; stopped, the same call goes on.
+    on_step: Callable[[str, int, dict[str, float]], None] | None = None,
+    on_evaluation: Callable[[str, int, dict[str, float]], None] | None = None,
+) -> Job:
+    """Compresses `teacher` and returns the finished job; stopped, the same call goes on.
 
-    What is finished in the folder stays: a call with more to compare trains that alone.
+    What is finished in the folder stays: a call with more to compare, or with more seeds, trains that alone.
 
     Args:
       teacher: Hugging Face folder, workdir or hub name of the model that the job is given. A teacher without a trained
         head for the task is trained first. Empty, with `text` or `demo`: a small one is made of nothing (and with
         `text` a tokenizer).
-      train, dev, test, unlabelled: own files, or a GLUE `task` (read from `glue_dir`, else downloaded), or `demo`.
+      train, dev, test, unlabelled: own files, data sets of Hugging Face, lists, dicts or DataFrames, as
+        `data/given_rows.py` tells; or a GLUE `task` (read from `glue_dir`, else downloaded), or `demo`. Without dev a
+        tenth of train is set aside, stratified by class and drawn by the seed.
       text: running text in their place (`data.sources`: files, folders, globs, comma separated): a masked language
         model is compressed, for any task later.
-      output: folder of the job: one folder a stage, export/, report.md, report.png, results.json.
+      output: folder of the job: one folder a stage, export/, report.html, report.md, results.json.
       layers: of the student; 0 is half of the teacher's.
-      text_column, text_pair_column, label_column, regression: of own files; empty: as the data set has them.
+      text_column, text_pair_column, label_column, regression: of own files; empty: found by their names
+        and what they hold, and told.
       domain_column: of own files, for a recipe of domains. domains: those that get a student; empty: all.
-      compare: baselines of the recipe to train as well.
       then: ways to make the trained model smaller at once, of `compression.methods`: "int8", "rank64+int4". Each is a
         row of the table and a folder in then/.
       max_bytes, max_loss_percent: "5MB"; so many percent of the first row's score: the model within the limit, of all
@@ -76,10 +86,14 @@ def compress(
       compare: baselines of the recipe to train as well, names or a text with commas.
       export: what becomes export/: "best" on dev of what is compared, or its name.
       recipe: name of a folder in configs/.
-      seed: of every stage.
+      seed: of every stage. seeds: how many, from `seed` upwards: the students are trained with each of them, the
+        teacher with the first; the table then has means and intervals.
+      price_per_hour: of the machine, in any currency: the report then tells the cost of a million texts.
+      license, language: of the exported model, for its card: "apache-2.0", "en"; empty: of `teacher`'s.
       overrides, teacher_overrides: (dotted config key, text) of all stages but the teacher's, and of that. A key that
         begins with the name of a stage holds for it alone. Those of `data` hold for the teacher too, so that it is not
         trained on what the students are judged by.
+      on_step, on_evaluation: as of `train`, of every stage; its workdir is told.
 
     Raises:
       UserError: before anything is trained.
@@ -90,16 +104,19 @@ def compress(
       >>> codir_jax.compress("roberta-base", text="books/*.txt", layers=6, output="runs/any_task")["export"]
       'runs/any_task/export'
     """
+    arguments = dict(locals())
+    claims.check(output, claims.JOB, "--output")
     teacher, compare = str(teacher), compare.split(",") if isinstance(compare, str) else compare
-    source = sources.source_of(locals())
     limit = pareto.Limit(max_bytes, max_loss_percent)
-    if not output:
-        raise UserError("--output is empty; name the folder of the job")
+    flags = own_data.as_files(sources.with_overrides(locals(), overrides), Path(output))
+    if flags["train"] and domain_column:
+        flags = own_data.complete(flags, Path(output), seed)
+    source = sources.source_of(flags)
     words = [source.name, *(["scratch"] if not teacher else []), *sources.domain_words(source, domain_column, domains)]
     found = recipe_lib.load(recipe, ",".join(words))
-    if found.needs_dev and not source.has_dev:
-        raise UserError("--dev is empty; the student is chosen and reported by a dev file")
-    job = Job(
+    if found.needs_dev and source.name == "own":
+        source = sources.source_of(own_data.complete(flags, Path(output), seed))
+    work = Work(
         found,
         source,
         Path(output),
@@ -108,15 +125,20 @@ def compress(
         then=then,
         export=export,
         layers=layers,
-        seed=seed,
+        seeds=over_seeds.of_job(seed, seeds, Path(output), [*overrides, *teacher_overrides]),
+        price_per_hour=price_per_hour,
+        told={"license": license, "language": language},
     )
-    results = job.run(overrides, teacher_overrides)
+    arguments |= {"compare": work.compared, "seeds": len(work.seeds)}
+    work.command = command_of("compress", compress, arguments)
+    work.watchers = {"on_step": on_step, "on_evaluation": on_evaluation}
+    results = work.run(overrides, teacher_overrides)
     if limit:
-        job.pick(results, limit)
-    return results
+        work.pick(results, limit)
+    return Job(output, results)
 
 
-class Job:
+class Work:
     """A recipe on a source, in a folder; the other arguments are those of `compress`."""
 
     def __init__(
@@ -130,17 +152,31 @@ class Job:
         then: Sequence[str] = (),
         export: str = chosen.BEST,
         layers: int = 0,
-        seed: int = 0,
+        seeds: Sequence[int] = (0,),
+        price_per_hour: float | None = None,
+        told: Mapping[str, str] = MappingProxyType({}),
     ):
         self.recipe, self.source, self.folder, self.given = recipe, source, folder, given
-        self.layers, self.seed, self.export = layers, seed, export
+        self.layers, self.seeds, self.export = layers, tuple(seeds), export
+        self.price_per_hour, self.told, self.command = price_per_hour, told, ""
+        self.watchers: dict[str, Callable | None] = {}
         self.then = tuple(dict.fromkeys(then or recipe.then))
         for method in self.then:
             methods.parse(method)
         self.before = _saved_settings(folder)
         compared_before = [name for name in self.before.get("stages", ()) if name in recipe.baselines]
-        self.stages = recipe.chosen([*(compare or recipe.compare), *compared_before])
+        self.compared = tuple(dict.fromkeys([*(compare or recipe.compare), *compared_before]))
+        self.stages = recipe.chosen(self.compared)
         chosen.check(export, self.stages)
+        self._check_layers()
+
+    def _check_layers(self) -> None:
+        if not isinstance(self.layers, int) or isinstance(self.layers, bool) or self.layers < 0:
+            raise UserError(
+                f"--layers={self.layers}: expected the layers of the student, 1 or more, or 0 for half of the teacher's"
+            )
+        if self.layers and not any("layers" in stage.placeholders() for stage in self.stages):
+            raise UserError(f"--layers={self.layers}: no stage of this recipe takes a number of layers; leave it out")
 
     def run(self, overrides, teacher_overrides) -> dict[str, Any]:
         """Runs what is not finished, and returns the results.
@@ -149,8 +185,10 @@ class Job:
           UserError: what can be refused before the first stage is trained; the job's folder is not made then.
         """
 
-        def configs(fits: bool) -> dict[str, ConfigDict]:
-            return self._configs(fits, overrides, teacher_overrides)
+        first = self.seeds[0]
+
+        def configs(fits: bool, seed: int = first) -> dict[str, ConfigDict]:
+            return self._configs(fits, seed, overrides, teacher_overrides)
 
         planned = configs(fits=False)
         for config in planned.values():
@@ -161,21 +199,43 @@ class Job:
         if (done := self._claim(planned)) is not None:
             return done
         if self.recipe.prepare:
-            self.recipe.prepare(self.folder, self.given, [("seed", str(self.seed)), *self.source.overrides, *overrides])
+            self.recipe.prepare(self.folder, self.given, [("seed", str(first)), *self.source.overrides, *overrides])
         if learns_from:
             sources.make_tokenizer(planned[learns_from[0]], self.folder / "tokenizer", self.recipe.tokenizer)
         if makes_files:
             fits = self._refuse(planned)
-        results = {}
-        for name, config in configs(fits).items():
-            console.say(f"== {self._title(name)} -> {self.folder / name}")
-            results[name] = train_stage(config, self.folder / name)
-        return self._report(configs(fits), results, fits)
+        trained: dict[int, dict[str, Any]] = {}
+        for seed in self.seeds:
+            trained[seed], place = {}, over_seeds.place(self.folder, seed, first)
+            for name, config in configs(fits, seed).items():
+                console.say(f"== {self._title(name)}{f', seed {seed}' if seed != first else ''} -> {place / name}")
+                trained[seed][name] = train_stage(config, place / name, **self.watchers)
+        return self._finish(configs(fits), trained, fits)
 
-    def _configs(self, fits: bool, overrides, teacher_overrides) -> dict[str, ConfigDict]:
-        """Name -> config of every stage that is trained; where the given model `fits`, it is the teacher as it is."""
+    def _finish(self, configs: dict[str, ConfigDict], trained: dict[int, dict[str, Any]], fits: bool) -> dict[str, Any]:
+        """Writes and prints the results."""
+        from codir_jax.jobs import results as results_lib
+
+        results = results_lib.of_job(self, configs, trained, fits)
+        self._write(results)
+        return results
+
+    def _write(self, results: dict[str, Any]) -> None:
+        from codir_jax.jobs import report
+
+        report.write(self.folder, results)
+        whole.write_json(self.folder / "results.json", results)
+        print_results(results, self.folder)
+
+    def _configs(self, fits: bool, seed: int, overrides, teacher_overrides) -> dict[str, ConfigDict]:
+        """Name -> config of every stage that is trained with a seed; the teacher is trained with the first alone.
+
+        Where the given model `fits`, it is the teacher as it is.
+        """
+        place, is_first = over_seeds.place(self.folder, seed, self.seeds[0]), seed == self.seeds[0]
         values = {
-            **{stage.name: str(self.folder / stage.name) for stage in self.recipe.stages},
+            **{stage.name: str(place / stage.name) for stage in self.recipe.stages},
+            TEACHER: str(self.folder / TEACHER),
             "given": self.given,
             "trains_teacher": str(not fits),
             "tokenizer": str(self.folder / "tokenizer"),
@@ -184,8 +244,9 @@ class Job:
         }
         if fits:
             values[TEACHER] = self.given
-        shared, changes = [("seed", str(self.seed)), *self.source.overrides], (overrides, teacher_overrides)
-        trained = [stage for stage in self.stages if stage.config and not (fits and stage.name == TEACHER)]
+        shared, changes = [("seed", str(seed)), *self.source.overrides], (overrides, teacher_overrides)
+        has_teacher = is_first and not fits
+        trained = [stage for stage in self.stages if stage.config and (has_teacher or stage.name != TEACHER)]
         return {
             stage.name: recipe_lib.config_of(stage, self.recipe.stages, values, shared, *changes) for stage in trained
         }
@@ -218,95 +279,30 @@ class Job:
                 + "\n  ".join(differing[:MAX_DIFFERENCES_TOLD])
                 + (f"\n  ... and {more} more" if more > 0 else "")
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        workdir.write_json(folder / "job.json", settings)
+        claims.claim(folder, claims.JOB, "--output")
+        whole.clean(folder)
+        whole.write_json(folder / "job.json", settings)
         results = folder / "results.json"
         if not results.exists():
             return None
         done = json.loads(results.read_text(encoding="utf-8"))
+        if "verdict" not in done:
+            return None  # of an older version: what is trained stays, the rest is done again
         new = [stage.title for stage in self.stages if stage.in_table and stage.name not in done["models"]]
         new += [method for method in self.then if method not in done.get("then", ())]
+        new += [f"seed {seed}" for seed in self.seeds if seed not in done["seeds"]]
         if new or done.get("export_wanted") != self.export or tuple(done.get("then", ())) != self.then:
             console.say(
                 f"{folder}: goes on with {', '.join(new) or f'--export={self.export}'}; what is finished stays\n"
             )
             return None
         console.say(f"{folder}: already finished; remove the folder to run it again\n")
-        print_results(done, folder)
+        if self.price_per_hour in (None, done["price_per_hour"]):
+            print_results(done, folder)
+        else:
+            done["price_per_hour"] = self.price_per_hour
+            self._write(done)
         return done
-
-    def _report(self, configs: dict[str, ConfigDict], stages: dict[str, dict[str, Any]], fits: bool) -> dict[str, Any]:
-        """Writes and prints the results.
-
-        Args:
-          configs: name -> config of a stage. stages: name -> results of a stage that was trained.
-        """
-        from codir_jax.jobs import measure, report, then
-
-        console.say("== measuring cost")
-        main, folder, config = stages[self.recipe.main], self.folder, configs[self.recipe.main]
-        shown = [stage for stage in self.stages if stage.in_table]
-        models = {stage.name: self._model(stage, fits) for stage in shown}
-        titles = {stage.name: stage.title for stage in shown}
-        smaller = then.write(models[self.recipe.main], self.then, folder / "then")
-        models |= {name: str(made.folder) for name, made in smaller.items()}
-        for stage in (stage for stage in shown if stage.then):
-            made = then.write(models[stage.name], [stage.then], folder / "then" / stage.name)
-            models[stage.name] = str(made[stage.then].folder)
-        titles |= {name: f"{titles[self.recipe.main]}, {name}" for name in smaller}
-        scores = {name: stage["dev"] for name, stage in stages.items()}
-        if "teacher_dev" in main:
-            scores[TEACHER] = main["teacher_dev"]
-        measured = measure.measure(models, config, scores, self.recipe.batch_size, configs)
-        rows = {name: {"title": titles[name], "folder": models[name], **row} for name, row in measured.items()}
-        for name, made in smaller.items():
-            rows[name] |= {"changed": made.changed, "parity": made.verdict}
-        primary = next(metric for metric in main["metrics"] if metric["name"] == main["primary_metric"])
-        for name, better in pareto.dominators(rows, primary).items():
-            rows[name]["dominated_by"] = better
-        exported, why = self._what_to_export(scores, primary)
-        console.say(f"== exporting {why}")
-        results = {
-            "recipe": self.recipe.title,
-            "task": config.data.get("sources") or main["task"],
-            "primary_metric": main["primary_metric"],
-            "metrics": main["metrics"],
-            "main": self.recipe.main,
-            "then": list(self.then),
-            "also": list(self.recipe.also),
-            "latency_batch": self.recipe.batch_size,
-            "models": rows,
-            "export": str(folder / "export"),
-            "export_wanted": self.export,
-            "exported": exported,
-            "why_exported": why,
-            "parity": self._export(exported),
-            "seconds": sum(stage["seconds"] for stage in stages.values()),
-            "seed": config.seed,
-            **workdir.environment(),
-        }
-        report.write(folder, results)
-        workdir.write_json(folder / "results.json", results)
-        print_results(results, folder)
-        return results
-
-    def _what_to_export(self, scores, metric) -> tuple[str, str]:
-        """(name of a stage, why); of a recipe with several exports its main one."""
-        if self.recipe.exports:
-            return self.recipe.main, f"{len(self.recipe.exports)} models: {', '.join(self.recipe.exports)}"
-        return chosen.choose(self.export, self.stages, scores, metric, self.recipe.main)
-
-    def _export(self, name: str) -> str:
-        """Exports that stage, or all that the recipe names; the verdicts in one sentence."""
-        from codir_jax.jobs import export
-
-        if not self.recipe.exports:
-            return export.export_model(str(self.folder / name), str(self.folder / "export"))
-        verdicts = {
-            name: export.export_model(str(self.folder / name), str(self.folder / "export" / name))
-            for name in self.recipe.exports
-        }
-        return "; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items())
 
     def pick(self, results: dict[str, Any], limit: pareto.Limit) -> str:
         """Copies the model within the limit to picked/ and tells its name.
@@ -317,17 +313,10 @@ class Job:
         rows = results["models"]
         primary = next(metric for metric in results["metrics"] if metric["name"] == results["primary_metric"])
         name = pareto.pick(rows, primary, limit)
-        aside = self.folder / "picked.part"
-        shutil.copytree(find_folder(rows[name]["folder"]), aside, dirs_exist_ok=True)
-        workdir.replace_folder(aside, self.folder / "picked")
+        with whole.folder(self.folder / "picked") as aside:
+            shutil.copytree(find_folder(rows[name]["folder"]), aside, dirs_exist_ok=True)
         console.say(f"picked: {rows[name]['title']}, {rows[name]['bytes']} bytes -> {self.folder / 'picked'}")
         return name
-
-    def _model(self, stage, fits: bool) -> str:
-        """The folder with the model of a stage."""
-        if not stage.config or (fits and stage.name == TEACHER):
-            return model_folder(self.given, "--teacher")
-        return str(self.folder / stage.name / "best")
 
 
 def _saved_settings(folder: Path) -> dict[str, Any]:
@@ -343,21 +332,19 @@ def _differences(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
     if not before:
         return []
     given = [f"--teacher: {now['given']!r} here, {before['given']!r} there"] if now["given"] != before["given"] else []
-    stages = ConfigDict(now["stages"]), ConfigDict(before["stages"])
+    stages, begun = now["stages"], before["stages"]
     if missing := [name for name in before["stages"] if name not in now["stages"]]:
         given.append(f"stages: {', '.join(missing)} there, and not here; is it another --recipe?")
     of_stages: dict[str, list[str]] = {}
     for name in before["stages"]:
         if name in now["stages"]:
-            for line in config_lib.differences(*(config[name] for config in stages)):
-                if not line.startswith(workdir.NOT_BINDING):
-                    of_stages.setdefault(line, []).append(name)
+            for line in stage_config.differing(stages[name], begun[name]):
+                of_stages.setdefault(line, []).append(name)
     return given + [f"{line} ({', '.join(names)})" for line, names in of_stages.items()]
 
 
 def print_results(results: dict[str, Any], folder: Path) -> None:
     """Prints the table and where things lie."""
-    from codir_jax.jobs.report import screen_table
+    from codir_jax.jobs import report, screen
 
-    print(f"{screen_table(results)}\nexported: {results['why_exported']}\n{results['parity']}")
-    print(f"report: {folder / 'report.md'}   export: {results['export']}", flush=True)
+    print(f"{screen.summary(results)}\nreport: {folder / report.NAME}.html   export: {results['export']}", flush=True)

@@ -87,7 +87,7 @@ def _by_file(
     source = huggingface.load_pretrained(folder)
     names = source.label_names or tuple(str(number) for number in range(source.num_labels))
     config = stage_config.default_config(finetune.default_config())
-    saved = config_lib.load(_saved(model)).data if _saved(model) else {}
+    saved = stage_config.load(_saved(model)).data if _saved(model) else {}
     data = {name: given or saved.get(name, config.data[name]) for name, given in columns.items()}
     config.data.update(data | {"name": "text_classification", "dev_path": path, "is_regression": source.is_regression})
     config.data.label_names = "" if source.is_regression else ",".join(names)
@@ -111,7 +111,9 @@ def data_config(model: str, spec: str, overrides: Sequence[tuple[str, str]]) -> 
             f"{model} is no workdir, so --config must name the data, e.g. "
             "--config=configs/codir/finetune_distill.py:cola"
         )
-    return config_lib.load(spec, overrides)
+    from codir_jax.stage import config as stage_config
+
+    return stage_config.load(spec, overrides)
 
 
 def _saved(model: str) -> str:

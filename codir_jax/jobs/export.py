@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +10,42 @@ import numpy as np
 
 from codir_jax.convert import export, huggingface
 from codir_jax.convert.folder import NOISE_FILE, model_folder, without_path
+from codir_jax.convert.model_card import Provenance
 from codir_jax.data import dataset, pipeline
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.batch import RawSplit
 from codir_jax.data.length_buckets import ladder
+from codir_jax.processes import claims, whole
 from codir_jax.processes.user_error import UserError
 
 # A few texts of different lengths, on which an export is compared with its source.
 TEXTS = ("A small model.", "The keys to the cabinet are on the table that nobody uses any more.", "No.")
 
 
-def export_model(model: str, output: str) -> str:
+def export_model(
+    model: str,
+    output: str,
+    *,
+    license: str = "",
+    language: str = "",
+    base_model: str = "",
+    data: str = "",
+    test: Mapping[str, float] | None = None,
+) -> str:
     """Exports a classifier, a masked LM or a sentence encoder; returns the parity verdict in words.
 
     Args:
       model: workdir of `codir train`, Hugging Face folder or hub name.
       output: folder to write.
+      license, language, base_model, data: for the card, see `model_card.Provenance`. Empty: the card of the model that
+        `base_model`, or the run's config, names; the last two as the run has them.
+      test: scores for the card, metric -> value.
 
     Raises:
-      UserError: the model has no trained head.
+      UserError: the model has no trained head, or the folder is not empty and not an export.
       convert.export.ParityError: logits differ by more than 1e-4, or vectors by more than 1e-5, after re-reading.
     """
+    claims.check(output, claims.EXPORT, "--output")
     folder = model_folder(model, "--model")
     head = huggingface.stored_head(folder)
     source = huggingface.load_pretrained(folder, head=head)
@@ -45,25 +61,56 @@ def export_model(model: str, output: str) -> str:
     card_results = None
     if results is not None:
         card_results = {key: results[key] for key in ("dev", "seed", "parameters", "teacher_dev") if results.get(key)}
-    verdict = export.export(
-        output,
-        source.config,
-        source.params,
-        tokenizer,
-        head=head,
-        label_names=source.label_names,
-        is_regression=source.is_regression,
-        is_pair=source.is_pair,
-        sentence=source.sentence,
-        sample_batch=sample_batch(tokenizer, min(source.config.max_length, 64)),
-        results=card_results,
-        training_config=config,
-        teacher_name=(config or {}).get("teacher", {}).get("path", ""),
-        hf_config=source.hf_config,
-    )
-    if (noise := source.folder / NOISE_FILE).is_file():
-        shutil.copy2(noise, output)
+        card_results |= {"test": dict(test)} if test else {}
+    claims.claim(output, claims.EXPORT, "--output")
+    with whole.full_disk_told(output):
+        verdict = export.export(
+            output,
+            source.config,
+            source.params,
+            tokenizer,
+            head=head,
+            label_names=source.label_names,
+            is_regression=source.is_regression,
+            is_pair=source.is_pair,
+            sentence=source.sentence,
+            sample_batch=sample_batch(tokenizer, min(source.config.max_length, 64)),
+            results=card_results,
+            training_config=config,
+            teacher_name=(config or {}).get("teacher", {}).get("path", ""),
+            hf_config=source.hf_config,
+            provenance=_provenance(config or {}, results or {}, license, language, base_model, data),
+        )
+        if (noise := source.folder / NOISE_FILE).is_file():
+            shutil.copy2(noise, output)
     return str(verdict)
+
+
+def _provenance(config, results, license: str, language: str, base_model: str, data: str) -> Provenance:
+    """What is given; the rest from the run, and licence and language from the card of the base model."""
+    base_model = base_model or config.get("teacher", {}).get("path") or config.get("student", {}).get("path") or ""
+    of_base = _card_of(base_model)
+    languages = of_base.get("language") or ""
+    return Provenance(
+        license=license or of_base.get("license") or "",
+        language=language or (languages if isinstance(languages, str) else ",".join(map(str, languages))),
+        base_model=base_model,
+        data=data or Path(config.get("data", {}).get("train_path", "")).name or results.get("task", ""),
+        metrics=tuple(metric["name"] for metric in results.get("metrics", ())),
+    )
+
+
+def _card_of(model: str) -> dict[str, Any]:
+    """The front matter of a model folder's README.md; {} where there is none that can be read."""
+    from huggingface_hub import ModelCard
+
+    path = Path(model) / "README.md"
+    if not model or not path.is_file():
+        return {}
+    try:
+        return ModelCard(path.read_text(encoding="utf-8")).data.to_dict()
+    except Exception:  # a card is prose of others: none that is broken stops an export
+        return {}
 
 
 def sample_batch(tokenizer, max_length: int) -> dict[str, np.ndarray]:

@@ -1,9 +1,11 @@
-"""What the models of a job cost, side by side, and their scores on the splits that no stage was judged by."""
+"""What the models of a job cost, side by side, their scores on the splits that no stage was judged by, and their
+answers on dev."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from codir_jax.convert.folder import find_folder, weight_bytes
@@ -15,7 +17,20 @@ from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
 from codir_jax.stage import models as models_lib
 from codir_jax.stage.models import Model
-from codir_jax.tasks.contract import Task, task_module
+from codir_jax.tasks.contract import Examined, Task, task_module
+
+
+class Measured(NamedTuple):
+    """Attributes:
+    rows: name -> scores and costs of a model.
+    task: of the data that most of them are judged on.
+    answers: name -> what the model answers on dev, of those that are judged on `task`; {} where its rows are not for
+      a person to read (`Task.read_rows`).
+    """
+
+    rows: dict[str, dict[str, Any]]
+    task: Task
+    answers: dict[str, np.ndarray]
 
 
 def measure(
@@ -24,7 +39,7 @@ def measure(
     scores: dict[str, dict[str, float]],
     batch_size: int,
     configs: Mapping[str, ConfigDict] = MappingProxyType({}),
-) -> dict[str, dict[str, Any]]:
+) -> Measured:
     """Scores and costs of each model: "dev" (and "test" where it has labels), parameters, bytes, latency in ms.
 
     Args:
@@ -58,13 +73,24 @@ def measure(
     latency = cost.latency(served, seq_len=length, batch_sizes=(1, batch_size))
     first, largest = next(iter(folders)), f"batch_{batch_size}_p50_ms"
     rows: dict[str, dict[str, Any]] = {}
+    answers: dict[str, np.ndarray] = {}
     for name, model in models.items():
         own_config = configs.get(name, config)
         own = task_of(own_config)
+        dev = scores.get(name)
+        if "dev" in own.splits and (dev is None or _is_read(own)):
+            examined = _examined(own, model, own_config, "dev")
+            dev = examined.scores if dev is None else dev
+            if own is task and _is_read(own):
+                answers[name] = examined.reference
         num_bytes = weight_bytes(find_folder(folders[name]))
         rows[name] = {
-            "dev": scores[name] if name in scores else _dev_scores(own, model, own_config),
-            **{split: _scores(own, model, own_config, split) for split in own.splits if own.is_judged_once(split)},
+            "dev": dev or {},
+            **{
+                split: _examined(own, model, own_config, split).scores
+                for split in own.splits
+                if own.is_judged_once(split)
+            },
             "parameters": cost.count_parameters(model.params),
             "bytes": num_bytes,
             "bits_per_weight": 8 * num_bytes / cost.count_parameters(model.params),
@@ -75,7 +101,11 @@ def measure(
         if has_labels and not _has_factors(model):
             outputs = cost.Outputs(num_labels=task.head.num_labels, head=task.head.name)
             rows[name]["flops"] = cost.model_flops(model.config, length, outputs)
-    return rows
+    return Measured(rows, task, answers)
+
+
+def _is_read(task: Task) -> bool:
+    return hasattr(task, "read_rows")
 
 
 def _has_factors(model: Model) -> bool:
@@ -83,11 +113,7 @@ def _has_factors(model: Model) -> bool:
     return cost.count_parameters(model.params) != cost.count_parameters(abstract_params(model.module))
 
 
-def _dev_scores(task, model: Model, config: ConfigDict) -> dict[str, float]:
-    return _scores(task, model, config, "dev") if "dev" in task.splits else {}
-
-
-def _scores(task, model: Model, config: ConfigDict, split: str) -> dict[str, float]:
+def _examined(task: Task, model: Model, config: ConfigDict, split: str) -> Examined:
     layout = mesh, table = mesh_lib.make_mesh(config.mesh), mesh_lib.rules_of(config.mesh)
     feed = task.feed(rules.batch_sharding(mesh, table))
-    return task.examine(feed, model.module, model.placed(*layout), layout, split).scores
+    return task.examine(feed, model.module, model.placed(*layout), layout, split)

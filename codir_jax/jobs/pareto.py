@@ -7,6 +7,7 @@ from operator import le
 from pathlib import Path
 from typing import Any
 
+from codir_jax.processes import whole
 from codir_jax.processes.user_error import UserError
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -94,32 +95,10 @@ def write_csv(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
     """A line a row: name, title, bytes, bits a weight, parameters, scores, latencies, what dominates it."""
     lines = [_flat(name, row) for name, row in rows.items()]
     fields = list(dict.fromkeys(field for line in lines for field in line))
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with whole.aside(path) as place, place.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fields)
         writer.writeheader()
         writer.writerows(lines)
-
-
-def plot(path: Path, rows: Mapping[str, Mapping[str, Any]], metric: Mapping[str, Any]) -> None:
-    """Score against bytes; rows that another one dominates are pale."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    judged = [row for row in rows.values() if _is_judged(row, metric)]
-    for row in judged:
-        alpha = 0.35 if row["dominated_by"] else 1.0
-        point = (row["bytes"] / 1e6, row["dev"][metric["name"]])
-        axes.scatter(*point, alpha=alpha, color="C0")
-        axes.annotate(row["title"], point, xytext=(4, 3), textcoords="offset points", fontsize=7, alpha=alpha)
-    front = sorted((row["bytes"] / 1e6, row["dev"][metric["name"]]) for row in judged if not row["dominated_by"])
-    axes.plot(*zip(*front, strict=True), color="C0", linewidth=1)
-    less = "" if metric["higher_is_better"] else " (less is better)"
-    axes.set(xlabel="MB on disk", ylabel=f"dev {metric['name'].replace('_', ' ')}{less}", xscale="log")
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
 
 
 def _is_judged(row: Mapping[str, Any], metric: Mapping[str, Any]) -> bool:

@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
 from codir_jax.processes.user_error import MissingFileError, UserError
+from codir_jax.stage import config as stage_config
 
 TEACHER = "teacher"
 
@@ -72,7 +73,8 @@ class Recipe(NamedTuple):
       tokenizer: kind of the one that it trains, of `data.corpus.vocabulary.KINDS`.
       also: metrics that the table has beside the primary one.
       batch_size: of the second latency that is told.
-      needs_dev: own files need a dev file, by which a model is chosen and reported.
+      needs_dev: own files are labelled texts, with a dev file by which a model is chosen and reported; without one it
+        is drawn from train.
       exports: stages that are always trained, and exported to export/NAME each; empty: the main one, to export/.
       groups: names for --compare that stand for several stages.
       prepare: (folder of the job, the given model, overrides of every stage) -> makes files in that folder that the
@@ -187,4 +189,4 @@ def config_of(
     if stage.name == TEACHER:
         changes += teacher_overrides
     settings = [(key, text.format(**values)) for key, text in stage.settings]
-    return config_lib.load(stage.config, [*shared, *settings, *changes])
+    return stage_config.load(stage.config, [*shared, *settings, *changes])

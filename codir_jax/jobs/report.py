@@ -1,176 +1,287 @@
-"""The report of a job: a Markdown table and two plots."""
+"""The report of a job: the same contents as Markdown and as one HTML file, with their figures."""
 
 import json
-import textwrap
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from codir_jax.jobs import pareto
+from codir_jax.jobs import document, figures, pareto
+from codir_jax.jobs.answers import BAR
+from codir_jax.jobs.document import Block, Code, Figure, Heading, Paragraph, Table
+from codir_jax.jobs.recipe import TEACHER
+
+NAME = "report"
+FIGURES = "figures"
+PER_PRICE = 1_000_000  # texts of which the cost is told
+_MS_PER_HOUR = 3.6e6
 
 _SMALLER = (
     "Sizes are those of the files, with scales, bitmaps and header. Quantised and pruned weights are widened to "
     "float32 when they are read: they save disk and transfer, not time. Products of factors and fewer units save both. "
-    "A row is dominated by one that is no larger and no worse.",
-    "",
-    "![score against bytes](pareto.png)",
-    "",
+    "A row is dominated by one that is no larger and no worse."
 )
-# Of a table on a terminal: metrics with long names, and the width of a model's title.
-SHORT = {"matthews_correlation": "MCC"}
-TITLE_WIDTH = 20
 
 
-def table(results: dict[str, Any]) -> str:
-    """Markdown table of the models: score, parameters, size, latency, speed-up."""
-    metric = results["primary_metric"]
-    models = results["models"]
-    first = next(iter(models.values()))
+def write(folder: Path, results: Mapping[str, Any]) -> None:
+    """Writes report.md, report.html, figures/ and, of a model made smaller in several ways, pareto.csv.
+
+    Args:
+      folder: of the job, with its stages. results: as `results.json` holds them.
+    """
+    places = {name: stage_folders(folder, name, results["seeds"]) for name in results["models"]}
+    figures.curves(folder / FIGURES / "curves.svg", places, results)
+    if points := _points(results):
+        figures.trade(folder / FIGURES / "trade.svg", points, results)
+    if results["then"]:
+        pareto.write_csv(folder / "pareto.csv", results["models"])
+    document.write(folder, NAME, contents(folder, results, has_trade=bool(points)))
+
+
+def stage_folders(folder: Path, name: str, seeds) -> list[Path]:
+    """Where a stage is trained, seed by seed; the first seed's stages lie in the job's folder itself."""
+    return [folder / name, *(folder / "seeds" / str(seed) / name for seed in seeds[1:])]
+
+
+def contents(folder: Path, results: Mapping[str, Any], *, has_trade: bool) -> list[Block]:
+    """The blocks of the page."""
+    answers = results["answers"]
+    page: list[Block] = [Heading(f"{results['recipe']}: {results['task']}", 1), Paragraph(results["verdict"])]
+    page += [Paragraph(f"Exported to {results['export']}: {results['why_exported']}. {results['parity']}.")]
+    page += [Heading("Models"), models_table(results), Paragraph(_notes(results))]
+    if results["then"]:
+        page.append(Paragraph(_SMALLER))
+    if results["over_seeds"]:
+        page += [Heading(f"Over {len(results['seeds'])} seeds"), *_seeds(results)]
+    if has_trade:
+        over = "seeds" if results["over_seeds"] else "rows of dev"
+        told = f"Score against time and size. Bars: 95 % interval over the {over}. Pale: another is no worse for less."
+        page.append(Figure(f"{FIGURES}/trade.svg", told))
+    if answers:
+        page += _classes(results, answers) + _disagreements(results, answers)
+    page += [Heading("Training"), Figure(f"{FIGURES}/curves.svg", "Loss terms and dev scores over the whole run")]
+    board = f"pip install tensorboard; tensorboard --logdir={folder}"
+    page += [_settings(folder, results), Paragraph("Every metric of every stage, in a browser:"), Code(board)]
+    page += _origin(results)
+    return page
+
+
+def models_table(results: Mapping[str, Any]) -> Table:
+    """A row a model, and one for counted words: scores, sizes, times, cost."""
+    metric, size = results["primary_metric"], results["latency_batch"]
+    first = next(iter(results["models"].values()))
     splits = [split for split in first if isinstance(first[split], dict) and metric in first[split]]
-    columns: dict[str, Any] = {"model": lambda row: row["title"], "layers": lambda row: str(row["num_layers"])}
+    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "model": lambda row: row["title"],
+        "layers": lambda row: str(row.get("num_layers", "")),
+    }
     for split in splits:
-        columns[f"{split} {metric}{_direction(results)}"] = lambda row, split=split: _number(row[split][metric])
-        for other in results["also"]:
-            columns[f"{split} {other}"] = lambda row, split=split, other=other: _number(row[split][other])
-    columns["parameters"] = lambda row: f"{row['parameters'] / 1e6:.2f} M"
+        for name in (metric, *results["also"]):
+            told = figures.direction(results) if name == metric else ""
+            columns[f"{split} {name.replace('_', ' ')}{told}"] = lambda row, split=split, name=name: _number(
+                row.get(split, {}).get(name)
+            )
+    columns["parameters"] = lambda row: _count(row["parameters"])
     columns["size"] = lambda row: _size(row["bytes"])
     if results["then"]:
-        columns["bits a weight"] = lambda row: f"{row['bits_per_weight']:.1f}"
-    for size in sorted(int(key.split("_")[1]) for key in first["latency"] if key.endswith("_p50_ms")):
-        columns[f"latency, batch {size}"] = lambda row, key=f"batch_{size}_p50_ms": f"{row['latency'][key]:.1f} ms"
-    if len({row["parameters"] for row in models.values()}) > 1:  # else all are as fast as the first
-        columns["speed-up"] = lambda row: f"{row['speed_up']:.2f}x"
+        columns["bits a weight"] = lambda row: f"{row['bits_per_weight']:.1f}" if "bits_per_weight" in row else ""
+    columns["one text, ms"] = lambda row: _ms(row["latency"]["batch_1_p50_ms"])
+    columns[f"{size} texts, ms"] = lambda row: _ms(row["latency"][f"batch_{size}_p50_ms"])
+    columns["speed-up"] = lambda row: f"{row['speed_up']:.2f}x"
+    if (price := results["price_per_hour"]) is not None:
+        columns["cost of 1 million texts"] = lambda row: f"{_cost(row, size, price):.3g}"
     if results["then"]:
-        titles = {name: row["title"] for name, row in models.items()} | {"": ""}
-        columns["dominated by"] = lambda row: titles[row["dominated_by"]]
-    rows = [list(columns), *([cell(row) for cell in columns.values()] for row in models.values())]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
-    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
-    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
-    return "\n".join(lines)
+        titles = {name: row["title"] for name, row in results["models"].items()} | {"": ""}
+        columns["dominated by"] = lambda row: titles[row.get("dominated_by", "")]
+    rows = [*results["models"].values(), *([bar] if (bar := _bar(results)) else [])]
+    return Table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])
 
 
-def _number(value: float) -> str:
+def _cost(row: Mapping[str, Any], size: int, price: float) -> float:
+    return row["latency"][f"batch_{size}_p50_ms"] / size * PER_PRICE / _MS_PER_HOUR * price
+
+
+def _bar(results: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return results["answers"] and results["answers"]["bar"]
+
+
+def _notes(results: Mapping[str, Any]) -> str:
+    size = results["latency_batch"]
+    told = [
+        f"Times are medians of the model alone on {results['devices']}, texts of median length, padded as "
+        f"codir_jax.load does; speed-up at {size} texts, to the first row."
+    ]
+    if bar := _bar(results):
+        told.append(
+            f"{bar['title']}: words and pairs of neighbouring words of {bar['num_train']:,} train rows, in "
+            "scikit-learn; its time includes the counting of the words."
+        )
+    if (price := results["price_per_hour"]) is not None:
+        told.append(f"Cost: {price:g} an hour for this machine, busy with batches of {size} texts all the time.")
+    return " ".join(told)
+
+
+def _seeds(results: Mapping[str, Any]) -> list[Block]:
+    header = ["model", "mean", "95 % interval", "minus plain fine-tuning", "scores"]
+    rows = []
+    for row in results["over_seeds"].values():
+        gap = row.get("difference")
+        told = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})" if gap else ""
+        scores = " ".join(f"{score:.4f}" for score in row["scores"])
+        rows.append([row["title"], f"{row['mean']:.4f}", f"{row['low']:.4f} to {row['high']:.4f}", told, scores])
+    seeds = ", ".join(map(str, results["seeds"]))
+    return [
+        Table(header, rows),
+        Paragraph(
+            f"Seeds {seeds}, one teacher for all; intervals by Student's t, differences paired by seed. Everything "
+            f"else in this report is of seed {results['seeds'][0]}."
+        ),
+    ]
+
+
+def _points(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What of the models is drawn; none without a dev score."""
+    metric, key = results["primary_metric"], f"batch_{results['latency_batch']}_p50_ms"
+    rows = {**results["models"], **({BAR: bar} if (bar := _bar(results)) else {})}
+    by_rows = results["answers"]["by_model"] if results["answers"] else {}
+    points = {}
+    for name, row in rows.items():
+        if metric not in row.get("dev", {}):
+            continue
+        score, interval = row["dev"][metric], by_rows.get(name, {}).get("interval")
+        if results["over_seeds"]:
+            own = results["over_seeds"].get(name)
+            score, interval = (own["mean"], (own["low"], own["high"])) if own else (score, None)
+        points[name] = {"title": row["title"], "score": score, "ms": row["latency"][key], "bytes": row["bytes"]}
+        points[name] |= {"interval": interval, "is_main": name == results["main"]}
+    return points
+
+
+def _title(results: Mapping[str, Any], name: str) -> str:
+    return _bar(results)["title"] if name == BAR else results["models"][name]["title"]
+
+
+def _classes(results: Mapping[str, Any], answers: Mapping[str, Any]) -> list[Block]:
+    """By class precision, recall and F1, and the confusions; of numbers the error in each quarter of the targets."""
+    shown = [name for name in (TEACHER, results["exported"], BAR) if name in answers["by_model"]]
+    by_model = {_title(results, name): answers["by_model"][name] for name in shown}
+    exported, names = _title(results, results["exported"]), answers["label_names"]
+    if not names:
+        quarters = next(iter(by_model.values()))["quarters"]
+        rows = [
+            [
+                f"{part['from']:.4g} to {part['to']:.4g}",
+                *(f"{own['quarters'][i]['error']:.4g}" for own in by_model.values()),
+            ]
+            for i, part in enumerate(quarters)
+        ]
+        return [
+            Heading("By size of the target"),
+            Table(["quarter of the targets", *by_model], rows),
+            Paragraph("Mean absolute error on dev, in the units of the targets."),
+        ]
+    rows = [
+        [name, title, str(own["classes"][i]["support"]), *(f"{own['classes'][i][key]:.3f}" for key in _PER_CLASS)]
+        for i, name in enumerate(names)
+        for title, own in by_model.items()
+    ]
+    page: list[Block] = [
+        Heading("By class"),
+        Table(["class", "model", "dev rows", "precision", "recall", "F1"], rows, num_texts=2),
+        Heading("What is taken for what", 3),
+    ]
+    if "matrix" in answers["confused"]:
+        matrix = zip(names, answers["confused"]["matrix"], strict=True)
+        page.append(Table(["label \\ answer", *names], [[name, *map(str, row)] for name, row in matrix]))
+        return [*page, Paragraph(f"Dev rows of {exported}: a line a label, a column an answer.")]
+    pairs = [[label, answer, str(count)] for label, answer, count in answers["confused"]["pairs"]]
+    return [
+        *page,
+        Table(["label", "answer", "dev rows"], pairs, num_texts=2),
+        Paragraph(f"Of {exported}, the most frequent errors."),
+    ]
+
+
+_PER_CLASS = ("precision", "recall", "f1")
+
+
+def _disagreements(results: Mapping[str, Any], answers: Mapping[str, Any]) -> list[Block]:
+    found = answers.get("disagreements")
+    if not found:
+        return []
+    student = _title(results, results["exported"])
+    if answers["label_names"]:
+        told = (
+            f"Teacher and {student} differ on {found['count']} of {answers['num_rows']} dev rows: there the teacher "
+            f"is right on {found['teacher_right']}, the student on {found['student_right']}. The first "
+            f"{len(found['rows'])}:"
+        )
+    else:
+        told = (
+            f"Teacher and {student} differ by {found['mean_distance']:.4g} in the mean of {answers['num_rows']} dev "
+            f"rows. The {len(found['rows'])} farthest:"
+        )
+    rows = [
+        [str(row["row"]), " / ".join(row["texts"]), row["label"], row["teacher"], row["student"]]
+        for row in found["rows"]
+    ]
+    table = [Table(["dev row", "text", "label", "teacher", "student"], rows, num_texts=None)] if rows else []
+    return [Heading("Where teacher and student differ"), Paragraph(told), *table]
+
+
+def _settings(folder: Path, results: Mapping[str, Any]) -> Table:
+    """What each stage was trained with; all settings are in its config.json."""
+    rows = []
+    for name, row in results["models"].items():
+        if not (folder / name / "results.json").exists():
+            continue
+        config, run = (json.loads((folder / name / f"{file}.json").read_text()) for file in ("config", "results"))
+        settings = ("objective.name", "data.batch_size", "optimizer.learning_rate", "data.max_length")
+        cells = [row["title"], *(_setting(config, key) for key in settings), str(run["num_steps"])]
+        rows.append([*cells, str(run["best_step"]), f"{run['seconds']:.0f}"])
+    header = ["stage", "objective", "batch size", "learning rate", "longest text", "steps", "best step", "seconds"]
+    return Table(header, rows, num_texts=2)
+
+
+def _setting(config: Mapping[str, Any], key: str) -> str:
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part, "") if isinstance(value, Mapping) else ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _origin(results: Mapping[str, Any]) -> list[Block]:
+    """Where it comes from, and how to make it again."""
+    sizes = ", ".join(f"{name} {count:,}" for name, count in results["num_examples"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    told = [
+        ("given model", results["given"] or "none: made by this job"),
+        ("data", results["task"] + (f" (rows: {sizes})" if sizes else "")),
+        ("seeds", ", ".join(map(str, results["seeds"]))),
+        ("training", f"{results['seconds']:.0f} s on {results['devices']}"),
+        ("versions", versions),
+        *([("git commit", results["git_commit"])] if results["git_commit"] else []),
+    ]
+    return [
+        Heading("How it was made"),
+        Table(["what", "value"], told, num_texts=None),
+        Paragraph("All settings of a stage are in its config.json. To make it again:"),
+        Code(results["command"]),
+    ]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e6:.2f} M" if number >= 1e5 else f"{number / 1e3:.1f} k"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
 def _size(num_bytes: int) -> str:
     return f"{num_bytes / 2**20:.1f} MiB" if num_bytes >= 2**20 else f"{num_bytes / 2**10:.0f} KiB"
-
-
-def screen_table(results: dict[str, Any]) -> str:
-    """The same for a terminal of 80 columns: words of a header below each other."""
-    metric, models = results["primary_metric"], results["models"]
-    first = next(iter(models.values()))
-    splits = [split for split in first if isinstance(first[split], dict) and metric in first[split]]
-    name = SHORT.get(metric, metric.replace("_", " "))
-    header = ["model", "layers", *(f"{split} {name}" for split in splits)]
-    header += ["million weights", "MiB", "ms, one text", f"ms, {results['latency_batch']} texts", "times faster"]
-    lines = [[textwrap.wrap(word, 1, break_long_words=False) for word in header]]
-    for row in models.values():
-        scores = [f"{row[split][metric]:.4f}" for split in splits]
-        latency = [row["latency"][f"batch_{n}_p50_ms"] for n in (1, results["latency_batch"])]
-        numbers = [row["parameters"] / 1e6, row["bytes"] / 2**20, *latency]
-        cells = [str(row["num_layers"]), *scores, f"{numbers[0]:.2f}", *(f"{number:.1f}" for number in numbers[1:])]
-        title = textwrap.wrap(row["title"], TITLE_WIDTH)
-        lines.append([title, *([cell] for cell in (*cells, f"{row['speed_up']:.2f}"))])
-    widths = [max(len(part) for line in lines for part in line[i]) for i in range(len(header))]
-    told = []
-    for line in lines:
-        for k in range(max(map(len, line))):
-            parts = [cell[k] if k < len(cell) else "" for cell in line]
-            rest = (part.rjust(width) for part, width in zip(parts[1:], widths[1:], strict=True))
-            told.append(" ".join((parts[0].ljust(widths[0]), *rest)).rstrip())
-    return "\n".join((*told, *([f"{name}{_direction(results)}"] if _direction(results) else [])))
-
-
-def write(folder: Path, results: dict[str, Any]) -> None:
-    """Writes report.md and report.png into the job's folder."""
-    figure_name = "report.png"
-    if results["then"]:
-        primary = next(metric for metric in results["metrics"] if metric["name"] == results["primary_metric"])
-        pareto.write_csv(folder / "pareto.csv", results["models"])
-        pareto.plot(folder / "pareto.png", results["models"], primary)
-    plot(folder, results, folder / figure_name)
-    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    text = [
-        f"# {results['recipe']}: {results['task']}",
-        "",
-        table(results),
-        "",
-        f"Median latency of the model alone on {results['devices']}, texts of median length, padded as codir_jax.load "
-        f"does; speed-up at batch {results['latency_batch']}, to the first row. "
-        f"Seed {results['seed']}, "
-        f"{results['seconds']:.0f} s of training. One seed: differences of a few points between students are noise.",
-        "",
-        f"Exported to `{results['export']}`: {results['why_exported']}.",
-        "",
-        f"{results['parity']}.",
-        "",
-        *(_SMALLER if results["then"] else ()),
-        f"![loss terms and dev score over time; score against latency]({figure_name})",
-        "",
-        f"Made with {versions}.",
-        "",
-    ]
-    (folder / "report.md").write_text("\n".join(text), encoding="utf-8")
-
-
-def plot(folder: Path, results: dict[str, Any], path: Path) -> None:
-    """Three panels: loss terms of the main student, dev score of all stages, score against latency."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    metric, better = results["primary_metric"], _direction(results)
-    largest = f"batch_{results['latency_batch']}_p50_ms"
-    curves = {name: read_metrics(folder / name / "metrics.jsonl") for name in results["models"]}
-    figure, (losses, scores, trade) = pyplot.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
-    of_main = curves[results["main"]]
-    terms = dict.fromkeys(name for line in of_main for name in line if name.endswith("loss"))
-    for term in (name for name in terms if not name.startswith("dev_")):
-        points = [(line["step"], line[term]) for line in of_main if line.get(term) is not None]
-        if any(value > 0 for _, value in points):  # the axis is logarithmic
-            losses.plot(*zip(*points, strict=True), marker="" if len(points) > 1 else "o", label=term.replace("_", " "))
-    losses.set(
-        title=f"{results['models'][results['main']]['title']}: loss terms",
-        xlabel="step",
-        ylabel="mean per example",
-        yscale="log",
-    )
-    losses.legend()
-    for name, lines in curves.items():
-        points = [(line["step"], line[f"dev_{metric}"]) for line in lines if line.get(f"dev_{metric}") is not None]
-        if points:
-            scores.plot(*zip(*points, strict=True), marker="o", markersize=3, label=results["models"][name]["title"])
-    scores.set(title="dev score over time", xlabel="step", ylabel=f"{metric.replace('_', ' ')}{better}")
-    if scores.has_data():
-        scores.legend()
-    judged = {name: row for name, row in results["models"].items() if metric in row["dev"]}  # without a dev file none
-    for name, row in judged.items():
-        point = (row["latency"][largest], row["dev"][metric])
-        trade.scatter(*point, s=60, marker="o" if name == results["main"] else "s", label=row["title"])
-    trade.set(
-        title="score against latency",
-        xlabel=f"ms per batch of {results['latency_batch']} (median)",
-        ylabel=f"dev {metric.replace('_', ' ')}{better}",
-    )
-    slowest = max(row["latency"][largest] for row in results["models"].values())
-    trade.set_xlim(0, 1.1 * slowest)
-    if judged:
-        trade.legend()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-
-
-def _direction(results: dict[str, Any]) -> str:
-    """What is said of a metric of which less is better."""
-    primary = next(metric for metric in results["metrics"] if metric["name"] == results["primary_metric"])
-    return "" if primary["higher_is_better"] else " (less is better)"
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Lines of a metrics.jsonl; none where the stage was not run here."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,11 +1,7 @@
 """Sentences scored, and n-best lists scored again, by a model in a folder; output files appear whole."""
 
-import contextlib
 import json
-import os
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -15,38 +11,10 @@ from codir_jax.data.batch import DataError
 from codir_jax.evaluation import rescoring
 from codir_jax.evaluation.rescoring import NBest, Weights
 from codir_jax.predict.load import load_scorer
+from codir_jax.processes import whole
 from codir_jax.processes.user_error import UserError
 
 _TEXTS_AT_A_TIME = 1024
-
-
-def check_output(path: str) -> None:
-    """Refuses an output that is there already, or has no folder.
-
-    Raises:
-      UserError: naming it.
-    """
-    if path == "-":
-        return
-    if Path(path).exists():
-        raise UserError(f"{path} is there already; remove it, or name another output")
-    if not Path(path).absolute().parent.is_dir():
-        raise UserError(f"{path}: there is no folder {Path(path).parent}; make it first")
-
-
-@contextlib.contextmanager
-def whole_file(path: str) -> Iterator:
-    """A text file that is written beside its place and renamed when it is whole; "-" is standard output."""
-    if path == "-":
-        yield sys.stdout
-        return
-    aside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.partial")
-    try:
-        with aside.open("w", encoding="utf-8") as file:
-            yield file
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def warn(model) -> str:
@@ -67,13 +35,13 @@ def score(model_path: str, input_path: str, output: str, *, text_column: str, ba
 
     Lines that are empty or no text are refused by their numbers, before the model is read.
     """
-    check_output(output)
+    whole.check_output(output, inputs=[model_path, input_path], may_replace=False)
     lines = checked_lines(input_path, text_column)
     model = load_scorer(model_path, batch_size=batch_size)
     if told := warn(model):
         print(f"note: {told}", file=sys.stderr)  # beside scores on standard output
     count = 0
-    with whole_file(output) as file:
+    with whole.file(output) as file:
         file.write("log_score\tper_word\twords\tunknown\ttext\n")
         for start in range(0, len(lines), _TEXTS_AT_A_TIME):
             part = lines[start : start + _TEXTS_AT_A_TIME]
@@ -126,7 +94,9 @@ def rescore(
     Returns:
       What is told: weights, lists, and where references are known wer and accuracy, and those of the first candidates.
     """
-    check_output(output)
+    inputs = [model_path, input_path, *filter(None, (reference, tune_on, tune_reference))]
+    for path in [output] if output == "-" else [output, f"{output}.weights.json"]:
+        whole.check_output(path, inputs=inputs, may_replace=path != output)
     lists = _lists(input_path, reference)
     tuning = _lists(tune_on, tune_reference) if tune_on else []
     if tune_on and any(one.reference is None for one in tuning):
@@ -143,7 +113,7 @@ def rescore(
         first = np.array([rescoring.word_errors(one.candidates[0], one.reference) for one in lists])
         told |= {"wer": rescoring.wer(found), "accuracy": float(found[:, 2].mean())}
         told["wer_of_first_candidates"] = float(first.sum() / max(found[:, 1].sum(), 1))
-    with whole_file(output) as file:
+    with whole.file(output) as file:
         for one, own in zip(lists, scores, strict=True):
             order = rescoring.ranking(one, own, chosen)
             row = {"id": one.key, "best": one.candidates[order[0]]}
@@ -153,7 +123,7 @@ def rescore(
                 row["word_errors"] = rescoring.word_errors(row["best"], one.reference)
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
     if output != "-":
-        with whole_file(f"{output}.weights.json") as file:
+        with whole.file(f"{output}.weights.json") as file:
             file.write(json.dumps(told, indent=2) + "\n")
     return told
 

@@ -135,6 +135,7 @@ def _stsb(overrides: Sequence[tuple[str, str]]) -> ScoredPairs:
     config = ConfigDict({"data": settings.default_config()})
     for key, text in [*overrides, ("data.name", "stsb")]:
         config_lib.set_from_text(config, key, text)
+    settings.check(config.data)
     rows = dataset.read(config.data).splits["dev"]
     return ScoredPairs(rows.texts_a, rows.texts_b, rows.labels)
 

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from codir_jax.data.sets import glue
-from codir_jax.processes import console
+from codir_jax.processes import console, whole
 from codir_jax.processes.user_error import UserError
-from codir_jax.stage import workdir
 
 # Of a tokenizer trained here: what hundred novels fill.
 VOCAB_SIZE = 8192
@@ -34,12 +33,17 @@ class Source(NamedTuple):
     Attributes:
       name: "own", "text", "demo" or a GLUE task, for a recipe and its configs.
       overrides: (dotted key, text) of every stage.
-      has_dev: own files have a dev file; True where the data are no own files.
     """
 
     name: str
     overrides: tuple[tuple[str, str], ...]
-    has_dev: bool = True
+
+
+def with_overrides(flags: Mapping[str, Any], overrides: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The flags, and those of FIELDS that are given as `data.FIELD` instead."""
+    of_data = dict(overrides)
+    fields = {flag: of_data[f"data.{field}"] for flag, field in FIELDS.items() if f"data.{field}" in of_data}
+    return {**flags, **{flag: text for flag, text in fields.items() if text not in ("", "False", "false", "0")}}
 
 
 def source_of(flags: Mapping[str, Any]) -> Source:
@@ -67,7 +71,7 @@ def source_of(flags: Mapping[str, Any]) -> Source:
         raise UserError(f"--task={flags['task']}; known: {', '.join(glue.TRAINABLE_TASKS)}")
     overrides = tuple((f"data.{FIELDS[flag]}", str(flags[flag])) for flag in told)
     name = "demo" if flags["demo"] else flags["task"] or "own"
-    return Source(name, overrides, has_dev=name != "own" or bool(flags["dev"]))
+    return Source(name, overrides)
 
 
 def domain_words(source: Source, domain_column: str, domains: Sequence[str]) -> list[str]:
@@ -76,8 +80,8 @@ def domain_words(source: Source, domain_column: str, domains: Sequence[str]) -> 
     Raises:
       UserError: --domains without a column, data that are no own files, or a domain that no file has.
     """
-    from codir_jax import config as config_lib
     from codir_jax.jobs import weigh
+    from codir_jax.stage import config as stage_config
 
     if not domain_column:
         if domains:
@@ -85,7 +89,7 @@ def domain_words(source: Source, domain_column: str, domains: Sequence[str]) -> 
         return []
     if source.name != "own":
         raise UserError("--domain_column is of own files: give --train and --dev")
-    config = config_lib.load("configs/meta_kd/teacher.py:own,mixed", list(source.overrides))
+    config = stage_config.load("configs/meta_kd/teacher.py:own,mixed", list(source.overrides))
     found = weigh.domains_in(config.data, domain_column)
     if unknown := [name for name in domains if name not in found]:
         raise UserError(f"--domains has {', '.join(unknown)}, which no file has; it has: {', '.join(found)}")
@@ -105,6 +109,6 @@ def make_tokenizer(config: ConfigDict, folder: Path, kind: str) -> None:
     if (folder / "tokenizer.json").exists():
         return
     console.say(f"== training a tokenizer -> {folder}")
-    aside = folder.with_name("tokenizer.part")
-    save_tokenizer(vocabulary.train(kind, config.data, VOCAB_SIZE), aside)
-    workdir.replace_folder(aside, folder)
+    tokenizer = vocabulary.train(kind, config.data, VOCAB_SIZE)
+    with whole.folder(folder) as aside:
+        save_tokenizer(tokenizer, aside)

@@ -14,10 +14,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codir_jax import config as config_lib
 from codir_jax.jobs import sweep_table, workers
 from codir_jax.jobs.sweep_table import read_results
 from codir_jax.jobs.workers import Run
+from codir_jax.processes import claims
 from codir_jax.processes.console import say
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import config as stage_config
@@ -25,7 +25,7 @@ from codir_jax.stage import workdir as workdir_lib
 from codir_jax.training.metrics import NonFiniteError
 
 Overrides = tuple[tuple[str, str], ...]
-_NAME = re.compile(r"[\w.\-]+")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 class Arm(NamedTuple):
@@ -73,6 +73,7 @@ def sweep(
     Example:
       >>> table, failed = sweep("runs/sweep", ["rte"], ["plain configs/codir/finetune_distill.py:{task},finetune"])
     """
+    claims.check(output, claims.SWEEP, "--output")
     parsed = [parse_arm(text) for text in arms]
     baseline = baseline or next((arm.name for arm in parsed), "")
     _check(parsed, tasks, seeds, search_seeds, baseline, overrides)
@@ -99,6 +100,7 @@ def sweep(
             _check_workdir(of_seed)
     for run in searching:
         _check_workdir([run])
+    claims.claim(folder, claims.SWEEP, "--output")
     if searching and not table_only:
         failures += workers.run_all(searching, num_workers)
     unfinished = {run.workdir for run in searching if not workers.is_finished(run.workdir)}
@@ -117,7 +119,7 @@ def sweep(
         ordered = [final[task, arm.name][i] for i in range(len(seeds)) for task, arm in cells if final[task, arm.name]]
         failures += workers.run_all(ordered, num_workers)
     table = sweep_table.make(parsed, tasks, final, chosen, searched, baseline, metric)
-    folder.mkdir(parents=True, exist_ok=True)
+    claims.claim(folder, claims.SWEEP, "--output")
     sweep_table.write(folder, table, baseline)
     return table, failures
 
@@ -194,8 +196,11 @@ def _check(arms: Sequence[Arm], tasks, seeds, search_seeds, baseline: str, overr
         raise UserError(f"--baseline={baseline!r} must be one of the arms, each named once: {names}")
     for flag, given in (("--arm", names), ("--tasks", tasks)):
         for name in given:
-            if not _NAME.fullmatch(name) or name in (".", ".."):
-                raise UserError(f"{flag}: {name!r} becomes a folder; use letters, digits, '_', '-' and '.'")
+            if not _NAME.fullmatch(name) or name in sweep_table.FILES:
+                raise UserError(
+                    f"{flag}: {name!r} becomes a folder; use letters, digits, '_', '-' and '.', not at the beginning, "
+                    "and at most 100 of them"
+                )
     lists = [overrides, *(arm.fixed for arm in arms), *(trial for arm in arms for trial in arm.trials)]
     if any(key == "seed" for values in lists for key, _ in values):
         raise UserError("seed is set by --seeds and --search_seeds, the same for every arm; leave out seed=")
@@ -219,6 +224,7 @@ def _check_workdir(ways: Sequence[Run]) -> None:
       ways: the runs that it may hold: one, or of a search that is not decided yet one for every trial.
     """
     workdir = Path(ways[0].workdir)
+    claims.check(workdir, claims.RUN, "--output")
     problems = []
     for run in ways if workdir_lib.has_progress(workdir) else ():
         try:
@@ -231,7 +237,7 @@ def _check_workdir(ways: Sequence[Run]) -> None:
 
 def _config(run: Run):
     """The config that the run's workdir is claimed with."""
-    config = config_lib.load(run.config, run.overrides)
+    config = stage_config.load(run.config, run.overrides)
     if not config.teacher.path and config.teacher.config:  # a teacher that `jobs.train` makes first
         config.teacher.path = str(Path(run.workdir) / "teacher")
     return config

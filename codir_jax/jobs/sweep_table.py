@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from codir_jax.evaluation import statistics
 from codir_jax.evaluation.metrics import Metric
+from codir_jax.processes import whole
 from codir_jax.processes.user_error import UserError
-from codir_jax.stage import workdir as workdir_lib
 
 
 def read_results(workdir: str) -> dict[str, Any] | None:
@@ -106,10 +106,14 @@ def _row(found: list[dict[str, Any] | None], runs, name: str) -> dict[str, Any]:
     return row
 
 
+# That lie beside the folders of the tasks.
+FILES = ("table.md", "table.json")
+
+
 def write(folder: Path, table: dict[str, Any], baseline: str) -> None:
     """Writes table.md and table.json."""
-    workdir_lib.write_text(folder / "table.md", markdown(table, baseline))
-    workdir_lib.write_json(folder / "table.json", table)
+    whole.write_text(folder / "table.md", markdown(table, baseline))
+    whole.write_json(folder / "table.json", table)
 
 
 def markdown(table: dict[str, Any], baseline: str) -> str:

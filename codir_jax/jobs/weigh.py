@@ -11,17 +11,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax import config as config_lib
 from codir_jax.data import dataset
 from codir_jax.data.batch import RawSplit
 from codir_jax.losses.domains import BY, content_mean, prototype_weights
 from codir_jax.models.apply import apply_model
-from codir_jax.processes import console
+from codir_jax.processes import claims, console, whole
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
 from codir_jax.stage import config as stage_config
-from codir_jax.stage import models, workdir
+from codir_jax.stage import models
 from codir_jax.stage.assembled import make_tokenizer
 from codir_jax.tasks.contract import task_module
 
@@ -58,6 +57,7 @@ def weigh(
     Raises:
       UserError: bad data, a domain with fewer than two rows or one class, or one that no file has.
     """
+    claims.check(output, claims.WEIGHED, "--output")
     if not domain_column:
         raise UserError("--domain_column is empty; name the column that holds each text's domain")
     if by not in BY:
@@ -88,7 +88,7 @@ def weigh(
             own["train"] = rows["train"]
         _write(output / name, {split: part for split, part in own.items() if part})
     told = {"by": by, "centred": centred, "domains": list(domains or names), "weights": _spread(rows["train"])}
-    workdir.write_json(output / SUMMARY, told)
+    whole.write_json(output / SUMMARY, told)
     for name, spread in told["weights"].items():
         console.say("weights of " + name + ": " + "  ".join(f"{key} {value:.4g}" for key, value in spread.items()))
     return told
@@ -176,10 +176,10 @@ def _rows(part: RawSplit, label_names, names, options, weights: np.ndarray | Non
 
 
 def _write(folder: Path, rows: dict[str, list[dict[str, Any]]]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    claims.claim(folder, claims.WEIGHED, "--output")
     for split, part in rows.items():
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part)
-        workdir.write_text(folder / f"{split}.jsonl", lines)
+        whole.write_text(folder / f"{split}.jsonl", lines)
 
 
 def _spread(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -210,7 +210,7 @@ def prepare(
     if (folder / SUMMARY).exists():
         return
     console.say(f"== weighing texts -> {folder}")
-    config = config_lib.load("configs/meta_kd/teacher.py:own,mixed", [("student.path", given), *overrides])
+    config = stage_config.load("configs/meta_kd/teacher.py:own,mixed", [("student.path", given), *overrides])
     weigh(config, domain_column, folder, domains=domains)
 
 

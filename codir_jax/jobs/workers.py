@@ -16,7 +16,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import NamedTuple
 
-from codir_jax.processes import console, environment, exit_status, stop
+from codir_jax.processes import claims, console, environment, exit_status, stop
 from codir_jax.processes.user_error import UserError
 
 
@@ -179,7 +179,7 @@ def _run_in_place(run: Run, place: Place, work: Callable[[Run], None], tell: con
 
 def _print_to_log(workdir: Path) -> None:
     """What Python and the libraries beneath it print goes to log.txt."""
-    workdir.mkdir(parents=True, exist_ok=True)
+    claims.claim(workdir, claims.RUN, "--output")
     with open(workdir / "log.txt", "ab") as log:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

@@ -7,6 +7,7 @@ embeddings.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,13 +41,7 @@ def select_layers(rule: str, num_teacher: int, num_student: int) -> tuple[int, .
         if rule == "last":
             return tuple(range(num_teacher - num_student + 1, num_teacher + 1))
         return tuple(i * num_teacher // num_student for i in range(1, num_student + 1))
-    try:
-        layers = tuple(int(part) for part in rule.split(","))
-    except ValueError:
-        raise UserError(
-            f"unknown rule {rule!r} for the student's first weights; known: {', '.join(START_RULES)}, or a list "
-            f"like '2,4,6'"
-        ) from None
+    layers = parse_start(rule)
     if len(layers) != num_student:
         raise UserError(f"{rule!r} names {len(layers)} teacher layers; the student has {num_student}")
     for layer in layers:
@@ -78,17 +73,45 @@ def match_layers(spec: str, num_teacher: int, num_student: int) -> tuple[tuple[i
         return tuple((i, 1 + (i - 1) * num_teacher // num_student) for i in students)
     if spec == "last":
         return ((num_student, num_teacher),)
+    pairs = parse_matches(spec)
+    for student, teacher in pairs:
+        _check(student, 0, num_student, "student", spec)
+        _check(teacher, 0, num_teacher, "teacher", spec)
+    return pairs
+
+
+def parse_start(rule: str) -> tuple[int, ...]:
+    """The layers of a list such as "1,3,5"; () of a rule's name.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if rule in START_RULES:
+        return ()
+    if not re.fullmatch(r" *[0-9]{1,6} *(, *[0-9]{1,6} *)*", rule, re.ASCII):
+        raise UserError(
+            f"unknown rule {rule!r} for the layers of the student's first weights; known: {', '.join(START_RULES)}, or "
+            "a list like '2,4,6'"
+        )
+    return tuple(int(part) for part in rule.split(","))
+
+
+def parse_matches(spec: str) -> tuple[tuple[int, int], ...]:
+    """The (student, teacher) pairs of a list such as "1:2,2:4"; () of a rule's name.
+
+    Raises:
+        UserError: it is neither, or a pair comes twice.
+    """
+    if spec in MATCH_RULES:
+        return ()
     pairs = []
     for part in spec.split(","):
-        try:
-            student, teacher = (int(number) for number in part.split(":"))
-        except ValueError:
+        if not re.fullmatch(r" *[0-9]{1,6} *: *[0-9]{1,6} *", part, re.ASCII):
             raise UserError(
                 f"cannot read {part.strip()!r} in the layer matches {spec!r}; known: {', '.join(MATCH_RULES)}, or "
                 f"pairs student:teacher like '1:2,2:4'"
-            ) from None
-        _check(student, 0, num_student, "student", spec)
-        _check(teacher, 0, num_teacher, "teacher", spec)
+            )
+        student, teacher = (int(number) for number in part.split(":"))
         if (student, teacher) in pairs:
             raise UserError(f"the pair {student}:{teacher} is twice in the layer matches {spec!r}")
         pairs.append((student, teacher))

@@ -34,7 +34,7 @@ from codir_jax.negatives import neighbours, row_tables, sampling
 from codir_jax.negatives.row_tables import RowTable
 from codir_jax.objectives import distill, hidden_term, spaces, token_contrast
 from codir_jax.objectives.codir_cost import cost
-from codir_jax.objectives.codir_settings import check, default_config, needs_cache
+from codir_jax.objectives.codir_settings import FIELDS, check, default_config, needs_cache
 from codir_jax.objectives.contract import Objective, Setting, Step, TrainRows, init_model, masked_sum, mean
 from codir_jax.objectives.contrastive_term import contrastive_term, init_state, layer_vectors
 from codir_jax.objectives.distill import init_memory, soft_terms
@@ -50,7 +50,7 @@ ROWLESS_SOURCES = ("in_batch", "queue")
 HEADS, ROLES = ("classification", "masked_lm", "embedding"), ("student", "teacher")
 # The preset that fits a head, where it is not the first one.
 PRESETS = {"masked_lm": "pretrain", "embedding": "encoder"}
-__all__ = ["HEADS", "PRESETS", "ROLES", "check", "default_config", "make", "needs_cache"]
+__all__ = ["FIELDS", "HEADS", "PRESETS", "ROLES", "check", "default_config", "make", "needs_cache"]
 
 
 def _check_data(config: ConfigDict, setting: Setting) -> None:

@@ -2,8 +2,10 @@
 
 from ml_collections import ConfigDict
 
-from codir_jax.objectives.distill import check_terms, term_defaults
-from codir_jax.objectives.schedules import check_schedule
+from codir_jax.objectives.distill import TERM_FIELDS
+from codir_jax.objectives.schedules import parse_schedule
+from codir_jax.processes import fields
+from codir_jax.processes.fields import defaults, field
 from codir_jax.processes.user_error import UserError
 
 SOURCES = ("in_batch", "bank", "queue", "teacher_cache")
@@ -11,63 +13,100 @@ TOKEN_KEYS = ("same_text", "near_positions", "batch", "same_word", "near_layers"
 SPACES = ("projected", "centred", "raw")
 
 
+def parse_source(text: str) -> list[str]:
+    """The sources of negatives joined by +.
+
+    Raises:
+      UserError: one that is not known, or one twice.
+    """
+    sources = text.split("+")
+    if not set(sources) <= set(SOURCES) or len(set(sources)) < len(sources):
+        raise UserError(f"expected some of {', '.join(SOURCES)}, each once, joined by +")
+    return sources
+
+
+def parse_keys(text: str) -> list[str]:
+    """The sources of keys of tokens joined by +.
+
+    Raises:
+      UserError: one that is not known, or one twice.
+    """
+    sources = text.split("+")
+    if not set(sources) <= set(TOKEN_KEYS) or len(set(sources)) < len(sources):
+        raise UserError(f"expected some of {', '.join(TOKEN_KEYS)}, each once, joined by +")
+    return sources
+
+
+FIELDS = {
+    "name": field("codir", "the method, a file of codir_jax/objectives"),
+    **TERM_FIELDS,
+    # "info_nce" (paper) or "nce" (released code; needs source "bank").
+    "contrastive_loss": field("info_nce", "form of the contrastive term", words=("info_nce", "nce")),
+    "contrastive_weight": field(0.1, "w_crd, weight of the contrastive term", at_least=0, at_most=1e6),
+    "contrastive_schedule": field("constant", "multiplier of contrastive_weight over the run", reads=parse_schedule),
+    "contrastive_temperature": field(0.07, "tau", above=0, at_most=1e4),
+    "projection_dim": field(128, "numbers of v_S and v_T", at_least=1, at_most=65_536),
+    # "concat": one vector of all matched layers; "per_layer": one term a layer.
+    "layer_aggregation": field("concat", "how matched layers are compared", words=("concat", "per_layer")),
+    # So that no layer dominates; ours.
+    "standardize_layers": field(True, "zero mean, unit variance of each layer"),
+    # "frozen" at its random start.
+    "teacher_projection": field("trained", "the projection of the teacher", words=("trained", "frozen")),
+    # Where the two models have one width; ours. From two draws (released) the term first turns the student towards a
+    # random map of its teacher.
+    "equal_start": field(False, "both projections start from one draw"),
+    # Of contrast.target "teacher" always the student.
+    "anchors": field("both", "whose views pick out the other's", words=("student", "teacher", "both")),
+    # "live" teacher view, or the example's stale "bank" row (released).
+    "positive": field("live", "the view that is to be picked out", words=("live", "bank")),
+    # What is told apart, by which labels, and where; ours, but for the defaults, which are the paper's.
+    "contrast": {
+        # "text": a pooled vector among `negatives`; "token": each token among `keys_from`.
+        "unit": field("text", "what is told apart", words=("text", "token")),
+        # "one_hot" (InfoNCE), or "teacher": KL to the teacher's similarity distribution.
+        "target": field("one_hot", "the labels", words=("one_hot", "teacher")),
+        "teacher_temperature": field(0.07, "tau_T of target teacher", above=0, at_most=1e4),
+        "space": field("projected", "where states are compared, see spaces.py", words=SPACES),
+        # Of unit "token": same_text, near_positions, batch, same_word, near_layers, queue; see token_contrast.py.
+        "keys_from": field("same_text+batch", "where the keys of a token come from, joined by +", reads=parse_keys),
+        # Of the global batch, a draw for all anchors.
+        "num_sampled": field(512, "tokens that are keys of every anchor", at_least=1, at_most=1_000_000),
+        "queue_size": field(2048, "tokens of earlier steps that are keys", at_least=1, at_most=10_000_000),
+        "window": field(2, "tokens to either side, of near_positions", at_least=1, at_most=1_000_000),
+        # A key nearer to the teacher's own state is its double; 1: none is left out.
+        "similarity_ceiling": field(0.95, "largest cosine of a key with the teacher's own state", above=0, at_most=1),
+    },
+    "negatives": {
+        # Joined by +: in_batch (the whole global batch), bank (stale rows of both sides), queue, teacher_cache (kept
+        # teacher states under today's projection, for the student's anchor; needs a teacher cache).
+        "source": field("in_batch+bank", "where negatives come from, joined by +", reads=parse_source),
+        "num_negatives": field(512, "K, rows drawn from bank and teacher cache", at_least=0, at_most=10_000_000),
+        # False negatives are masked; else K rows an example.
+        "shared": field(True, "one draw for the whole batch"),
+        "label_aware": field(True, "rows of other classes only"),
+        # Of the teacher cache: nearest neighbours of each example among the negatives.
+        "num_hard": field(0, "hard negatives of an example", at_least=0, at_most=1_000_000),
+        "num_neighbours": field(16, "nearest rows of which the hard ones are drawn", at_least=0, at_most=1_000_000),
+        # A neighbour of a larger cosine is a near-duplicate: at 0.98 a perfect student prefers its own view by odds of
+        # exp((1 - 0.98) / 0.07) = 1.33 only, so the term would mostly push equal texts apart.
+        "hard_similarity_ceiling": field(0.98, "largest cosine of a hard negative", above=0, at_most=1),
+        "mask_same_label": field(True, "in batch and queue too, an example of the same class is no negative"),
+        "mask_same_text": field(True, "an equal text is never a negative"),
+        "mask_same_document": field(False, "at pre-training: a row of the same document, a hard one, is none either"),
+        "mask_unvisited": field(True, "bank rows still at their random start are no negatives; ours"),
+        "momentum": field(0.5, "m of the bank: row <- normalise(m * row + (1 - m) * v)", at_least=0, at_most=1),
+        "queue_size": field(4096, "rows of the first-in-first-out queue", at_least=1, at_most=10_000_000),
+        # A regression's "classes": quantile bins of the target; ours.
+        "regression_bins": field(5, "classes that a regression's targets are cut into", at_least=1, at_most=1_000_000),
+    },
+    "normaliser": field("ema", "of NCE: of the first batch, or a running mean", words=("first_batch", "ema")),
+    "normaliser_decay": field(0.99, "of the running mean (He et al. 2020)", at_least=0, below=1),
+}
+
+
 def default_config(preset: str = "paper") -> ConfigDict:
     """Fields of the method. `preset` is "paper", "released", "pretrain" or "encoder"; they differ only in values."""
-    config = ConfigDict(
-        {
-            "name": "codir",
-            **term_defaults(),
-            "contrastive_loss": "info_nce",  # "info_nce" (paper) or "nce" (released code; needs source "bank")
-            "contrastive_weight": 0.1,  # w_crd, on the mean over examples and anchors
-            "contrastive_schedule": "constant",
-            "contrastive_temperature": 0.07,  # tau
-            "projection_dim": 128,  # size of v_S and v_T
-            "layer_aggregation": "concat",  # "concat": one vector of all matched layers; "per_layer": one term a layer
-            "standardize_layers": True,  # zero mean, unit variance per layer, so that no layer dominates; ours
-            "teacher_projection": "trained",  # "trained", or "frozen" at its random start
-            # Both projections start from one draw, where the two models have one width; ours. From two draws (released)
-            # the term first turns the student towards a random map of its teacher.
-            "equal_start": False,
-            "anchors": "both",  # "student", "teacher" or "both"; of contrast.target "teacher" always the student
-            "positive": "live",  # "live" teacher view, or the example's stale "bank" row (released)
-            # What is told apart, by which labels, and where; ours, but for the defaults, which are the paper's.
-            "contrast": {
-                "unit": "text",  # "text": a pooled vector among `negatives`; "token": each token among `keys_from`
-                "target": "one_hot",  # "one_hot" (InfoNCE), or "teacher": KL to the teacher's similarity distribution
-                "teacher_temperature": 0.07,  # tau_T of target "teacher", > 0
-                "space": "projected",  # "projected", "centred" or "raw", see spaces.py
-                # Of unit "token", joined by +: same_text, near_positions, batch, same_word, near_layers, queue; see
-                # token_contrast.py.
-                "keys_from": "same_text+batch",
-                "num_sampled": 512,  # >= 1: tokens of the global batch that are keys of every anchor, a draw
-                "queue_size": 2048,  # >= 1: tokens of earlier steps
-                "window": 2,  # >= 1: tokens to either side, of near_positions
-                "similarity_ceiling": 0.95,  # in (0, 1]: a key nearer to the teacher's own state is its double; 1: none
-            },
-            "negatives": {
-                # Joined by +: in_batch (the whole global batch), bank (stale rows of both sides), queue, teacher_cache
-                # (kept teacher states under today's projection, for the student's anchor; needs a teacher cache).
-                "source": "in_batch+bank",
-                "num_negatives": 512,  # K, rows drawn from the bank and from the teacher cache
-                "shared": True,  # one draw for the whole batch, false negatives masked; else K rows an example
-                "label_aware": True,  # rows of other classes only
-                "num_hard": 0,  # of the teacher cache: nearest neighbours of each example among the negatives
-                "num_neighbours": 16,  # nearest rows from which the hard ones are drawn
-                # A neighbour of a larger cosine is a near-duplicate: at 0.98 a perfect student prefers its own view
-                # by odds of exp((1 - 0.98) / 0.07) = 1.33 only, so the term would mostly push equal texts apart.
-                "hard_similarity_ceiling": 0.98,
-                "mask_same_label": True,  # also in batch and queue, an example of the same class is no negative
-                "mask_same_text": True,  # an equal text is never a negative
-                "mask_same_document": False,  # at pre-training: a row of the same document, a hard one, is none either
-                "mask_unvisited": True,  # bank rows still at their random start are no negatives; ours
-                "momentum": 0.5,  # m of the bank: row <- normalise(m * row + (1 - m) * v)
-                "queue_size": 4096,  # rows of the first-in-first-out queue
-                "regression_bins": 5,  # a regression's "classes": quantile bins of the target; ours
-            },
-            "normaliser": "ema",  # of NCE: "first_batch" (released) or "ema"
-            "normaliser_decay": 0.99,  # of the EMA (He et al. 2020)
-        }
-    )
+    config = ConfigDict(defaults(FIELDS))
     if preset == "released":
         config.update(
             {
@@ -110,48 +149,19 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: what was expected, what came, what to do.
     """
-    check_terms(config)
-    check_schedule("contrastive_schedule", config.contrastive_schedule)
+    fields.check(FIELDS, config, "objective")
     _check_contrast(config)
-    for name, known in (
-        ("contrastive_loss", ("info_nce", "nce")),
-        ("layer_aggregation", ("concat", "per_layer")),
-        ("teacher_projection", ("trained", "frozen")),
-        ("anchors", ("student", "teacher", "both")),
-        ("positive", ("live", "bank")),
-        ("normaliser", ("first_batch", "ema")),
-    ):
-        if config[name] not in known:
-            raise UserError(f"objective.{name}={config[name]!r}; known: {', '.join(known)}")
-    sources = config.negatives.source.split("+")
-    unknown = [name for name in sources if name not in SOURCES]
-    if unknown:
-        raise UserError(f"objective.negatives.source has {unknown}; known: {', '.join(SOURCES)}, joined by +")
+    sources = parse_source(config.negatives.source)
     if config.contrastive_loss == "nce" and sources != ["bank"]:
         raise UserError("objective.contrastive_loss='nce' estimates its normaliser over the bank: use source='bank'")
     if config.positive == "bank" and "bank" not in sources:
         raise UserError("objective.positive='bank' needs 'bank' among the sources of negatives")
-    if config.contrastive_temperature <= 0:
-        raise UserError(f"objective.contrastive_temperature must be > 0, got {config.contrastive_temperature}")
     _check_negatives(config, sources)
 
 
 def _check_contrast(config: ConfigDict) -> None:
     """The part of `check` about what is told apart, and where."""
     options, unit = config.contrast, config.contrast.unit
-    for name, known in (("unit", ("text", "token")), ("target", ("one_hot", "teacher")), ("space", SPACES)):
-        if options[name] not in known:
-            raise UserError(f"objective.contrast.{name}={options[name]!r}; known: {', '.join(known)}")
-    unknown = [name for name in options.keys_from.split("+") if name not in TOKEN_KEYS]
-    if unknown:
-        raise UserError(f"objective.contrast.keys_from has {unknown}; known: {', '.join(TOKEN_KEYS)}, joined by +")
-    for name in ("num_sampled", "queue_size", "window"):
-        if options[name] < 1:
-            raise UserError(f"objective.contrast.{name} must be >= 1, got {options[name]}")
-    if not options.teacher_temperature > 0:
-        raise UserError(f"objective.contrast.teacher_temperature must be > 0, got {options.teacher_temperature}")
-    if not 0 < options.similarity_ceiling <= 1:
-        raise UserError(f"objective.contrast.similarity_ceiling must be in (0, 1], got {options.similarity_ceiling}")
     if config.contrastive_loss == "nce" and (unit, options.target, options.space) != ("text", "one_hot", "projected"):
         raise UserError("objective.contrastive_loss='nce' is of projected texts against one positive: use info_nce")
     if config.positive == "bank" and (unit, options.target) != ("text", "one_hot"):
@@ -172,24 +182,18 @@ def _check_negatives(config: ConfigDict, sources: list[str]) -> None:
             "objective.negatives.mask_same_text=False with a queue: a text that comes again would meet its own earlier "
             "view as a negative; set mask_same_text=True, or leave the queue out of negatives.source"
         )
-    if "queue" in sources and options.queue_size < 1:
-        raise UserError(f"objective.negatives.queue_size must be >= 1, got {options.queue_size}")
     if config.contrastive_loss == "nce" and options.shared:
         raise UserError("objective.contrastive_loss='nce' counts K noise rows an example: set negatives.shared=False")
-    if options.num_hard < 0 or options.num_hard > options.num_neighbours:
+    if options.num_hard > options.num_neighbours:
         raise UserError(
             f"objective.negatives.num_hard must be in 0..num_neighbours ({options.num_neighbours}), "
             f"got {options.num_hard}"
-        )
-    if not 0 < options.hard_similarity_ceiling <= 1:
-        raise UserError(
-            f"objective.negatives.hard_similarity_ceiling must be in (0, 1], got {options.hard_similarity_ceiling}"
         )
     if "teacher_cache" not in sources:
         if options.num_hard:
             raise UserError("objective.negatives.num_hard needs 'teacher_cache' among the sources of negatives")
         return
-    if options.num_negatives < 0 or options.num_negatives + options.num_hard < 1:
+    if options.num_negatives + options.num_hard < 1:
         raise UserError(
             f"objective.negatives: num_negatives {options.num_negatives} and num_hard {options.num_hard} leave nothing "
             "to take from the teacher cache; raise one of them"

@@ -9,6 +9,7 @@ A method is a file `objectives/NAME.py`, found by `objective.name`. It defines
     check(config)            optional: what in them cannot be
     needs_cache(config)      optional: whether it takes rows out of the teacher cache
     LEAST_BATCH              optional: rows that a batch must have, where they are told apart from each other
+    OWN_TASK_LOSS            optional: True where its task loss is not that of the head, and knows no class weights
     IS_WHOLE_TEACHER         optional: True where the student starts as the teacher is, with all of its layers
     LEARNS_VECTORS           optional: True where it takes an encoder's vectors from the teacher, whose answers may be
                              those of an untrained head
@@ -28,6 +29,7 @@ import numpy as np
 
 from codir_jax.negatives.row_tables import RowTable
 from codir_jax.processes import by_name
+from codir_jax.processes.fields import Field
 from codir_jax.processes.user_error import UserError
 
 SumAndCount = tuple[jax.Array, jax.Array]
@@ -277,9 +279,13 @@ class Setting:
     unigram: np.ndarray | None = None
 
 
+# What the file of an objective defines, beside `default_config()`, which has the presets.
+OF_OBJECTIVES = ("FIELDS", "make", "HEADS")
+
+
 def objective_module(name: str) -> ModuleType:
     """The module `objectives/NAME.py`; an unknown name lists the known ones."""
-    return by_name.module("codir_jax.objectives", name, "objective.name", ("default_config", "make", "HEADS"))
+    return by_name.module("codir_jax.objectives", name, "objective.name", OF_OBJECTIVES)
 
 
 def default_config_of(name: str, head: str):
@@ -332,7 +338,7 @@ def require_head(name: str, head: str) -> None:
     """
     module = objective_module(name)
     if head not in module.HEADS:
-        found = by_name.modules("codir_jax.objectives", ("default_config", "make", "HEADS"))
+        found = by_name.modules("codir_jax.objectives", OF_OBJECTIVES)
         fitting = ", ".join(other for other, its in found.items() if head in its.HEADS)
         raise UserError(
             f"objective.name={name!r} trains a {' or '.join(module.HEADS)} head, and the task has a {head} head; "
@@ -340,12 +346,12 @@ def require_head(name: str, head: str) -> None:
         )
 
 
-def head_defaults() -> dict[str, Any]:
-    """The fields of an objective's config that its head reads, of all heads."""
-    fields: dict[str, Any] = {}
-    for module in by_name.modules("codir_jax.objectives.heads", ("default_config",)).values():
-        fields |= module.default_config()
-    return fields
+def head_fields() -> dict[str, Field]:
+    """The fields of an objective's config that its head reads, of all heads; where two have one name, the last's."""
+    found: dict[str, Field] = {}
+    for module in by_name.modules("codir_jax.objectives.heads", ("FIELDS",)).values():
+        found |= module.FIELDS
+    return found
 
 
 def init_model(model, rng: jax.Array, batch):

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from codir_jax.models.layer_selection import parse_matches
 from codir_jax.objectives import hidden_term
 from codir_jax.objectives.contract import (
     Early,
@@ -21,44 +22,49 @@ from codir_jax.objectives.contract import (
     Objective,
     Setting,
     Step,
-    head_defaults,
+    head_fields,
     init_model,
     mean,
     no_cost,
 )
-from codir_jax.objectives.schedules import check_schedule, scheduled
-from codir_jax.objectives.views import Views, Wanted, compute_views, kept_view, matches
+from codir_jax.objectives.schedules import parse_schedule, scheduled
+from codir_jax.objectives.views import POOLINGS, Views, Wanted, compute_views, kept_view, matches
+from codir_jax.processes import fields
+from codir_jax.processes.fields import defaults, field
 from codir_jax.processes.user_error import UserError
 
 HEADS, ROLES = ("classification", "masked_lm", "embedding"), ("student", "teacher")
 
 
-def soft_defaults() -> dict:
-    """Fields of the terms of the head, the task's and the soft targets."""
-    return {
-        "task_weight": 0.5,  # w_task, on the mean over labelled examples; of a masked LM over masked tokens
-        "soft_target_weight": 0.5,  # w_kd, on the mean over all examples, unlabelled too; of a masked LM as above
-        "soft_target_temperature": 2.0,  # T of T^2 KL(teacher || student); 2 in the released GLUE runs
-        "task_schedule": "constant",  # multiplier over the run: "constant" or points such as "0%:0 10%:1"
-        "soft_target_schedule": "constant",  # of the same form
-        "head_from": 0.0,  # share of the run, in [0, 1), after which task and soft targets join; before it they cost 0
-        **head_defaults(),
-    }
-
-
-def term_defaults() -> dict:
-    """Fields of the terms that methods share which compare hidden states."""
-    return {
-        **soft_defaults(),
-        "layer_matches": "uniform",  # "uniform", "skip_last", "last", or pairs student:teacher, "1:2,2:4,3:6"
-        "pooling": "mean",  # of hidden states over tokens: "mean" over real tokens, or the "first"
-        **hidden_term.defaults(),
-    }
+# Of the head's terms, the task's and the soft targets. Weights are of means over examples, of a masked LM over masked
+# tokens.
+SOFT_FIELDS = {
+    "task_weight": field(0.5, "w_task, of labelled examples", at_least=0, at_most=1e6),
+    "soft_target_weight": field(0.5, "w_kd, of all examples, unlabelled too", at_least=0, at_most=1e6),
+    # T of T^2 KL(teacher || student); 2 in the released GLUE runs.
+    "soft_target_temperature": field(2.0, "T of the soft targets", above=0, at_most=1e4),
+    # Multipliers over the run: "constant" or points such as "0%:0 10%:1".
+    "task_schedule": field("constant", "multiplier of task_weight over the run", reads=parse_schedule),
+    "soft_target_schedule": field("constant", "multiplier of soft_target_weight over the run", reads=parse_schedule),
+    # Steps before it cost nothing of them.
+    "head_from": field(0.0, "share of the run after which task and soft targets join", at_least=0, below=1),
+    **head_fields(),
+}
+# Of the terms that methods share which compare hidden states.
+TERM_FIELDS = {
+    **SOFT_FIELDS,
+    # "uniform", "skip_last", "last", or pairs student:teacher, "1:2,2:4,3:6".
+    "layer_matches": field("uniform", "layers whose states are compared", reads=parse_matches),
+    # "mean" over real tokens, or the "first".
+    "pooling": field("mean", "of hidden states over tokens", words=POOLINGS),
+    **hidden_term.FIELDS,
+}
+FIELDS = {"name": field("distill", "the method, a file of codir_jax/objectives"), **TERM_FIELDS}
 
 
 def default_config(preset: str = "plain") -> ConfigDict:
     """Fields of the method. `preset` is "plain" (soft targets) or "best" (of masked LMs)."""
-    config = ConfigDict({"name": "distill", **term_defaults()})
+    config = ConfigDict(defaults(FIELDS))
     if preset == "best":
         # Every token's states first, the vocabulary in the last quarter. Evidence: configs/codir/README.md.
         config.update({"hidden_loss": "l2", "hidden_unit": "token", "hidden_weight": 64.0, "head_from": 0.75})
@@ -116,31 +122,13 @@ def early(config: ConfigDict, loss) -> Early | None:
     return Early(config.head_from, functools.partial(loss, has_head=False)) if config.head_from else None
 
 
-def check_terms(config: ConfigDict) -> None:
-    """Refuses values of `term_defaults` that cannot be.
-
-    Raises:
-      UserError: what was expected, what came.
-    """
-    check_soft(config)
-    hidden_term.check(config)
-
-
-def check_soft(config: ConfigDict) -> None:
-    """Similarly of `soft_defaults`."""
-    for name in ("task_schedule", "soft_target_schedule"):
-        check_schedule(name, config[name])
-    if not 0 <= config.head_from < 1:
-        raise UserError(f"objective.head_from is a share of the run, at least 0 and below 1; got {config.head_from}")
-
-
 def check(config: ConfigDict) -> None:
     """Refuses fields that contradict each other or have no such value.
 
     Raises:
       UserError: what was expected, what came.
     """
-    check_terms(config)
+    fields.check(FIELDS, config, "objective")
     if config.head_from and not (hidden_term.is_on(config) and config.hidden_weight):
         raise UserError(
             f"objective.head_from={config.head_from}: before that there would be no loss; set objective.hidden_loss=l2 "

@@ -4,13 +4,15 @@ from ml_collections import ConfigDict
 
 from codir_jax.objectives.contract import Objective, Setting, Step, init_model, mean, no_cost
 from codir_jax.objectives.microbatches import run_student
+from codir_jax.processes.fields import defaults, field
 
 HEADS, ROLES = ("classification",), ("student",)
+FIELDS = {"name": field("finetune", "the method, a file of codir_jax/objectives")}
 
 
 def default_config() -> ConfigDict:
     """Fields of the method; the batch, optimizer and durations live elsewhere."""
-    return ConfigDict({"name": "finetune"})
+    return ConfigDict(defaults(FIELDS))
 
 
 def make(config: ConfigDict, setting: Setting) -> Objective:

@@ -16,40 +16,26 @@ from codir_jax.losses import distillation
 from codir_jax.models.pooling import standardized
 from codir_jax.objectives import width_map
 from codir_jax.objectives.contract import Setting, SumAndCount, masked_sum
-from codir_jax.objectives.schedules import check_schedule
+from codir_jax.objectives.schedules import parse_schedule
 from codir_jax.objectives.views import Pairs, Views, matches
-from codir_jax.processes.user_error import UserError
+from codir_jax.processes.fields import field
 
 LOSSES = {"l2": distillation.normalized_l2, "cosine": distillation.cosine_distance}
-UNITS = ("text", "token")
 # Entry of `params` with the map of a student of another width.
 MAP = "hidden_map"
 
 
-def defaults() -> dict:
-    """Fields of the term."""
-    return {
-        "hidden_loss": "none",  # "none", "l2" (squared distance of unit-length states) or "cosine"
-        "hidden_weight": 1.0,  # w_hidden, >= 0; per token 16 to 256 is usual: a unit-length distance is small
-        "hidden_schedule": "constant",  # multiplier over the run, as task_schedule
-        "hidden_unit": "text",  # "text": one pooled vector (see pooling), which a cache can keep; "token": every token
-        "hidden_standardized": False,  # each state first gets zero mean over its features
-        "hidden_embeddings": False,  # the embeddings are matched too, as layer 0 with layer 0
-    }
-
-
-def check(config: ConfigDict) -> None:
-    """Refuses what cannot be.
-
-    Raises:
-      UserError: what was expected, what came.
-    """
-    check_schedule("hidden_schedule", config.hidden_schedule)
-    for name, known in (("hidden_loss", ("none", *LOSSES)), ("hidden_unit", UNITS)):
-        if config[name] not in known:
-            raise UserError(f"objective.{name}={config[name]!r}; known: {', '.join(known)}")
-    if not config.hidden_weight >= 0:
-        raise UserError(f"objective.hidden_weight must be >= 0, got {config.hidden_weight}")
+FIELDS = {
+    # "l2" is the squared distance of unit-length states.
+    "hidden_loss": field("none", "distance of hidden states", words=("none", *LOSSES)),
+    # Of tokens 16 to 256 is usual: a distance of unit-length states is small.
+    "hidden_weight": field(1.0, "w_hidden, weight of that distance", at_least=0, at_most=1e6),
+    "hidden_schedule": field("constant", "multiplier of hidden_weight over the run", reads=parse_schedule),
+    # "text": one pooled vector (see pooling), which a cache can keep; "token": every token.
+    "hidden_unit": field("text", "whose states are compared", words=("text", "token")),
+    "hidden_standardized": field(False, "each state first gets zero mean over its features"),
+    "hidden_embeddings": field(False, "the embeddings are matched too, as layer 0 with layer 0"),
+}
 
 
 def is_on(config: ConfigDict) -> bool:

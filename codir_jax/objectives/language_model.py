@@ -15,14 +15,16 @@ from codir_jax.models.recurrence import zero_carry
 from codir_jax.objectives.contract import Objective, Setting, Step, init_model, no_cost
 from codir_jax.objectives.heads import language_model as head
 from codir_jax.objectives.microbatches import run_student
+from codir_jax.processes.fields import defaults, field
 from codir_jax.sharding.rules import with_axes
 
 HEADS, ROLES = ("language_model",), ("student",)
+FIELDS = {"name": field("language_model", "the method, a file of codir_jax/objectives"), **head.FIELDS}
 
 
 def default_config() -> ConfigDict:
     """Fields of the method; the batch, optimizer and durations live elsewhere."""
-    return ConfigDict({"name": "language_model", **head.default_config()})
+    return ConfigDict(defaults(FIELDS))
 
 
 def make(config: ConfigDict, setting: Setting) -> Objective:

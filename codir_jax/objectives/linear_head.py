@@ -12,14 +12,16 @@ from ml_collections import ConfigDict
 
 from codir_jax.models.apply import apply_model
 from codir_jax.objectives.contract import Objective, Setting, Step, TeacherView, init_model, mean
+from codir_jax.processes.fields import defaults, field
 
 HEADS, ROLES = ("classification",), ("student", "teacher")
 IS_WHOLE_TEACHER = LEARNS_VECTORS = True
+FIELDS = {"name": field("linear_head", "the method, a file of codir_jax/objectives")}
 
 
 def default_config() -> ConfigDict:
     """Fields of the method."""
-    return ConfigDict({"name": "linear_head"})
+    return ConfigDict(defaults(FIELDS))
 
 
 def make(config: ConfigDict, setting: Setting) -> Objective:

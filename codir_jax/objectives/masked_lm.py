@@ -8,11 +8,13 @@ from ml_collections import ConfigDict
 
 from codir_jax.objectives import finetune
 from codir_jax.objectives.heads import masked_lm as head
+from codir_jax.processes.fields import defaults, field
 
 HEADS, ROLES = ("masked_lm",), ("student",)
 make = finetune.make
+FIELDS = {"name": field("masked_lm", "the method, a file of codir_jax/objectives"), **head.FIELDS}
 
 
 def default_config() -> ConfigDict:
     """Fields of the method; the batch, optimizer and durations live elsewhere."""
-    return ConfigDict({"name": "masked_lm", **head.default_config()})
+    return ConfigDict(defaults(FIELDS))

@@ -22,26 +22,32 @@ from codir_jax.objectives import domain_feature, width_map
 from codir_jax.objectives.contract import Objective, Setting, Step, init_model, masked_sum, mean, no_cost
 from codir_jax.objectives.meta_teacher import num_domains
 from codir_jax.objectives.microbatches import in_microbatches, run_student
+from codir_jax.processes import fields
+from codir_jax.processes.fields import defaults, field
 from codir_jax.processes.user_error import UserError
 
 HEADS, ROLES = ("classification",), ("student", "teacher")
 
 
+FIELDS = {
+    "name": field("meta_distill", "the method, a file of codir_jax/objectives"),
+    "is_weighted": field(True, "t of the column example_weights; False: t = 1 everywhere"),
+    "uses_difficulty": field(True, "lambda; False: lambda = 1"),
+    # 0: no attention term, and heads may differ in number.
+    "attention_weight": field(1.0, "weight of the attention term", at_least=0, at_most=1e6),
+    "hidden_weight": field(1.0, "weight of the hidden states' term", at_least=0, at_most=1e6),
+    "domain_weight": field(0.5, "g2, weight of the domain term; 0: none", at_least=0, at_most=1e6),
+    "legacy_padding": field(False, "means over padding too, as the released code"),
+}
+
+
 def default_config(preset: str = "paper") -> ConfigDict:
-    """Fields of the method."""
+    """Fields of the method. `preset` is "paper" or "released"."""
     if preset not in ("paper", "released"):
         raise UserError(f"preset {preset!r}; known: paper, released")
-    return ConfigDict(
-        {
-            "name": "meta_distill",
-            "is_weighted": True,  # t of the column example_weights; False: t = 1 everywhere
-            "uses_difficulty": True,  # lambda; False: lambda = 1
-            "attention_weight": 1.0,  # 0: no attention term, and heads may differ in number
-            "hidden_weight": 1.0,
-            "domain_weight": 0.5,  # g2; 0: no domain term
-            "legacy_padding": preset == "released",  # means over padding too
-        }
-    )
+    config = ConfigDict(defaults(FIELDS))
+    config.legacy_padding = preset == "released"
+    return config
 
 
 def check(config: ConfigDict) -> None:
@@ -50,11 +56,8 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: what was expected, what came.
     """
-    weights = {name: config[f"{name}_weight"] for name in ("attention", "hidden", "domain")}
-    for name, weight in weights.items():
-        if not weight >= 0:
-            raise UserError(f"objective.{name}_weight must be >= 0, got {weight}")
-    if not any(weights.values()):
+    fields.check(FIELDS, config, "objective")
+    if not any(config[f"{name}_weight"] for name in ("attention", "hidden", "domain")):
         raise UserError("all weights of objective.name='meta_distill' are 0: there is nothing to learn")
 
 

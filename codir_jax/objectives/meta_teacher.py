@@ -22,27 +22,35 @@ from codir_jax.losses.task import task_loss
 from codir_jax.objectives import domain_feature
 from codir_jax.objectives.contract import Objective, Setting, Step, init_model, masked_sum, mean, no_cost
 from codir_jax.objectives.microbatches import run_student
+from codir_jax.processes import fields
+from codir_jax.processes.fields import defaults, field
 from codir_jax.processes.user_error import UserError
 
 HEADS, ROLES = ("classification",), ("student",)
+OWN_TASK_LOSS = True
 CORRUPTIONS = ("wrong", "permuted", "reversal", "none")
 
 
+FIELDS = {
+    "name": field("meta_teacher", "the method, a file of codir_jax/objectives"),
+    "is_weighted": field(True, "by the column example_weights; False: every example counts 1"),
+    # "wrong" (another one), "permuted" (released), "reversal" (the true one, through a reversed gradient), or "none":
+    # no domain term.
+    "corruption": field("wrong", "the domain that the feature is to be taken for", words=CORRUPTIONS),
+    # 0.2 is the default of the released code, 0.5 that of its script.
+    "corruption_weight": field(0.5, "g1, weight of the domain term", at_least=0, at_most=1e6),
+    "domain_dropout": field(0.1, "of the feature before the domain classifier", at_least=0, below=1),
+}
+
+
 def default_config(preset: str = "paper") -> ConfigDict:
-    """Fields of the method."""
+    """Fields of the method. `preset` is "paper" or "released"."""
     if preset not in ("paper", "released"):
         raise UserError(f"preset {preset!r}; known: paper, released")
-    return ConfigDict(
-        {
-            "name": "meta_teacher",
-            "is_weighted": True,  # by the column example_weights; False: every example counts 1
-            # The domain that the feature is to be taken for: "wrong" (another one), "permuted" (released), "reversal"
-            # (the true one, through a reversed gradient), or "none": no domain term.
-            "corruption": "wrong" if preset == "paper" else "permuted",
-            "corruption_weight": 0.5,  # g1; 0.2 is the default of the released code, 0.5 that of its script
-            "domain_dropout": 0.1,  # of the feature before the domain classifier
-        }
-    )
+    config = ConfigDict(defaults(FIELDS))
+    if preset == "released":
+        config.corruption = "permuted"
+    return config
 
 
 def check(config: ConfigDict) -> None:
@@ -51,12 +59,7 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: what was expected, what came.
     """
-    if config.corruption not in CORRUPTIONS:
-        raise UserError(f"objective.corruption={config.corruption!r}; known: {', '.join(CORRUPTIONS)}")
-    if not config.corruption_weight >= 0:
-        raise UserError(f"objective.corruption_weight must be >= 0, got {config.corruption_weight}")
-    if not 0 <= config.domain_dropout < 1:
-        raise UserError(f"objective.domain_dropout must be >= 0 and < 1, got {config.domain_dropout}")
+    fields.check(FIELDS, config, "objective")
 
 
 def num_domains(setting: Setting, name: str) -> int:

@@ -33,6 +33,8 @@ from codir_jax.losses import contrastive
 from codir_jax.negatives.in_batch import score_matrix
 from codir_jax.objectives.contract import Objective, Setting, Step, init_model, masked_sum, mean
 from codir_jax.objectives.microbatches import run_student
+from codir_jax.processes import fields
+from codir_jax.processes.fields import defaults, field
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import constrain, gather_batch
 
@@ -41,20 +43,24 @@ LEAST_BATCH = 2
 INSTANCES = ("orig", "hard_negative", "ranking")
 
 
+FIELDS = {
+    "name": field("pair_supcon", "the method, a file of codir_jax/objectives"),
+    "classify_weight": field(1.0, "weight of L_C; 0: no classifier", at_least=0, at_most=1e6),
+    "instance_weight": field(1.0, "beta, weight of L_ID; 0: none", at_least=0, at_most=1e6),
+    "instance": field("hard_negative", "form of L_ID", words=INSTANCES),
+    "alpha_gradient": field(True, "of hard_negative: the gradient goes through alpha (released)"),
+    "temperature": field(0.05, "tau", above=0, at_most=1e4),
+    # 0: z is the encoder's own vector, normalised.
+    "projection_dim": field(128, "numbers of z; 0: no projection", at_least=0, at_most=65_536),
+    "mask_same_text": field(True, "an equal text is no negative; ours"),
+}
+
+
 def default_config(preset: str = "paper") -> ConfigDict:
     """Fields of the method. `preset` is "paper" or "released"; they differ only in values."""
-    return ConfigDict(
-        {
-            "name": "pair_supcon",
-            "classify_weight": 1.0,  # of L_C; 0: no classifier
-            "instance_weight": 1.0,  # beta, of L_ID; 0: none
-            "instance": "hard_negative",  # "orig", "hard_negative" or "ranking"
-            "alpha_gradient": True,  # of hard_negative: the gradient goes through alpha (released)
-            "temperature": 0.05,  # tau
-            "projection_dim": 128,  # of z; 0: z is the encoder's own vector, normalised
-            "mask_same_text": preset != "released",  # an equal text is no negative; ours
-        }
-    )
+    config = ConfigDict(defaults(FIELDS))
+    config.mask_same_text = preset != "released"
+    return config
 
 
 def check(config: ConfigDict) -> None:
@@ -63,18 +69,9 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: what was expected, what came.
     """
-    if config.instance not in INSTANCES:
-        raise UserError(f"objective.instance={config.instance!r}; known: {', '.join(INSTANCES)}")
-    if not config.temperature > 0:
-        raise UserError(f"objective.temperature must be > 0, got {config.temperature}")
-    if config.projection_dim < 0:
-        raise UserError(f"objective.projection_dim must be >= 0 (0: none), got {config.projection_dim}")
-    weights = config.classify_weight, config.instance_weight
-    if min(weights) < 0 or not any(weights):
-        raise UserError(
-            f"objective.classify_weight and instance_weight must be >= 0 and not both 0, got {weights[0]} and "
-            f"{weights[1]}"
-        )
+    fields.check(FIELDS, config, "objective")
+    if not (config.classify_weight or config.instance_weight):
+        raise UserError("objective.classify_weight and instance_weight are both 0: there is nothing to learn")
 
 
 def make(config: ConfigDict, setting: Setting) -> Objective:

@@ -14,31 +14,48 @@ from ml_collections import ConfigDict
 
 from codir_jax.losses.relations import relation_distance
 from codir_jax.models.apply import projections_of
-from codir_jax.models.layer_selection import match_layers
+from codir_jax.models.layer_selection import match_layers, parse_matches
 from codir_jax.models.transformer import PROJECTIONS
 from codir_jax.objectives import distill
 from codir_jax.objectives.contract import Objective, Setting, Step, init_model, masked_sum, mean, no_cost
 from codir_jax.objectives.microbatches import in_microbatches, run_student
-from codir_jax.objectives.schedules import check_schedule, scheduled
+from codir_jax.objectives.schedules import parse_schedule, scheduled
+from codir_jax.processes import fields
+from codir_jax.processes.fields import defaults, field
 from codir_jax.processes.user_error import UserError
 
 HEADS, ROLES = ("classification", "masked_lm"), ("student", "teacher")
 KINDS = ("query", "key", "value")
 
 
+def parse_kinds(text: str) -> list[str]:
+    """The kinds of vectors joined by +.
+
+    Raises:
+      UserError: one that is not known, or one twice.
+    """
+    kinds = text.split("+")
+    if not set(kinds) <= set(KINDS) or len(set(kinds)) < len(kinds):
+        raise UserError(f"expected some of {', '.join(KINDS)}, each once, joined by +")
+    return kinds
+
+
+FIELDS = {
+    "name": field("relations", "the method, a file of codir_jax/objectives"),
+    **distill.SOFT_FIELDS,
+    "relation_weight": field(1.0, "w_relation, weight of the relations", at_least=0, at_most=1e6),
+    "relation_schedule": field("constant", "multiplier of relation_weight over the run", reads=parse_schedule),
+    "relations": field("query+key+value", "kinds of vectors, joined by +", reads=parse_kinds),
+    # One pair student:teacher, such as "6:21"; "last": of both the last.
+    "relation_layers": field("last", "layers whose relations are compared", reads=parse_matches),
+    # A, divides both widths; 0: the attention heads of the teacher.
+    "relation_heads": field(0, "relation heads", at_least=0, at_most=65_536),
+}
+
+
 def default_config() -> ConfigDict:
     """Fields of the method."""
-    return ConfigDict(
-        {
-            "name": "relations",
-            **distill.soft_defaults(),
-            "relation_weight": 1.0,  # w_relation, >= 0
-            "relation_schedule": "constant",  # multiplier over the run, as task_schedule
-            "relations": "query+key+value",  # kinds, joined by +
-            "relation_layers": "last",  # one pair student:teacher, such as "6:21"; "last": of both the last
-            "relation_heads": 0,  # A, divides both widths; 0: the attention heads of the teacher
-        }
-    )
+    return ConfigDict(defaults(FIELDS))
 
 
 def check(config: ConfigDict) -> None:
@@ -47,13 +64,7 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: what was expected, what came.
     """
-    distill.check_soft(config)
-    check_schedule("relation_schedule", config.relation_schedule)
-    if not config.relation_weight >= 0:
-        raise UserError(f"objective.relation_weight must be >= 0, got {config.relation_weight}")
-    kinds = config.relations.split("+")
-    if unknown := [kind for kind in kinds if kind not in KINDS]:
-        raise UserError(f"objective.relations has {unknown}; known: {', '.join(KINDS)}, joined by +")
+    fields.check(FIELDS, config, "objective")
     if config.head_from and not config.relation_weight:
         raise UserError(f"objective.head_from={config.head_from}: before that there would be no loss; set it to 0")
 
@@ -84,7 +95,7 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     for side, model in (("student", setting.student), ("teacher", setting.teacher)):
         if model.remat != "none":
             raise UserError(f"queries, keys and values are not kept where layers are recomputed; set {side}.remat=none")
-    kinds = config.relations.split("+")
+    kinds = parse_kinds(config.relations)
 
     def init(rng, batch):
         student_rng, teacher_rng = jax.random.split(rng)

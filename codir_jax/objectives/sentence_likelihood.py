@@ -10,14 +10,16 @@ from ml_collections import ConfigDict
 
 from codir_jax.objectives.contract import Objective, Setting, Step, init_model, masked_sum, mean, no_cost
 from codir_jax.objectives.heads.sentence_score import sentence_scores
+from codir_jax.processes.fields import defaults, field
 from codir_jax.processes.user_error import UserError
 
 HEADS, ROLES = ("sentence_score",), ("student",)
+FIELDS = {"name": field("sentence_likelihood", "the method, a file of codir_jax/objectives")}
 
 
 def default_config() -> ConfigDict:
     """Fields of the method: none but its name."""
-    return ConfigDict({"name": "sentence_likelihood"})
+    return ConfigDict(defaults(FIELDS))
 
 
 def make(config: ConfigDict, setting: Setting) -> Objective:

@@ -16,16 +16,18 @@ from ml_collections import ConfigDict
 from codir_jax.losses.nce import nce
 from codir_jax.objectives.contract import Objective, Setting, Step, init_model, masked_sum, mean, no_cost
 from codir_jax.objectives.heads.sentence_score import sentence_scores
+from codir_jax.processes.fields import defaults, field
 
 HEADS, ROLES = ("sentence_score",), ("student",)
 
 # Of |D|: where a sigmoid's gradient is gone.
 SATURATED = 20.0
+FIELDS = {"name": field("sentence_nce", "the method, a file of codir_jax/objectives")}
 
 
 def default_config() -> ConfigDict:
     """Fields of the method: none but its name; noise is of the data, the form of the score of the student."""
-    return ConfigDict({"name": "sentence_nce"})
+    return ConfigDict(defaults(FIELDS))
 
 
 def make(config: ConfigDict, setting: Setting) -> Objective:

@@ -38,29 +38,35 @@ from codir_jax.models.pooling import masked_mean
 from codir_jax.negatives.in_batch import score_matrix
 from codir_jax.objectives.contract import Objective, Setting, Step, init_model, masked_sum, mean
 from codir_jax.objectives.microbatches import run_student
+from codir_jax.processes import fields
+from codir_jax.processes.fields import defaults, field
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import constrain, gather_batch
 
 HEADS, ROLES = ("classification",), ("student",)
 LEAST_BATCH = 2
+OWN_TASK_LOSS = True
 VIEWS = ("pooler", "mean")
+
+
+FIELDS = {
+    "name": field("supcl_seq", "the method, a file of codir_jax/objectives"),
+    "supervised": field(True, "the positives are all views of the class; False: of the text only"),
+    "dropout_rates": field((0.0, 0.1), "of the views, one pass each", each=field(0.0, "a rate", at_least=0, below=1)),
+    # "pooler" is of the first token, and tanh; "mean" of the last layer over real tokens.
+    "view": field("pooler", "vector of a text", words=VIEWS),
+    "temperature": field(0.05, "tau", above=0, at_most=1e4),
+    # 0 leaves the factor tau / tau_base out.
+    "base_temperature": field(0.0, "tau_base", at_least=0, at_most=1e4),
+    "contrastive_weight": field(1.0, "w_contrast, weight of the contrast", at_least=0, at_most=1e6),
+    "task_weight": field(0.0, "w_task, weight of the cross entropy on every view", at_least=0, at_most=1e6),
+    "mask_same_text": field(True, "an equal text of another class is no negative; ours"),
+}
 
 
 def default_config(preset: str = "paper") -> ConfigDict:
     """Fields of the method. `preset` is "paper" or "released"; they differ only in values."""
-    config = ConfigDict(
-        {
-            "name": "supcl_seq",
-            "supervised": True,  # P(i) are all views of the class; False: of the text only
-            "dropout_rates": (0.0, 0.1),  # of the views, one pass each
-            "view": "pooler",  # "pooler" (of the first token, and tanh), or "mean" of the last layer over real tokens
-            "temperature": 0.05,  # tau
-            "base_temperature": 0.0,  # tau_base; 0 leaves the factor tau / tau_base out
-            "contrastive_weight": 1.0,  # w_contrast
-            "task_weight": 0.0,  # w_task, of the cross entropy on every view
-            "mask_same_text": True,  # an equal text of an other class is no negative; ours
-        }
-    )
+    config = ConfigDict(defaults(FIELDS))
     if preset == "released":
         # What the released code runs where 0.0 0.1 0.2 are asked for, as in its notebook.
         config.update({"dropout_rates": (0.1, 0.0, 0.0, 0.2), "base_temperature": 0.07, "mask_same_text": False})
@@ -73,22 +79,12 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: what was expected, what came.
     """
+    fields.check(FIELDS, config, "objective")
     rates = tuple(config.dropout_rates)
-    if not rates or not all(0 <= rate < 1 for rate in rates):
-        raise UserError(f"objective.dropout_rates must be at least one number >= 0 and < 1, got {rates}")
-    if config.view not in VIEWS:
-        raise UserError(f"objective.view={config.view!r}; known: {', '.join(VIEWS)}")
-    if not config.temperature > 0 or not config.base_temperature >= 0:
-        raise UserError(
-            f"objective.temperature must be > 0 and base_temperature >= 0, got {config.temperature} and "
-            f"{config.base_temperature}"
-        )
-    weights = config.contrastive_weight, config.task_weight
-    if min(weights) < 0 or not any(weights):
-        raise UserError(
-            f"objective.contrastive_weight and task_weight must be >= 0 and not both 0, got {weights[0]} and "
-            f"{weights[1]}"
-        )
+    if not rates:
+        raise UserError("objective.dropout_rates is empty; give one rate at least, of a view each")
+    if not (config.contrastive_weight or config.task_weight):
+        raise UserError("objective.contrastive_weight and task_weight are both 0: there is nothing to learn")
     if config.task_weight and config.view != "pooler":
         raise UserError("objective.task_weight trains the classifier, which reads objective.view='pooler'")
     if config.contrastive_weight and not config.supervised and len(rates) < 2:

@@ -22,22 +22,39 @@ from codir_jax.compression import factors, methods, prune, quantize, tensor_trai
 from codir_jax.compression.methods import Step as Way
 from codir_jax.models.weights import axes_of, in_boxes
 from codir_jax.objectives.contract import Objective
+from codir_jax.processes import fields
+from codir_jax.processes.fields import MAX_STEPS, defaults, field
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 
 STUDENT = "student"
 
 
+def _parse(method: str) -> tuple[Way, ...]:
+    """The steps of a method that a student is trained under; () of an empty one."""
+    ways = methods.parse(method) if method else ()
+    if any(way.kind == "units" for way in ways):
+        raise UserError(
+            f"compression.method={method!r}: units are left out of a finished model (codir compress --then), which is "
+            "then trained as any other (student.path)"
+        )
+    return ways
+
+
+# Of a student that is compressed while it is trained.
+FIELDS = {
+    # Of `compression.methods`, such as "prune90+int4" or "rank64"; empty: none.
+    "method": field("", "how the weights are made smaller while they are trained", reads=_parse),
+    "begin_percent": field(0.0, "of the run: from then on weights are pruned", at_least=0, at_most=100),
+    # The rest of the run is for recovery.
+    "end_percent": field(50.0, "of the run: the sparsity is the final one", at_least=0, at_most=100),
+    "mask_every_steps": field(10, "which weights are pruned is decided so often", at_least=1, at_most=MAX_STEPS),
+}
+
+
 def default_config() -> ConfigDict:
     """Of a student that is compressed while it is trained."""
-    return ConfigDict(
-        {
-            "method": "",  # of `compression.methods`, such as "prune90+int4" or "rank64"; empty: none
-            "begin_percent": 0.0,  # of the run: from then on weights are pruned
-            "end_percent": 50.0,  # of the run: the sparsity is the final one; the rest is for recovery
-            "mask_every_steps": 10,  # which weights are pruned is decided anew so often
-        }
-    )
+    return ConfigDict(defaults(FIELDS))
 
 
 def check(config: ConfigDict) -> None:
@@ -46,25 +63,17 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: a method or a time that is none.
     """
-    ways_of(config)
-    if not 0 <= config.begin_percent <= config.end_percent <= 100:
+    fields.check(FIELDS, config, "compression")
+    if not config.begin_percent <= config.end_percent:
         raise UserError(
             f"compression.begin_percent={config.begin_percent} and end_percent={config.end_percent}; expected "
-            "0 <= begin <= end <= 100"
+            "begin <= end"
         )
-    if config.mask_every_steps < 1:
-        raise UserError(f"compression.mask_every_steps must be >= 1, got {config.mask_every_steps}")
 
 
 def ways_of(config: ConfigDict) -> tuple[Way, ...]:
     """The steps of the method; () where there is none."""
-    ways = methods.parse(config.method) if config.method else ()
-    if any(way.kind == "units" for way in ways):
-        raise UserError(
-            f"compression.method={config.method!r}: units are left out of a finished model (codir compress --then), "
-            "which is then trained as any other (student.path)"
-        )
-    return ways
+    return _parse(config.method)
 
 
 def start(params: Any, config: ConfigDict) -> Any:

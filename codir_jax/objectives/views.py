@@ -11,7 +11,6 @@ from codir_jax.models.layer_selection import match_layers
 from codir_jax.models.pooling import first, masked_mean
 from codir_jax.objectives.contract import Setting, TeacherView
 from codir_jax.objectives.microbatches import in_microbatches, run_student
-from codir_jax.processes.user_error import UserError
 
 POOLINGS = ("mean", "first")
 Pairs = tuple[tuple[int, int], ...]
@@ -49,8 +48,6 @@ class Views(NamedTuple):
 
 def matches(config: ConfigDict, setting: Setting) -> Pairs:
     """(student layer, teacher layer) pairs, 1-based."""
-    if config.pooling not in POOLINGS:
-        raise UserError(f"objective.pooling must be {' or '.join(map(repr, POOLINGS))}, got {config.pooling!r}")
     return match_layers(config.layer_matches, setting.teacher.config.num_layers, setting.student.config.num_layers)
 
 

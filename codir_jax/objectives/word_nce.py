@@ -24,7 +24,8 @@ from codir_jax.objectives import language_model
 from codir_jax.objectives.contract import Objective, Setting, Step, masked_sum, no_cost
 from codir_jax.objectives.language_model import carried
 from codir_jax.objectives.microbatches import run_student
-from codir_jax.processes.user_error import UserError
+from codir_jax.processes import fields
+from codir_jax.processes.fields import defaults, field
 from codir_jax.sharding.fsdp import look_up
 
 HEADS, ROLES = ("language_model",), ("student",)
@@ -32,17 +33,19 @@ HEADS, ROLES = ("language_model",), ("student",)
 LOSSES = {"nce": nce, "sampled_softmax": lambda scores, log_noise, num_noise: sampled_softmax(scores, log_noise)}
 
 
+FIELDS = {
+    "name": field("word_nce", "the method, a file of codir_jax/objectives"),
+    "loss": field("nce", "what is minimised over the samples", words=tuple(LOSSES)),
+    "num_noise": field(100, "k, noise words for the whole batch", at_least=1, at_most=10_000_000),
+    # What stands for ln Z; 9 is usual for 10,000 words.
+    "norm": field(0.0, "the logarithm of the normaliser; 0: ln V", at_least=-1e4, at_most=1e4),
+    "num_normalisers": field(16, "positions of a batch at which ln Z_h is measured", at_least=0, at_most=10_000_000),
+}
+
+
 def default_config() -> ConfigDict:
     """Fields of the method."""
-    return ConfigDict(
-        {
-            "name": "word_nce",
-            "loss": "nce",  # or "sampled_softmax"
-            "num_noise": 100,  # k, words for the whole batch
-            "norm": 0.0,  # what stands for ln Z; 0: ln V. 9 is usual for 10,000 words
-            "num_normalisers": 16,  # positions of a batch at which ln Z_h is measured; 0: none
-        }
-    )
+    return ConfigDict(defaults(FIELDS))
 
 
 def check(config: ConfigDict) -> None:
@@ -51,12 +54,7 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: what it can be.
     """
-    if config.loss not in LOSSES:
-        raise UserError(f"objective.loss={config.loss!r}; known: {', '.join(LOSSES)}")
-    if config.num_noise < 1 or config.num_normalisers < 0:
-        raise UserError(
-            f"objective.num_noise {config.num_noise} is at least 1, num_normalisers {config.num_normalisers} at least 0"
-        )
+    fields.check(FIELDS, config, "objective")
 
 
 def make(config: ConfigDict, setting: Setting) -> Objective:

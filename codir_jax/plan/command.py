@@ -46,7 +46,7 @@ def run(
         if value < 0:
             raise UserError(f"--{name} must be at least 1, got {value}")
     on = machines.parse(devices, hosts)
-    config = config_lib.load(spec, overrides)
+    config = stage_config.load(spec, overrides)
     checked = config.copy_and_resolve_references()
     checked.teacher.path = checked.teacher.path or teacher
     stage_config.check(checked)

@@ -1,4 +1,4 @@
-"""Vectors on their way to a file, part by part; it is written beside its place.
+"""Vectors on their way to a file, part by part.
 
     .npy            float32 [n, width]
     .safetensors    the same as a tensor "vectors"
@@ -10,13 +10,13 @@ The file appears whole or not at all.
 import contextlib
 import io
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from codir_jax.processes import whole
 from codir_jax.processes.user_error import UserError
 
 SUFFIXES = (".npy", ".safetensors", ".jsonl")
@@ -26,8 +26,11 @@ _SAFETENSORS_HEADER = 256
 Append = Callable[[Sequence[str], np.ndarray], None]
 
 
-def check(path: str) -> None:
+def check(path: str, inputs: Sequence[str] = ()) -> None:
     """Refuses an output that is there already or of an unknown kind; "-" is JSON lines on standard output.
+
+    Args:
+      inputs: files and folders that are read.
 
     Raises:
       UserError: naming it.
@@ -36,10 +39,7 @@ def check(path: str) -> None:
         return
     if Path(path).suffix.lower() not in SUFFIXES:
         raise UserError(f"{path}: expected an output that ends in {', '.join(SUFFIXES)}, or - for JSON lines")
-    if Path(path).exists():
-        raise UserError(f"{path} is there already; remove it, or name another output")
-    if not Path(path).absolute().parent.is_dir():
-        raise UserError(f"{path}: there is no folder {Path(path).parent}; make it first")
+    whole.check_output(path, inputs=inputs, may_replace=False)
 
 
 @contextlib.contextmanager
@@ -49,29 +49,24 @@ def writer(path: str, width: int) -> Iterator[Append]:
         yield lambda texts, vectors: sys.stdout.writelines(_json_lines(texts, vectors))
         return
     kind = Path(path).suffix.lower()
-    aside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.partial")
     header = {".npy": _npy_header, ".safetensors": _safetensors_header}.get(kind)
     num_rows = 0
-    try:
-        with aside.open("wb") as file:
-            if header:
-                file.write(header(0, width))
+    with whole.file(path, binary=True) as file:
+        if header:
+            file.write(header(0, width))
 
-            def append(texts: Sequence[str], vectors: np.ndarray) -> None:
-                nonlocal num_rows
-                num_rows += len(vectors)
-                if header:
-                    file.write(np.ascontiguousarray(vectors, "<f4").tobytes())
-                else:
-                    file.writelines(line.encode() for line in _json_lines(texts, vectors))
-
-            yield append
+        def append(texts: Sequence[str], vectors: np.ndarray) -> None:
+            nonlocal num_rows
+            num_rows += len(vectors)
             if header:
-                file.seek(0)
-                file.write(header(num_rows, width))
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+                file.write(np.ascontiguousarray(vectors, "<f4").tobytes())
+            else:
+                file.writelines(line.encode() for line in _json_lines(texts, vectors))
+
+        yield append
+        if header:
+            file.seek(0)
+            file.write(header(num_rows, width))
 
 
 def _json_lines(texts: Sequence[str], vectors: np.ndarray) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The process environment of a command. Nothing heavy is imported here: it is set before JAX is."""
 
 import os
+import signal
 import sys
 
 from codir_jax.processes.cache_folder import user_cache
@@ -45,6 +46,8 @@ def use_huge_pages() -> None:
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
         sys.stdout.flush()
+        # What comes before the new program listens would end it without a status; `stop.preemptible` lets it through.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

@@ -10,20 +10,35 @@ import jax
 from jax.sharding import AxisType, Mesh
 from ml_collections import ConfigDict
 
+from codir_jax.processes.fields import defaults, field
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
+
+_MAX_DEVICES = 1_000_000
+_ROWS = "mesh axes that a logical axis is split over: '', or some of data, fsdp, model joined by +"
+FIELDS = {
+    # -1: all devices that the others leave.
+    "data": field(
+        -1, "parts of a batch, a copy of the weights each", at_least=1, at_most=_MAX_DEVICES, also=(-1,), binds=False
+    ),
+    "fsdp": field(
+        1,
+        "parts of a batch that share a copy of the weights",
+        at_least=1,
+        at_most=_MAX_DEVICES,
+        also=(-1,),
+        binds=False,
+    ),
+    "model": field(
+        1, "devices that share the features of a layer", at_least=1, at_most=_MAX_DEVICES, also=(-1,), binds=False
+    ),
+    "rules": {name: field(axes, _ROWS, reads=rules.check_axes, binds=False) for name, axes in rules.RULES},
+}
 
 
 def default_config() -> ConfigDict:
     """Fields of ``config.mesh``."""
-    config = ConfigDict()
-    config.data = -1  # parts of a batch, each with a copy of the weights; -1: all that the others leave
-    config.fsdp = 1  # parts of a batch that also share one copy of the weights between them
-    config.model = 1  # devices that share the features of each layer
-    # The mesh axes of each logical axis: "" (whole on every device), or some of data, fsdp, model joined by +.
-    # See sharding/rules.py.
-    config.rules = ConfigDict(dict(rules.RULES))
-    return config
+    return ConfigDict(defaults(FIELDS))
 
 
 def sizes_of(config: ConfigDict | Mapping, count: int) -> dict[str, int]:

@@ -7,6 +7,8 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
+from codir_jax.processes import stop
+
 
 def put_batch(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
     """The global batch as device arrays, from each process's contiguous rows of it.
@@ -23,10 +25,12 @@ def put_ahead(
 ) -> Iterator[dict[str, jax.Array]]:
     """Yields the batches on the devices, `num_ahead` of them put there before they are asked for.
 
-    Putting returns before the copy is done, so the copies run while the devices compute.
+    Putting returns before the copy is done, so the copies run while the devices compute. What may be cut short ends
+    here (`stop.may_be_cut`).
     """
     ahead: collections.deque[dict[str, jax.Array]] = collections.deque()
     for batch in batches:
+        stop.poll()
         ahead.append(put_batch(batch, sharding))
         if len(ahead) > num_ahead:
             yield ahead.popleft()

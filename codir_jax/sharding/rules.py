@@ -56,13 +56,25 @@ def with_overrides(overrides: Mapping[str, str], rules: Rules = RULES) -> tuple[
     for name, axes in overrides.items():
         if name not in table:
             raise UserError(f"unknown logical axis {name!r} in the sharding rules; known: {', '.join(known)}")
-        for axis in filter(None, (axes or "").split("+")):
-            if axis not in MESH_AXES:
-                raise UserError(
-                    f"rule {name} -> {axes!r}: no such mesh axis; known: {', '.join(MESH_AXES)}, joined by +, or ''"
-                )
+        try:
+            check_axes(axes or "")
+        except UserError as error:
+            raise UserError(f"rule {name} -> {axes!r}: {error}") from error
         table[name] = axes or ""
     return tuple(table.items())
+
+
+def check_axes(axes: str) -> None:
+    """Refuses what is no list of mesh axes joined by +, each once.
+
+    Raises:
+        UserError: what is known.
+    """
+    given = axes.split("+") if axes else []
+    if not set(given) <= set(MESH_AXES):
+        raise UserError(f"no such mesh axis; known: {', '.join(MESH_AXES)}, joined by +, or ''")
+    if len(set(given)) < len(given):
+        raise UserError("a mesh axis comes twice; an axis of an array is split over each at most once")
 
 
 def partition_spec(

@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 
 from codir_jax.models.layer_selection import match_layers, select_layers
 from codir_jax.processes.user_error import UserError
+from codir_jax.stage import config as stage_config
 from codir_jax.stage.models import Model
 
 
@@ -50,10 +51,38 @@ def check_batch_sizes(config: ConfigDict, shards: int, num_processes: int) -> No
         if field not in config.data:  # the task shares the rows of an evaluation by itself
             continue
         size, whole = config.data[field], num * shards
-        why = f"{num} microbatches on {shards} devices" if num > 1 else f"{shards} devices"
+        why = f"train.num_microbatches={num} on {shards} devices" if num > 1 else f"{shards} devices"
         if size % whole:
             lower = max(size // whole, 1) * whole
             raise UserError(f"data.{field} {size} is not divisible by {why}; use {lower} or {lower + whole}")
+
+
+def check_warmup(warmup_steps: int, num_steps: int) -> None:
+    """Refuses a warm-up that the run does not see the end of."""
+    if warmup_steps > num_steps:
+        raise UserError(
+            f"optimizer.warmup_*: {warmup_steps} steps of warm-up, and the run has {num_steps}; shorten it, or "
+            "lengthen train.total_*"
+        )
+
+
+def check_config(config: ConfigDict, saved: dict) -> str:
+    """Refuses to resume a run of another config; one line where that cannot be told, else empty.
+
+    Args:
+      saved: facts of the checkpoint; `config` holds the fields that bind a run.
+
+    Raises:
+      UserError: the fields that differ.
+    """
+    if "config" not in saved:
+        return "note: the checkpoint is of an earlier version and holds no config; only config.json was compared"
+    if differing := stage_config.differing(config, saved["config"]):
+        raise UserError(
+            "the checkpoint is of a run of another config; set these fields as they were there, or start in another "
+            "--workdir:\n  " + "\n  ".join(differing)
+        )
+    return ""
 
 
 def check_fingerprints(ours: dict, saved: dict) -> None:

@@ -1,81 +1,209 @@
 """The config of a stage: every field, and the cross-field checks that need no device and no data."""
 
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from ml_collections import ConfigDict
 
-from codir_jax.config import DURATION_UNITS, duration_steps
+from codir_jax import config as config_lib
+from codir_jax.config import duration_steps
 from codir_jax.data import teacher_cache
+from codir_jax.models.layer_selection import parse_start
 from codir_jax.models.pooling import POOLINGS
 from codir_jax.models.transformer import REMAT
 from codir_jax.objectives import contract as objectives
 from codir_jax.objectives import transform
+from codir_jax.processes import console
+from codir_jax.processes.fields import MAX_SEED, Field, Fields, completed, defaults, faults, field, flat, refuse
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh
 from codir_jax.stage.seen_words import MODES as WORD_ROWS
 from codir_jax.tasks.contract import task_module
 from codir_jax.training import loop, optimizer
 
+_DTYPES = ("float32", "bfloat16")
+_SIZE = {"at_least": 0, "at_most": 65_536}
+# Sections that an earlier version may not have had: they do not say what is trained on what.
+SECTIONS = ("teacher", "student", "compression", "optimizer", "train", "mesh")
+SEED = field(0, "of initialisation, data order, dropout and sampling", at_least=0, at_most=MAX_SEED)
+TEACHER = {
+    # A Hugging Face folder, workdir of a stage, or hub name.
+    "path": field("", "a model trained on the task"),
+    # PATH.py:ARG; where path is empty it is trained first, in WORKDIR/teacher.
+    "config": field("", "config of the stage that makes the teacher"),
+    "allow_weak": field(False, "go on although it is no better than always answering the majority class", binds=False),
+    "dtype": field("float32", "of the teacher's computation", words=_DTYPES),
+    # Run it once over the train set and keep its outputs: "on", "off" (it runs in every step), or "auto": on where the
+    # run is longer than an epoch and they fit (a third of the free disk, cache_limit_gib).
+    "cache": field("auto", "whether the teacher's outputs are kept", words=("auto", "on", "off")),
+    # Shared by runs; empty: a folder in the user's cache.
+    "cache_dir": field("", "where the teacher's outputs are kept", binds=False),
+    # "bfloat16" halves disk and transfer; training then differs by its rounding.
+    "cache_dtype": field("float32", "of the kept outputs", words=tuple(teacher_cache.DTYPES)),
+    "cache_limit_gib": field(
+        20.0, 'largest size of the kept outputs, for "auto"', at_least=0, at_most=1e9, binds=False
+    ),
+}
+STUDENT = {
+    # "teacher": from its layers; "pretrained": from student.path; "random".
+    "init": field("teacher", "what the student starts from", words=("teacher", "pretrained", "random")),
+    "path": field("", "a pretrained model, for student.init='pretrained'"),
+    # With "pretrained": as in the checkpoint.
+    "num_layers": field(0, "layers; 0: half of the teacher's, -1: all", at_least=0, at_most=10_000, also=(-1,)),
+    # With "teacher": "uniform", "first", "last" or a list such as "2,4,6".
+    "init_layers": field("uniform", "teacher layers that the student starts from", reads=parse_start),
+    # Sizes with init "random"; 0 or empty: as the teacher's.
+    "family": field("", "model family, a file of codir_jax/models; empty: the teacher's"),
+    "hidden_size": field(0, "numbers of a state; 0: as the teacher's", **_SIZE),
+    "num_heads": field(0, "attention heads; 0: as the teacher's", **_SIZE),
+    "intermediate_size": field(0, "of a feed-forward block; 0: as the teacher's", at_least=0, at_most=2**20),
+    "embedding_size": field(0, "of an LSTM: numbers of a word; 0: as hidden_size", **_SIZE),
+    "tie_embeddings": field(False, "of an LSTM: one table for words that are read and words that are predicted"),
+    # For the task "sentences".
+    "bidirectional": field(False, "of an LSTM: words are predicted from both sides"),
+    # For noise-contrastive training.
+    "unnormalised": field(False, "of an LSTM: scores are sums of logits"),
+    "residual": field(False, "of an LSTM: scores are added to ln q of the noise model"),
+    # Of an LSTM they are uniform in +-.
+    "initializer_range": field(0.02, "standard deviation of random weights", above=0, at_most=100),
+    "dropout": field(-1.0, "all dropout rates; -1: as in the checkpoint", at_least=0, below=1, also=(-1,)),
+    # See models/pooling.py; empty: as in the checkpoint, and the mean where it says nothing.
+    "pooling": field("", "how a sentence encoder makes a vector of states", words=("", *POOLINGS)),
+    # Parameters are always float32.
+    "dtype": field("float32", "of the student's computation", words=_DTYPES),
+    # "seen", those of the train set's words, or "all". Of the others AdamW would only decay the weights; so they stay
+    # as they are. See stage/seen_words.py.
+    "word_rows": field("seen", "rows of the word embedding that are trained", words=tuple(WORD_ROWS)),
+    # "none" recomputes nothing, "block" keeps one state a layer (a third more time, a fraction of the memory), "dots"
+    # also the products with weights.
+    "remat": field("none", "what is kept for the backward pass", words=tuple(REMAT)),
+}
+
+
+def fields(objective: str, task: str) -> Fields:
+    """The schema of a stage: every field.
+
+    Args:
+      objective: name of a file in `objectives/`. task: name of a file in `tasks/`.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    return {
+        "seed": SEED,
+        "task": {"name": field(task, "what is trained on and judged by, a file of codir_jax/tasks")},
+        "data": task_module(task).data_fields(),
+        # Empty: the teacher's, else the student's (demo: trained).
+        "tokenizer_path": field("", "folder or hub name of a tokenizer"),
+        "teacher": TEACHER,
+        "student": STUDENT,
+        "objective": objectives.objective_module(objective).FIELDS,
+        "compression": transform.FIELDS,
+        "optimizer": optimizer.FIELDS,
+        "train": loop.FIELDS,
+        "mesh": mesh.FIELDS,
+    }
+
 
 def default_config(objective: ConfigDict, task: str = "classification") -> ConfigDict:
-    """Every field of a stage.
+    """Every field of a stage with its default.
 
     Args:
       objective: the `default_config()` of its method.
       task: name of a file in `tasks/`.
     """
-    return ConfigDict(
-        {
-            "seed": 0,  # of initialisation, data order, dropout and sampling
-            "task": {"name": task},  # what is trained on and judged by: a file of codir_jax/tasks
-            "data": task_module(task).default_data(),
-            "tokenizer_path": "",  # folder or hub name; empty: the teacher's, else the student's (demo: trained)
-            "teacher": {
-                "path": "",  # a model trained on the task: Hugging Face folder, workdir of a stage, or hub name
-                # Where path is empty: PATH.py:ARG of the stage that makes it; it is trained first, in WORKDIR/teacher.
-                "config": "",
-                "allow_weak": False,  # go on although it is no better than always answering the majority class
-                "dtype": "float32",  # of its computation: float32 or bfloat16
-                # Run it once over the train set and keep its outputs: "on", "off" (it runs in every step), or "auto":
-                # on where the run is longer than an epoch and they fit (a third of the free disk, cache_limit_gib).
-                "cache": "auto",
-                "cache_dir": "",  # where they are kept and shared by runs; empty: a folder in the user's cache
-                "cache_dtype": "float32",  # "bfloat16" halves disk and transfer; training then differs by its rounding
-                "cache_limit_gib": 20.0,  # for "auto"
-            },
-            "student": {
-                "init": "teacher",  # "teacher": from its layers; "pretrained": from student.path; "random"
-                "path": "",  # of a pretrained model, for init "pretrained"
-                "num_layers": 0,  # 0: half of the teacher's, -1: all; with "pretrained": as in the checkpoint
-                "init_layers": "uniform",  # with "teacher": "uniform", "first", "last" or a list such as "2,4,6"
-                # Sizes with init "random"; 0 or empty: as the teacher's.
-                "family": "",
-                "hidden_size": 0,
-                "num_heads": 0,
-                "intermediate_size": 0,
-                "embedding_size": 0,  # of an LSTM; 0: as hidden_size
-                "tie_embeddings": False,  # of an LSTM: one table for words that are read and words that are predicted
-                "bidirectional": False,  # of an LSTM: words are predicted from both sides, for the task "sentences"
-                "unnormalised": False,  # of an LSTM: scores are sums of logits, for noise-contrastive training
-                "residual": False,  # of an LSTM: to which ln q of the noise model is added
-                "initializer_range": 0.02,  # standard deviation of random weights; of an LSTM they are uniform in +-
-                "dropout": -1.0,  # all dropout rates; -1: as in the checkpoint
-                # Of a sentence encoder: "mean", "cls" or "pooler", see models/pooling.py; empty: as in the checkpoint,
-                # and the mean where it says nothing.
-                "pooling": "",
-                "dtype": "float32",  # of its computation; parameters are always float32
-                # Rows of the word embedding that are trained: "seen", those of the train set's words, or "all".
-                # Of the others AdamW would only decay the weights; so they stay as they are. See stage/seen_words.py.
-                "word_rows": "seen",
-                # What is kept for the backward pass: "none" recomputes nothing, "block" keeps one state a layer (a
-                # third more time, a fraction of the memory), "dots" also the products with weights.
-                "remat": "none",
-            },
-            "objective": objective,
-            "compression": transform.default_config(),
-            "optimizer": optimizer.default_config(),
-            "train": loop.default_config(),
-            "mesh": mesh.default_config(),
+    config = ConfigDict(defaults(fields(objective.name, task)))
+    config.objective = objective
+    return config
+
+
+def load(spec: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
+    """The locked config of a stage with `overrides` applied; each of its fields can be what it is.
+
+    Args:
+      spec, overrides: as of `config.load`. A saved config of before a field was there gets its default, which is told.
+
+    Raises:
+      UserError: as `config.load`, and all fields of a wrong type or outside their range.
+    """
+    if not spec.partition(":")[0].endswith(".json"):
+        config = config_lib.load(spec, overrides)
+        check_fields(config)
+        return config
+
+    def complete(saved: Mapping[str, Any]) -> dict[str, Any]:
+        schema = schema_of(saved)
+        whole, added = completed(schema, {name: {} for name in schema if name in SECTIONS} | saved)
+        check_fields(whole)
+        if added:
+            console.say(f"note: {spec} is of an earlier version and has no {', '.join(added)}: these are the defaults")
+        return whole
+
+    config = config_lib.load(spec, overrides, complete)
+    check_fields(config)
+    return config
+
+
+def schema_of(config: ConfigDict | Mapping[str, Any]) -> Fields:
+    """The schema that the names of its objective and its task stand for.
+
+    Raises:
+      UserError: they are not there, or unknown: then it is no config of a stage.
+    """
+    names = []
+    for group in ("objective", "task"):
+        found = config.get(group) if hasattr(config, "get") else None
+        name = found.get("name") if hasattr(found, "get") else None
+        if not isinstance(name, str):
+            raise UserError(
+                f"{group}.name is {'missing' if name is None else f'{name!r}, no text'}: this is no config of a stage; "
+                "expected a config.json that `codir train` saved, or a get_config that begins with "
+                "stage.config.default_config"
+            )
+        names.append(name)
+    return fields(*names)
+
+
+def check_fields(config: ConfigDict | Mapping[str, Any]) -> None:
+    """Refuses a config with a field that cannot be what it is; all of them are told.
+
+    Raises:
+      UserError: key, value, what was expected.
+    """
+    refuse(faults(schema_of(config), config))
+
+
+def differing(ours: ConfigDict, theirs: Mapping[str, Any]) -> list[str]:
+    """One line for each field that binds a run in which two configs differ.
+
+    Args:
+      theirs: as it was saved; what it lacks, as of an earlier version, has its default.
+    """
+    with contextlib.suppress(UserError):  # no config of a stage: it differs in all that it has not
+        theirs, _ = completed(schema_of(theirs), theirs)
+    free = {key for key, one in flat(schema_of(ours)) if not one.binds}
+    return [line for line in config_lib.differences(ours, theirs) if line.partition(":")[0] not in free]
+
+
+def binding(config: ConfigDict) -> dict[str, Any]:
+    """The fields of a config that bind a run, a nested dict."""
+
+    def of(fields: Fields, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: values[name] if isinstance(one, Field) else of(one, values[name])
+            for name, one in fields.items()
+            if not isinstance(one, Field) or one.binds
         }
-    )
+
+    return of(schema_of(config), config.to_dict())
+
+
+def fingerprint(config: ConfigDict) -> str:
+    """SHA-256 of the fields that bind a run."""
+    return hashlib.sha256(json.dumps(binding(config), sort_keys=True).encode()).hexdigest()
 
 
 def needs_teacher(config: ConfigDict) -> bool:
@@ -89,11 +217,10 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: what was expected, what came, what to do.
     """
+    check_fields(config)
     task = task_module(config.task.name)
     module = objectives.objective_module(config.objective.name)
     optimizer.check(config.optimizer)
-    if config.student.init not in ("teacher", "pretrained", "random"):
-        raise UserError(f"student.init={config.student.init!r}; known: teacher, pretrained, random")
     if getattr(module, "IS_WHOLE_TEACHER", False) and (config.student.init, config.student.num_layers) != (
         "teacher",
         -1,
@@ -110,23 +237,11 @@ def check(config: ConfigDict) -> None:
         )
     if config.student.init == "pretrained" and not config.student.path:
         raise UserError("student.init='pretrained' needs student.path: a Hugging Face folder or a hub name")
-    for side in ("teacher", "student"):
-        if config[side].dtype not in ("float32", "bfloat16"):
-            raise UserError(f"{side}.dtype={config[side].dtype!r}; known: float32, bfloat16")
     if config.optimizer.gradient_dtype == "bfloat16" and config.student.dtype != "bfloat16":
         raise UserError(
             f"optimizer.gradient_dtype='bfloat16' is of bfloat16 models, and student.dtype={config.student.dtype!r}; "
             "set student.dtype=bfloat16, or leave it 'float32'"
         )
-    if config.student.pooling not in ("", *POOLINGS):
-        raise UserError(f"student.pooling={config.student.pooling!r}; known: {', '.join(POOLINGS)}, or empty")
-    if config.student.word_rows not in WORD_ROWS:
-        raise UserError(f"student.word_rows={config.student.word_rows!r}; known: {', '.join(WORD_ROWS)}")
-    if config.student.remat not in REMAT:
-        raise UserError(f"student.remat={config.student.remat!r}; known: {', '.join(REMAT)}")
-    for field, known in (("cache", ("auto", "on", "off")), ("cache_dtype", tuple(teacher_cache.DTYPES))):
-        if config.teacher[field] not in known:
-            raise UserError(f"teacher.{field}={config.teacher[field]!r}; known: {', '.join(known)}")
     if objectives.needs_cache(config.objective) and config.teacher.cache == "off":
         raise UserError(
             f"objective.negatives.source={config.objective.negatives.source!r} takes rows from the teacher cache, and "
@@ -141,19 +256,19 @@ def check(config: ConfigDict) -> None:
         )
     if hasattr(module, "check"):
         module.check(config.objective)
-    for section, duration in (("train", "total"), ("train", "eval_every"), ("train", "checkpoint_every")):
-        duration_steps(config[section], duration, steps_per_epoch=1, num_steps=1)
-    duration_steps(config.optimizer, "warmup", steps_per_epoch=1, num_steps=1)
-    for field, least in (
-        ("log_every_steps", 1),
-        ("num_microbatches", 1),
-        ("keep_last", 1),
-        ("keep_every_steps", 0),
-        ("keep_best", 0),
-        ("max_skipped_updates", 0),
-    ):
-        if config.train[field] < least:
-            raise UserError(f"train.{field} must be >= {least}, got {config.train[field]}")
-    for unit in DURATION_UNITS:
-        if config.train.get(f"total_{unit}", -1) == 0:
-            raise UserError(f"train.total_{unit} is 0; give at least one step")
+    if config.data.batch_size % (parts := config.train.num_microbatches):
+        raise UserError(
+            f"data.batch_size={config.data.batch_size} is not divisible by train.num_microbatches={parts}; a batch is "
+            "cut into equal parts"
+        )
+    for unit in ("steps", "epochs"):
+        warmup, total = config.optimizer[f"warmup_{unit}"], config.train[f"total_{unit}"]
+        if total >= 0 and warmup > total:
+            raise UserError(f"optimizer.warmup_{unit}={warmup} is longer than the run, train.total_{unit}={total}")
+    for section, duration in (
+        ("train", "total"), ("train", "eval_every"), ("train", "checkpoint_every"), ("optimizer", "warmup"),
+    ):  # fmt: skip
+        try:
+            duration_steps(config[section], duration, steps_per_epoch=1, num_steps=1)
+        except UserError as error:
+            raise UserError(f"{section}.{duration}_*: {error}") from error

@@ -11,6 +11,7 @@ from codir_jax.processes import console
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import models
 from codir_jax.stage.assembled import Stage
+from codir_jax.stage.config import check_fields
 from codir_jax.stage.models import Model
 from codir_jax.tasks.contract import task_module
 
@@ -25,6 +26,7 @@ def evaluate(config: ConfigDict, model: str, split: str = "dev") -> dict[str, fl
     Raises:
       UserError: the split does not exist or has no labels, or the model has no head for the task.
     """
+    check_fields(config)
     module = task_module(config.task.name)
     tokenizer = tokenizer_lib.load_tokenizer(model_folder(model, "--model"))
     task = module.make(config, tokenizer)

@@ -9,7 +9,7 @@ import jax
 from codir_jax.convert import huggingface
 from codir_jax.convert import sides as sides_lib
 from codir_jax.data.tokenizer import save_tokenizer
-from codir_jax.processes import distributed
+from codir_jax.processes import distributed, whole
 from codir_jax.processes.user_error import CannotWriteError
 from codir_jax.sharding import placement
 from codir_jax.stage import workdir as workdir_lib
@@ -39,21 +39,20 @@ def save_best(
     Raises:
       OSError: it cannot be written; `best/` is as it was.
     """
-    whole, sides = jax.tree.map(placement.fetch, (params, sides or {}))
+    whole_params, sides = jax.tree.map(placement.fetch, (params, sides or {}))
     if distributed.process_id() != 0:
         return
-    aside = workdir / "best.part"
     try:
-        source = model.source
-        of_source = {"hf_config": source.hf_config, "sentence": source.sentence} if source else {}
-        huggingface.save_pretrained(aside, model.config, whole, head=head, **of_source, **labels)
-        save_tokenizer(text_tokenizer, aside, max_length)
-        sides_lib.save(aside, sides)
-        for name, write in (beside or {}).items():
-            write(aside / name)
+        with whole.folder(workdir / "best") as aside:
+            source = model.source
+            of_source = {"hf_config": source.hf_config, "sentence": source.sentence} if source else {}
+            huggingface.save_pretrained(aside, model.config, whole_params, head=head, **of_source, **labels)
+            save_tokenizer(text_tokenizer, aside, max_length)
+            sides_lib.save(aside, sides)
+            for name, write in (beside or {}).items():
+                write(aside / name)
     except Exception as error:  # safetensors and tokenizers have errors of their own for a full disk
-        raise CannotWriteError(f"the best model cannot be written to {aside} ({error})") from error
-    workdir_lib.replace_folder(aside, workdir / "best")
+        raise CannotWriteError(f"the best model cannot be written to {workdir / 'best'} ({error})") from error
 
 
 def write_results(workdir: Path, facts: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -70,7 +69,7 @@ def write_results(workdir: Path, facts: Callable[[], dict[str, Any]]) -> dict[st
             "num_processes": distributed.num_processes(),
             **workdir_lib.environment(),
         }
-        workdir_lib.write_json(workdir / "results.json", results)
+        whole.write_json(workdir / "results.json", results)
         return results
 
     return distributed.first_decides(write)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from codir_jax.convert import huggingface
 from codir_jax.evaluation import cost
 from codir_jax.objectives.contract import needs_cache
-from codir_jax.processes import console, distributed, environment
+from codir_jax.processes import console, distributed, environment, stop
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import checks, results
 from codir_jax.stage import config as stage_config
@@ -27,8 +27,17 @@ from codir_jax.training.pace import Pace
 ON_CONSOLE = ("num_negatives", "retrieval_rate", "teacher_agreement", "learning_rate")
 
 
+# (workdir, step, name -> value): what a caller is told while a stage runs.
+Watcher = Callable[[str, int, dict[str, float]], None]
+
+
 def run(
-    config: ConfigDict, workdir: str | os.PathLike, on_start: Callable[[Stage, Any, Any], str] | None = None
+    config: ConfigDict,
+    workdir: str | os.PathLike,
+    on_start: Callable[[Stage, Any, Any], str] | None = None,
+    *,
+    on_step: Watcher | None = None,
+    on_evaluation: Watcher | None = None,
 ) -> dict[str, Any]:
     """Trains the stage that `config` describes and returns what `results.json` holds.
 
@@ -36,6 +45,8 @@ def run(
 
     Args:
       on_start: (stage, state, frozen) -> what is told before the first step.
+      on_step: called every `train.log_every_steps` with the means since the last call. on_evaluation: called with the
+        scores on dev. Both in the first process only.
 
     Raises:
       UserError: bad config or data, a workdir of another run, or one in use; told before anything is computed.
@@ -52,15 +63,17 @@ def run(
         if finished is not None:
             console.say(f"{workdir}: already finished; remove the folder to run it again")
             return finished
-        return _Run(Stage.of(config), workdir, on_start).train()
+        is_first = distributed.process_id() == 0
+        watchers = (on_step, on_evaluation) if is_first else (None, None)
+        return _Run(Stage.of(config), workdir, on_start, *watchers).train()
 
 
 class _Run:
     """A stage that is trained in a workdir."""
 
-    def __init__(self, stage: Stage, workdir: Path, on_start):
+    def __init__(self, stage: Stage, workdir: Path, on_start, on_step=None, on_evaluation=None):
         self.stage, self.workdir, self.config = stage, workdir, stage.config
-        self.on_start = on_start
+        self.on_start, self.on_step, self.on_evaluation = on_start, on_step, on_evaluation
         console.say(checks.describe_models(stage.config, stage.student, stage.teacher))
         console.say(
             f"padded lengths: {', '.join(map(str, stage.feed.length_buckets))}; {stage.feed.real_token_share:.1%} of "
@@ -74,6 +87,7 @@ class _Run:
         self.eval_every = max(stage.duration("train", "eval_every"), 1)
         self.checkpoint_every = max(stage.duration("train", "checkpoint_every"), 1)
         # Refused here, before the teacher is run: an objective that cannot be made, or rules that do not fit it.
+        checks.check_warmup(stage.duration("optimizer", "warmup"), stage.num_steps)
         self.objective = stage.objective
         stage.abstract_state(live=False)
         if self.config.train.health and not self.objective.terms:
@@ -121,6 +135,8 @@ class _Run:
                 console.say(line)
             values["learning_rate"] = float(stage.schedule(step - 1))
             writer.write(step, values)
+            if self.on_step:
+                self.on_step(str(self.workdir), step, values)
             told = {k: v for k, v in values.items() if k.endswith("loss") or k in ON_CONSOLE}
             told = [f"{k} {v:.4g}" for k, v in told.items()]
             if (seconds := pace.look(step)) is not None and step < num_steps:
@@ -135,8 +151,13 @@ class _Run:
                 if step == num_steps:
                     self._save_best(current)
                 return
-            last = judge(stage.whole(current.params), frozen)
+            facts["is_unjudged"] = True
+            with stop.may_be_cut():
+                last = judge(stage.whole(current.params), frozen)
+            facts["is_unjudged"] = False
             writer.write(step, {f"dev_{k}": v for k, v in last.items()})
+            if self.on_evaluation:
+                self.on_evaluation(str(self.workdir), step, dict(last))
             value = self._score(last)
             is_best = facts["best_score"] is None or value > facts["best_score"]
             console.say(
@@ -148,10 +169,17 @@ class _Run:
                 facts.update(best_score=value, best_step=step, best=last)
                 self._save_best(current)
 
+        def is_enough(step: int) -> bool:
+            if not options.patience or facts["best_score"] is None:
+                return False
+            since = step // self.eval_every - facts["best_step"] // self.eval_every
+            return since >= options.patience and step < num_steps
+
         def save(step, current, wait=False):
             facts.update(seconds=clock.seconds(), pending=buffer.pending(), skipped=buffer.skipped, last=last)
             require_finite(current, step)
-            is_evaluated = last and (step % self.eval_every == 0 or step == num_steps)
+            # Where its evaluation was cut short, the step is judged when the run goes on, and keep_best passes it over.
+            is_evaluated = last and not facts.get("is_unjudged") and (step % self.eval_every == 0 or step == num_steps)
             checkpointer.save(current, facts, score=self._score(last) if is_evaluated else None, wait=wait)
 
         def unpaced(hook):
@@ -183,14 +211,21 @@ class _Run:
                 ],
                 pace=pace,
                 early=(num_early, make_step(is_early=True)) if num_early else None,
+                catch_up=unpaced(evaluate) if facts.get("is_unjudged") else None,
                 on_stop=lambda step, current: save(step, current, wait=True),
                 name=self.workdir.name,
+                is_enough=is_enough,
             )
             checkpointer.wait()
         finally:
             checkpointer.close()
             writer.close()
-        return self._write_results(facts, last, clock.seconds(), batches.wait_share())
+        if (num_steps := int(state.step)) < stage.num_steps:
+            console.say(
+                f"ended at step {num_steps} of {stage.num_steps}: {options.patience} evaluations without a better dev "
+                f"score than that of step {facts['best_step']} (train.patience)"
+            )
+        return self._write_results(facts, last, num_steps, clock.seconds(), batches.wait_share())
 
     def _health(self, frozen, columns):
         """A function (step, state) -> metrics of the loss's terms on the first batch; None: not asked for."""
@@ -223,7 +258,10 @@ class _Run:
             return None
         state, saved = restored
         now = self._fingerprints()
+        if untold := checks.check_config(self.config, saved):
+            console.say(untold)
         checks.check_fingerprints(now, saved)
+        distributed.first_decides(lambda: workdir_lib.write_config(self.config, self.workdir))
         if moved := checks.describe_move(now, saved):
             console.say(moved)
         console.say(f"resumed from {self.workdir}/checkpoints at step {int(state.step)} of {self.stage.num_steps}")
@@ -232,6 +270,7 @@ class _Run:
     def _first_facts(self) -> dict[str, Any]:
         """What is saved beside the state, before the first step."""
         nothing = {"best_score": None, "best_step": 0, "best": {}, "seconds": 0.0, "pending": {}, "skipped": 0}
+        nothing |= {"is_unjudged": False, "config": stage_config.binding(self.config)}
         return nothing | self._fingerprints()
 
     def _score(self, scores: dict[str, float]) -> float:
@@ -254,12 +293,13 @@ class _Run:
     def _fingerprints(self) -> dict[str, Any]:
         stage = self.stage
         return {
+            "config_fingerprint": stage_config.fingerprint(self.config),
             "data_fingerprint": stage.task.fingerprint,
             "teacher_fingerprint": stage.teacher.source.fingerprint if stage.teacher else "",
             "arithmetic": environment.arithmetic(),
         }
 
-    def _write_results(self, facts, last, seconds: float, input_wait_share: float) -> dict[str, Any]:
+    def _write_results(self, facts, last, num_steps: int, seconds: float, input_wait_share: float) -> dict[str, Any]:
         stage, head = self.stage, self.stage.task.head
 
         def told() -> dict[str, Any]:
@@ -277,7 +317,7 @@ class _Run:
                 "best_step": facts["best_step"],
                 "best_fingerprint": best.fingerprint,
                 "parameters": cost.count_parameters(best.params),
-                "num_steps": stage.num_steps,
+                "num_steps": num_steps,
                 "skipped_updates": facts["skipped"],
                 "nothing_to_teach_since": facts["learned"],
                 "seed": self.config.seed,

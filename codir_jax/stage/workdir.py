@@ -1,4 +1,4 @@
-"""What lies in a workdir besides checkpoints: the lock and the claim on it, results, folders replaced whole."""
+"""What lies in a workdir besides checkpoints: the lock and the claim on it, its config, the machine of its results."""
 
 import contextlib
 import fcntl
@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import socket
 import subprocess
 import time
@@ -17,12 +16,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
-from codir_jax.processes import distributed, shared_folder
-from codir_jax.processes.user_error import UserError
-
-# Keys of a config (how they begin) that do not say what is computed: where, and whether a weak teacher is accepted. A
-# run may go on with others.
-NOT_BINDING = ("mesh.", "teacher.allow_weak")
+from codir_jax.processes import claims, distributed, shared_folder, whole
+from codir_jax.processes.user_error import CannotWriteError, UserError
+from codir_jax.stage import config as stage_config
 
 
 @contextlib.contextmanager
@@ -32,17 +28,19 @@ def held(workdir: Path) -> Iterator[None]:
     The lock is the system's and goes with the process, however that ends: a dead run blocks nobody.
 
     Raises:
-      UserError: a live run is in it, it cannot be written, or the processes do not see the same folder.
+      UserError: a folder that is not empty and not of a run, a live run is in it, or the processes do not see the same
+        folder.
+      CannotWriteError: it cannot be written.
     """
     path, file = workdir / "lock", None
 
     def lock() -> str:
         nonlocal file
+        claims.claim(workdir, claims.RUN, "--workdir")
         try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+", encoding="utf-8")
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+", encoding="utf-8")
         except OSError as error:
-            raise UserError(f"cannot write to the workdir {workdir}: {error}") from error
+            raise CannotWriteError(f"cannot write to the workdir {workdir}: {error}") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -54,9 +52,11 @@ def held(workdir: Path) -> Iterator[None]:
         except OSError:
             pass  # a file system without locks
         holder = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-        file.truncate(0)
+        file.seek(0)
+        file.truncate()
         file.write(holder + "\n")
         file.flush()
+        whole.clean(workdir)
         return holder
 
     try:
@@ -72,7 +72,8 @@ def held(workdir: Path) -> Iterator[None]:
 def refuse_other(config: ConfigDict, workdir: Path, flag: str = "--workdir") -> None:
     """Refuses a workdir with a run of another config; the differing keys are listed.
 
-    The mesh may differ, as a checkpoint is read on any, and `teacher.allow_weak`.
+    Fields that do not bind a run (`processes.fields.Field.binds`) may differ: the mesh, as a checkpoint is read on any,
+    where things are kept, how often they are written.
 
     Args:
       flag: by which another folder is chosen.
@@ -80,9 +81,7 @@ def refuse_other(config: ConfigDict, workdir: Path, flag: str = "--workdir") -> 
     saved = workdir / "config.json"
     if not (saved.exists() and has_progress(workdir)):
         return
-    theirs = ConfigDict(json.loads(saved.read_text(encoding="utf-8")))
-    differing = [key for key in config_lib.differences(config, theirs) if not key.startswith(NOT_BINDING)]
-    if differing:
+    if differing := stage_config.differing(config, config_lib.read_saved(saved)):
         raise UserError(
             f"{workdir} holds a run of another config; choose another {flag}. Differing keys:\n  "
             + "\n  ".join(differing)
@@ -93,32 +92,39 @@ def claim(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
     """Makes `workdir` the one of this config; returns its results where the run is already finished.
 
     Raises:
-      UserError: of `refuse_other`, or it cannot be written.
+      UserError: of `refuse_other`, or a folder that is not of a run.
+      CannotWriteError: it cannot be written.
     """
+    claims.claim(workdir, claims.RUN, "--workdir")
     refuse_other(config, workdir)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_text(workdir / "config.json", config_lib.to_json(config))
-    except OSError as error:
-        raise UserError(f"cannot write to the workdir {workdir}: {error}") from error
     results = workdir / "results.json"
-    return json.loads(results.read_text(encoding="utf-8")) if results.exists() else None
+    finished = json.loads(results.read_text(encoding="utf-8")) if results.exists() else None
+    if has_progress(workdir) and not (workdir / "config.json").exists():
+        if finished and finished.get("config_fingerprint") != stage_config.fingerprint(config):
+            raise UserError(
+                f"{workdir} holds the results of another config, and its config.json is gone; choose another --workdir"
+            )
+        return finished  # of a run that goes on, the checkpoint tells whether it is of this config
+    write_config(config, workdir)
+    return finished
+
+
+def write_config(config: ConfigDict, workdir: Path) -> None:
+    """Writes config.json.
+
+    Raises:
+      CannotWriteError: it cannot be written.
+    """
+    try:
+        whole.write_text(workdir / "config.json", config_lib.to_json(config))
+    except OSError as error:
+        raise CannotWriteError(f"cannot write to the workdir {workdir}: {error}") from error
 
 
 def has_progress(workdir: Path) -> bool:
     """Whether anything was trained there: a run that was refused for its data or teacher binds nobody to its config."""
     checkpoints = (workdir / "checkpoints").glob("[0-9]*")
     return (workdir / "results.json").exists() or (workdir / "metrics.jsonl").exists() or any(checkpoints)
-
-
-def replace_folder(new: Path, folder: Path) -> None:
-    """Puts `new` in the place of `folder`; a reader never meets half of one (for an instant there is none)."""
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def environment() -> dict[str, Any]:
@@ -140,15 +146,3 @@ def environment() -> dict[str, Any]:
         "git_commit": git.stdout.strip() if git.returncode == 0 else None,
         "devices": f"{len(devices)} x {devices[0].device_kind}",
     }
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Writes `values` in one rename."""
-    write_text(path, json.dumps(values, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file in one rename: killed at any moment, it is the old one or the new one."""
-    aside = path.with_suffix(".part")
-    aside.write_text(text, encoding="utf-8")
-    aside.rename(path)

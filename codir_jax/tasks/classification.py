@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax.data import dataset, settings
+from codir_jax.data import class_weights, dataset, settings
 from codir_jax.data import synthetic as random_texts
-from codir_jax.data.batch import Dataset
+from codir_jax.data.batch import Dataset, RawSplit
 from codir_jax.data.sets import contract as sets
 from codir_jax.evaluation import metrics as metrics_lib
 from codir_jax.evaluation import probe, runner
@@ -18,6 +18,7 @@ from codir_jax.evaluation.metrics import Metric
 from codir_jax.objectives import contract as objectives
 from codir_jax.objectives.contract import Setting, TrainRows
 from codir_jax.objectives.heads.classification import Classification as Head
+from codir_jax.processes.fields import Fields
 from codir_jax.processes.user_error import UserError
 from codir_jax.tasks.contract import Examined
 from codir_jax.tasks.labelled_feed import LabelledFeed
@@ -26,18 +27,25 @@ from codir_jax.tasks.together import together
 
 TEACHER = ("fine-tuned model", "configs/codir/finetune_teacher.py")
 PLAIN_OBJECTIVE = "finetune"
-__all__ = ["PLAIN_OBJECTIVE", "TEACHER", "check", "default_data", "fresh_tokenizer", "make", "outline", "synthetic"]
+__all__ = ["PLAIN_OBJECTIVE", "TEACHER", "check", "data_fields", "fresh_tokenizer", "make", "outline", "synthetic"]
 
 
-def default_data() -> ConfigDict:
+def data_fields() -> Fields:
     """The `data` section: what every labelled set reads, and the fields of the sets themselves."""
-    return settings.default_config()
+    return settings.fields()
 
 
 def check(config: ConfigDict) -> None:
     """Refuses what cannot be, before any file is opened."""
     objectives.require_head(config.objective.name, "classification")
     sets.require_task(config.data.name, "classification")
+    if config.data.class_weights and getattr(
+        objectives.objective_module(config.objective.name), "OWN_TASK_LOSS", False
+    ):
+        raise UserError(
+            f"data.class_weights={config.data.class_weights!r}: objective.name={config.objective.name!r} has a task "
+            "loss of its own, which knows no weights; leave them out"
+        )
     settings.check(config.data)
 
 
@@ -74,7 +82,7 @@ class Classification:
     def __init__(self, config: ConfigDict, data: Dataset, tokenizer=None):
         info = data.info
         self.config, self.data, self.tokenizer = config, data, tokenizer
-        self.head = Head(info.num_classes, info.is_regression, *_mean_and_scale(data))
+        self.head = Head(info.num_classes, info.is_regression, *_mean_and_scale(data), self._class_weights())
         self.metrics = tuple(Metric(name) for name in info.metrics)
         self.splits, self.fingerprint = tuple(data.splits), data.fingerprint
         self.labels = {"label_names": info.label_names or None, "is_regression": info.is_regression}
@@ -110,6 +118,10 @@ class Classification:
 
     def open(self) -> None:
         """Nothing is left to read."""
+
+    def read_rows(self) -> dict[str, RawSplit]:
+        """The labelled rows of each split as they stand in the files, in its order; read anew."""
+        return dataset.read_rows(self.config.data, self.data.info.label_names, seed=self.config.seed)
 
     def feed(self, sharding) -> LabelledFeed:
         """Its batches."""
@@ -206,6 +218,15 @@ class Classification:
             "num_examples": {name: len(split) for name, split in self.data.splits.items()},
             "num_truncated": self.data.info.num_truncated,
         }
+
+    def _class_weights(self) -> tuple[float, ...]:
+        setting, info = self.config.data.class_weights, self.data.info
+        if setting and info.is_regression:
+            raise UserError(f"data.class_weights={setting!r} is of classes, and the labels are a regression's")
+        if not setting or not info.num_labelled:
+            return ()
+        labels = self.data.splits["train"].labels[: int(info.num_labelled)]
+        return class_weights.of_classes(setting, info.label_names, np.asarray(labels, np.int64))
 
     def _score(self, logits: np.ndarray, split: str) -> dict[str, float]:
         info = self.data.info

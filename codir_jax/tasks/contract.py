@@ -4,7 +4,7 @@ A task is a file `tasks/NAME.py`, found by `task.name`. It defines
 
     TEACHER                      what a teacher of the task is called, and the config that trains one
     PLAIN_OBJECTIVE              name of the objective that has the task's own loss only
-    default_data()               the `data` section of a config
+    data_fields() -> Fields      the `data` section of a config (processes/fields.py)
     check(config)                what in a config cannot be, before data or devices are touched
     fresh_tokenizer(config)      a tokenizer made of embedded data; None: one must be named
     make(config, tokenizer)      -> Task
@@ -93,6 +93,10 @@ class Task(Protocol):
     typical_length: int
     served_length: int | None
 
+    # A task of classes or numbers may have `read_rows() -> dict[str, RawSplit]`, the labelled rows as a person reads
+    # them: its report then tells classes, errors and what counting words is worth. The reference of `examine` is then
+    # float32 [n, classes], of a regression [n, 1].
+
     def is_judged_once(self, split: str) -> bool:
         """Whether finished models are compared on the split, by which none of them was chosen."""
 
@@ -178,4 +182,4 @@ class Outline:
 
 def task_module(name: str) -> ModuleType:
     """The module `tasks/NAME.py`; an unknown name lists the known ones."""
-    return by_name.module("codir_jax.tasks", name, "task.name", ("make", "default_data", "TEACHER"))
+    return by_name.module("codir_jax.tasks", name, "task.name", ("make", "data_fields", "TEACHER"))

@@ -18,6 +18,7 @@ from codir_jax.objectives.contract import Setting
 from codir_jax.objectives.heads.language_model import LanguageModel as Head
 from codir_jax.objectives.heads.language_model import cross_entropy
 from codir_jax.objectives.language_model import carried, start
+from codir_jax.processes.fields import Fields
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import placement, rules
 from codir_jax.tasks.contract import Examined
@@ -29,9 +30,9 @@ PLAIN_OBJECTIVE = "language_model"
 METRICS = (Metric("perplexity", higher_is_better=False, unit="perplexity"),)
 
 
-def default_data() -> ConfigDict:
+def data_fields() -> Fields:
     """The `data` section of a stream."""
-    return settings.default_config()
+    return settings.FIELDS
 
 
 def check(config: ConfigDict) -> None:

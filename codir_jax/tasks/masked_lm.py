@@ -21,6 +21,7 @@ from codir_jax.objectives import contract as objectives
 from codir_jax.objectives import masked_lm
 from codir_jax.objectives.contract import Setting
 from codir_jax.objectives.heads.masked_lm import MaskedLM as Head
+from codir_jax.processes.fields import Fields
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 from codir_jax.tasks.contract import Examined, Outline
@@ -35,9 +36,9 @@ METRICS = (Metric("masked_lm_loss", higher_is_better=False, unit="nats"), Metric
 BYTES_PER_TOKEN = 4.2
 
 
-def default_data() -> ConfigDict:
+def data_fields() -> Fields:
     """The `data` section of a corpus."""
-    return settings.default_config()
+    return settings.FIELDS
 
 
 def check(config: ConfigDict) -> None:

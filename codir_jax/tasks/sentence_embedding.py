@@ -19,6 +19,7 @@ from codir_jax.losses.contrastive import unit_rows
 from codir_jax.objectives import contract as objectives
 from codir_jax.objectives.contract import Setting, TrainRows
 from codir_jax.objectives.heads.embedding import Embedding as Head
+from codir_jax.processes.fields import Fields
 from codir_jax.processes.user_error import UserError
 from codir_jax.tasks.contract import Examined
 from codir_jax.tasks.labelled_feed import LabelledFeed
@@ -28,11 +29,10 @@ PLAIN_OBJECTIVE = "pair_supcon"
 METRICS = ("spearman", "pearson")
 
 
-def default_data() -> ConfigDict:
+def data_fields() -> Fields:
     """The `data` section: that of labelled texts, by its embedded pairs."""
-    config = settings.default_config()
-    config.name = "demo_pairs"
-    return config
+    fields = settings.fields()
+    return fields | {"name": fields["name"]._replace(default="demo_pairs")}
 
 
 def check(config: ConfigDict) -> None:

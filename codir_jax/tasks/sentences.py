@@ -25,6 +25,7 @@ from codir_jax.objectives import contract as objectives
 from codir_jax.objectives.contract import Setting
 from codir_jax.objectives.heads.sentence_score import SentenceScore, sentence_scores
 from codir_jax.objectives.sentence_nce import residual_noise
+from codir_jax.processes.fields import Fields
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import placement, rules
 from codir_jax.tasks.contract import Examined
@@ -36,9 +37,9 @@ TEACHER = ("sentence model", "configs/nce_lm/train.py")
 PLAIN_OBJECTIVE = "sentence_likelihood"
 
 
-def default_data() -> ConfigDict:
+def data_fields() -> Fields:
     """The `data` section of sentences."""
-    return settings.default_config()
+    return settings.FIELDS
 
 
 def check(config: ConfigDict) -> None:

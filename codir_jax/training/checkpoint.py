@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,7 @@ class Checkpointer:
     def _manager(self) -> ocp.CheckpointManager:
         # Orbax logs the stack of an error in its writer; the run tells the error in a sentence.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
+        _leave_out_echoes()
         if not distributed.is_several():
             # By default every replica writes a slice of each array, which one process has no use for: it would compile
             # a program for each shape and device, a hundred of them before the first checkpoint on 8 devices.
@@ -194,6 +196,23 @@ class _Manager(ocp.CheckpointManager):
 
     def reached_preemption(self, step: int) -> bool:
         return False
+
+
+def _leave_out_echoes() -> None:
+    """After the first part of a checkpoint that could not be written, tensorstore has a traceback for every other one.
+
+    Its threads wake an event loop that ended with the first error, and what comes of it can be raised to nobody.
+    """
+    before = sys.unraisablehook
+    if getattr(before, "leaves_out_echoes", False):
+        return
+
+    def told(unraisable):
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    told.leaves_out_echoes = True
+    sys.unraisablehook = told
 
 
 def _score(metrics: dict[str, float]) -> float:

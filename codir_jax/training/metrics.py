@@ -3,13 +3,13 @@
 import contextlib
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
+from codir_jax.processes import whole
 from codir_jax.processes.user_error import CannotWriteError, UserError
 from codir_jax.training.state import TrainState
 
@@ -108,9 +108,7 @@ class MetricWriter:
         lines = text.splitlines()
         kept = [line for line in lines if _is_at_most(line, start_step)]
         if text and (kept != lines or not text.endswith("\n")):
-            aside = self._path.with_suffix(".part")
-            aside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-            os.replace(aside, self._path)
+            whole.write_text(self._path, "".join(f"{line}\n" for line in kept))
         from tensorboardX import SummaryWriter  # imported late: it takes half a second
 
         self._board = SummaryWriter(logdir=str(Path(workdir) / "tensorboard"), purge_step=start_step + 1)
@@ -134,8 +132,15 @@ class MetricWriter:
 
     def close(self) -> None:
         """Flushes the events; what they could not take is in metrics.jsonl."""
-        with contextlib.suppress(OSError):
+        try:
             self._board.close()
+        except OSError:
+            # It would try again when the program ends, and print a traceback for each of its parts.
+            events = self._board.file_writer.event_writer
+            events._closed = True
+            events._worker.stop()
+            with contextlib.suppress(OSError):
+                events._ev_writer._py_recordio_writer.close()
 
 
 class SilentWriter:

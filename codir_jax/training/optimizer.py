@@ -11,6 +11,8 @@ from ml_collections import ConfigDict
 
 from codir_jax.models.products import GRADIENT_DTYPES
 from codir_jax.objectives.schedules import parse_schedule, scheduled
+from codir_jax.processes import fields
+from codir_jax.processes.fields import MAX_STEPS, defaults, field
 from codir_jax.processes.user_error import UserError
 from codir_jax.training import parameter_rules
 from codir_jax.training.parameter_rules import Pairs
@@ -19,69 +21,51 @@ NAMES = ("adamw", "adam", "sgd")
 SCHEDULES = ("linear", "cosine", "constant", "per_epoch", "points")
 
 
+_WARMUP = "steps in which the rate rises from 0, in exactly one unit"
+FIELDS = {
+    # "adam" is fairseq's Adam as in the released code, see scale_by_fairseq_adam.
+    "name": field("adamw", "how the gradient becomes an update", words=NAMES),
+    "learning_rate": field(5e-5, "peak of the rate", above=0, at_most=1e3),
+    "b1": field(0.9, "decay of the first moment, of the two Adams", at_least=0, below=1),
+    "b2": field(0.999, "decay of the second moment, of the two Adams", at_least=0, below=1),
+    "eps": field(1e-8, "added to the root of the second moment", above=0, at_most=1),
+    "momentum": field(0.0, "of sgd: m <- momentum * m + gradient; 0: none", at_least=0, below=1),
+    # Decoupled: p <- p - rate * weight_decay * p; of matrices, by parameter_rules.
+    "weight_decay": field(0.01, "decoupled decay of the weights", at_least=0, at_most=1e3),
+    "decay_bias_and_norm": field(False, "whether biases and norm scales decay too; fairseq does"),
+    # "PATTERN: frozen" or "PATTERN: rate=2 decay=0.01" (rate multiplies the learning rate), every parameter in exactly
+    # one pattern; see parameter_rules. Empty: all alike.
+    "rules": field((), "what holds for which parameters", each=field("", "PATTERN: RULE"), reads=parameter_rules.parse),
+    # After the warm-up: "linear" or "cosine" to end_share; "constant"; "per_epoch"; "points".
+    "schedule": field("linear", "how the rate falls", words=SCHEDULES),
+    # Linear between them; a share of the run that comes twice is a jump, such as where a term of the loss joins
+    # (objective.head_from): "0%:1 75%:0.2 75%:1 100%:0".
+    "points": field("0%:1 100%:0", "of points: shares of the peak over the run", reads=parse_schedule),
+    "end_share": field(0.0, "of the peak at the end, of linear and cosine", at_least=0, at_most=1),
+    # From there on the rate has the factor epoch_decay ** (whole epochs since).
+    "epoch_decay_start": field(6.0, "of per_epoch, in epochs", at_least=0, at_most=1e6),
+    "epoch_decay": field(0.8, "of per_epoch: factor of the rate, once an epoch", above=0, at_most=1),
+    "warmup_steps": field(-1, _WARMUP, at_least=0, at_most=MAX_STEPS, also=(-1,)),
+    "warmup_epochs": field(-1.0, _WARMUP, at_least=0, at_most=1e6, also=(-1,)),
+    "warmup_percent": field(6.0, _WARMUP, at_least=0, at_most=100, also=(-1,)),
+    "clip_norm": field(1.0, "largest norm of the global gradient; 0: no clipping", at_least=0, at_most=1e9),
+    # Where student.dtype is bfloat16: "bfloat16" sends half and keeps 8 bits. All other gradients are float32.
+    "gradient_dtype": field("float32", "of the gradients of kernels and their sum over devices", words=GRADIENT_DTYPES),
+}
+
+
 def default_config() -> ConfigDict:
     """Fields of the optimizer."""
-    return ConfigDict(
-        {
-            # "adamw"; "adam": fairseq's Adam as in the released code (see scale_by_fairseq_adam); or "sgd"
-            "name": "adamw",
-            "learning_rate": 5e-5,  # peak
-            "b1": 0.9,  # of the two Adams
-            "b2": 0.999,
-            "eps": 1e-8,
-            "momentum": 0.0,  # of sgd: m <- momentum * m + gradient; 0 = none
-            "weight_decay": 0.01,  # decoupled: p <- p - rate * weight_decay * p; of matrices, by parameter_rules
-            "decay_bias_and_norm": False,  # whether biases and norm scales decay too; fairseq does
-            # By parameter path, "PATTERN: frozen" or "PATTERN: rate=2 decay=0.01" (rate multiplies the learning rate),
-            # every parameter in exactly one pattern; see parameter_rules. Empty: all alike.
-            "rules": (),
-            # After the warm-up: "linear" or "cosine" to end_share; "constant"; "per_epoch"; "points".
-            "schedule": "linear",
-            # Of points: "0%:1 75%:0.2 75%:1 100%:0" are shares of the peak over the run, linear between them; a share
-            # that comes twice is a jump, such as where a term of the loss joins (objective.head_from).
-            "points": "0%:1 100%:0",
-            "end_share": 0.0,  # of the peak, of linear and cosine
-            "epoch_decay_start": 6.0,  # of per_epoch, in epochs: from there on epoch_decay ** (whole epochs since)
-            "epoch_decay": 0.8,  # of per_epoch: factor of the rate, once an epoch
-            "warmup_steps": -1,  # exactly one of the three
-            "warmup_epochs": -1.0,
-            "warmup_percent": 6.0,
-            "clip_norm": 1.0,  # of the global gradient; 0 = no clipping
-            # Of the gradients of kernels where student.dtype is bfloat16, and of their sum over devices: "float32", or
-            # "bfloat16", which sends half and keeps 8 bits. All other gradients are float32.
-            "gradient_dtype": "float32",
-        }
-    )
+    return ConfigDict(defaults(FIELDS))
 
 
 def check(config: ConfigDict) -> None:
     """Refuses impossible values before anything is computed."""
-    if config.name not in NAMES:
-        raise UserError(f"optimizer.name={config.name!r}; known: {', '.join(NAMES)}")
-    if config.schedule not in SCHEDULES:
-        raise UserError(f"optimizer.schedule={config.schedule!r}; known: {', '.join(SCHEDULES)}")
-    if config.schedule == "points":
-        try:
-            parse_schedule(config.points)
-        except UserError as error:
-            raise UserError(f"optimizer.points={config.points!r}: {error}; e.g. '0%:1 75%:0.2 75%:1 100%:0'") from error
-    if not config.learning_rate > 0:
-        raise UserError(f"optimizer.learning_rate must be > 0, got {config.learning_rate}")
-    for name in ("weight_decay", "clip_norm", "end_share", "eps", "epoch_decay_start"):
-        if not config[name] >= 0:
-            raise UserError(f"optimizer.{name} must be >= 0, got {config[name]}")
-    for name in ("b1", "b2", "momentum"):
-        if not 0 <= config[name] < 1:
-            raise UserError(f"optimizer.{name} must be >= 0 and < 1, got {config[name]}")
+    fields.check(FIELDS, config, "optimizer")
     if config.momentum and config.name != "sgd":
         raise UserError(
             f"optimizer.momentum={config.momentum} is of sgd; with {config.name!r} set b1 and leave it at 0"
         )
-    if not 0 < config.epoch_decay <= 1:
-        raise UserError(f"optimizer.epoch_decay must be > 0 and <= 1, got {config.epoch_decay}")
-    if config.gradient_dtype not in GRADIENT_DTYPES:
-        raise UserError(f"optimizer.gradient_dtype={config.gradient_dtype!r}; known: {', '.join(GRADIENT_DTYPES)}")
-    parameter_rules.parse(config.rules)
 
 
 def make_schedule(

@@ -2,7 +2,7 @@
 
 import argparse
 
-from codir_jax.verbs.flag_types import names
+from codir_jax.verbs.flag_types import add_card, names
 
 HELP = "the whole job: fine-tune the teacher where needed, distil, evaluate, export, report"
 EXAMPLES = """examples:
@@ -10,17 +10,20 @@ EXAMPLES = """examples:
   codir compress --teacher=roberta-base --task=sst2 --layers=6 --output=runs/sst2
   codir compress --teacher=roberta-base --text='books/*.txt' --layers=6 --output=runs/any_task
   codir compress --demo --compare=finetune,distill --output=runs/quickstart
+  codir compress --demo --compare=finetune --seeds=5 --price_per_hour=0.4 --output=runs/quickstart
   codir compress --demo --then=int8,prune50+int4,rank32 --max_loss_percent=3 --output=runs/smaller
 
 With --text a masked language model is compressed on running text, for any task later. A teacher without a masked-LM
 head first goes on pre-training; without --teacher a tokenizer and a small teacher are trained on the text first.
 
-Stopped, the same command goes on where it was; with more to --compare, a finished job trains that alone.
+Stopped, the same command goes on where it was; with more to --compare, or more --seeds, a finished job trains that
+alone. report.html in the job's folder tells what was found.
 
---config.KEY=VALUE changes all stages but the teacher's, e.g. --config.train.total_epochs=10; --config.STAGE.KEY=VALUE
-changes one stage of the recipe, and --teacher_config.KEY=VALUE the training of the teacher. --config.data.* holds for
-the teacher too."""
-OVERRIDES = ("config", "teacher_config")
+--train.KEY=VALUE and --data.KEY=VALUE change all stages, e.g. --train.patience=2 (a stage ends where its dev score has
+not risen for two evaluations) or --data.max_length=64. --config.KEY=VALUE changes all but the teacher's, e.g.
+--config.train.total_epochs=10; --config.STAGE.KEY=VALUE one stage of the recipe, and --teacher_config.KEY=VALUE the
+training of the teacher."""
+OVERRIDES = ("config", "teacher_config", "data", "train")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +35,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="Hugging Face folder, workdir or hub name of the model that is given: the big one, or what to start from",
     )
     parser.add_argument("--layers", type=int, default=0, help="layers of the student (default: half)")
-    parser.add_argument("--train", default="", help="your .tsv, .csv or .jsonl with a header line")
-    parser.add_argument("--dev", default="", help="a file like --train, to choose and report by")
-    parser.add_argument("--test", default="", help="a file like --train, reported if it has labels")
+    parser.add_argument(
+        "--train", default="", help="your .tsv, .csv, .jsonl, .parquet, datasets folder or its hub name"
+    )
+    parser.add_argument("--dev", default="", help="like --train, to choose by (default: a tenth of --train, by class)")
+    parser.add_argument("--test", default="", help="like --train; judged once, at the end, if it has labels")
     parser.add_argument("--unlabelled", default="", help="texts of your domain without labels (.txt, .tsv, ...)")
-    parser.add_argument("--text_column", default="", help="(default: sentence)")
+    parser.add_argument("--text_column", default="", help="(default: found and told)")
     parser.add_argument("--text_pair_column", default="", help="second text, for tasks on pairs")
-    parser.add_argument("--label_column", default="", help="(default: label)")
+    parser.add_argument("--label_column", default="", help="(default: found and told)")
     parser.add_argument("--regression", action="store_true", help="labels are numbers, not class names")
     parser.add_argument("--text", default="", help="running text instead: files, folders, globs, comma separated")
     parser.add_argument("--task", default="", help="a GLUE task instead of your files: cola, sst2, ...")
@@ -76,11 +81,32 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--recipe", default="codir", help="folder of configs/ with the recipe (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        help="train the students with so many seeds, from --seed upwards: means and intervals (default: %(default)s)",
+    )
+    add_card(parser)
+    parser.add_argument(
+        "--price_per_hour",
+        type=float,
+        default=None,
+        help="of this machine, in any currency: the report tells the cost of a million texts",
+    )
 
 
 def run(overrides, **flags) -> int:
     """The flags are the arguments of the function of the same name."""
+    from codir_jax.processes import claims
+
+    claims.check(flags["output"], claims.JOB, "--output")
     from codir_jax.jobs.compress import compress
 
-    compress(**flags, overrides=overrides["config"], teacher_overrides=overrides["teacher_config"])
+    of_data, of_training = ([(f"{kind}.{key}", text) for key, text in overrides[kind]] for kind in ("data", "train"))
+    compress(
+        **flags,
+        overrides=[*of_data, *of_training, *overrides["config"]],
+        teacher_overrides=[*of_training, *overrides["teacher_config"]],
+    )
     return 0

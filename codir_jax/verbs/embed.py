@@ -29,11 +29,11 @@ def run(overrides, *, model: str, input: str, output: str, text_column: str, nor
     """Writes a vector a text."""
     from codir_jax.data import text_stream
     from codir_jax.predict import vector_files
-    from codir_jax.processes import console, stop
+    from codir_jax.processes import console
     from codir_jax.processes.user_error import UserError
 
     text_stream.check(input)
-    vector_files.check(output)
+    vector_files.check(output, [model, input])
     if batch_size < 1:
         raise UserError(f"--batch_size must be at least 1, got {batch_size}")
     from codir_jax.predict import sentence_encoder
@@ -41,7 +41,6 @@ def run(overrides, *, model: str, input: str, output: str, text_column: str, nor
     encoder = sentence_encoder.load(model, batch_size=batch_size)
     num_texts = 0
     with (
-        stop.preemptible(),
         console.progress_bar("embed", 0, None, unit="text") as bar,
         vector_files.writer(output, encoder.width) as append,
     ):

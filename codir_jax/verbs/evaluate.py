@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from pathlib import Path
 
 from codir_jax.verbs.flag_types import add_data, add_model
 
@@ -39,14 +38,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(overrides, *, output: str, **flags) -> int:
     """Prints one line of JSON, of a sentence encoder tables; the flags are the arguments of the function `evaluate`."""
-    from codir_jax.jobs.evaluate import evaluate
-    from codir_jax.processes.user_error import UserError
+    from codir_jax.processes import whole
 
-    if output and not Path(output).absolute().parent.is_dir():
-        raise UserError(f"--output={output}: there is no folder {Path(output).parent}; make it first")
+    if output:
+        given = [flags["model"], flags["input"], flags["config"].partition(":")[0]]
+        lists = [path for name in ("sts", "clustering") for path in flags[name].split(",")]
+        whole.check_output(output, inputs=[path for path in (*given, *lists) if path])
+    from codir_jax.jobs.evaluate import evaluate
+
     scores = evaluate(**flags, overrides=overrides["config"])
     if output:
-        Path(output).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+        with whole.file(output) as file:
+            file.write(json.dumps(scores, indent=2) + "\n")
     if flags["sts"] or flags["clustering"]:
         from codir_jax.jobs.sentence_scores import tables
 

@@ -36,3 +36,9 @@ def add_data(parser: argparse.ArgumentParser, *, split: str, no_split: str, batc
         default=batch_size,
         help=f"texts that are run together (default: {batch_size or 'data.eval_batch_size of the config'})",
     )
+
+
+def add_card(parser: argparse.ArgumentParser) -> None:
+    """--license and --language, for the card of an exported model."""
+    parser.add_argument("--license", default="", help="for the model card: apache-2.0, ... (default: the base model's)")
+    parser.add_argument("--language", default="", help="for the model card: en, or en,de (default: the base model's)")

@@ -1,9 +1,7 @@
 """`codir predict`: texts in, labels and probabilities out."""
 
 import argparse
-import contextlib
 import json
-import sys
 
 from codir_jax.processes.user_error import UserError
 from codir_jax.verbs.flag_types import add_data, add_model
@@ -17,7 +15,8 @@ EXAMPLES = """examples:
   codir predict --model=runs/student --glue_submission=submission --config=configs/codir/finetune_distill.py:cola
 
 Line i of the output answers row i of the input; of a .txt file and of standard input that is line i, empty lines
-included. --echo puts the line's number, its id and its texts before the answer."""
+included. --echo puts the line's number, its id and its texts before the answer. The output appears whole or not at all:
+where the input is refused, the answers of before stay."""
 OVERRIDES = ("config",)
 
 
@@ -50,7 +49,7 @@ def run(
 ) -> int:
     """Writes a JSON line a text, or the files of a submission."""
     from codir_jax.data import text_stream
-    from codir_jax.predict import classifier as predictor
+    from codir_jax.processes import claims, whole
 
     of_data = split or glue_submission
     if split and input != "-":
@@ -60,6 +59,12 @@ def run(
     if id_column and not echo:
         raise UserError("--id_column is told by --echo; give that too")
     text_stream.check(input)
+    if glue_submission:
+        claims.check(glue_submission, claims.SUBMISSION, "--glue_submission")
+    else:
+        whole.check_output(output, inputs=[model, input, config.partition(":")[0]])
+    from codir_jax.predict import classifier as predictor
+
     classifier = predictor.load(model, batch_size=batch_size)
     if not of_data:
         classifier.check_kind(bool(text_pair_column))
@@ -78,11 +83,10 @@ def run(
                 print(f"written: {path}")
             return 0
         answers = classifier.of_split(data, split)
-    to_screen = output == "-"
-    with contextlib.nullcontext(sys.stdout) if to_screen else open(output, "w", encoding="utf-8") as file:
+    with whole.file(output) as file:
         for answer in answers:
             file.write(json.dumps(answer, ensure_ascii=False) + "\n")
-    if not to_screen:
+    if output != "-":
         print(f"written: {output}")
     return 0
 

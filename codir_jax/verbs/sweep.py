@@ -46,6 +46,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(overrides, **flags) -> int:
     """Prints the table; the flags are the arguments of the function of the same name."""
+    from codir_jax.processes import claims
+
+    claims.check(flags["output"], claims.SWEEP, "--output")
     from codir_jax.jobs import sweep_table
     from codir_jax.jobs.sweep import sweep
 

@@ -36,13 +36,16 @@ def run(overrides, *, sources: str, words: str, output: str, kind: str, vocab_si
     del overrides
     from pathlib import Path
 
+    from codir_jax.processes import claims, whole
+
+    claims.check(output, claims.TOKENIZER, "--output")
+    if (folder := Path(output)).exists() and {path.name for path in folder.iterdir()} - {claims.TOKENIZER.marker}:
+        raise UserError(f"--output={output} is not empty; models that were trained with a tokenizer need the same one")
     from codir_jax.data import word_vocabulary
     from codir_jax.data.corpus import settings, vocabulary
     from codir_jax.data.tokenizer import save_tokenizer
     from codir_jax.processes.console import progress_bar
 
-    if (folder := Path(output)).exists() and any(folder.iterdir()):
-        raise UserError(f"--output={output} is not empty; models that were trained with a tokenizer need the same one")
     if bool(sources) == bool(words):
         raise UserError("give either --sources, text to learn from, or --words, a word list of your own")
     if words:
@@ -53,6 +56,8 @@ def run(overrides, *, sources: str, words: str, output: str, kind: str, vocab_si
         config = settings.default_config()
         config.update({"sources": sources, "text_field": text_field})
         tokenizer = vocabulary.train(kind, config, vocab_size, progress=progress_bar)
-    save_tokenizer(tokenizer, folder)
+    claims.claim(folder, claims.TOKENIZER, "--output")
+    with whole.full_disk_told(folder):
+        save_tokenizer(tokenizer, folder)
     print(f"written: {output}")
     return 0

@@ -33,13 +33,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(overrides, *, model, domain_column, domains, by, centred, output, **files) -> int:
     """Writes the files."""
-    from codir_jax import config as config_lib
+    from codir_jax.processes import claims
+
+    claims.check(output, claims.WEIGHED, "--output")
     from codir_jax.jobs import sources
     from codir_jax.jobs.weigh import weigh
+    from codir_jax.stage import config as stage_config
 
     settings = [(f"data.{sources.FIELDS[flag]}", text) for flag, text in files.items() if text]
     changes = [("student.path", model), *settings, *overrides["config"]]
-    config = config_lib.load("configs/meta_kd/teacher.py:own,mixed", changes)
+    config = stage_config.load("configs/meta_kd/teacher.py:own,mixed", changes)
     weigh(config, domain_column, output, by=by, centred=centred, domains=domains)
     print(f"written: {output}")
     return 0

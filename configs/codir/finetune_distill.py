@@ -22,7 +22,7 @@ METHODS = ("paper", "released", "distill", "l2", "finetune")
 
 def get_config(argument: str = "") -> ConfigDict:
     """The config for `argument`, e.g. "sst2", "rte,released" or "demo,distill,tiny"."""
-    words = parse_arguments(argument, (*TASKS, *METHODS, "tiny"))
+    words = parse_arguments(argument, (*TASKS, *METHODS, "tiny"), TASKS, METHODS)
     task = next((word for word in words if word in TASKS), "demo" if "tiny" in words else "cola")
     method = next((word for word in words if word in METHODS), "paper")
     config = stage_config.default_config(objective_config(method))

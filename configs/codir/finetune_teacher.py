@@ -20,7 +20,7 @@ TASKS = (*TRAINABLE_TASKS, "own", "demo")
 
 def get_config(argument: str = "") -> ConfigDict:
     """The config for `argument`, e.g. "sst2" or "demo,tiny"; without a task, cola."""
-    words = parse_arguments(argument, (*TASKS, "tiny"))
+    words = parse_arguments(argument, (*TASKS, "tiny"), TASKS)
     tasks = [word for word in words if word in TASKS] or ["demo" if "tiny" in words else "cola"]
     config = stage_config.default_config(finetune.default_config())
     config.data.name = "text_classification" if tasks[-1] == "own" else tasks[-1]

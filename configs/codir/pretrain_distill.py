@@ -37,7 +37,7 @@ METHODS = ("codir", "best", "masked_lm", "distill", "l2", "relations", "tokens")
 
 def get_config(argument: str = "") -> ConfigDict:
     """The config for `argument`, e.g. "small", "roberta_base" or "tiny,l2"."""
-    words = parse_arguments(argument, (*SIZES, *METHODS))
+    words = parse_arguments(argument, (*SIZES, *METHODS), SIZES, METHODS)
     size = next((word for word in words if word in SIZES), "small")
     method = next((word for word in words if word in METHODS), "codir")
     config = stage_config.default_config(objective_config(method), "masked_lm")

@@ -30,7 +30,7 @@ SIZES = ("small", "roberta_base", "tiny")
 
 def get_config(argument: str = "") -> ConfigDict:
     """The config for `argument`, one of SIZES."""
-    size = (parse_arguments(argument, SIZES) or ["small"])[-1]
+    size = (parse_arguments(argument, SIZES, SIZES) or ["small"])[-1]
     config = stage_config.default_config(masked_lm.default_config(), "masked_lm")
     config.student.init = "random"
     config.optimizer.update({"learning_rate": 5e-4, "warmup_percent": 5.0})

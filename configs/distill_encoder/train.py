@@ -22,7 +22,7 @@ ARMS = {"distill": (1.0, 1.0), "vectors": (1.0, 0.0), "similarity": (0.0, 1.0), 
 
 def get_config(argument: str = "") -> ConfigDict:
     """The config for `argument`, e.g. "own", "own,codir" or "demo,tiny"; without data, own (tiny: demo)."""
-    words = parse_arguments(argument, (*DATA, *ARMS, "tiny"))
+    words = parse_arguments(argument, (*DATA, *ARMS, "tiny"), DATA, ARMS)
     data = next((word for word in words if word in DATA), "demo" if "tiny" in words else "own")
     arm = next((word for word in words if word in ARMS), "distill")
     objective = codir.default_config("encoder") if arm == "codir" else distill.default_config()

@@ -19,13 +19,13 @@ from codir_jax.jobs.weigh import COLUMNS
 from codir_jax.objectives import distill, meta_distill
 from codir_jax.stage import config as stage_config
 
-DATA = ("own", "demo")
+DATA, STAGES = ("own", "demo"), ("intermediate", "prediction")
 ARMS = ("paper", "released", "mixed", "no_weights", "no_domain_term", "no_lambda")
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """The config for `argument`, e.g. "own,intermediate", "own,prediction" or "demo,intermediate,tiny"."""
-    words = parse_arguments(argument, (*DATA, *ARMS, "intermediate", "prediction", "tiny"))
+    words = parse_arguments(argument, (*DATA, *ARMS, *STAGES, "tiny"), DATA, ARMS, STAGES)
     arm = next((word for word in words if word in ARMS), "paper")
     is_prediction = "prediction" in words
     config = stage_config.default_config(_prediction() if is_prediction else objective_config(arm))
@@ -37,11 +37,11 @@ def get_config(argument: str = "") -> ConfigDict:
         config.student.init = "pretrained"
     if "demo" in words or "tiny" in words:
         config.data.name = "demo_domains"
-        config.data.update({"max_length": 18, "batch_size": 64, "num_length_buckets": 2, "bucket_window": 16})
+        config.data.update({"max_length": 18, "batch_size": 64, "num_length_buckets": 1})
         config.optimizer.learning_rate = 1e-3
         config.train.total_epochs = 2.0
     if "tiny" in words:
-        config.data.update({"domains_num_train": 256, "domains_num_dev": 64, "num_length_buckets": 1})
+        config.data.update({"domains_num_train": 256, "domains_num_dev": 64})
         config.data.update({"batch_size": 32, "eval_batch_size": 32})
         config.train.update({"total_epochs": 1.0, "log_every_steps": 4})
         config.teacher.update({"allow_weak": True, "config": "configs/meta_kd/teacher.py:demo,tiny"})

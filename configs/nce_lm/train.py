@@ -29,7 +29,7 @@ ARMS = {
 
 def get_config(argument: str = "") -> ConfigDict:
     """The config for `argument`, one of ARMS, "tiny", or both."""
-    arguments = parse_arguments(argument, (*ARMS, "tiny"))
+    arguments = parse_arguments(argument, (*ARMS, "tiny"), ARMS)
     arm = next((one for one in arguments if one != "tiny"), "bi_nce")
     objective, is_two_sided, is_unnormalised, is_residual = ARMS[arm]
     config = stage_config.default_config(objective.default_config(), "sentences")

@@ -13,10 +13,12 @@ from codir_jax.config import parse_arguments
 from codir_jax.objectives import language_model, word_nce
 from codir_jax.stage import config as stage_config
 
+LOSSES = ("nce", "sampled", "full")
+
 
 def get_config(argument: str = "") -> ConfigDict:
     """The config for `argument`: "nce", "sampled" or "full", and "tiny"."""
-    arguments = parse_arguments(argument, ("nce", "sampled", "full", "tiny"))
+    arguments = parse_arguments(argument, (*LOSSES, "tiny"), LOSSES)
     objective = language_model if "full" in arguments else word_nce
     config = stage_config.default_config(objective.default_config(), "language_model")
     if "sampled" in arguments:

@@ -34,7 +34,7 @@ ARMS = {
 
 def get_config(argument: str = "") -> ConfigDict:
     """The config for `argument`, e.g. "own", "own,ranking" or "demo,joint,tiny"; without data, own (tiny: demo)."""
-    words = parse_arguments(argument, (*DATA, *ARMS, "released", "tiny"))
+    words = parse_arguments(argument, (*DATA, *ARMS, "released", "tiny"), DATA, ARMS)
     data = next((word for word in words if word in DATA), "demo" if "tiny" in words else "own")
     arm, layout = ARMS[next((word for word in words if word in ARMS), "joint")]
     objective = pair_supcon.default_config("released" if "released" in words else "paper")

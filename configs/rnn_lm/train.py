@@ -29,7 +29,7 @@ SIZES = {
 
 def get_config(argument: str = "") -> ConfigDict:
     """The config for `argument`, one of SIZES or "tiny"."""
-    size = (parse_arguments(argument, (*SIZES, "tiny")) or ["small"])[-1]
+    size = (parse_arguments(argument, (*SIZES, "tiny"), SIZES) or ["small"])[-1]
     config = stage_config.default_config(language_model.default_config(), "language_model")
     units, window, dropout, limit, epochs, at_full_rate, factor, clip_norm = SIZES["small" if size == "tiny" else size]
     config.data.update({"batch_size": 20, "max_length": window})

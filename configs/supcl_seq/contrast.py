@@ -31,7 +31,7 @@ CLASSIFIER = "student/classifier/.*"
 
 def get_config(argument: str = "") -> ConfigDict:
     """The config for `argument`, e.g. "cola", "own,self_supervised" or "demo,tiny"; without a task, cola."""
-    words = parse_arguments(argument, (*TASKS, *ARMS, "released", "tiny"))
+    words = parse_arguments(argument, (*TASKS, *ARMS, "released", "tiny"), TASKS, ARMS)
     task = next((word for word in words if word in TASKS), "demo" if "tiny" in words else "cola")
     objective = supcl_seq.default_config("released" if "released" in words else "paper")
     objective.update(ARMS[next((word for word in words if word in ARMS), "supervised")])

@@ -19,7 +19,7 @@ TASKS = (*(task for task in TRAINABLE_TASKS if task != "stsb"), "own", "demo")
 
 def get_config(argument: str = "") -> ConfigDict:
     """The config for `argument`, e.g. "cola" or "demo,tiny"; without a task, cola."""
-    words = parse_arguments(argument, (*TASKS, "tiny"))
+    words = parse_arguments(argument, (*TASKS, "tiny"), TASKS)
     task = next((word for word in words if word in TASKS), "demo" if "tiny" in words else "cola")
     config = stage_config.default_config(linear_head.default_config())
     config.data.name = "text_classification" if task == "own" else task

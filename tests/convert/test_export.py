@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
@@ -14,6 +15,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 from codir_jax.convert import export as exports
 from codir_jax.convert.folder import without_path
 from codir_jax.convert.huggingface import load_pretrained
+from codir_jax.convert.model_card import Provenance
 
 GOLDEN = Path(__file__).parents[1] / "models" / "golden"
 LABELS = ("bad", "fair", "good")
@@ -118,7 +120,7 @@ def test_the_card_tells_results_limits_and_config(exported):
     card = (folder / "README.md").read_text()
     front = card.split("---")[1]
     assert "library_name: " in front
-    assert '"text-classification"' in front
+    assert "pipeline_tag: text-classification" in front
     for text in (
         "| dev accuracy | 0.9123 |",
         "a \\| b",
@@ -130,6 +132,27 @@ def test_the_card_tells_results_limits_and_config(exported):
         assert text in card
     assert '"name": "codir"' in card
     assert "`2` good" in card
+
+
+def test_the_front_matter_is_yaml_whatever_names_hold(tmp_path):
+    """Read by another library than it was written with."""
+    nasty = 'a "b": [c]\n---\nevil: 1 # \U0001f600 \u2028 \x7f'
+    given = Provenance("apache-2.0", "en, de", "FacebookAI/roberta-base", nasty, ("accuracy",))
+    run_export(tmp_path, provenance=given, results={"dev": {"accuracy": 0.5}, "test": {"accuracy": 0.75}})
+    card = (tmp_path / "README.md").read_text()
+    front = yaml.safe_load(card.split("\n---\n")[0].removeprefix("---\n"))
+    assert (front["license"], front["language"], front["base_model"]) == ("apache-2.0", ["en", "de"], given.base_model)
+    (result,) = front["model-index"][0]["results"][:1]
+    assert result["dataset"]["name"] == nasty and "evil" not in front
+    told = {one["dataset"]["split"]: one["metrics"][0]["value"] for one in front["model-index"][0]["results"]}
+    assert told == {"dev": 0.5, "test": 0.75} and "| test accuracy | 0.75 |" in card
+    assert "## Intended use" in card and "No licence" not in card
+
+
+def test_a_base_model_on_this_machine_is_told_by_name_and_not_linked(tmp_path):
+    run_export(tmp_path / "out", provenance=Provenance(base_model=str(tmp_path / "runs" / "mine")))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "base_model" not in card and "`mine`" in card and "No licence was named" in card
 
 
 def test_the_card_of_a_model_of_pairs_gives_it_pairs(tmp_path):
@@ -171,7 +194,7 @@ def test_a_masked_lm_has_its_own_card(tmp_path):
     batch = BATCH | {"token_type_ids": np.zeros((2, 5), np.int32)}
     exports.export(tmp_path, loaded.config, loaded.params, tokenizer(), head="masked_lm", sample_batch=batch)
     card = (tmp_path / "README.md").read_text()
-    assert 'pipeline_tag: "fill-mask"' in card and "AutoModelForMaskedLM" in card
+    assert "pipeline_tag: fill-mask" in card and "AutoModelForMaskedLM" in card
     assert "A RoBERTa encoder of 2 layers, 12 hidden features and 3 heads, that fills in masked tokens" in card
     assert "codir_jax.load" not in card
 

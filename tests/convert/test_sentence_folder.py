@@ -136,7 +136,7 @@ def test_what_was_exported_is_read_with_its_pooling(pooling, normalize, tmp_path
     names = [module["type"].rpartition(".")[2] for module in json.loads((tmp_path / "modules.json").read_text())]
     assert names == ["Transformer", "Pooling", *["Dense"] * (pooling == "pooler"), *["Normalize"] * normalize]
     card = (tmp_path / "README.md").read_text()
-    assert 'library_name: "sentence-transformers"' in card and "At most 11 tokens" in card
+    assert "library_name: sentence-transformers" in card and "At most 11 tokens" in card
     assert ("of norm 1" in card) == normalize
 
 

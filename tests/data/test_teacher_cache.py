@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from codir_jax.data.teacher_cache import Layout, TeacherCache
+from codir_jax.processes.user_error import CannotWriteError, UserError
 
 NUM = 11
 RNG = np.random.default_rng(0)
@@ -141,8 +142,18 @@ def test_an_array_of_another_shape_is_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_written_says_what_to_do(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"teacher\.cache=off"):
+    with pytest.raises(CannotWriteError, match=r"teacher\.cache=off"):
         make(tmp_path / "file").fill(compute)
+
+
+def test_a_link_in_the_cache_is_not_written_through(tmp_path):
+    cache, victim = make(tmp_path), tmp_path / "victim"
+    victim.write_text("mine")
+    cache.folder.mkdir()
+    (cache.folder / "lock").symlink_to(victim)
+    with pytest.raises(UserError, match="lock is a link to"):
+        cache.fill(compute)
+    assert victim.read_text() == "mine"
 
 
 def _slow_run(folder, log):

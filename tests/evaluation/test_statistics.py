@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from codir_jax.evaluation.statistics import paired_difference, summary
+from codir_jax.evaluation.statistics import (
+    interval,
+    paired_difference,
+    resampled_difference,
+    resampled_scores,
+    summary,
+)
 
 
 def test_paired_difference_equals_the_interval_by_hand():
@@ -60,3 +66,33 @@ def test_bad_scores_are_told():
         summary([])
     with pytest.raises(ValueError, match="between 0 and 1"):
         paired_difference([1.0], [1.0], confidence=95)
+
+
+def _accuracy(labels, predictions):
+    return float(np.mean(labels == predictions))
+
+
+def test_the_interval_of_a_mean_is_students():
+    found = stats.t.interval(0.95, 3, loc=2.5, scale=stats.sem([1, 2, 3, 4]))
+    assert interval([1.0, 2.0, 3.0, 4.0]) == pytest.approx(found) and interval([1.0]) is None
+
+
+def test_resampled_accuracy_spreads_as_the_binomial_law_says():
+    labels = np.arange(400) % 2
+    right = np.where(np.arange(400) < 300, labels, 1 - labels)
+    scores = resampled_scores(_accuracy, labels, {"a": right}, num_resamples=4000)["a"]
+    assert scores.mean() == pytest.approx(0.75, abs=0.002)
+    assert scores.std() == pytest.approx(np.sqrt(0.75 * 0.25 / 400), rel=0.05)
+
+
+def test_rows_are_drawn_for_both_arms_at_once():
+    """b errs where a errs and on ten rows more: the difference has the law of those ten rows alone."""
+    labels = np.zeros(500, int)
+    a = (np.arange(500) < 200).astype(int)
+    b = (np.arange(500) < 210).astype(int)
+    scores = resampled_scores(_accuracy, labels, {"a": a, "b": b}, num_resamples=4000)
+    found = resampled_difference(0.02, scores["a"], scores["b"])
+    assert found.sd == pytest.approx(np.sqrt(0.02 * 0.98 / 500), rel=0.06)  # unpaired, the square root of 2 x .24 / 500
+    assert found.mean == 0.02 and found.excludes_zero
+    same = resampled_difference(0.0, scores["a"], scores["a"])
+    assert (same.low, same.high) == (0.0, 0.0) and not same.excludes_zero

@@ -13,14 +13,16 @@ from transformers import AutoTokenizer
 import codir_jax
 from codir_jax import config as config_lib
 from codir_jax.data.tokenizer import load_tokenizer
-from codir_jax.jobs import chosen, report
+from codir_jax.jobs import chosen, screen
 from codir_jax.jobs import compress as compress_lib
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs.compress import compress
+from codir_jax.processes import whole
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import workdir
 from codir_jax.tasks import classification
 
+WATCHED = []  # what the calls of the module's job were told
 TINY = {
     "overrides": [("train.total_steps", "2"), ("data.eval_batch_size", "8"), ("teacher.allow_weak", "true")],
     "teacher_overrides": [("train.total_steps", "2")],
@@ -54,7 +56,8 @@ def finished(base, files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished") / "job"
     own = {**TINY, "overrides": [*TINY["overrides"], ("data.label_names", "good,bad"), ("data.max_length", "16")]}
     arguments = {"teacher": base, **files, "output": str(folder), **own}
-    return arguments, folder, compress(**arguments)
+    watchers = {name: lambda *told, name=name: WATCHED.append((name, *told)) for name in ("on_step", "on_evaluation")}
+    return arguments, folder, compress(**arguments, **watchers)
 
 
 def test_what_is_said_of_the_data_holds_for_the_teacher_too(finished):
@@ -69,6 +72,19 @@ def test_what_is_said_of_the_data_holds_for_the_teacher_too(finished):
     stages = [json.loads((folder / stage / "results.json").read_text()) for stage in ("teacher", "codir")]
     assert results["seconds"] == pytest.approx(sum(stage["seconds"] for stage in stages))
     assert results["main"] == "codir" and list(results["models"]) == ["teacher", "codir"]
+
+
+def test_who_calls_is_told_of_every_stage_what_its_metrics_hold(finished):
+    _, folder, _ = finished
+    for stage in ("teacher", "codir"):
+        lines = [json.loads(line) for line in (folder / stage / "metrics.jsonl").read_text().splitlines()]
+        told = [what for what in WATCHED if what[1] == str(folder / stage)]
+        steps = [(step, values) for name, _, step, values in told if name == "on_step"]
+        assert steps == [
+            (line["step"], {k: v for k, v in line.items() if k != "step"}) for line in lines if "loss" in line
+        ]
+        scores = [(step, values["accuracy"]) for name, _, step, values in told if name == "on_evaluation"]
+        assert scores == [(line["step"], line["dev_accuracy"]) for line in lines if "dev_accuracy" in line] != []
 
 
 def test_the_export_cuts_a_text_where_the_student_was_judged(finished):
@@ -138,7 +154,7 @@ def test_a_regression_no_better_than_the_mean_teaches_nothing(base, tmp_path):
         ([("data.max_length", "1024")], "512 positions"),
         ([("data.label_names", "good,evil")], "unknown label 'bad'"),
         ([("objective.negatives.source", "banc")], "banc"),
-        ([("train.num_microbatches", "3")], "not divisible by 3 microbatches"),
+        ([("train.num_microbatches", "3")], "not divisible by train.num_microbatches=3"),
     ],
 )
 def test_what_a_student_cannot_be_is_told_before_the_teacher_is_trained(
@@ -160,7 +176,7 @@ def test_who_accepts_a_weak_teacher_later_goes_on_with_the_baselines_that_are_fi
     """Such a baseline needs no teacher: it was finished before the teacher was refused."""
     config = config_lib.load("configs/codir/finetune_distill.py:tiny,finetune", [("teacher.allow_weak", "false")])
     workdir.claim(config, tmp_path)
-    workdir.write_json(tmp_path / "results.json", {"seconds": 1.0})
+    whole.write_json(tmp_path / "results.json", {"seconds": 1.0})
     config.teacher.allow_weak = True
     assert workdir.claim(config, tmp_path) == {"seconds": 1.0}
 
@@ -183,8 +199,38 @@ def test_a_finished_job_goes_on_with_what_is_compared_anew_and_exports_the_best(
     assert results["why_exported"] in (folder / "report.md").read_text()
     monkeypatch.setattr(compress_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
     assert compress(**arguments) == results
+    assert "cost of 1 million texts" not in (folder / "report.md").read_text()
+    assert {**compress(**arguments, price_per_hour=2.0), "price_per_hour": None} == results
+    assert "cost of 1 million texts" in (folder / "report.md").read_text()
     with pytest.raises(UserError, match="known: best, finetune, codir"):
         compress(**arguments, export="l2")
+
+
+def test_a_job_in_python_has_its_student_its_table_and_its_report(finished):
+    arguments, folder, results = finished
+    job = compress(**arguments)
+    assert job.student(["sentence number 3 is good"])[0]["label"] in ("good", "bad")
+    first, second, bar = [row for row in job.table if row["name"] in ("teacher", "codir", "bar")]
+    assert first["dev"] == results["models"]["teacher"]["dev"]["accuracy"] and second["title"] == "student, CoDIR"
+    assert bar["dev"] == 1.0  # the words good and bad are the labels
+    assert job.report == folder / "report.html" and job["verdict"].split()[0] in str(job).split()
+    told = job.report.read_text()
+    assert "TF-IDF" in told and f"--train={arguments['train']}" in told
+
+
+def test_more_seeds_train_the_students_again_under_the_teacher_that_is_there(finished):
+    """The first seed's stages are left as they are; the mean is of both, and another call keeps them."""
+    arguments, folder, _ = finished
+    ages = {name: (folder / name / "results.json").stat().st_mtime_ns for name in ("teacher", "codir")}
+    job = compress(**arguments, seeds=2)
+    assert ages == {name: (folder / name / "results.json").stat().st_mtime_ns for name in ages}
+    assert not (folder / "seeds" / "1" / "teacher").exists()
+    runs = [json.loads((place / "codir" / "results.json").read_text()) for place in (folder, folder / "seeds" / "1")]
+    assert [run["seed"] for run in runs] == [0, 1] and runs[0]["best_fingerprint"] != runs[1]["best_fingerprint"]
+    assert runs[0]["teacher_fingerprint"] == runs[1]["teacher_fingerprint"]
+    row = job["over_seeds"]["codir"]
+    assert row["scores"] == [run["dev"]["accuracy"] for run in runs] and row["mean"] == sum(row["scores"]) / 2
+    assert compress(**arguments)["seeds"] == [0, 1] and "Over 2 seeds" in (folder / "report.md").read_text()
 
 
 STUDENTS = (
@@ -219,7 +265,7 @@ def test_what_is_exported_and_why(wanted, scores, higher, name, told):
         ({"dev": "a.tsv"}, "give one of --train .*got none"),
         ({"text": "a.txt", "demo": True}, "got --demo, --text"),
         ({"text": "a.txt", "regression": True}, "leave out --regression"),
-        ({"train": "a.tsv"}, "--dev is empty"),
+        ({"train": "a.tsv"}, "no such file"),
         ({"task": "sst"}, "known: cola, sst2"),
         ({"task": "sst2"}, "--teacher is empty"),
         ({"demo": True, "compare": ["paper"]}, "known: finetune, distill, l2, released"),
@@ -295,7 +341,7 @@ def test_a_finished_job_goes_on_with_ways_to_make_its_student_smaller(smaller):
     assert rows["int8"]["bytes"] < 0.4 * rows["codir"]["bytes"]
     assert rows["int8"]["parameters"] == rows["codir"]["parameters"] > rows["rank4"]["parameters"]
     assert "| dominated by" in (folder / "report.md").read_text()
-    assert (folder / "pareto.csv").exists() and (folder / "pareto.png").exists()
+    assert (folder / "pareto.csv").exists() and (folder / "report.html").exists()
 
 
 def test_a_packed_folder_is_a_function_of_texts(smaller):
@@ -348,8 +394,8 @@ def test_the_table_fits_a_terminal(splits):
     }
     metrics = [{"name": "matthews_correlation", "higher_is_better": True}]
     results = {"primary_metric": "matthews_correlation", "metrics": metrics, "models": {"a": row, "b": row}}
-    results["latency_batch"] = 32
-    told = report.screen_table(results)
+    results |= {"latency_batch": 32, "answers": None}
+    told = screen.table(results)
     assert max(map(len, told.splitlines())) <= 80
     for cell in ("-0.1234", "355.00", "1354.2", "123.4", "4567.8", "12.34", "MCC", "(released)"):
         assert cell in told

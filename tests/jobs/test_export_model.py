@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
+from huggingface_hub import ModelCard
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from codir_jax.convert.huggingface import load_pretrained, save_pretrained
-from codir_jax.jobs.export import export_model
+from codir_jax.jobs.export import _provenance, export_model
 
 GOLDEN = Path(__file__).parents[1] / "models" / "golden" / "bert_seqcls"
 
@@ -33,4 +34,16 @@ def test_the_card_tells_hub_names_whole_and_no_path_of_the_machine(tmp_path):
     card = (tmp_path / "out" / "README.md").read_text()
     assert "its teacher was `FacebookAI/roberta-base`" in card
     assert '"path": "FacebookAI/roberta-base"' in card and '"tokenizer_path": "FacebookAI/roberta-large"' in card
+    assert ModelCard(card).data.base_model == "FacebookAI/roberta-base"
     assert '"path": "student"' in card and '"train_path": "train.tsv"' in card and "secret" not in card
+
+
+def test_licence_and_language_are_those_of_the_base_model_where_none_are_given(tmp_path):
+    (tmp_path / "README.md").write_text("---\nlicense: mit\nlanguage: [en, de]\n---\n# base\n")
+    config = {"teacher": {"path": str(tmp_path)}, "data": {"train_path": "secret/my.tsv"}}
+    results = {"metrics": [{"name": "accuracy"}]}
+    found = _provenance(config, results, "", "", "", "")
+    assert found == (("mit", "en,de", str(tmp_path), "my.tsv", ("accuracy",)))
+    assert _provenance(config, results, "gpl-3.0", "fr", "", "other")[:4] == ("gpl-3.0", "fr", str(tmp_path), "other")
+    (tmp_path / "README.md").write_text("---\n: [\n---\n")  # no YAML: no card
+    assert _provenance(config, {}, "", "", "", "")[:2] == ("", "")

@@ -42,7 +42,7 @@ def test_a_table_of_everything(finished):
         judged = json.loads((folder / stage / "results.json").read_text())["dev"]["perplexity"]
         again = codir_jax.evaluate(rows[stage]["folder"], f"{folder}/{stage}/config.json")["perplexity"]
         assert again == pytest.approx(judged, rel=1e-4)
-    assert (folder / "pareto.png").exists() and "bits_per_character" in (folder / "report.md").read_text()
+    assert (folder / "pareto.csv").exists() and "bits per character" in (folder / "report.md").read_text()
 
 
 @pytest.mark.slow

@@ -129,3 +129,14 @@ def test_the_whole_job_leaves_a_student_a_domain_and_is_not_run_again(tables, en
     capsys.readouterr()
     assert compress(**arguments)["models"].keys() == results["models"].keys()
     assert "already finished" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_without_files_it_demonstrates_itself(tmp_path):
+    few = [("train.total_epochs", "0.5"), ("data.domains_num_train", "256"), ("teacher.allow_weak", "True")]
+    results = compress(recipe="meta_kd", output=str(tmp_path / "job"), overrides=few)
+    students = [f"student_{name}" for name in ("castle", "farm", "harbour", "school")]
+    assert list(results["models"]) == ["mixed_teacher", "meta_teacher", *students]
+    assert sorted(path.name for path in (tmp_path / "job" / "export").iterdir()) == students
+    vocabularies = {(tmp_path / "job" / name / "best" / "tokenizer.json").read_text() for name in students}
+    assert len(vocabularies) == 1

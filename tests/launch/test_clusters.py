@@ -173,6 +173,13 @@ def test_words_that_yaml_would_read_as_something_else_stay_words(capsys):
     assert spec["template"]["spec"]["containers"][0]["command"] == command
 
 
+def test_an_argument_cannot_end_the_text_that_a_program_reads(tmp_path):
+    text = "first\nEND_OF_INPUT\ntouch escaped\nEND_OF_INPUT_\nlast"
+    line = launcher.Command(("cat",), stdin=text).shell()
+    told = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert told == f"{text}\n" and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("module", "arguments", "says"),
     [
@@ -189,9 +196,15 @@ def test_words_that_yaml_would_read_as_something_else_stay_words(capsys):
         (jobset, [*POD, "--tpu=tpu-v5-lite-podslice", "--topology=4x8"], "give --num_hosts=8"),
         (jobset, [*POD_TPU, "--gpus_per_host=1"], "exclude each other"),
         (jobset, [*POD, "--name=My_Job"], "--name"),
+        (jobset, ["--image=", "--volume=v"], "--image expects a name"),
+        (tpu_pod, ["--name=a", "--zone=us-west4-a", "--create=v5litepod-0"], "--create"),
         (gpu_host, ["--gpus=all"], "--gpus expects numbers"),
+        (gpu_host, ["--gpus=0,0"], "--gpus has a number twice"),
         (gpu_host, ["--memory_share=2"], "--memory_share"),
+        (gpu_host, ["--grace_seconds=-1"], "--grace_seconds must be at least 0"),
+        (local, ["--grace_seconds=nan"], "--grace_seconds must be at least 0"),
         (local, ["--num_processes=0"], "--num_processes"),
+        (local, ["--num_processes=100000"], "at most 256"),
         (local, ["--port=80"], "--port"),
     ],
 )

@@ -130,9 +130,9 @@ def test_what_cannot_be_distilled_is_refused_before_training(method):
     with pytest.raises(UserError, match=r"2 texts each.*data\.layout='sentences'"):
         method.make(config(), tiny.sentences_setting())
     for changes, told in (
-        ({"vector_loss": "mse"}, r"vector_loss='mse'; known: cosine, l2"),
-        ({"similarity_temperature": 0.0}, "similarity_temperature must be > 0"),
-        ({"similarity_queue_size": -1}, "similarity_queue_size must be >= 0"),
+        ({"vector_loss": "mse"}, r"vector_loss='mse': expected one of cosine, l2"),
+        ({"similarity_temperature": 0.0}, "similarity_temperature=0.0: expected a finite number, above 0"),
+        ({"similarity_queue_size": -1}, "similarity_queue_size=-1: expected a whole number, 0 to"),
     ):
         with pytest.raises(UserError, match=told):
             method.make(config(**changes), single)

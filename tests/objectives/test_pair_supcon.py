@@ -207,10 +207,10 @@ def test_what_the_rows_have_no_meaning_for_is_refused_before_training():
         pair_supcon.make(_config(), one_text)
     pair_supcon.make(_config(instance_weight=0.0), one_text)
     for changes, told in (
-        ({"instance": "hard"}, "known: orig, hard_negative, ranking"),
-        ({"temperature": 0.0}, "temperature must be > 0"),
-        ({"classify_weight": 0.0, "instance_weight": 0.0}, "not both 0"),
-        ({"projection_dim": -1}, "projection_dim must be >= 0"),
+        ({"instance": "hard"}, "one of orig, hard_negative, ranking"),
+        ({"temperature": 0.0}, "temperature=0.0: expected a finite number, above 0"),
+        ({"classify_weight": 0.0, "instance_weight": 0.0}, "are both 0"),
+        ({"projection_dim": -1}, "projection_dim=-1: expected a whole number, 0 to"),
     ):
         with pytest.raises(UserError, match=told):
             pair_supcon.check(_config(**changes))

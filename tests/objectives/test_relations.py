@@ -68,8 +68,8 @@ _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"relations": "query+output"}, "known: query, key, value"),
-        ({"relation_weight": -1.0}, "must be >= 0"),
+        ({"relations": "query+output"}, "expected some of query, key, value"),
+        ({"relation_weight": -1.0}, "0 to 1"),
         ({"relation_heads": 3}, "does not divide the widths 16 and 32"),
         ({"relation_layers": "1:1,1:2"}, "is one pair"),
         ({"head_from": 0.5, "relation_weight": 0.0}, "there would be no loss"),

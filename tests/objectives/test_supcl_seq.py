@@ -158,11 +158,11 @@ def test_what_no_contrast_can_be_made_of_is_refused_before_training():
     with pytest.raises(UserError, match="class number 7 has one train text"):
         supcl_seq.make(_config(dropout_rates=(0.1,)), alone)
     for changes, told in (
-        ({"dropout_rates": ()}, "at least one number"),
-        ({"dropout_rates": (1.0,)}, "< 1"),
-        ({"view": "cls"}, "known: pooler, mean"),
-        ({"temperature": 0.0}, "temperature must be > 0"),
-        ({"contrastive_weight": 0.0}, "not both 0"),
+        ({"dropout_rates": ()}, "give one rate at least"),
+        ({"dropout_rates": (1.0,)}, "each a finite number, 0 or more and below 1"),
+        ({"view": "cls"}, "one of pooler, mean"),
+        ({"temperature": 0.0}, "temperature=0.0: expected a finite number, above 0"),
+        ({"contrastive_weight": 0.0}, "are both 0"),
         ({"view": "mean", "task_weight": 1.0}, "reads objective.view='pooler'"),
         ({"supervised": False, "dropout_rates": (0.1,)}, "give two rates or more"),
     ):

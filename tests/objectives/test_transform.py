@@ -151,7 +151,7 @@ def test_it_runs_on_a_mesh():
         ({"method": "int5"}, "5 bits"),
         ({"method": "units50"}, "left out of a finished model"),
         ({"method": "int8", "begin_percent": 60.0}, "begin <= end"),
-        ({"method": "prune50", "mask_every_steps": 0}, "mask_every_steps must be >= 1"),
+        ({"method": "prune50", "mask_every_steps": 0}, "mask_every_steps=0: expected a whole number, 1 to"),
     ],
 )
 def test_what_cannot_be_is_told(changes, message):

@@ -10,7 +10,7 @@ from codir_jax.evaluation import metrics
 from codir_jax.losses import distillation
 from codir_jax.models import heads
 from codir_jax.negatives import sampling
-from codir_jax.objectives.schedules import check_schedule
+from codir_jax.objectives.schedules import parse_schedule
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 
@@ -25,7 +25,7 @@ SLIPS = {
     "labels": lambda: sampling.class_index(np.zeros(3)),
 }
 MISTAKES = {
-    "schedule": lambda: check_schedule("task_schedule", "0%:one"),
+    "schedule": lambda: parse_schedule("0%:one"),
     "one class": lambda: sampling.class_index(np.zeros(3, np.int32)),
     "batch size": lambda: pipeline.local_rows(5, 0, 2),
     "mesh axis": lambda: rules.with_overrides({"embed": "dta"}),

@@ -6,8 +6,11 @@ import os
 import sys
 
 from codir_jax import main
+from codir_jax.data import teacher_cache
+from codir_jax.data.shards import folder
 from codir_jax.stage import results
 from codir_jax.tasks.classification import Classification
+from codir_jax.tasks.masked_lm import MaskedLanguageModel
 from codir_jax.training import checkpoint, integrity
 from codir_jax.training.metrics import MetricBuffer
 
@@ -34,8 +37,14 @@ def _in_phase(owner, method: str, name: str) -> None:
     setattr(owner, method, marked)
 
 
-def _watch() -> None:
+def watch(path: str) -> None:
+    """Marks the phases of this process in a file from now on."""
+    global _file
+    _file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     _in_phase(Classification, "examine", "evaluation")
+    _in_phase(MaskedLanguageModel, "examine", "evaluation")
+    _in_phase(teacher_cache.TeacherCache, "fill", "cache")
+    _in_phase(folder, "write", "tokens")
     _in_phase(results, "save_best", "best")
     _in_phase(checkpoint.Checkpointer, "restore", "restore")
     # A write begins in the loop's thread and ends, old checkpoints deleted, in the writer's.
@@ -60,6 +69,5 @@ def _watch() -> None:
 
 
 if __name__ == "__main__":
-    _file = os.open(os.environ["SOAK_PHASES"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    _watch()
+    watch(os.environ["SOAK_PHASES"])
     sys.exit(main.main(sys.argv[1:]))

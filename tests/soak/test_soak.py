@@ -4,22 +4,21 @@
     SOAK_KILLS=100 SOAK_SEED=7 SOAK_FOLDER=/data/soak python -m pytest -m slow tests/soak -s
 
 Each life of the run gets a phase and a moment within it, both at random, and kill -9 then; the phase that it was really
-in is read from what it left. SOAK_FOLDER keeps workdirs and logs.
+in is read from what it left. SOAK_FOLDER keeps workdirs and logs. Hundreds of kills, of both stages and of two
+processes: `python -m tests.soak`.
 """
 
 import collections
-import json
 import os
 import random
 import time
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
-from codir_jax.convert import huggingface
 from tests import commands
+from tests.soak.lives import CODIR, phases_hit
+from tests.soak.same_end import assert_same_end
 
 SIZES = {
     "data.demo_num_train": 192,
@@ -31,13 +30,6 @@ SIZES = {
     "train.checkpoint_every_steps": 5,
     "train.keep_every_steps": 50,
     "train.keep_best": 1,
-}
-CODIR = {
-    "objective.negatives.source": "in_batch+bank+queue",
-    "objective.negatives.num_negatives": 16,
-    "objective.negatives.queue_size": 96,
-    "student.num_layers": 1,
-    "student.dropout": 0.1,
 }
 PHASES = ("start", "step", "evaluation", "write", "evaluation", "seal", "finalize")
 
@@ -85,7 +77,7 @@ def _soak(config: list[str], folder: Path, *, kills: int, seed: int, phases, mos
     ((status, text),) = commands.run([*arguments, f"--workdir={killed}"], folder / "logs", num_devices=1)
     assert status == 0, text
     assert not list((killed / "checkpoints").glob("*.damaged*")), "a kill damaged a checkpoint"
-    _assert_same_end(straight, killed)
+    assert_same_end(straight, killed)
     print(f"{kills} kills in {time.monotonic() - started:.0f} s, bit-equal: {dict(fallen)}", flush=True)
     return fallen
 
@@ -103,7 +95,7 @@ def _live_and_die(arguments, folder: Path, life: int, wanted: str, entries: int,
             time.sleep(0.02 * moment)
         process.popen.kill()
         process.wait()
-    return _where(phases)
+    return phases_hit(phases)
 
 
 def _wait_for(process, path: Path, marker: str, count: int) -> None:
@@ -113,52 +105,6 @@ def _wait_for(process, path: Path, marker: str, count: int) -> None:
         if process.popen.poll() is not None:
             raise AssertionError(f"it ended before it could be killed; use more steps:\n{process.text()}")
         time.sleep(0.001)
-
-
-def _where(path: Path) -> tuple[str, int]:
-    """The phases that were entered and not left, joined by +, and the last step."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    is_open = collections.Counter()
-    step = 0
-    for line in lines:
-        if line.startswith("step"):
-            step = int(line.split()[1])
-        else:
-            is_open[line[1:]] += 1 if line[0] == "+" else -1
-    inside = [name for name, count in is_open.items() if count > 0]
-    if not step and not inside:
-        return "start", 0
-    return "+".join(sorted(inside)) or "step", step
-
-
-def _assert_same_end(one: Path, two: Path) -> None:
-    """Checkpoints array by array, metrics, the best model, the results."""
-    ours, theirs = _final_state(one), _final_state(two)
-    assert ours.keys() == theirs.keys()
-    for path, array in ours.items():
-        np.testing.assert_array_equal(array, theirs[path], err_msg=path)
-    lines = [(folder / "metrics.jsonl").read_text() for folder in (one, two)]
-    assert lines[0] == lines[1]
-    names = [[path.name for path in sorted((folder / "checkpoints").iterdir())] for folder in (one, two)]
-    assert names[0] == names[1]
-    models = [huggingface.load_pretrained(folder / "best").fingerprint for folder in (one, two)]
-    assert models[0] == models[1]
-    results = [json.loads((folder / "results.json").read_text()) for folder in (one, two)]
-    for name in ("dev", "dev_last", "best_step", "num_steps", "best_fingerprint"):
-        assert results[0][name] == results[1][name], name
-
-
-def _final_state(workdir: Path) -> dict[str, np.ndarray]:
-    """Every array of the last checkpoint by its path, read without the objects that wrote it."""
-    import orbax.checkpoint as ocp
-
-    step = max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
-    with ocp.StandardCheckpointer() as reader:
-        tree = reader.restore((workdir / "checkpoints" / str(step) / "state").resolve())
-    return {
-        f"{step}{jax.tree_util.keystr(path)}": np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
 
 
 def _overrides(values) -> list[str]:

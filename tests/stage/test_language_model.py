@@ -67,7 +67,7 @@ def test_an_export_has_the_perplexity_of_the_run_to_the_last_bit(trained, export
     assert evaluate(saved, str(exported), "dev") == told["dev"]
     assert evaluate(saved, str(exported), "test")["perplexity"] != told["dev"]["perplexity"]
     card = (exported / "README.md").read_text()
-    assert 'library_name: "codir_jax"' in card and "At most" not in card
+    assert "library_name: codir_jax" in card and "At most" not in card
     assert huggingface.stored_head(exported) == "language_model"
 
 

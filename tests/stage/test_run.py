@@ -1,8 +1,10 @@
 """A stage as a user runs it: results, resume bit for bit, refusals. Everything at tiny size on the demo task."""
 
+import contextlib
 import dataclasses
 import functools
 import gc
+import itertools
 import json
 import os
 import shutil
@@ -16,7 +18,7 @@ import pytest
 from codir_jax import config as config_lib
 from codir_jax.convert import huggingface
 from codir_jax.data import length_buckets, synthetic, teacher_cache
-from codir_jax.processes import environment
+from codir_jax.processes import environment, stop
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import run, workdir
 from codir_jax.stage import teacher as teacher_outputs
@@ -80,6 +82,20 @@ def _stop_after(monkeypatch, steps):
     monkeypatch.setattr(loop.MetricBuffer, "append", append)
 
 
+def _stop_in_evaluation(monkeypatch, number):
+    """SIGTERM arrives in that evaluation of the next run."""
+    original, calls = stop.may_be_cut, itertools.count(1)
+
+    @contextlib.contextmanager
+    def may_be_cut():
+        with original():
+            if next(calls) == number:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield
+
+    monkeypatch.setattr(stop, "may_be_cut", may_be_cut)
+
+
 def test_rules_that_do_not_fit_the_parameters_are_refused_before_the_teacher_runs(teacher, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "Teacher", None)  # whoever asks it anything fails
     with pytest.raises(ValueError, match="no pattern matches the parameter 'projection_student/bias'"):
@@ -88,6 +104,7 @@ def test_rules_that_do_not_fit_the_parameters_are_refused_before_the_teacher_run
 
 @pytest.mark.parametrize("method", ["paper", pytest.param("released", marks=pytest.mark.slow)])
 def test_a_run_stopped_by_ctrl_c_and_resumed_ends_bit_equal_to_the_straight_run(teacher, tmp_path, monkeypatch, method):
+    """Stopped in a step, in an evaluation, and in that of the last step."""
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     changes = [("train.total_epochs", "2"), ("objective.negatives.num_negatives", "8")]
     config = _config(teacher, *changes, method=method)
@@ -96,9 +113,45 @@ def test_a_run_stopped_by_ctrl_c_and_resumed_ends_bit_equal_to_the_straight_run(
         _stop_after(patch, 5)
         with pytest.raises(loop.Interrupted, match="SIGINT after step"):
             run.run(config, stopped)
+    for number, step in ((1, 6), (2, 12)):  # the second time the first evaluation is the one that was cut short
+        with monkeypatch.context() as patch:
+            _stop_in_evaluation(patch, number)
+            with pytest.raises(loop.Interrupted, match=f"SIGTERM after step {step}$"):
+                run.run(config, stopped)
     assert not (stopped / "results.json").exists()
+    (stopped / "config.json").unlink()  # the config lies in the checkpoint, too
+    other = _config(teacher, *changes, ("optimizer.learning_rate", "0.1"), method=method)
+    with pytest.raises(
+        UserError, match=r"checkpoint is of a run of another config(?s:.)*optimizer\.learning_rate: 0\.1"
+    ):
+        run.run(other, stopped)
+    assert not (stopped / "config.json").exists()
+    with config.unlocked():
+        config.train.keep_last = 3  # of those that do not bind it
     run.run(config, stopped)
+    assert json.loads((stopped / "config.json").read_text())["train"]["keep_last"] == 3
     _assert_same_end(straight, stopped)
+    (stopped / "config.json").unlink()
+    with pytest.raises(UserError, match="results of another config"):
+        run.run(other, stopped)
+    assert run.run(config, stopped)["seed"] == 0
+
+
+def test_a_run_out_of_patience_ends_and_does_not_begin_again(tmp_path, capsys):
+    """Nothing is learnt, so the first score is the best: two evaluations later it ends, at step 6 of 60."""
+    settings = {"optimizer.learning_rate": 1e-30, "train.total_steps": 60, "train.eval_every_steps": 2}
+    settings |= {"train.patience": 2, "data.class_weights": "balanced"}
+    config = config_lib.load(TEACHER, [*SMALL, *((key, str(value)) for key, value in settings.items())])
+    results = run.run(config, tmp_path)
+    assert (results["num_steps"], results["best_step"]) == (6, 2) and _final_state(tmp_path)[0] == 6
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "task_loss" in line] == [4, 6]
+    assert (
+        "ended at step 6 of 60: 2 evaluations without a better dev score than that of step 2" in capsys.readouterr().out
+    )
+    (tmp_path / "results.json").unlink()  # it was killed before it could write them
+    again = run.run(config, tmp_path)
+    assert (again["num_steps"], again["best_fingerprint"]) == (6, results["best_fingerprint"])
 
 
 def test_a_resumed_run_reads_its_state_without_filling_one_first(tmp_path, monkeypatch):
@@ -196,7 +249,7 @@ def test_a_run_that_was_refused_before_training_binds_nobody_to_its_config(teach
 
 def test_a_workdir_that_cannot_be_written_is_refused(teacher, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="cannot write"):
+    with pytest.raises(ValueError, match="it, or what it lies in, is a file"):
         run.run(_config(teacher), tmp_path / "file" / "workdir")
 
 
@@ -386,7 +439,8 @@ def test_a_checkpoint_of_another_structure_is_refused(tmp_path):
 def test_a_loss_that_becomes_infinite_stops_the_run_and_keeps_the_checkpoint(teacher, tmp_path):
     from codir_jax.training.metrics import NonFiniteError
 
-    config = _config(teacher, ("optimizer.learning_rate", "1e30"), ("train.log_every_steps", "1"), method="distill")
+    growth = [("optimizer.learning_rate", "1000"), ("optimizer.weight_decay", "1000")]  # p <- (1 - 10^6) p
+    config = _config(teacher, *growth, ("train.log_every_steps", "1"), method="distill")
     with pytest.raises(NonFiniteError, match="at step"):
         run.run(config, tmp_path)
     assert not (tmp_path / "results.json").exists()

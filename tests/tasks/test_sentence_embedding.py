@@ -63,8 +63,8 @@ def test_the_demo_learns(tmp_path, arm):
     [
         ("data.batch_size", "1", "a batch needs at least 2 rows"),
         ("data.name", "cola", "is for the task 'classification'"),
-        ("student.pooling", "max", "known: mean, cls, pooler"),
-        ("objective.instance", "none", "known: orig, hard_negative, ranking"),
+        ("student.pooling", "max", "one of '', mean, cls, pooler"),
+        ("objective.instance", "none", "one of orig, hard_negative, ranking"),
         ("data.layout", "triplets", "train rows are triplets"),
     ],
 )

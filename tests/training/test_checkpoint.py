@@ -1,7 +1,10 @@
 """Checkpoints: kept by policy, checked byte by byte, fallen back from, and a writer that fails in the open."""
 
 import resource
+import shutil
+import sys
 import time
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -49,11 +52,17 @@ def _flip_a_byte(folder):
     path.write_bytes(content)
 
 
-def _garble(name):
+def _garble(name, text="{"):
     def garble(folder):
-        (folder / name).write_text("{")
+        (folder / name).write_text(text)
 
     return garble
+
+
+def _take_the_older_one(folder):
+    """Its files are whole, and under the wrong number."""
+    shutil.rmtree(folder)
+    shutil.copytree(folder.with_name("10"), folder)
 
 
 DAMAGES = {
@@ -64,6 +73,12 @@ DAMAGES = {
     "orbax metadata garbled": (_garble("_CHECKPOINT_METADATA"), "_CHECKPOINT_METADATA cannot be read"),
     "array metadata garbled": (_garble("state/_METADATA"), "state/_METADATA has 1 bytes"),
     "manifest garbled": (_garble(integrity.MANIFEST), "manifest.json cannot be read"),
+    "manifest of no files": (_garble(integrity.MANIFEST, '{"step": 20, "files": {}}'), "manifest.json lists no files"),
+    "manifest of files in a list": (_garble(integrity.MANIFEST, '{"step": 20, "files": []}'), "lists no files"),
+    "manifest of a number": (_garble(integrity.MANIFEST, "7"), "lists no files"),
+    "entry of one number": (_garble(integrity.MANIFEST, '{"step": 20, "files": {"a": 1}}'), "no size and checksum"),
+    "entry outside": (_garble(integrity.MANIFEST, '{"step": 20, "files": {"../10/a": [1, 1]}}'), "file in the folder"),
+    "of another step": (_take_the_older_one, "is of step 10, and the folder is of step 20"),
 }
 
 
@@ -175,3 +190,14 @@ def test_a_failure_in_the_writers_thread_is_raised_at_the_next_step(tmp_path, mo
     again.save(_state(20), {"step": 20}, wait=True)
     again.close()
     assert _names(tmp_path) == ["10", "20"]
+
+
+def test_of_a_write_that_failed_only_the_first_error_is_told(tmp_path, monkeypatch):
+    """tensorstore calls Python's hook in a thread for each part that was on its way."""
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(str(unraisable.exc_value)))
+    for name in ("a", "b"):
+        _fill(tmp_path / name, {10: None})
+    for words in ("Event loop is closed", "another one"):
+        sys.unraisablehook(types.SimpleNamespace(exc_value=RuntimeError(words)))
+    assert told == ["another one"]

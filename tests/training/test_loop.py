@@ -1,9 +1,12 @@
 """The loop: no step waits for the host, waiting for input is counted, hooks run at their steps."""
 
+import os
+import signal
 import time
 
 import pytest
 
+from codir_jax.processes import stop
 from codir_jax.training import loop
 from codir_jax.training.metrics import MetricBuffer
 
@@ -35,6 +38,96 @@ def test_between_two_log_steps_nothing_is_read_from_the_device():
     )
     assert state == 7
     assert seen == [(3, 3), (6, 6), (7, 7)]
+
+
+def test_a_run_that_has_enough_ends_with_all_of_its_hooks():
+    """Scores rise until step 4; asked again, from where it ended, it does nothing."""
+
+    def ran(start_step):
+        seen = {"log": [], "judge": []}
+        state = loop.run(
+            lambda state, frozen, batch: (state + 1, {}),
+            start_step,
+            None,
+            range(100),
+            start_step=start_step,
+            num_steps=20,
+            buffer=MetricBuffer(),
+            hooks=[
+                loop.Hook(5, lambda step, _: seen["log"].append(step)),
+                loop.Hook(2, lambda step, _: seen["judge"].append(step)),
+            ],
+            on_stop=lambda *_: None,
+            is_enough=lambda step: step >= 8,
+        )
+        return state, seen
+
+    assert ran(0) == (8, {"log": [5, 8], "judge": [2, 4, 6, 8]})
+    assert ran(8) == (8, {"log": [], "judge": []})
+
+
+def _run_of_three(hook, *, catch_up=None):
+    """(steps that were saved on a stop, what ended the run)."""
+    saved = []
+    with pytest.raises(loop.Interrupted) as ended:
+        loop.run(
+            lambda state, frozen, batch: (state + 1, {"loss": (1.0, 1.0)}),
+            0,
+            None,
+            range(3),
+            start_step=0,
+            num_steps=3,
+            buffer=MetricBuffer(),
+            hooks=[loop.Hook(1, hook)],
+            on_stop=lambda step, state: saved.append(step),
+            catch_up=catch_up,
+        )
+    return saved, str(ended.value)
+
+
+@pytest.mark.parametrize("last", [2, 3])
+def test_a_stop_ends_the_run_after_that_step_also_where_it_is_the_last_one(last, capfd):
+    def ask(step, state):
+        if step == last:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert _run_of_three(ask) == ([last], f"stopped by SIGTERM after step {last}")
+    assert "stopping after this step; a checkpoint is written" in capfd.readouterr().err
+
+
+def test_an_evaluation_is_cut_short_by_a_stop_and_done_again(capfd):
+    """Of its five batches two are run; where the run goes on, it comes before the first step."""
+    seen = []
+
+    def evaluate(step, state):
+        with stop.may_be_cut():
+            for batch in range(5):
+                stop.poll()
+                seen.append((step, batch))
+                if (step, batch) == (1, 1):
+                    os.kill(os.getpid(), signal.SIGINT)
+
+    assert _run_of_three(evaluate) == ([1], "stopped by SIGINT after step 1")
+    assert seen == [(1, 0), (1, 1)]
+
+    def caught_up(step, state):
+        with stop.may_be_cut():
+            os.kill(os.getpid(), signal.SIGINT)
+            stop.poll()
+
+    assert _run_of_three(evaluate, catch_up=caught_up) == ([0], "stopped by SIGINT after step 0")
+    stop.poll()  # nothing is active any more
+
+
+def test_a_stop_that_came_before_an_evaluation_leaves_it_out():
+    seen = []
+
+    def evaluate(step, state):
+        os.kill(os.getpid(), signal.SIGTERM)
+        with stop.may_be_cut():
+            seen.append(step)
+
+    assert _run_of_three(evaluate)[0] == [1] and not seen
 
 
 def test_the_share_of_waiting_starts_with_the_first_batch(monkeypatch):

@@ -6,10 +6,10 @@ For trying the machinery where there is no text at hand; the grammar is that of 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.processes import whole
 from codir_jax.processes.cache_folder import user_cache
 from codir_jax.processes.user_error import UserError
 
@@ -30,10 +30,8 @@ def file(entry: str) -> Path:
     path = user_cache("corpus") / f"demo-{int(number)}.jsonl"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{os.getpid()}.part")
         lines = (json.dumps({"text": text}) + "\n" for text in documents(int(number)))
-        aside.write_text("".join(lines), encoding="utf-8")
-        os.replace(aside, path)
+        whole.write_text(path, "".join(lines))
     return path
 
 

@@ -25,6 +25,7 @@ from codir_jax.data.corpus import shards
 from codir_jax.data.corpus.sources import Unit
 from codir_jax.data.shards import equal_texts
 from codir_jax.data.shards import folder as shard_folder
+from codir_jax.processes import whole
 from codir_jax.processes.user_error import MissingFileError, UserError
 
 COLUMNS = ("chunks", "document_ids", "lengths", "text_ids")
@@ -81,28 +82,29 @@ def held_out(num_documents: int, percent: float) -> np.ndarray:
 def write(place: Path, units: Sequence[Unit], folder: Path, joined: Layout, dev_documents: np.ndarray | None) -> None:
     """Writes the splits "train" and "dev", or "all" where no documents are held out; `place` appears by a rename."""
     unfinished = place.with_name(f"{place.name}.{uuid.uuid4().hex}.tmp")
-    unfinished.mkdir(parents=True)
-    try:
-        names = ("all",) if dev_documents is None else ("train", "dev")
-        facts = {
-            name: _write_split(unfinished / name, units, folder, joined, dev_documents, is_dev=name == "dev")
-            for name in names
-        }
-        (unfinished / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
-        os.rename(unfinished, place)
-    except OSError:
-        if not (place / FACTS_FILE).is_file():  # otherwise somebody else was quicker
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with whole.full_disk_told(place.parent):
+        unfinished.mkdir(parents=True)
+        try:
+            names = ("all",) if dev_documents is None else ("train", "dev")
+            facts = {
+                name: _write_split(unfinished / name, units, folder, joined, dev_documents, is_dev=name == "dev")
+                for name in names
+            }
+            (unfinished / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
+            os.rename(unfinished, place)
+        except OSError:
+            if not (place / FACTS_FILE).is_file():  # otherwise somebody else was quicker
+                raise
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _write_split(place: Path, units, folder: Path, joined: Layout, dev_documents, *, is_dev: bool) -> dict:
     place.mkdir()
     num_sources = 1 + max(unit.source for unit in units)
     count = sum(len(_kept(folder, unit, joined, dev_documents, is_dev)) for unit in units)
-    columns = {name: np.lib.format.open_memmap(place / f"{name}.npy", "w+", np.int32, (count,)) for name in COLUMNS}
-    hashes = np.lib.format.open_memmap(place / "hashes.npy", "w+", np.uint64, (count,))
+    columns = {name: shard_folder.new_array(place / f"{name}.npy", np.int32, (count,)) for name in COLUMNS}
+    hashes = shard_folder.new_array(place / "hashes.npy", np.uint64, (count,))
     source_rows = [0] * num_sources
     start = num_tokens = 0
     for unit in units:

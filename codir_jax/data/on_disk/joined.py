@@ -123,11 +123,9 @@ def _fill(streamed: Streamed, joined: Joined, folder: Path, kept: np.ndarray | N
     num_drawn_from = joined.total("num_rows", joined.num_labelled)
     count = joined.total("num_rows") - (0 if kept is None else num_drawn_from - len(kept))
     longest = max(fact["longest"] for fact in joined.facts)
-    rows = np.lib.format.open_memmap(place / ROWS_FILE, "w+", joined_dtype(streamed.is_regression), (count,))
-    lengths = np.lib.format.open_memmap(
-        place / LENGTHS_FILE, "w+", np.uint16 if longest < 1 << 16 else np.int32, (count,)
-    )
-    hashes = np.lib.format.open_memmap(place / "hashes.npy", "w+", np.uint64, (count,))
+    rows = shard_folder.new_array(place / ROWS_FILE, joined_dtype(streamed.is_regression), (count,))
+    lengths = shard_folder.new_array(place / LENGTHS_FILE, np.uint16 if longest < 1 << 16 else np.int32, (count,))
+    hashes = shard_folder.new_array(place / "hashes.npy", np.uint64, (count,))
     columns = {name: _column(place, name, joined, count) for name in joined.column_names}
     number = {name: i for i, name in enumerate(joined.label_names)}
     start = first = num_labelled = num_tokens = num_truncated = 0
@@ -181,7 +179,7 @@ def _column(place: Path, name: str, joined: Joined, count: int) -> Any:
     found = [fact["columns"][name] for fact in joined.facts]
     dtype = np.result_type(*(np.dtype(one["dtype"]) for one in found))
     dtype = np.dtype(np.float32 if dtype.kind == "f" else np.int32)
-    return np.lib.format.open_memmap(place / shard.column_file(name), "w+", dtype, (count, *found[0]["shape"]))
+    return shard_folder.new_array(place / shard.column_file(name), dtype, (count, *found[0]["shape"]))
 
 
 def _digest(kept: np.ndarray) -> str:

@@ -20,6 +20,7 @@ from codir_jax.data.on_disk.streamed import Streamed
 from codir_jax.data.shards import folder as shard_folder
 from codir_jax.data.shards import preparation
 from codir_jax.data.shards.preparation import Together
+from codir_jax.processes import whole
 from codir_jax.processes.user_error import UserError
 
 # Part of the cache key: count up when the reading or the layout of rows changes.
@@ -87,7 +88,7 @@ def load(
     if together.index == 0 and not is_ready:
         joined_lib.write(streamed, joined, folder, name, num_train_examples, seed)
         shard_folder.clean(folder)
-        (folder / _SHARDS_FILE).write_text(json.dumps(counts), encoding="utf-8")
+        whole.write_text(folder / _SHARDS_FILE, json.dumps(counts))
         together.tell(f"train: {joined.total('num_rows'):,} texts, {joined.total('num_tokens'):,} tokens in {folder}")
     together.barrier(f"{folder.name} joined")
     facts = shard_folder.read_facts(folder, name)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from codir_jax.data import delimited
+from codir_jax.data import delimited, parquet
 from codir_jax.data.batch import RawSplit
 from codir_jax.data.compressed import is_compressed, kind_of
 from codir_jax.data.delimited import Span, Table
@@ -69,7 +69,7 @@ class PartOfTable:
 
 
 def parts(path: Path, **of_part) -> list[tuple[int, PartOfTable]]:
-    """Returns (bytes, reader) of each unit of a file, which follow from the file alone; a .gz is one unit.
+    """Returns (bytes, reader) of each unit of a file, which follow from it alone; a .gz and a .parquet are one unit.
 
     Args:
       path: of the file.
@@ -77,8 +77,12 @@ def parts(path: Path, **of_part) -> list[tuple[int, PartOfTable]]:
     """
     file, suffix = files.text_file(path), kind_of(path)
     apart = files.unit_bytes(file.size, UNIT_BYTES)
-    is_cut_by_rows = suffix == ".csv" and not is_compressed(path)
-    cuts = delimited.csv_cuts(path, apart) if is_cut_by_rows else files.cuts(file, apart)
+    if suffix == parquet.SUFFIX:
+        cuts = []
+    elif suffix == ".csv" and not is_compressed(path):
+        cuts = delimited.csv_cuts(path, apart)
+    else:
+        cuts = files.cuts(file, apart)
     header = tuple(delimited.read_header(path, suffix)) if suffix in (".tsv", ".csv") else None
     bounds = zip([0, *cuts], [*cuts, None], strict=True)
     return [

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from codir_jax.data.stream import settings as stream_settings
-from codir_jax.processes.user_error import UserError
+from codir_jax.processes.fields import defaults, faults, field, refuse
+
+_NOT_OF_SENTENCES = ("eval_rows", "eval_length", "keep_empty_lines")
+
+
+# Those of a stream, and the noise.
+FIELDS = {
+    **{name: one for name, one in stream_settings.FIELDS.items() if name not in _NOT_OF_SENTENCES},
+    "name": field("sentences", "the lines of running text, each a sentence", words=("sentences",)),
+    # Such as ".?!", where a word ends with one; empty: a line is a sentence. "Mr." closes one too.
+    "sentence_ends": field("", "characters that close a sentence within a line"),
+    "batch_size": field(32, "sentences of a batch", at_least=1, at_most=stream_settings.MAX_ROWS),
+    # Longer ones are left out of all splits, and drawn noise has none such.
+    "max_length": field(
+        41, "tokens of a sentence at most, its end included", at_least=2, at_most=stream_settings.MAX_LENGTH
+    ),
+    # They are drawn anew in every step.
+    "num_noise": field(8, "k, noise sentences for each real one", at_least=0, at_most=100_000),
+    # Of the train split.
+    "noise_order": field(3, "n of the n-grams of the noise model", at_least=1, at_most=10),
+    "noise_discount": field(0.75, "of the n-grams; 0: estimated", at_least=0, below=1),
+}
 
 
 def default_config():
-    """Returns the `data` section: that of a stream, and the noise."""
-    config = stream_settings.default_config()
-    del config.eval_rows, config.eval_length, config.keep_empty_lines
-    config.name = "sentences"
-    # Characters that close a sentence within a line where a word ends with one, such as ".?!"; empty: a line is a
-    # sentence. "Mr." closes one too.
-    config.sentence_ends = ""
-    # Sentences of a batch.
-    config.batch_size = 32
-    # Tokens of a sentence, its end included; longer ones are left out of all splits, and drawn noise has none such.
-    config.max_length = 41
-    # Noise sentences for each real one, k; they are drawn anew in every step.
-    config.num_noise = 8
-    # The noise model: n-grams of the train split, and their discount (0: estimated).
-    config.noise_order = 3
-    config.noise_discount = 0.75
-    return config
+    """Returns the section with its defaults, an ml_collections ConfigDict."""
+    from ml_collections import ConfigDict
+
+    return ConfigDict(defaults(FIELDS))
 
 
 def for_stream(config):
@@ -39,12 +47,5 @@ def check(config) -> None:
     Raises:
       UserError: with what was expected, what came and what to do.
     """
+    refuse(faults(FIELDS, config, "data."))
     stream_settings.check(for_stream(config))
-    if config.max_length < 2:
-        raise UserError(f"data.max_length is at least 2, a word and the end, got {config.max_length}")
-    if config.num_noise < 0 or config.noise_order < 1:
-        raise UserError(
-            f"data.num_noise {config.num_noise} must be at least 0 and data.noise_order {config.noise_order} at least 1"
-        )
-    if not 0 <= config.noise_discount < 1:
-        raise UserError(f"data.noise_discount is in [0, 1), got {config.noise_discount}; 0 estimates it")

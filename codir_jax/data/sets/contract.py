@@ -8,7 +8,7 @@ and may define
 
     NAMES: tuple[str, ...]             names that it serves; without it, the name of its file
     CONFIG_ARGUMENT: str               what the configs' argument calls it, where that is not its name
-    default_config() -> ConfigDict     fields that only this set reads, one comment a field; all stages have them
+    FIELDS: dict[str, Field]           fields that only this set reads (processes/fields.py); all stages have them
     check(options)                     refuses what in the config cannot be, before a file is opened
     fresh_tokenizer(options)           a tokenizer trained on the set's own texts, where none is named
     unread(options)                    -> Unread, where reading would be a download and no plan needs one; else None
@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from codir_jax.data.batch import RawSplit
 from codir_jax.processes import by_name
+from codir_jax.processes.fields import Field
 from codir_jax.processes.user_error import UserError
 
 _PACKAGE = "codir_jax.data.sets"
@@ -87,23 +88,20 @@ def find(name: str) -> ModuleType:
     return found[name]
 
 
-def default_config():
-    """Returns the fields of all data sets together, an ml_collections ConfigDict.
+def fields() -> dict[str, Field]:
+    """Returns the fields of all data sets together.
 
     Raises:
       ValueError: two sets define a field of the same name.
     """
-    from ml_collections import ConfigDict
-
-    config, owner = ConfigDict(), {}
-    for module in by_name.modules(_PACKAGE, ("read", "default_config")).values():
-        fields = module.default_config()
-        for field in fields:
-            if field in owner:
-                raise ValueError(f"two data sets define data.{field}: {owner[field]} and {module.__file__}")
-            owner[field] = module.__file__
-        config.update(fields)
-    return config
+    found, owner = {}, {}
+    for module in by_name.modules(_PACKAGE, ("read", "FIELDS")).values():
+        for name in module.FIELDS:
+            if name in owner:
+                raise ValueError(f"two data sets define data.{name}: {owner[name]} and {module.__file__}")
+            owner[name] = module.__file__
+        found |= module.FIELDS
+    return found
 
 
 def check(options) -> None:

@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from codir_jax.data.batch import RawSplit
 from codir_jax.data.sets.contract import RawData
 from codir_jax.data.sets.demo_grammar import FRAMES, LEXICON, Frame, realise, slot_kind
+from codir_jax.processes.fields import MAX_SEED, field
 from codir_jax.processes.user_error import UserError
 
 LABEL_NAMES = ("unacceptable", "acceptable")
@@ -42,13 +43,14 @@ class Example(NamedTuple):
     pair: int
 
 
-def default_config() -> ConfigDict:
-    """The `data` fields that only this task reads."""
-    config = ConfigDict()
-    config.demo_num_train = 12000  # train sentences; even, because they come in pairs
-    config.demo_num_dev = 1100  # dev sentences; even
-    config.demo_seed = 0  # which sentences are drawn (not the seed of the run, so that runs share the data)
-    return config
+# What only this task reads.
+FIELDS = {
+    # Even, because they come in pairs.
+    "demo_num_train": field(12000, "train sentences of the demo, an even number", at_least=2, at_most=1_000_000),
+    "demo_num_dev": field(1100, "dev sentences of the demo, an even number", at_least=2, at_most=1_000_000),
+    # Not the seed of the run, so that runs share the data.
+    "demo_seed": field(0, "which sentences of the demo are drawn", at_least=0, at_most=MAX_SEED),
+}
 
 
 def read(config: ConfigDict) -> RawData:
@@ -124,7 +126,7 @@ def _draw_pair(
             continue
         seen.update((good, bad))
         return good, bad, index, content
-    raise UserError(f"the demo grammar has no more {split} sentences of {phenomenon!r}; ask for fewer")
+    raise UserError(f"the demo grammar has no more {split} sentences of {phenomenon!r}; lower data.demo_num_{split}")
 
 
 def _draw_words(rng: random.Random, frame: Frame, lexicon) -> dict[str, str]:

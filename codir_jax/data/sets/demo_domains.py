@@ -11,6 +11,7 @@ from codir_jax.data.batch import RawSplit
 from codir_jax.data.sets import demo
 from codir_jax.data.sets.contract import RawData
 from codir_jax.data.sets.demo_grammar import LEXICON
+from codir_jax.processes.fields import MAX_SEED, field
 from codir_jax.processes.user_error import UserError
 
 DOMAINS = ("castle", "farm", "harbour", "school")
@@ -19,17 +20,17 @@ NAMES_OF_THINGS = ("noun", "thing")
 VERBS = ("intransitive", "transitive", "ditransitive", "clausal")
 
 
-def default_config() -> ConfigDict:
-    """The `data` fields that only this set reads."""
-    config = ConfigDict()
-    config.domains_num_train = 1600  # train sentences of each domain; even, because they come in pairs
-    config.domains_num_dev = 200  # dev sentences of each; even
-    config.domains_seed = 0  # which sentences are drawn (not the seed of the run)
-    return config
+# What only this set reads.
+FIELDS = {
+    "domains_num_train": field(3000, "train sentences of each domain, an even number", at_least=2, at_most=1_000_000),
+    "domains_num_dev": field(200, "dev sentences of each domain, an even number", at_least=2, at_most=1_000_000),
+    "domains_seed": field(0, "which sentences are drawn, not the seed of the run", at_least=0, at_most=MAX_SEED),
+    "domains_only": field("", "the sentences of this domain alone; empty: all", words=("", *DOMAINS)),
+}
 
 
 def read(config: ConfigDict) -> RawData:
-    """The splits train and dev, domain by domain."""
+    """The splits train and dev, domain by domain; `domain_ids` are places in DOMAINS."""
     for name in ("domains_num_train", "domains_num_dev"):
         if config[name] <= 0 or config[name] % 2:
             raise UserError(
@@ -41,16 +42,23 @@ def read(config: ConfigDict) -> RawData:
         for i in range(len(DOMAINS))
     ]
     for split in ("train", "dev"):
-        rows = [(name, row) for name, examples in zip(DOMAINS, drawn, strict=True) for row in examples[split]]
-        columns = {"domain_ids": [name for name, _ in rows], "example_weights": [1.0] * len(rows)}
+        rows = [
+            (number, row)
+            for number, examples in enumerate(drawn)
+            for row in examples[split]
+            if config.domains_only in ("", DOMAINS[number])
+        ]
+        columns = {"domain_ids": [float(number) for number, _ in rows], "example_weights": [1.0] * len(rows)}
         splits[split] = RawSplit([row.text for _, row in rows], None, [row.label for _, row in rows], columns=columns)
     return RawData(splits, demo.LABEL_NAMES, False, ("accuracy", *demo.METRICS[:1]))
 
 
 def fresh_tokenizer(config: ConfigDict):
-    """A WordPiece tokenizer of the train sentences' words."""
+    """A WordPiece tokenizer of the words of all domains."""
     from codir_jax.data import tokenizer
 
+    config = config.copy_and_resolve_references()
+    config.domains_only = ""
     return tokenizer.train_wordpiece(read(config).splits["train"].texts_a, vocab_size=2000)
 
 

@@ -18,6 +18,7 @@ from codir_jax.data.sets.contract import RawData
 from codir_jax.data.sets.demo import is_dev
 from codir_jax.data.sets.demo_grammar import DITRANSITIVE, LEXICON, TRANSITIVE
 from codir_jax.data.sets.sentence_pairs import METRICS
+from codir_jax.processes.fields import field
 from codir_jax.processes.user_error import UserError
 
 TASK = "sentence_embedding"
@@ -70,12 +71,12 @@ class Proposition(NamedTuple):
     manner: str
 
 
-def default_config() -> ConfigDict:
-    """The `data` fields that only this set reads, beside `demo_seed`, which draws its sentences."""
-    config = ConfigDict()
-    config.demo_num_triplets = 4000  # train: each an anchor, one that means the same, and a contradiction
-    config.demo_num_scored = 600  # dev pairs
-    return config
+# What only this set reads, beside `demo_seed`, which draws its sentences.
+FIELDS = {
+    # Each an anchor, one that means the same, and a contradiction.
+    "demo_num_triplets": field(4000, "train triplets of the demo", at_least=1, at_most=1_000_000),
+    "demo_num_scored": field(600, "dev pairs of the demo", at_least=1, at_most=1_000_000),
+}
 
 
 def read(config: ConfigDict) -> RawData:

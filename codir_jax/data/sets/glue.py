@@ -13,6 +13,7 @@ from codir_jax.data.sets import glue_builder, glue_files
 from codir_jax.data.sets.contract import RawData, Unread
 from codir_jax.data.sets.glue_files import TASKS
 from codir_jax.processes.cache_folder import user_cache
+from codir_jax.processes.fields import field
 
 NAMES = tuple(TASKS)
 # Those with a train split.
@@ -39,16 +40,12 @@ NUM_TRAIN = {
 }  # fmt: skip
 
 
-def default_config():
-    """Returns the fields that only GLUE reads: an ml_collections ConfigDict, one comment a field."""
-    from ml_collections import ConfigDict
-
-    config = ConfigDict()
-    # Folder in the official GLUE layout, one subfolder a task (CoLA, SST-2, ...); empty: download through TFDS.
-    config.glue_dir = ""
-    # Where prepared TFDS array_records are kept; empty: a folder in the user's cache.
-    config.tfds_data_dir = ""
-    return config
+# What only GLUE reads.
+FIELDS = {
+    # One subfolder a task (CoLA, SST-2, ...); empty: download through TFDS.
+    "glue_dir": field("", "folder in the official GLUE layout"),
+    "tfds_data_dir": field("", "where prepared TFDS array_records are kept; empty: the user's cache", binds=False),
+}
 
 
 def read(config) -> RawData:

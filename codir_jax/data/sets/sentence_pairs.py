@@ -20,6 +20,7 @@ from codir_jax.data.delimited import Table, at, column_names, nearest, read_line
 from codir_jax.data.sentence_rows import LABEL_NAMES, LAYOUTS, Pair, Triplet, rows
 from codir_jax.data.sets.contract import RawData
 from codir_jax.data.table_columns import check_texts, parse_targets
+from codir_jax.processes.fields import field
 from codir_jax.processes.user_error import UserError
 
 TASK = "sentence_embedding"
@@ -28,30 +29,24 @@ METRICS = ("spearman", "pearson")
 PAIR, TRIPLET = ("sentence1", "sentence2"), ("anchor", "positive", "negative")
 
 
-def default_config():
-    """Returns the fields of pairs of sentences: an ml_collections ConfigDict, one comment a field."""
-    from ml_collections import ConfigDict
-
-    config = ConfigDict()
-    # Names of the columns with the texts of a train file, comma separated: one (sentences), two (pairs; with
-    # data.label_column, or without where that is empty) or three (triplets). Empty: found by the header.
-    config.sentence_columns = ""
-    # Values of data.label_column: the second text means the same, contradicts the first, or the row is left out.
-    config.positive_labels = "entailment,1"
-    config.negative_labels = "contradiction,0"
-    config.dropped_labels = "neutral,-"
-    # Rows of a batch, see data/sentence_rows.py: "pairs", "triplets", "sentences"; "auto": as the file is.
-    config.layout = "auto"
-    # Columns of dev and test files: two texts and how alike they are, a number.
-    config.scored_columns = "sentence1,sentence2"
-    config.score_column = "score"
-    return config
+# What only pairs of sentences read.
+FIELDS = {
+    # Comma separated: one (sentences), two (pairs; with data.label_column, or without where that is empty) or three
+    # (triplets). Empty: found by the header.
+    "sentence_columns": field("", "columns with the texts of a train file"),
+    # Values of data.label_column, comma separated.
+    "positive_labels": field("entailment,1", "labels of pairs that mean the same"),
+    "negative_labels": field("contradiction,0", "labels of pairs that contradict"),
+    "dropped_labels": field("neutral,-", "labels of rows that are left out"),
+    # See data/sentence_rows.py; "auto": as the file is.
+    "layout": field("auto", "rows of a batch", words=tuple(LAYOUTS)),
+    "scored_columns": field("sentence1,sentence2", "columns of the two texts in dev and test files"),
+    "score_column": field("score", "column of a number, how alike the two are"),
+}
 
 
 def check(config) -> None:
-    """Refuses an unknown layout, columns that make no row and labels with two meanings."""
-    if config.layout not in LAYOUTS:
-        raise UserError(f"data.layout={config.layout!r}; known: {', '.join(LAYOUTS)}")
+    """Refuses columns that make no row and labels with two meanings."""
     if len(_listed(config.sentence_columns)) > len(TRIPLET):
         raise UserError(f"data.sentence_columns names one to three columns, got {config.sentence_columns!r}")
     if len(_listed(config.scored_columns)) != len(PAIR):

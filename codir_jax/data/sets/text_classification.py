@@ -10,27 +10,22 @@ from codir_jax.data.batch import DataError, RawSplit
 from codir_jax.data.delimited import Table, at, nearest, read_table
 from codir_jax.data.sets.contract import RawData
 from codir_jax.data.table_columns import check_texts, named_columns, parse_column, parse_targets
+from codir_jax.processes.fields import field
 from codir_jax.processes.user_error import UserError
 
 CONFIG_ARGUMENT = "own"
 
 
-def default_config():
-    """Returns the fields that only own files read: an ml_collections ConfigDict, one comment a field."""
-    from ml_collections import ConfigDict
-
-    config = ConfigDict()
-    # Own files: .tsv (unquoted), .csv (quoted) with a header line, or .jsonl. Labels of the test file are optional.
-    config.train_path = ""
-    config.dev_path = ""
-    config.test_path = ""
-    # Name of the column with the labels.
-    config.label_column = "label"
-    # Labels are float targets, not class names.
-    config.is_regression = False
-    # Class names in order, comma separated; empty: as found in the train file, sorted.
-    config.label_names = ""
-    return config
+# What only own files read: .tsv (unquoted), .csv (quoted) with a header line, .jsonl or .parquet.
+FIELDS = {
+    "train_path": field("", "own file to train on"),
+    "dev_path": field("", "own file to judge by"),
+    "test_path": field("", "own file to test by; its labels are optional"),
+    "label_column": field("label", "column of the labels"),
+    "is_regression": field(False, "labels are float targets, not class names"),
+    # Comma separated; empty: as found in the train file, sorted.
+    "label_names": field("", "class names in order"),
+}
 
 
 def check(config) -> None:
@@ -51,7 +46,9 @@ def read(config) -> RawData:
     paths = _paths(config)
     given_names = _listed(config.label_names)
     if not paths:
-        raise UserError("no files: set data.train_path and data.dev_path (and data.test_path) to .tsv, .csv or .jsonl")
+        raise UserError(
+            "no files: set data.train_path and data.dev_path (and data.test_path) to .tsv, .csv, .jsonl or .parquet"
+        )
     if "train" not in paths and not given_names and not config.is_regression:
         raise UserError("classes are unknown: set data.train_path, or data.label_names to their names in order")
     problems: list[str] = []

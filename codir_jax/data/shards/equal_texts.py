@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from codir_jax.data.shards import folder as shard_folder
+
 # Hashes that are compared in memory at a time: 2^22 are some 150 MB while it lasts.
 _HASHES_AT_ONCE = 1 << 22
 
@@ -30,7 +32,7 @@ def numbers(hashes: np.ndarray, out: np.ndarray, scratch: Path, *, at_once: int 
     ends = np.cumsum(sizes)
     cursor = ends - sizes
     path = scratch / "rows.npy"
-    rows = np.lib.format.open_memmap(path, "w+", np.int32, (count,))
+    rows = shard_folder.new_array(path, np.int32, (count,))
     for block in blocks:
         buckets = _bucket(hashes[block], bits)
         order = np.argsort(buckets, kind="stable")

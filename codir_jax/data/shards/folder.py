@@ -15,6 +15,10 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
+from codir_jax.processes import whole
+
 FACTS_FILE = "unit.json"
 
 
@@ -37,26 +41,42 @@ def write(folder: Path, name: str, fill: Callable[[Path], dict | list[str]]) -> 
 
     Returns:
       The problems; with any, nothing is written.
+
+    Raises:
+      CannotWriteError: a full or read-only disk.
     """
     final = folder / name
     unfinished = folder / f"{name}.{uuid.uuid4().hex}.tmp"
-    unfinished.mkdir(parents=True)
-    try:
-        facts = fill(unfinished)
-        if isinstance(facts, list):
-            return facts
-        sizes = {file.relative_to(unfinished).as_posix(): file.stat().st_size for file in _files(unfinished)}
-        (unfinished / FACTS_FILE).write_text(json.dumps({**facts, "sizes": sizes}), encoding="utf-8")
-        if final.exists() and read_facts(folder, name) is None:  # a torn one
-            shutil.rmtree(final, ignore_errors=True)
+    with whole.full_disk_told(folder):
         try:
-            os.rename(unfinished, final)
-        except OSError:
-            if read_facts(folder, name) is None:  # otherwise somebody else was quicker
-                raise
-        return []
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            facts = fill(unfinished)
+            if isinstance(facts, list):
+                return facts
+            sizes = {file.relative_to(unfinished).as_posix(): file.stat().st_size for file in _files(unfinished)}
+            (unfinished / FACTS_FILE).write_text(json.dumps({**facts, "sizes": sizes}), encoding="utf-8")
+            if final.exists() and read_facts(folder, name) is None:  # a torn one
+                shutil.rmtree(final, ignore_errors=True)
+            try:
+                os.rename(unfinished, final)
+            except OSError:
+                if read_facts(folder, name) is None:  # otherwise somebody else was quicker
+                    raise
+            return []
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def new_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
+    """An .npy file to be filled through memory, whose room on the disk is taken now.
+
+    A page that the disk has no room for would end the process by a signal.
+    """
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, max(path.stat().st_size, 1))
+    return array
 
 
 def clean(folder: Path) -> None:

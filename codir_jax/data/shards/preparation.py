@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 from codir_jax.data.batch import MAX_PROBLEMS_TOLD
 from codir_jax.data.shards import folder as shard_folder
+from codir_jax.processes import claims
 
 _UNITS_AHEAD = 2  # for each worker, so that it never waits for the next
 
@@ -88,6 +89,7 @@ def shared(
     problems: list[str] = []
     if not is_ready:
         folder.mkdir(parents=True, exist_ok=True)
+        claims.check(folder, claims.CACHE, "data.cache_dir")
         mine = units[together.index :: together.count]
         report = _report(folder, together.index, together.count)
         report.unlink(missing_ok=True)

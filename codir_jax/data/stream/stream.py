@@ -19,6 +19,7 @@ from codir_jax.data.shards import folder as shard_folder
 from codir_jax.data.shards.preparation import Together
 from codir_jax.data.stream import settings, shards
 from codir_jax.data.stream.shards import COUNTS, LINES_FILE, TOKENS_FILE, Reading
+from codir_jax.processes import whole
 from codir_jax.processes.cache_folder import user_cache
 from codir_jax.processes.user_error import UserError
 
@@ -158,9 +159,8 @@ def _prepared(entries, reading: Reading, root: Path, num_workers: int, together:
     facts = [shard_folder.read_facts(folder, unit.name) for unit in units]
     if together.index == 0 and not is_ready:
         tables = [np.load(folder / unit.name / LINES_FILE) for unit in units]
-        aside = folder / "lines.part.npy"
-        np.save(aside, np.concatenate([np.zeros((0, len(COUNTS)), np.uint32), *tables]))
-        aside.replace(folder / LINES_FILE)
+        with whole.file(folder / LINES_FILE, binary=True) as file:
+            np.save(file, np.concatenate([np.zeros((0, len(COUNTS)), np.uint32), *tables]))
         shard_folder.clean(folder)
     together.barrier(f"{folder.name} joined")
     if not sum(fact["num_tokens"] for fact in facts):

@@ -10,15 +10,15 @@ answers and what is judged and saved, is in the units of the data:
 
 import dataclasses
 
+import jax.numpy as jnp
+
 from codir_jax.losses import distillation
 from codir_jax.losses.task import task_loss
 from codir_jax.models.apply import apply_model
 from codir_jax.objectives.contract import HeadTerms, masked_sum
 
-
-def default_config() -> dict:
-    """No field of an objective is of classifiers alone."""
-    return {}
+# No field of an objective is of classifiers alone.
+FIELDS = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +26,14 @@ class Classification:
     """Attributes:
     num_labels: classes; 1 for a regression. is_regression: labels are float targets.
     mean, scale: of the targets of the train set.
+    class_weights: how much an example of each class counts in the task loss; () for all alike.
     """
 
     num_labels: int
     is_regression: bool = False
     mean: float = 0.0
     scale: float = 1.0
+    class_weights: tuple[float, ...] = ()
     name: str = dataclasses.field(default="classification", init=False)
     kept: str = dataclasses.field(default="logits", init=False)
 
@@ -47,7 +49,10 @@ class Classification:
     def terms(self, config, batch, student, teacher=None, memory=None) -> HeadTerms:
         """Cross entropy (regression: squared error) over labelled rows, and the teacher's soft targets over all."""
         labels = self._standardised(batch["labels"])
-        task = masked_sum(task_loss(student, labels, self.is_regression), batch["label_mask"])
+        losses = task_loss(student, labels, self.is_regression)
+        if self.class_weights:
+            losses *= jnp.asarray(self.class_weights)[labels]
+        task = masked_sum(losses, batch["label_mask"])
         metrics = {"task_loss": task}
         if teacher is None:
             return HeadTerms(task, None, metrics)

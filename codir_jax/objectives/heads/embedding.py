@@ -20,6 +20,7 @@ from codir_jax.losses.contrastive import unit_rows
 from codir_jax.models.apply import apply_model
 from codir_jax.negatives import in_batch, memory_bank
 from codir_jax.objectives.contract import HeadTerms, each_text, masked_sum
+from codir_jax.processes.fields import field
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import constrain, gather_batch, with_axes
 
@@ -30,14 +31,15 @@ VECTOR_LOSSES = {
 QUEUE = "similarity_queue"
 
 
-def default_config() -> dict:
-    """Fields of every objective that distils sentence encoders."""
-    return {
-        # Of a sentence encoder only. task_weight is then of its vectors, soft_target_weight of its similarities.
-        "vector_loss": "cosine",  # "cosine" (1 - cosine), or "l2" (squared distance / the teacher's squared norm)
-        "similarity_temperature": 0.05,  # tau of the softmax over cosines
-        "similarity_queue_size": 4096,  # the teacher's vectors of earlier batches that are keys too; 0: the batch only
-    }
+# Of every objective that distils sentence encoders: task_weight is then of their vectors, soft_target_weight of their
+# similarities.
+FIELDS = {
+    # "cosine": 1 - cosine; "l2": squared distance / the teacher's squared norm.
+    "vector_loss": field("cosine", "distance of a sentence encoder's vectors", words=tuple(VECTOR_LOSSES)),
+    "similarity_temperature": field(0.05, "tau of the softmax over cosines", above=0, at_most=1e4),
+    # The teacher's vectors of earlier batches that are keys too.
+    "similarity_queue_size": field(4096, "kept vectors; 0: those of the batch only", at_least=0, at_most=10_000_000),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,17 +103,11 @@ class Embedding:
         return HeadTerms(task, soft, metrics, new_memory)
 
     def check_distillation(self, config, rows) -> None:
-        """Refuses values that are none, and rows of several texts.
+        """Refuses rows of several texts.
 
         Raises:
           UserError: what came, and what to do.
         """
-        if config.vector_loss not in VECTOR_LOSSES:
-            raise UserError(f"objective.vector_loss={config.vector_loss!r}; known: {', '.join(VECTOR_LOSSES)}")
-        if not config.similarity_temperature > 0:
-            raise UserError(f"objective.similarity_temperature must be > 0, got {config.similarity_temperature}")
-        if config.similarity_queue_size < 0:
-            raise UserError(f"objective.similarity_queue_size must be >= 0, got {config.similarity_queue_size}")
         if rows is not None and rows.texts_per_row > 1:
             raise UserError(
                 f"the train rows have {rows.texts_per_row} texts each, and a sentence encoder is distilled text by "

@@ -13,15 +13,16 @@ from codir_jax.models.products import product
 from codir_jax.models.weights import transposed
 from codir_jax.objectives.contract import HeadTerms, masked_sum
 from codir_jax.objectives.heads.masked_lm import check_one_vocabulary
+from codir_jax.processes.fields import field
 
-
-def default_config() -> dict:
-    """Fields of every objective that serves language models."""
-    return {
-        # Words whose logits exist at a time, at most; 0: all, which is a third faster (their logits are kept for the
-        # backward pass), and 16 MB at 400 tokens and 10,000 words.
-        "vocab_chunk_size": 0,
-    }
+# Of every objective that serves language models.
+FIELDS = {
+    # All at once is a third faster (their logits are kept for the backward pass), and 16 MB at 400 tokens and 10,000
+    # words.
+    "vocab_chunk_size": field(
+        0, "words of a language model whose logits exist at a time; 0: all", at_least=0, at_most=100_000_000
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,16 +9,17 @@ from codir_jax.losses.vocabulary import Decoder, vocabulary_terms
 from codir_jax.models.apply import apply_model
 from codir_jax.models.heads import decoder
 from codir_jax.objectives.contract import HeadTerms, masked_sum
+from codir_jax.processes.fields import field
 from codir_jax.processes.user_error import UserError
 
-
-def default_config() -> dict:
-    """Fields of every objective that serves masked LMs."""
-    return {
-        # Words whose logits exist at a time, at most; 0: all. Of a masked LM only. At 8192 a step of 512 positions over
-        # 30522 words, with a teacher, takes a fifth of the memory of all at once, and no longer on a CPU.
-        "vocab_chunk_size": 8192,
-    }
+# Of every objective that serves masked LMs.
+FIELDS = {
+    # At 8192 a step of 512 positions over 30522 words, with a teacher, takes a fifth of the memory of all at once, and
+    # no longer on a CPU.
+    "vocab_chunk_size": field(
+        8192, "words of a language model whose logits exist at a time; 0: all", at_least=0, at_most=100_000_000
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -85,13 +85,13 @@ def test_weights_and_an_at_sign_in_a_name(write, tmp_path):
     ("changes", "message"),
     [
         ({"sources": " "}, "no text: set data.sources"),
-        ({"document_boundary": "page"}, "one of file, blank_line, got 'page'"),
+        ({"document_boundary": "page"}, "document_boundary='page': expected one of file, blank_line"),
         ({"batch_size": 6, "chunks_per_document": 4}, "not divisible by data.chunks_per_document 4; use 4 or 8"),
-        ({"mask_rate": 15.0}, "share between 0 and 1, got 15"),
-        ({"dev_percent": 0.0}, "between 0 and 100, got 0"),
-        ({"max_length": 4}, "at least 8"),
-        ({"max_dev_chunks": 0}, "data.max_dev_chunks is at least 1"),
-        ({"num_workers": -1}, "data.num_workers is at least 1"),
+        ({"mask_rate": 15.0}, "mask_rate=15.0: expected a finite number, above 0 and below 1"),
+        ({"dev_percent": 0.0}, "a run is judged on held-out documents"),
+        ({"max_length": 4}, "max_length=4: expected a whole number, 8 to"),
+        ({"max_dev_chunks": 0}, "data.max_dev_chunks=0: expected a whole number, 1 to"),
+        ({"num_workers": -1}, "data.num_workers=-1: expected a whole number, 0 to"),
     ],
 )
 def test_a_config_that_contradicts_itself_is_refused(changes, message):

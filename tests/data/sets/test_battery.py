@@ -13,12 +13,11 @@ from codir_jax.processes.user_error import UserError
 from tests.data.sets import test_glue
 
 WEATHER = '''"""A set of its own."""
-from ml_collections import ConfigDict
 from codir_jax.data.batch import RawSplit
 from codir_jax.data.sets.contract import RawData
+from codir_jax.processes.fields import field
 
-def default_config():
-    return ConfigDict({"weather_days": 6})
+FIELDS = {"weather_days": field(6, "days that are told", at_least=1)}
 
 def check(options):
     if options.weather_days < 2:
@@ -107,8 +106,8 @@ def test_a_set_of_another_task_is_refused_with_those_that_fit():
 def test_the_section_has_the_fields_of_all_sets():
     options = settings.default_config()
     for module in (demo, glue, text_classification):
-        for field, value in module.default_config().items():
-            assert options[field] == value
+        for name, field in module.FIELDS.items():
+            assert options[name] == field.default
 
 
 def test_a_set_that_is_one_new_file_goes_from_config_to_batches(add):
@@ -141,7 +140,7 @@ def test_sets_that_share_a_name_or_a_field_are_a_slip_that_names_both(add):
         contract.sets()
     add("weather", WEATHER)
     with pytest.raises(ValueError, match=r"two data sets define data\.weather_days: .*snow\.py and .*weather\.py"):
-        contract.default_config()
+        contract.fields()
 
 
 def test_a_field_that_every_set_has_cannot_be_a_sets_own(add):

@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
 from codir_jax.data.sets import demo
 from codir_jax.data.sets.demo_grammar import FRAMES
 
-SIZES = (demo.default_config().demo_num_train, demo.default_config().demo_num_dev)
+SIZES = (demo.FIELDS["demo_num_train"].default, demo.FIELDS["demo_num_dev"].default)
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +110,7 @@ def test_the_agreement_labels_follow_from_the_text(splits):
 
 
 def test_read_gives_raw_splits_and_what_the_dataset_needs_to_know():
-    config = demo.default_config()
-    config.demo_num_train, config.demo_num_dev = 60, 20
+    config = ConfigDict({"demo_num_train": 60, "demo_num_dev": 20, "demo_seed": 0})
     raw, label_names, is_regression, metrics = demo.read(config)
     assert list(raw) == ["train", "dev"] and len(raw["train"].texts_a) == 60
     assert raw["dev"].texts_b is None and set(raw["dev"].labels) == {0, 1}

@@ -118,7 +118,6 @@ def test_scored_pairs_are_read_and_their_mistakes_told(tmp_path):
     with pytest.raises(DataError, match=r"dev\.tsv: all 2 scores are the same"):
         sentence_pairs.scored(options)
     for fields, told in (
-        ({"layout": "rows"}, "known: auto, pairs"),
         ({"scored_columns": "a"}, "names two columns"),
         ({"dropped_labels": "0"}, "share 0"),
     ):

@@ -137,7 +137,7 @@ def test_unlabelled_text_joins_train(read, tmp_path, name, content):
          "unlabelled.tsv:1: no column 'sentence'; columns are text"),
         ({"train.tsv": GOOD, "unlabelled.txt": b"ok\n\xff\n"}, {}, "unlabelled.txt:2: broken UTF-8: byte 0xff at "
          "position 0; save it as UTF-8"),
-        ({"train.txt": GOOD}, {}, "train.txt: unknown format '.txt'; expected .tsv, .csv, .jsonl"),
+        ({"train.txt": GOOD}, {}, "train.txt: unknown format '.txt'; expected .tsv, .csv, .jsonl or .parquet"),
         ({"train.csv": "sentence,label\nx,a\ny,b\n\"z,a\n"}, {}, "train.csv:4: broken CSV (unexpected end of data); "
          "the rest of the file was not read"),
         ({"train.jsonl": '{"sentence": "x", "label": "a"}\n{"sentence": "y", "label": "b"}\n{oops\n'}, {},

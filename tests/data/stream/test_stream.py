@@ -122,7 +122,7 @@ def test_what_contradicts_itself_is_refused(tmp_path):
         ({"sources": ""}, "no text: set data.sources"),
         ({"dev_sources": "", "dev_percent": 0.0}, "a run is judged on held-out text"),
         ({"dev_sources": "", "dev_percent": 99.0, "test_percent": 1.0}, "leave no text to train on"),
-        ({"max_length": 0}, "data.max_length is at least 1"),
+        ({"max_length": 0}, "data.max_length=0: expected a whole number, 1 to"),
     ):
         with pytest.raises(UserError, match=message):
             stream.load(config(tmp_path, **changes), WORDS)

@@ -47,3 +47,11 @@ def test_targets_and_the_teachers_answers_are_standardised():
 def test_classes_have_no_units(model):
     _, params, _ = model
     assert Classification(3).as_served(params) is params
+
+
+def test_examples_count_as_the_weight_of_their_class_says():
+    """By hand: logits of 0 cost ln 2 each, the third row has no label."""
+    head = Classification(2, class_weights=(0.5, 3.0))
+    batch = {"labels": jnp.asarray([0, 1, 1]), "label_mask": jnp.asarray([1.0, 1.0, 0.0])}
+    total, count = head.terms(None, batch, jnp.zeros((3, 2))).task
+    assert float(total) == pytest.approx(3.5 * np.log(2), rel=1e-6) and float(count) == 2

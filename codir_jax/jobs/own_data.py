@@ -1,0 +1,133 @@
+"""A user's own data as files that every stage reads: other forms are written down, columns guessed, a dev file drawn.
+
+What is written lies in `data/` of the job's folder, as JSON lines, named by its content: the same data give the same
+file, and other data are another job.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from codir_jax.data import dev_split, given_rows, guessed_columns
+from codir_jax.data.batch import DataError
+from codir_jax.data.compressed import kind_of
+from codir_jax.data.delimited import column_names, nearest, read_table
+from codir_jax.data.guessed_columns import Columns
+from codir_jax.processes import claims, console, whole
+from codir_jax.processes.user_error import UserError
+
+SPLITS = ("train", "dev", "test", "unlabelled")
+_IN_WORDS = {"\t": "tab"}
+
+
+def as_files(flags: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The flags with a file for each split: what is none, or has another separator than its name says, is written down.
+
+    A set that has its own dev and test splits gives them, too, where the flags name none.
+
+    Args:
+      flags: arguments of `compress`. folder: of the job.
+
+    Raises:
+      UserError: what was given has no rows, or cannot be read.
+    """
+    flags = dict(flags)
+    for split in SPLITS:
+        given = flags[split]
+        if _is_empty(given):
+            flags[split] = ""
+        elif given_rows.is_plain_file(given):
+            flags[split] = str(given)
+        else:
+            found = given_rows.read(given, split)
+            more = [name for name in found.splits if name != split and _is_empty(flags[name])]
+            for name in (split, *more):
+                flags[name] = str(_write(found.splits[name], folder, name))
+                console.say(f"{found.told}: {_count(found.splits[name]):,} rows of {name} -> {flags[name]}")
+    return flags
+
+
+def complete(flags: Mapping[str, Any], folder: Path, seed: int) -> dict[str, Any]:
+    """The flags of labelled texts with the names of the columns and with a dev file, drawn from train if there is none.
+
+    Args:
+      flags: as `as_files` returns them. seed: of the draw.
+
+    Raises:
+      UserError: the columns cannot be told, or the train file cannot be read.
+    """
+    flags = dict(flags)
+    path = Path(flags["train"]).expanduser()
+    if kind_of(path) == ".txt":
+        raise UserError(f"--train={path}: lines of text have no labels; give .tsv, .csv, .jsonl or .parquet")
+    columns = _read(path, in_full=not flags["dev"])
+    given = Columns(flags["text_column"], flags["text_pair_column"], flags["label_column"])
+    if (domain := flags["domain_column"]) and domain not in columns:
+        raise UserError(
+            f"--domain_column={domain}: no such column; columns are {', '.join(columns)}{nearest(domain, [*columns])}"
+        )
+    found = guessed_columns.guess({name: values for name, values in columns.items() if name != domain}, *given)
+    flags |= {"text_column": found.text, "text_pair_column": found.text_pair, "label_column": found.label}
+    if found != given:
+        console.say(f"{path.name}: {_told(found, path)}")
+    if flags["dev"]:
+        return flags
+    texts = list(zip(*(columns[name] for name in (found.text, found.text_pair) if name), strict=True))
+    by = [name for name in (flags["domain_column"], "" if flags["regression"] else found.label) if name]
+    strata = list(zip(*(map(str, columns[name]) for name in by), strict=True)) or [()] * len(texts)
+    in_dev = dev_split.draw(texts, strata, seed)
+    for split, chosen in (("train", ~in_dev), ("dev", in_dev)):
+        rows = {name: list(itertools.compress(values, chosen)) for name, values in columns.items()}
+        flags[split] = str(_write(rows, folder, split))
+    told = f" of each {' and '.join(map(repr, by))}" if by else ""
+    console.say(
+        f"no --dev: a tenth{told} is set aside as dev by seed {seed}: {in_dev.sum():,} of the {len(texts):,} rows of "
+        f"{path.name}; {(~in_dev).sum():,} are trained on"
+    )
+    return flags
+
+
+def _is_empty(given: Any) -> bool:
+    return given is None or (isinstance(given, str) and not given)
+
+
+def _read(path: Path, in_full: bool) -> dict[str, list]:
+    """All columns; `in_full`: refuses bad rows, which else are left to those who read all files."""
+    problems: list[str] = []
+    names = column_names(path, problems)
+    table = read_table(path, [], problems, optional=names) if names else None
+    if table is None or (problems and in_full):
+        raise DataError(problems)
+    return table.columns
+
+
+def _told(columns: Columns, path: Path) -> str:
+    pair = f", second text = column {columns.text_pair!r}" if columns.text_pair else ""
+    separator = given_rows.separator_of(path)
+    parts = f", separator {_IN_WORDS.get(separator, repr(separator))}" if separator else ""
+    return f"text = column {columns.text!r}{pair}, label = column {columns.label!r}{parts}"
+
+
+def _count(columns: Mapping[str, list]) -> int:
+    return len(next(iter(columns.values())))
+
+
+def _write(columns: Mapping[str, list], folder: Path, split: str) -> Path:
+    """The file of these rows, written in one rename; texts alone are lines, their line ends as spaces."""
+    if list(columns) == [given_rows.NAMELESS]:
+        lines, suffix = (" ".join(text.splitlines()) for text in columns[given_rows.NAMELESS]), ".txt"
+    else:
+        rows = zip(*columns.values(), strict=True)
+        lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
+        suffix = ".jsonl"
+    content = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
+    path = folder / "data" / f"{split}-{hashlib.sha256(content).hexdigest()[:12]}{suffix}"
+    if not path.exists():
+        claims.claim(folder, claims.JOB, "--output")
+        path.parent.mkdir(exist_ok=True)
+        with whole.aside(path) as place:
+            place.write_bytes(content)
+    return path

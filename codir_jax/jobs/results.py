@@ -1,0 +1,155 @@
+"""What a job has found once its stages are trained: costs, answers, seeds, export; what `results.json` holds."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from codir_jax import config as config_lib
+from codir_jax.convert.folder import model_folder
+from codir_jax.jobs import answers, chosen, export, measure, over_seeds, pareto, then, verdict
+from codir_jax.jobs.recipe import TEACHER, Recipe, StageSpec
+from codir_jax.processes import console
+from codir_jax.stage import workdir
+from codir_jax.tasks.contract import task_module
+
+Stages = Mapping[str, Mapping[str, Any]]
+
+
+def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages], fits: bool) -> dict[str, Any]:
+    """Measures, judges and exports; what `results.json` holds.
+
+    Args:
+      job: a `compress.Work`, all stages trained.
+      configs: name -> config of a stage, of the first seed.
+      trained: seed -> name of a stage -> its results. The first seed has them all, the others those of the students.
+      fits: whether the given model is the teacher as it is.
+    """
+    console.say("== measuring cost")
+    recipe, folder, first = job.recipe, job.folder, job.seeds[0]
+    stages, config = trained[first], configs[recipe.main]
+    main = stages[recipe.main]
+    shown = [stage for stage in job.stages if stage.in_table]
+    models = {stage.name: _model(job, stage, fits) for stage in shown}
+    titles = {stage.name: stage.title for stage in shown}
+    smaller = then.write(models[recipe.main], job.then, folder / "then")
+    models |= {name: str(made.folder) for name, made in smaller.items()}
+    for stage in (stage for stage in shown if stage.then):
+        made = then.write(models[stage.name], [stage.then], folder / "then" / stage.name)
+        models[stage.name] = str(made[stage.then].folder)
+    titles |= {name: f"{titles[recipe.main]}, {name}" for name in smaller}
+    scores = {name: stage["dev"] for name, stage in stages.items()}
+    if "teacher_dev" in main:
+        scores[TEACHER] = main["teacher_dev"]
+    measured = measure.measure(models, config, scores, recipe.batch_size, configs)
+    rows = {name: {"title": titles[name], "folder": models[name], **row} for name, row in measured.rows.items()}
+    for name, made in smaller.items():
+        rows[name] |= {"changed": made.changed, "parity": made.verdict}
+    primary = next(metric for metric in main["metrics"] if metric["name"] == main["primary_metric"])
+    for name, better in pareto.dominators(rows, primary).items():
+        rows[name]["dominated_by"] = better
+    offered = _plain(recipe)
+    baseline = next((name for name in offered if name in rows), "")
+    seeds = _over_seeds(job, trained, titles, primary["name"], baseline)
+    means = {name: {primary["name"]: row["mean"]} for name, row in seeds.items()} or scores
+    exported, why = _what_to_export(job, means, primary)
+    told = None
+    if measured.answers:
+        console.say("== comparing answers, and counting words")
+        told = answers.compare(
+            measured.task,
+            measured.answers,
+            metric=primary["name"],
+            teacher=TEACHER,
+            student=exported if exported in measured.answers else recipe.main,
+            baseline=baseline if baseline in measured.answers else "",
+            batch_size=recipe.batch_size,
+            seed=first,
+        )
+        _add_speed_up(told["bar"], rows, recipe.batch_size)
+    console.say(f"== exporting {why}")
+    results = {
+        "recipe": recipe.title,
+        "given": job.given,
+        "task": config.data.get("sources") or Path(config.data.get("train_path", "")).name or main["task"],
+        "num_examples": main.get("num_examples", {}),
+        "primary_metric": main["primary_metric"],
+        "metrics": main["metrics"],
+        "main": recipe.main,
+        "baseline": baseline,
+        "baseline_offered": next(iter(offered), ""),
+        "then": list(job.then),
+        "also": list(recipe.also),
+        "latency_batch": recipe.batch_size,
+        "models": rows,
+        "answers": told,
+        "seeds": list(job.seeds),
+        "over_seeds": seeds,
+        "export": str(folder / "export"),
+        "export_wanted": job.export,
+        "exported": exported,
+        "why_exported": why,
+        "parity": _export(job, exported, rows),
+        "price_per_hour": job.price_per_hour,
+        "seconds": sum(stage["seconds"] for stages in trained.values() for stage in stages.values()),
+        "seed": first,
+        "command": job.command,
+        **workdir.environment(),
+    }
+    return results | {"verdict": verdict.sentence(results)}
+
+
+def _model(job, stage: StageSpec, fits: bool) -> str:
+    """The folder with the model of a stage."""
+    if not stage.config or (fits and stage.name == TEACHER):
+        return model_folder(job.given, "--teacher")
+    return str(job.folder / stage.name / "best")
+
+
+def _plain(recipe: Recipe) -> list[str]:
+    """The baselines of a recipe that train a whole model with the task's own loss alone; none where its main does."""
+
+    def is_plain(stage: StageSpec) -> bool:
+        config = config_lib.load(stage.config)
+        is_whole = not config.compression.method and not stage.then
+        return is_whole and config.objective.name == task_module(config.task.name).PLAIN_OBJECTIVE
+
+    main = next(stage for stage in recipe.stages if stage.name == recipe.main)
+    others = [stage for stage in recipe.stages if stage.name in recipe.baselines]
+    return [] if is_plain(main) else [stage.name for stage in others if is_plain(stage)]
+
+
+def _over_seeds(job, trained: Mapping[int, Stages], titles: Mapping[str, str], metric: str, baseline: str):
+    """`over_seeds.table` of the students; {} of one seed, or without dev scores."""
+    if len(job.seeds) < 2:
+        return {}
+    names = [stage.name for stage in chosen.candidates(job.stages)]
+    scores = {name: [trained[seed][name]["dev"].get(metric) for seed in job.seeds] for name in names}
+    return over_seeds.table(titles, {name: own for name, own in scores.items() if None not in own}, baseline)
+
+
+def _add_speed_up(bar: dict[str, Any] | None, rows: Mapping[str, Mapping[str, Any]], batch_size: int) -> None:
+    key, first = f"batch_{batch_size}_p50_ms", next(iter(rows.values()))
+    if bar:
+        bar["speed_up"] = first["latency"][key] / bar["latency"][key]
+
+
+def _what_to_export(job, scores, metric) -> tuple[str, str]:
+    """(name of a stage, why); of a recipe with several exports its main one."""
+    if job.recipe.exports:
+        return job.recipe.main, f"{len(job.recipe.exports)} models: {', '.join(job.recipe.exports)}"
+    return chosen.choose(job.export, job.stages, scores, metric, job.recipe.main, len(job.seeds))
+
+
+def _export(job, name: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Exports that stage, or all that the recipe names; the verdicts in one sentence."""
+
+    def write(name: str, folder: Path) -> str:
+        told = {**job.told, "base_model": job.given, "test": rows[name].get("test")}
+        return export.export_model(str(job.folder / name), str(folder), **told)
+
+    if not job.recipe.exports:
+        return write(name, job.folder / "export")
+    verdicts = {name: write(name, job.folder / "export" / name) for name in job.recipe.exports}
+    return "; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items())

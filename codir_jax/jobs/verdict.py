@@ -1,0 +1,52 @@
+"""Whether the student differs from plain fine-tuning by more than noise, in one sentence."""
+
+from collections.abc import Mapping
+from typing import Any
+
+UNKNOWN = "what another seed would change is not known (--seeds=5 tells)"
+
+
+def sentence(results: Mapping[str, Any]) -> str:
+    """Of the exported model or, where that is plain fine-tuning itself, of the main one.
+
+    Args:
+      results: of a job. With several seeds the interval is over the seeds, with one over the rows of dev.
+    """
+    baseline, rows, metric = results["baseline"], results["models"], results["primary_metric"].replace("_", " ")
+    offered = results["baseline_offered"]
+    name = results["exported"] if results["exported"] != baseline else results["main"]
+    if not baseline or name == baseline:
+        if not offered:
+            return "This recipe has no plain fine-tuning to compare with, so what its method adds is not told here."
+        return (
+            f"Whether the student differs from plain fine-tuning by more than noise was not measured: "
+            f"--compare={offered} trains that as well, and what is finished stays."
+        )
+    found, basis, rest = _difference(results, name)
+    pair = f"{rows[name]['title']} minus {rows[baseline]['title']}"
+    if found is None:
+        return f"{pair}: there are no rows of dev to tell a difference from noise by."
+    mean, low, high = (f"{found[key]:+.4f}" for key in ("mean", "low", "high"))
+    is_more = found["low"] > 0 or found["high"] < 0
+    if not is_more:
+        verdict = "no more than noise"
+    else:
+        is_better = (found["mean"] > 0) == _higher_is_better(results)
+        verdict = f"{'better' if is_better else 'worse'} by more than that noise"
+    return f"{pair}, dev {metric}: {mean}, 95 % interval {low} to {high} ({basis}), so it is {verdict}{rest}."
+
+
+def _difference(results: Mapping[str, Any], name: str) -> tuple[Mapping[str, float] | None, str, str]:
+    """(difference to plain fine-tuning, what its interval is over, the rest of the sentence)."""
+    of_seeds = results["over_seeds"].get(name, {}).get("difference")
+    if of_seeds:
+        return of_seeds, f"over {of_seeds['n']} seeds, paired", ""
+    answers = results["answers"]
+    found = answers and answers["by_model"].get(name, {}).get("difference")
+    if not found:
+        return None, "", ""
+    return found, f"over the {answers['num_rows']} rows, paired bootstrap", f"; {UNKNOWN}"
+
+
+def _higher_is_better(results: Mapping[str, Any]) -> bool:
+    return next(m["higher_is_better"] for m in results["metrics"] if m["name"] == results["primary_metric"])

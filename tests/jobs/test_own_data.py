@@ -1,0 +1,68 @@
+"""A user's own data in every form become files that every stage reads."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from codir_jax.jobs import own_data
+from codir_jax.processes import console
+from codir_jax.processes.user_error import UserError
+
+NOTHING = dict.fromkeys(
+    ("train", "dev", "test", "unlabelled", "text_column", "text_pair_column", "label_column", "domain_column"), ""
+) | {"regression": False}
+
+
+@pytest.fixture
+def told(monkeypatch):
+    said = []
+    monkeypatch.setattr(console, "say", said.append)
+    return said
+
+
+def rows_of(path):
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def prepared(folder, seed=0, **flags):
+    return own_data.complete(own_data.as_files(NOTHING | flags, folder), folder, seed)
+
+
+def test_a_table_of_ones_own_needs_no_flag_but_train(tmp_path, told):
+    path = tmp_path / "reviews.csv"
+    path.write_text("nr;review;stars\n" + "".join(f"{i};the {i}th thing is fine;{i % 2}\n" for i in range(40)))
+    flags = prepared(tmp_path / "job", train=str(path))
+    assert (flags["text_column"], flags["text_pair_column"], flags["label_column"]) == ("review", "", "stars")
+    train, dev = rows_of(flags["train"]), rows_of(flags["dev"])
+    assert len(train) == 36 and sorted(row["stars"] for row in dev) == ["0", "0", "1", "1"]
+    assert sorted(int(row["nr"]) for row in train + dev) == list(range(40))
+    assert any("text = column 'review', label = column 'stars'" in line for line in told)
+    assert any(
+        "no --dev: a tenth of each 'stars' is set aside as dev by seed 0: 4 of the 40 rows" in line for line in told
+    )
+    assert prepared(tmp_path / "job", train=str(path)) == flags  # stopped and called again: the same files
+    assert prepared(tmp_path / "job", seed=1, train=str(path))["dev"] != flags["dev"]
+    assert len(list((tmp_path / "job" / "data").iterdir())) == 5  # the table, and two draws of train and dev
+
+
+def test_plain_files_stay_where_they_are(tmp_path, told):
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.csv").write_text("text,label\n" + "one two three,a\nfour five six,b\n" * 3)
+    flags = prepared(tmp_path / "job", train=str(tmp_path / "train.csv"), dev=str(tmp_path / "dev.csv"))
+    assert flags["train"] == str(tmp_path / "train.csv") and not (tmp_path / "job").exists()
+    assert told == ["train.csv: text = column 'text', label = column 'label', separator ','"]
+
+
+def test_rows_of_python_are_written_down_and_domains_are_drawn_from_alike(tmp_path, told):
+    rows = [{"text": f"text {i}", "label": i % 2, "shop": "ab"[i % 4 // 2]} for i in range(80)]
+    flags = prepared(tmp_path, train=rows, domain_column="shop", unlabelled=["more", "two\nlines"])
+    assert sorted((row["shop"], row["label"]) for row in rows_of(flags["dev"])) == [
+        (shop, label) for shop in "ab" for label in (0, 0, 1, 1)
+    ]
+    assert flags["unlabelled"].endswith(".txt") and Path(flags["unlabelled"]).read_text() == "more\ntwo lines\n"
+    with pytest.raises(UserError, match="did you mean 'shop'"):
+        prepared(tmp_path, train=rows, domain_column="shops")
+    with pytest.raises(UserError, match="have no labels"):
+        prepared(tmp_path, train="texts.txt")

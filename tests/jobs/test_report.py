@@ -1,0 +1,137 @@
+"""The report of results that were made up: contents, cost, and the sentence on noise. Nothing is trained."""
+
+import json
+
+import pytest
+
+from codir_jax.jobs import over_seeds, report, verdict
+from codir_jax.jobs.command_line import command_of
+from codir_jax.jobs.compress import compress
+from codir_jax.processes.user_error import UserError
+
+
+def _row(title, score, ms, size):
+    latency = {"batch_1_p50_ms": ms / 20, "batch_32_p50_ms": ms}
+    row = {"title": title, "num_layers": 2, "dev": {"accuracy": score}, "parameters": size, "bytes": 4 * size}
+    return row | {"latency": latency, "speed_up": 64 / ms, "dominated_by": "", "folder": "f"}
+
+
+def _results(**changes):
+    models = {
+        "teacher": _row("teacher", 0.9, 64.0, 2_000_000),
+        "finetune": _row("student, fine-tuning", 0.8, 32.0, 1_000_000),
+        "codir": _row("student, CoDIR", 0.85, 32.0, 1_000_000),
+    }
+    gap = {"mean": 0.05, "low": 0.01, "high": 0.09, "sd": 0.02, "n": 500}
+    by_model = {name: {"interval": [0.7, 0.95], "classes": []} for name in models}
+    by_model["codir"]["difference"] = gap
+    answers = {"num_rows": 200, "label_names": [], "bar": None, "by_model": by_model, "confused": {}}
+    for own in by_model.values():
+        own["quarters"] = [{"from": 0.0, "to": 1.0, "error": 0.25}]
+    results = {
+        "recipe": "Compression",
+        "given": "roberta",
+        "task": "<b>train.tsv</b>",
+        "num_examples": {"train": 1000, "dev": 200},
+        "primary_metric": "accuracy",
+        "metrics": [{"name": "accuracy", "higher_is_better": True}],
+        "main": "codir",
+        "baseline": "finetune",
+        "baseline_offered": "finetune",
+        "then": [],
+        "also": [],
+        "latency_batch": 32,
+        "models": models,
+        "answers": answers,
+        "seeds": [0],
+        "over_seeds": {},
+        "export": "runs/export",
+        "exported": "codir",
+        "why_exported": "student, CoDIR, the best",
+        "parity": "parity passed",
+        "price_per_hour": None,
+        "seconds": 60.0,
+        "seed": 0,
+        "command": "codir compress --output=runs",
+        "versions": {"python": "3.11"},
+        "git_commit": None,
+        "devices": "1 x cpu",
+    }
+    results |= changes
+    return results | {"verdict": verdict.sentence(results)}
+
+
+def test_the_page_tells_models_cost_and_origin_and_needs_no_other_file(tmp_path):
+    (tmp_path / "codir").mkdir()
+    lines = [{"step": step, "loss": 1.0 / step, "dev_accuracy": 0.1 * step} for step in (1, 2)]
+    (tmp_path / "codir" / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    report.write(tmp_path, _results(price_per_hour=3.6))
+    page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    assert "&lt;b&gt;train.tsv" in page and "<b>" not in page and "http" not in page.replace("http-equiv", "")
+    assert page.count("data:image/svg+xml;base64") == 2 == text.count("](figures/")
+    # 32 texts take 32 ms: a million take 1,000 s, at 3.6 an hour 1.
+    row = next(line for line in text.splitlines() if line.startswith("| student, CoDIR"))
+    assert [cell.strip() for cell in row.split("|")][2:-1] == [
+        "2", "0.8500", "1.00 M", "3.8 MiB", "1.60", "32.0", "2.00x", "1"
+    ]  # fmt: skip
+    for told in ("codir compress --output=runs", "train 1,000, dev 200", "python 3.11", "0.25"):
+        assert told in text and told in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {},
+            "+0.0500, 95 % interval +0.0100 to +0.0900 (over the 200 rows, paired bootstrap), so it is better by more",
+        ),
+        ({"metrics": [{"name": "accuracy", "higher_is_better": False}]}, "so it is worse by more than that noise"),
+        ({"exported": "finetune"}, "student, CoDIR minus student, fine-tuning"),
+        ({"baseline": ""}, "not measured: --compare=finetune"),
+        ({"baseline": "", "baseline_offered": ""}, "no plain fine-tuning to compare"),
+        ({"answers": None}, "no rows of dev"),
+        (
+            {"over_seeds": {"codir": {"difference": {"mean": 0.01, "low": -0.01, "high": 0.03, "n": 3}}}},
+            "(over 3 seeds, paired), so it is no more than noise.",
+        ),
+    ],
+)
+def test_one_sentence_says_whether_it_is_more_than_noise(changes, told):
+    assert told in _results(**changes)["verdict"]
+
+
+def test_of_several_seeds_means_intervals_and_paired_differences_are_told(tmp_path):
+    """Differences .1, .2, .3: mean .2, sd .1, t(2, 0.975) = 4.30265."""
+    titles = {"finetune": "plain", "codir": "ours"}
+    found = over_seeds.table(titles, {"finetune": [0.5, 0.6, 0.4], "codir": [0.6, 0.8, 0.7]}, "finetune")
+    gap = found["codir"]["difference"]
+    assert gap["mean"] == pytest.approx(0.2) and gap["high"] - 0.2 == pytest.approx(0.430265 / 3**0.5, rel=1e-5)
+    assert found["codir"]["mean"] == pytest.approx(0.7) and "difference" not in found["finetune"]
+    report.write(tmp_path, _results(over_seeds=found, seeds=[0, 1, 2]))
+    text = (tmp_path / "report.md").read_text()
+    assert "## Over 3 seeds" in text and "+0.2000 (-0.0484 to +0.4484)" in text and "0.6000 0.8000 0.7000" in text
+
+
+def test_seeds_that_were_begun_stay_part_of_a_job(tmp_path):
+    assert over_seeds.of_job(3, 2, tmp_path, []) == (3, 4)
+    (tmp_path / "seeds" / "6").mkdir(parents=True)
+    assert over_seeds.of_job(3, 1, tmp_path, []) == (3, 4, 5, 6)
+    assert over_seeds.place(tmp_path, 3, 3) == tmp_path and over_seeds.place(tmp_path, 4, 3) == tmp_path / "seeds" / "4"
+    for seeds, changes, message in ((0, [], "must be 1 or more"), (2, [("codir.seed", "1")], "both say which seeds")):
+        with pytest.raises(UserError, match=message):
+            over_seeds.of_job(0, seeds, tmp_path / "other", changes)
+
+
+def test_the_command_of_a_job_names_what_is_not_default():
+    given = {
+        "teacher": "", "train": "my file.tsv", "dev": "", "output": "runs/a", "layers": 6, "demo": False,
+        "regression": True, "compare": ("finetune", "l2"), "seeds": 1, "overrides": [("train.total_epochs", "3")],
+    }  # fmt: skip
+    import inspect
+
+    arguments = {name: one.default for name, one in inspect.signature(compress).parameters.items()} | given
+    assert command_of("compress", compress, arguments) == (
+        "codir compress '--train=my file.tsv' --output=runs/a --layers=6 --regression --compare=finetune,l2 "
+        "--config.train.total_epochs=3"
+    )
+    assert "--train=(a dict in memory)" in command_of("compress", compress, arguments | {"train": {"sentence": []}})
