@@ -43,6 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     launcher.require_restarts(options)
     launcher.require_text(options, "image", "volume", "namespace")
     check(options)
+    if "/" in options.volume:
+        raise ValueError(f"--volume={options.volume!r} names a PersistentVolumeClaim, and no path")
     import yaml  # after the flags, so that --help needs nothing
 
     text = yaml.safe_dump(manifest(options, command), sort_keys=False, width=1000)

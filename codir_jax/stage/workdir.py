@@ -101,8 +101,29 @@ def claim(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
         whole.write_text(workdir / "config.json", config_lib.to_json(config))
     except OSError as error:
         raise CannotWriteError(f"cannot write to the workdir {workdir}: {error}") from error
-    results = workdir / "results.json"
-    return json.loads(results.read_text(encoding="utf-8")) if results.exists() else None
+    return read_results(workdir)
+
+
+def read_results(workdir: Path) -> dict[str, Any] | None:
+    """What `results.json` holds; None where the run is not finished.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    path = workdir / "results.json"
+    if not path.exists():
+        return None
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, OSError) as error:
+        results, told = None, f" ({error})"
+    else:
+        told = ""
+    if not isinstance(results, dict) or not {"dev", "best_step", "metrics"} <= results.keys():
+        raise UserError(
+            f"{path} does not hold the results of a run{told}; remove it, and the same command writes it anew"
+        )
+    return results
 
 
 def has_progress(workdir: Path) -> bool:
