@@ -92,16 +92,32 @@ def claim(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
     """Makes `workdir` the one of this config; returns its results where the run is already finished.
 
     Raises:
-      UserError: of `refuse_other`, or a folder that is not of a run.
+      UserError: of `refuse_other`, a folder that is not of a run, or results that cannot be read.
       CannotWriteError: it cannot be written.
     """
     claims.claim(workdir, claims.RUN, "--workdir")
     refuse_other(config, workdir)
+    finished = read_results(workdir)
+    if has_progress(workdir) and not (workdir / "config.json").exists():
+        if finished and finished.get("config_fingerprint") != stage_config.fingerprint(config):
+            raise UserError(
+                f"{workdir} holds the results of another config, and its config.json is gone; choose another --workdir"
+            )
+        return finished  # of a run that goes on, the checkpoint tells whether it is of this config
+    write_config(config, workdir)
+    return finished
+
+
+def write_config(config: ConfigDict, workdir: Path) -> None:
+    """Writes config.json.
+
+    Raises:
+      CannotWriteError: it cannot be written.
+    """
     try:
         whole.write_text(workdir / "config.json", config_lib.to_json(config))
     except OSError as error:
         raise CannotWriteError(f"cannot write to the workdir {workdir}: {error}") from error
-    return read_results(workdir)
 
 
 def read_results(workdir: Path) -> dict[str, Any] | None:

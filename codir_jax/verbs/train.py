@@ -63,4 +63,5 @@ def run(overrides, *, config: str, workdir: str, connect_timeout: float, heartbe
         scores = "  ".join(f"{k} {v:.4f}" for k, v in results["dev"].items())
         print(f"best dev, step {results['best_step']}: {scores}")
     print(f"written: {workdir}/best, {workdir}/results.json")
+    print(f"curves: pip install tensorboard; tensorboard --logdir={workdir}")
     return 0

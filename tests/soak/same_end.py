@@ -27,12 +27,15 @@ def assert_same_end(one: Path, two: Path) -> None:
 
 
 def _final_state(workdir: Path) -> dict[str, np.ndarray]:
-    """Every array of the last checkpoint by its path, read without the objects that wrote it."""
+    """Every array of the last checkpoint by its path, read without the objects and the devices that wrote it."""
     import orbax.checkpoint as ocp
 
     step = max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
-    with ocp.StandardCheckpointer() as reader:
-        tree = reader.restore((workdir / "checkpoints" / str(step) / "state").resolve())
+    place = (workdir / "checkpoints" / str(step) / "state").resolve()
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        shapes = reader.metadata(place).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+        tree = reader.restore(place, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
     return {
         f"{step}{jax.tree_util.keystr(path)}": np.asarray(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
