@@ -84,14 +84,14 @@ def _made_by(path: Path, argument: str) -> dict[str, Any]:
         config = get_config(argument)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _raised(path, error) from error
     if not isinstance(config, ConfigDict):
         raise UserError(f"{path}: get_config returned {type(config).__name__}; expected an ml_collections ConfigDict")
     return config.to_dict()
 
 
-def _raised(path: Path, error: Exception) -> UserError:
+def _raised(path: Path, error: BaseException) -> UserError:
     """What a config file raises, in a sentence with its line."""
     if isinstance(error, SyntaxError):
         line = error.lineno
@@ -132,7 +132,7 @@ def function_of(path: Path, name: str):
         module_spec.loader.exec_module(module)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _raised(path, error) from error
     if not hasattr(module, name):
         raise UserError(f"{path} defines no {name}(argument)")

@@ -10,6 +10,7 @@ from codir_jax.compression.methods import Step
 from codir_jax.convert import huggingface
 from codir_jax.convert.folder import weight_bytes
 from codir_jax.models.contract import family
+from codir_jax.processes import whole
 from codir_jax.processes.user_error import UserError
 
 # Beside the weights: reads them where this package is not.
@@ -62,7 +63,8 @@ def compress(folder: str | os.PathLike, method: str, output: str | os.PathLike, 
     )
     tokenizer.save_pretrained(str(output))
     if (output / packed.FILE).exists():
-        (output / READER).write_bytes(Path(packed.__file__).read_bytes())
+        with whole.file(output / READER, binary=True) as file:
+            file.write(Path(packed.__file__).read_bytes())
     again = huggingface.load_pretrained(output, head=head, num_labels=source.num_labels)
     if again.fingerprint != huggingface.model_fingerprint(config, methods.tree_of(weights)):
         raise NotEqualError(f"{output} holds other weights than those that were written; write it again")

@@ -19,7 +19,7 @@ from codir_jax.convert.sentence_folder import SentenceFacts, unit_rows
 from codir_jax.data.tokenizer import save_tokenizer, served_length
 from codir_jax.models.heads import build_model, head_spec, num_labels_of
 from codir_jax.models.transformer import TransformerConfig
-from codir_jax.processes import whole
+from codir_jax.processes import console, whole
 
 # Largest difference that float32 kernels of two libraries may leave on a model, by what it answers.
 TOLERANCE = {"logits": 1e-4, "vectors": 1e-5}
@@ -98,10 +98,13 @@ def export(
         ParityError: above `TOLERANCE`; the folder is left for inspection.
     """
     labels = {"label_names": label_names, "is_regression": is_regression, "is_pair": is_pair}
-    folder = save_pretrained(folder, config, params, head=head, sentence=sentence, hf_config=hf_config, **labels)
     max_length = served_length(tokenizer, config.max_length)
-    save_tokenizer(tokenizer, folder, max_length)
-    verdict = check_parity(folder, config, params, sample_batch, head)
+    with console.progress_bar("export", 0, 2, unit="part", is_inner=True) as bar:
+        folder = save_pretrained(folder, config, params, head=head, sentence=sentence, hf_config=hf_config, **labels)
+        save_tokenizer(tokenizer, folder, max_length)
+        bar.update()
+        verdict = check_parity(folder, config, params, sample_batch, head)
+        bar.update()
     card = model_card(
         folder.resolve().name,
         config,

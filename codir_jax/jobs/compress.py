@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -58,6 +58,8 @@ def compress(
     language: str = "",
     overrides: Sequence[tuple[str, str]] = (),
     teacher_overrides: Sequence[tuple[str, str]] = (),
+    on_step: Callable[[str, int, dict[str, float]], None] | None = None,
+    on_evaluation: Callable[[str, int, dict[str, float]], None] | None = None,
 ) -> Job:
     """Compresses `teacher` and returns the finished job; stopped, the same call goes on.
 
@@ -91,6 +93,7 @@ def compress(
       overrides, teacher_overrides: (dotted config key, text) of all stages but the teacher's, and of that. A key that
         begins with the name of a stage holds for it alone. Those of `data` hold for the teacher too, so that it is not
         trained on what the students are judged by.
+      on_step, on_evaluation: as of `train`, of every stage; its workdir is told.
 
     Raises:
       UserError: before anything is trained.
@@ -128,6 +131,7 @@ def compress(
     )
     arguments |= {"compare": work.compared, "seeds": len(work.seeds)}
     work.command = command_of("compress", compress, arguments)
+    work.watchers = {"on_step": on_step, "on_evaluation": on_evaluation}
     results = work.run(overrides, teacher_overrides)
     if limit:
         work.pick(results, limit)
@@ -155,6 +159,7 @@ class Work:
         self.recipe, self.source, self.folder, self.given = recipe, source, folder, given
         self.layers, self.seeds, self.export = layers, tuple(seeds), export
         self.price_per_hour, self.told, self.command = price_per_hour, told, ""
+        self.watchers: dict[str, Callable | None] = {}
         self.then = tuple(dict.fromkeys(then or recipe.then))
         for method in self.then:
             methods.parse(method)
@@ -204,7 +209,7 @@ class Work:
             trained[seed], place = {}, over_seeds.place(self.folder, seed, first)
             for name, config in configs(fits, seed).items():
                 console.say(f"== {self._title(name)}{f', seed {seed}' if seed != first else ''} -> {place / name}")
-                trained[seed][name] = train_stage(config, place / name)
+                trained[seed][name] = train_stage(config, place / name, **self.watchers)
         return self._finish(configs(fits), trained, fits)
 
     def _finish(self, configs: dict[str, ConfigDict], trained: dict[int, dict[str, Any]], fits: bool) -> dict[str, Any]:

@@ -59,7 +59,9 @@ def contents(folder: Path, results: Mapping[str, Any], *, has_trade: bool) -> li
     if answers:
         page += _classes(results, answers) + _disagreements(results, answers)
     page += [Heading("Training"), Figure(f"{FIGURES}/curves.svg", "Loss terms and dev scores over the whole run")]
-    page += [_settings(folder, results), *_origin(results)]
+    board = f"pip install tensorboard; tensorboard --logdir={folder}"
+    page += [_settings(folder, results), Paragraph("Every metric of every stage, in a browser:"), Code(board)]
+    page += _origin(results)
     return page
 
 

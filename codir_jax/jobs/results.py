@@ -108,14 +108,16 @@ def _model(job, stage: StageSpec, fits: bool) -> str:
 
 
 def _plain(recipe: Recipe) -> list[str]:
-    """The baselines of a recipe that train a whole model with the task's own loss alone."""
+    """The baselines of a recipe that train a whole model with the task's own loss alone; none where its main does."""
 
     def is_plain(stage: StageSpec) -> bool:
         config = config_lib.load(stage.config)
         is_whole = not config.compression.method and not stage.then
         return is_whole and config.objective.name == task_module(config.task.name).PLAIN_OBJECTIVE
 
-    return [stage.name for stage in recipe.stages if stage.name in recipe.baselines and is_plain(stage)]
+    main = next(stage for stage in recipe.stages if stage.name == recipe.main)
+    others = [stage for stage in recipe.stages if stage.name in recipe.baselines]
+    return [] if is_plain(main) else [stage.name for stage in others if is_plain(stage)]
 
 
 def _over_seeds(job, trained: Mapping[int, Stages], titles: Mapping[str, str], metric: str, baseline: str):

@@ -17,7 +17,12 @@ from codir_jax.stage import workdir as workdir_lib
 
 
 def train(
-    config: str | ConfigDict, workdir: str | os.PathLike, overrides: Sequence[tuple[str, str]] = ()
+    config: str | ConfigDict,
+    workdir: str | os.PathLike,
+    overrides: Sequence[tuple[str, str]] = (),
+    *,
+    on_step: run_lib.Watcher | None = None,
+    on_evaluation: run_lib.Watcher | None = None,
 ) -> dict[str, Any]:
     """Trains the stage of a config in `workdir` and returns what `results.json` holds; stopped, the same call goes on.
 
@@ -28,6 +33,9 @@ def train(
       config: `PATH.py[:ARG,ARG]`, a saved `config.json`, or a whole config.
       workdir: folder of the run.
       overrides: (dotted key, text) pairs, as `--config.KEY=VALUE`.
+
+      on_step, on_evaluation: functions of (workdir, step, values): every `train.log_every_steps` the means since the
+        last call, and after each evaluation the scores on dev.
 
     Raises:
       UserError: bad config or data, or a workdir of another run, before anything is computed.
@@ -55,8 +63,8 @@ def train(
         distributed.first_decides(lambda: workdir_lib.refuse_other(config, workdir))
         distributed.first_decides(lambda: claims.claim(workdir, claims.RUN, "--workdir"))
         console.say(f"== teacher.config={config.teacher.config} -> {config.teacher.path}")
-        train(made_by, config.teacher.path)
-    return run_lib.run(config, workdir, on_start=report.at_start)
+        train(made_by, config.teacher.path, on_step=on_step, on_evaluation=on_evaluation)
+    return run_lib.run(config, workdir, on_start=report.at_start, on_step=on_step, on_evaluation=on_evaluation)
 
 
 def teacher_of(config: ConfigDict) -> ConfigDict:

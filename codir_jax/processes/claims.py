@@ -20,6 +20,8 @@ _MAX_NAMES_TOLD = 5
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # On the top folder of a disk before anybody wrote to it.
 _OF_THE_SYSTEM = frozenset({"lost+found"})
+# Names by which a folder may be one of ours whose marker was left behind.
+_OURS = frozenset({"lock", "job.json", "results.json", "table.json"})
 
 
 class Kind(NamedTuple):
@@ -112,8 +114,9 @@ def _not_ours(folder: str, names: list[str], kind: Kind, flag: str) -> str:
     if holds is None:
         more = len(names) - _MAX_NAMES_TOLD
         listed = ", ".join(names[:_MAX_NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
+        lost = f"; a copy that lost its marker gets it by `touch {folder}/{kind.marker}`" if _OURS & set(names) else ""
         return (
             f"{flag}={folder} is not empty and does not hold {kind.told}: {listed}. Nothing was written; name a new or "
-            "an empty folder"
+            f"an empty folder{lost}"
         )
     return f"{flag}={folder} is not empty: it holds {holds}, not {kind.told}; name a new or an empty folder"

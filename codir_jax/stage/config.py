@@ -26,6 +26,8 @@ from codir_jax.training import loop, optimizer
 
 _DTYPES = ("float32", "bfloat16")
 _SIZE = {"at_least": 0, "at_most": 65_536}
+# Sections that an earlier version may not have had: they do not say what is trained on what.
+SECTIONS = ("teacher", "student", "compression", "optimizer", "train", "mesh")
 SEED = field(0, "of initialisation, data order, dropout and sampling", at_least=0, at_most=MAX_SEED)
 TEACHER = {
     # A Hugging Face folder, workdir of a stage, or hub name.
@@ -133,7 +135,8 @@ def load(spec: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
         return config
 
     def complete(saved: Mapping[str, Any]) -> dict[str, Any]:
-        whole, added = completed(schema_of(saved), saved)
+        schema = schema_of(saved)
+        whole, added = completed(schema, {name: {} for name in schema if name in SECTIONS} | saved)
         check_fields(whole)
         if added:
             console.say(f"note: {spec} is of an earlier version and has no {', '.join(added)}: these are the defaults")

@@ -24,8 +24,17 @@ from codir_jax.training.pace import Pace
 ON_CONSOLE = ("num_negatives", "retrieval_rate", "teacher_agreement", "learning_rate")
 
 
+# (workdir, step, name -> value): what a caller is told while a stage runs.
+Watcher = Callable[[str, int, dict[str, float]], None]
+
+
 def run(
-    config: ConfigDict, workdir: str | os.PathLike, on_start: Callable[[Stage, Any, Any], str] | None = None
+    config: ConfigDict,
+    workdir: str | os.PathLike,
+    on_start: Callable[[Stage, Any, Any], str] | None = None,
+    *,
+    on_step: Watcher | None = None,
+    on_evaluation: Watcher | None = None,
 ) -> dict[str, Any]:
     """Trains the stage that `config` describes and returns what `results.json` holds.
 
@@ -33,6 +42,8 @@ def run(
 
     Args:
       on_start: (stage, state, frozen) -> what is told before the first step.
+      on_step: called every `train.log_every_steps` with the means since the last call. on_evaluation: called with the
+        scores on dev. Both in the first process only.
 
     Raises:
       UserError: bad config or data, a workdir of another run, or one in use; told before anything is computed.
@@ -49,15 +60,17 @@ def run(
         if finished is not None:
             console.say(f"{workdir}: already finished; remove the folder to run it again")
             return finished
-        return _Run(Stage.of(config), workdir, on_start).train()
+        is_first = distributed.process_id() == 0
+        watchers = (on_step, on_evaluation) if is_first else (None, None)
+        return _Run(Stage.of(config), workdir, on_start, *watchers).train()
 
 
 class _Run:
     """A stage that is trained in a workdir."""
 
-    def __init__(self, stage: Stage, workdir: Path, on_start):
+    def __init__(self, stage: Stage, workdir: Path, on_start, on_step=None, on_evaluation=None):
         self.stage, self.workdir, self.config = stage, workdir, stage.config
-        self.on_start = on_start
+        self.on_start, self.on_step, self.on_evaluation = on_start, on_step, on_evaluation
         console.say(checks.describe_models(stage.config, stage.student, stage.teacher))
         console.say(
             f"padded lengths: {', '.join(map(str, stage.feed.length_buckets))}; {stage.feed.real_token_share:.1%} of "
@@ -104,6 +117,8 @@ class _Run:
             values = buffer.flush()
             values["learning_rate"] = float(stage.schedule(step - 1))
             writer.write(step, values)
+            if self.on_step:
+                self.on_step(str(self.workdir), step, values)
             told = {k: v for k, v in values.items() if k.endswith("loss") or k in ON_CONSOLE}
             told = [f"{k} {v:.4g}" for k, v in told.items()]
             if (seconds := pace.look(step)) is not None and step < num_steps:
@@ -121,6 +136,8 @@ class _Run:
                 last = judge(stage.whole(current.params), frozen)
             facts["is_unjudged"] = False
             writer.write(step, {f"dev_{k}": v for k, v in last.items()})
+            if self.on_evaluation:
+                self.on_evaluation(str(self.workdir), step, dict(last))
             value = self._score(last)
             is_best = facts["best_score"] is None or value > facts["best_score"]
             console.say(
@@ -142,7 +159,7 @@ class _Run:
             facts.update(seconds=clock.seconds(), pending=buffer.pending(), skipped=buffer.skipped, last=last)
             require_finite(current, step)
             # Where its evaluation was cut short, the step is judged when the run goes on, and keep_best passes it over.
-            is_evaluated = last and not facts["is_unjudged"] and (step % self.eval_every == 0 or step == num_steps)
+            is_evaluated = last and not facts.get("is_unjudged") and (step % self.eval_every == 0 or step == num_steps)
             checkpointer.save(current, facts, score=self._score(last) if is_evaluated else None, wait=wait)
 
         def unpaced(hook):
@@ -171,7 +188,7 @@ class _Run:
                     loop.Hook(self.checkpoint_every, unpaced(save)),
                 ],
                 pace=pace,
-                catch_up=unpaced(evaluate) if facts["is_unjudged"] else None,
+                catch_up=unpaced(evaluate) if facts.get("is_unjudged") else None,
                 on_stop=lambda step, current: save(step, current, wait=True),
                 name=self.workdir.name,
                 is_enough=is_enough,
@@ -207,6 +224,7 @@ class _Run:
         if untold := checks.check_config(self.config, saved):
             console.say(untold)
         checks.check_fingerprints(now, saved)
+        distributed.first_decides(lambda: workdir_lib.write_config(self.config, self.workdir))
         if moved := checks.describe_move(now, saved):
             console.say(moved)
         console.say(f"resumed from {self.workdir}/checkpoints at step {int(state.step)} of {self.stage.num_steps}")

@@ -97,12 +97,28 @@ def claim(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
     """
     claims.claim(workdir, claims.RUN, "--workdir")
     refuse_other(config, workdir)
+    results = workdir / "results.json"
+    finished = json.loads(results.read_text(encoding="utf-8")) if results.exists() else None
+    if has_progress(workdir) and not (workdir / "config.json").exists():
+        if finished and finished.get("config_fingerprint") != stage_config.fingerprint(config):
+            raise UserError(
+                f"{workdir} holds the results of another config, and its config.json is gone; choose another --workdir"
+            )
+        return finished  # of a run that goes on, the checkpoint tells whether it is of this config
+    write_config(config, workdir)
+    return finished
+
+
+def write_config(config: ConfigDict, workdir: Path) -> None:
+    """Writes config.json.
+
+    Raises:
+      CannotWriteError: it cannot be written.
+    """
     try:
         whole.write_text(workdir / "config.json", config_lib.to_json(config))
     except OSError as error:
         raise CannotWriteError(f"cannot write to the workdir {workdir}: {error}") from error
-    results = workdir / "results.json"
-    return json.loads(results.read_text(encoding="utf-8")) if results.exists() else None
 
 
 def has_progress(workdir: Path) -> bool:

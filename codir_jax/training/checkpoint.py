@@ -201,18 +201,18 @@ class _Manager(ocp.CheckpointManager):
 def _leave_out_echoes() -> None:
     """After the first part of a checkpoint that could not be written, tensorstore has a traceback for every other one.
 
-    Its threads wake an event loop that ended with the first error, and print what comes of it by Python's own hook.
+    Its threads wake an event loop that ended with the first error, and what comes of it can be raised to nobody.
     """
-    before = sys.excepthook
+    before = sys.unraisablehook
     if getattr(before, "leaves_out_echoes", False):
         return
 
-    def told(kind, error, trace):
-        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-            before(kind, error, trace)
+    def told(unraisable):
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
 
     told.leaves_out_echoes = True
-    sys.excepthook = told
+    sys.unraisablehook = told
 
 
 def _score(metrics: dict[str, float]) -> float:

@@ -6,7 +6,9 @@ from codir_jax.verbs.flag_types import add_card, add_model
 
 HELP = "a Hugging Face folder with a parity verdict"
 EXAMPLES = """example:
-  codir export --model=runs/student --output=my-small-model"""
+  codir export --model=runs/student --output=my-small-model
+
+The folder is new, empty, or an export already, which is replaced; one with anything else in it is refused."""
 OVERRIDES = ()
 
 

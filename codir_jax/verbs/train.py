@@ -18,6 +18,8 @@ CODIR_NUM_PROCESSES and CODIR_PROCESS_ID):
   codir train ... --coordinator=10.0.0.1:8476 --num_processes=2 --process_id=0     # on the host 10.0.0.1
   codir train ... --coordinator=10.0.0.1:8476 --num_processes=2 --process_id=1     # on the other
 
+The workdir is new, empty, or holds the run already; a folder with anything else in it is refused.
+
 exit status: 0 done, 2 bad input, 3 loss or gradient not finite, 4 cannot write (disk full), 75 stopped by SIGTERM after
 a checkpoint, 76 another process was lost or never came, 130 Ctrl-C after a checkpoint. After 75 and 76 start all
 processes again: the same command goes on from the last checkpoint."""
@@ -61,4 +63,5 @@ def run(overrides, *, config: str, workdir: str, connect_timeout: float, heartbe
         scores = "  ".join(f"{k} {v:.4f}" for k, v in results["dev"].items())
         print(f"best dev, step {results['best_step']}: {scores}")
     print(f"written: {workdir}/best, {workdir}/results.json")
+    print(f"curves: pip install tensorboard; tensorboard --logdir={workdir}")
     return 0

@@ -22,6 +22,7 @@ from codir_jax.processes.user_error import UserError
 from codir_jax.stage import workdir
 from codir_jax.tasks import classification
 
+WATCHED = []  # what the calls of the module's job were told
 TINY = {
     "overrides": [("train.total_steps", "2"), ("data.eval_batch_size", "8"), ("teacher.allow_weak", "true")],
     "teacher_overrides": [("train.total_steps", "2")],
@@ -55,7 +56,8 @@ def finished(base, files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished") / "job"
     own = {**TINY, "overrides": [*TINY["overrides"], ("data.label_names", "good,bad"), ("data.max_length", "16")]}
     arguments = {"teacher": base, **files, "output": str(folder), **own}
-    return arguments, folder, compress(**arguments)
+    watchers = {name: lambda *told, name=name: WATCHED.append((name, *told)) for name in ("on_step", "on_evaluation")}
+    return arguments, folder, compress(**arguments, **watchers)
 
 
 def test_what_is_said_of_the_data_holds_for_the_teacher_too(finished):
@@ -70,6 +72,19 @@ def test_what_is_said_of_the_data_holds_for_the_teacher_too(finished):
     stages = [json.loads((folder / stage / "results.json").read_text()) for stage in ("teacher", "codir")]
     assert results["seconds"] == pytest.approx(sum(stage["seconds"] for stage in stages))
     assert results["main"] == "codir" and list(results["models"]) == ["teacher", "codir"]
+
+
+def test_who_calls_is_told_of_every_stage_what_its_metrics_hold(finished):
+    _, folder, _ = finished
+    for stage in ("teacher", "codir"):
+        lines = [json.loads(line) for line in (folder / stage / "metrics.jsonl").read_text().splitlines()]
+        told = [what for what in WATCHED if what[1] == str(folder / stage)]
+        steps = [(step, values) for name, _, step, values in told if name == "on_step"]
+        assert steps == [
+            (line["step"], {k: v for k, v in line.items() if k != "step"}) for line in lines if "loss" in line
+        ]
+        scores = [(step, values["accuracy"]) for name, _, step, values in told if name == "on_evaluation"]
+        assert scores == [(line["step"], line["dev_accuracy"]) for line in lines if "dev_accuracy" in line] != []
 
 
 def test_the_export_cuts_a_text_where_the_student_was_judged(finished):

@@ -68,16 +68,25 @@ def test_the_workdir_of_another_run_is_refused_before_the_teacher_is_made(made, 
         train(config, folder, [("seed", "7")])
 
 
-def test_a_contradiction_of_the_student_is_refused_before_the_teacher_is_made(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("student.dtype", "float16", r"student\.dtype"),
+        ("student.num_layers", "9", "a student of 9 layers cannot start from a teacher of 2"),
+        ("objective.layer_matches", "1:7", "teacher layer 7 in '1:7' does not exist"),
+    ],
+)
+def test_a_contradiction_of_the_student_is_refused_before_the_teacher_is_made(tmp_path, monkeypatch, key, value, told):
     monkeypatch.setattr(train_lib.run_lib, "run", lambda *_, **__: pytest.fail("something was trained"))
-    with pytest.raises(UserError, match=r"student\.dtype"):
-        train(DISTILL, tmp_path, [("student.dtype", "float16")])
+    with pytest.raises(UserError, match=told):
+        train(DISTILL, tmp_path, [("data.demo_num_train", "64"), (key, value)])
 
 
 def test_the_teacher_is_made_on_the_data_of_its_student(monkeypatch, tmp_path):
     """Before, a teacher of the config's own data was trained, and refused by a student of other classes."""
     trained = []
     monkeypatch.setattr(train_lib.run_lib, "run", lambda config, workdir, on_start: trained.append(config))
+    monkeypatch.setattr(train_lib.refusals, "check", lambda *_: None)  # there is no tokenizer "words"
     changes = {"data.demo_num_train": "64", "data.label_names": "good,bad", "tokenizer_path": "words", "mesh.fsdp": "2"}
     train(DISTILL, tmp_path, [*changes.items(), ("seed", "5"), ("objective.pooling", "first")])
     teacher, student = trained

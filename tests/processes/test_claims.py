@@ -40,7 +40,8 @@ def test_a_verb_refuses_a_folder_of_the_users_and_leaves_it_as_it_was(verb, mine
     before = _contents(mine)
     assert main([word.format(mine) for word in VERBS[verb].split()]) == 2
     told = capsys.readouterr().err
-    assert f"={mine} is not empty" in told and "README.md, best, config.json, lock" in told
+    assert f"={mine} is not empty" in told and "README.md, best, config.json, lock. Nothing was written" in told
+    assert f"touch {mine}/.codir-" in told  # a lock may be one of ours
     assert _contents(mine) == before
 
 
@@ -62,6 +63,15 @@ def test_a_folder_is_ours_from_its_claim_on_and_of_one_kind(tmp_path):
     with pytest.raises(UserError, match=r"--output=.* holds a run of `codir train`, not an exported model"):
         claims.claim(folder, claims.EXPORT, "--output")
     assert sorted(path.name for path in folder.iterdir()) == [".codir-run", "config.json"]
+
+
+def test_a_copy_that_lost_its_marker_is_told_what_to_do(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match=r"an empty folder$"):
+        claims.check(tmp_path, claims.RUN, "--workdir")
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(UserError, match=r"`touch .*/\.codir-run`$"):
+        claims.check(tmp_path, claims.RUN, "--workdir")
 
 
 def test_an_empty_folder_is_taken_as_it_is(tmp_path):

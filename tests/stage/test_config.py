@@ -155,23 +155,23 @@ def test_python_calls_are_checked_alike_and_all_faults_are_told():
         assert part in str(told.value)
 
 
-def test_a_job_refuses_a_teachers_override_before_anything_is_read():
+def test_a_job_refuses_a_teachers_override_before_anything_is_made(tmp_path):
     for overrides in ({"overrides": [("optimizer.eps", "inf")]}, {"teacher_overrides": [("optimizer.eps", "inf")]}):
         with pytest.raises(UserError, match=r"optimizer\.eps=inf"):
-            compress("nowhere", "nothing.tsv", "nothing.tsv", output="nowhere", **overrides)
+            compress(demo=True, output=str(tmp_path / "job"), **overrides)
 
 
 @pytest.mark.parametrize(
     ("layers", "told"), [(-1, "1 or more, or 0"), (True, "1 or more"), (10_001, "num_layers=10001")]
 )
-def test_a_job_refuses_layers_that_no_student_has(layers, told):
+def test_a_job_refuses_layers_that_no_student_has(layers, told, tmp_path):
     with pytest.raises(UserError, match=told):
-        compress("nowhere", "nothing.tsv", "nothing.tsv", output="nowhere", layers=layers)
+        compress(demo=True, output=str(tmp_path / "job"), layers=layers)
 
 
-def test_a_job_refuses_layers_where_its_recipe_takes_none():
+def test_a_job_refuses_layers_where_its_recipe_takes_none(tmp_path):
     with pytest.raises(UserError, match=r"--layers=2: no stage of this recipe takes"):
-        compress(text="nothing.txt", output="nowhere", recipe="language_model", layers=2)
+        compress(text="nothing.txt", output=str(tmp_path / "job"), recipe="language_model", layers=2)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +184,7 @@ def test_a_job_refuses_layers_where_its_recipe_takes_none():
         ("mesh.rules.batch", ["data"]),
         ("objective.equal_start", 1),
         ("objective.negatives", ...),
+        ("data", ...),
         ("objective.standardize_layers", "False"),
         ("objective", "codir"),
         ("optimizer.learning_rate", "0.1"),
@@ -207,7 +208,7 @@ def test_a_saved_config_with_a_wrong_value_is_refused_with_file_and_key(tmp_path
 
 
 def test_a_saved_config_without_the_length_of_the_run_is_refused(tmp_path):
-    for change in (with_value("train.total_epochs", ...), with_value("train", {})):
+    for change in (with_value("train.total_epochs", ...), with_value("train", {}), with_value("train", ...)):
         with pytest.raises(UserError, match=r"train\.total.*exactly one unit"):
             stage_config.check(stage_config.load(save(tmp_path, change)))
 
@@ -231,14 +232,15 @@ def test_a_key_that_python_has_is_no_field(tmp_path):
 
 def test_an_older_saved_config_gets_the_defaults_and_says_so(tmp_path, capsys):
     def older(config):
-        del config["student"]["word_rows"], config["objective"]["equal_start"]
+        del config["student"]["word_rows"], config["objective"]["equal_start"], config["compression"]
         return config
 
     path = save(tmp_path, older)
     config = stage_config.load(path, [("student.word_rows", "all")])
     assert config.student.word_rows == "all" and config.objective.equal_start is False
     (line,) = capsys.readouterr().out.splitlines()
-    assert path in line and "student.word_rows='seen'" in line and "objective.equal_start=False" in line
+    for key in ("student.word_rows='seen'", "objective.equal_start=False", "compression.method=''"):
+        assert path in line and key in line
     stage_config.load(save(tmp_path))
     assert capsys.readouterr().out == ""
 
@@ -251,6 +253,8 @@ def test_an_older_saved_config_gets_the_defaults_and_says_so(tmp_path, capsys):
         ("def get_config(argument):\n    return 1 / 0\n", r"broken\.py, line 2: .*ZeroDivisionError"),
         ("def get_config(argument):\n    return {}\n", r"broken\.py: get_config returned dict"),
         ("x = 1\n", r"broken\.py defines no get_config"),
+        ("import sys\nsys.exit(0)\n", r"broken\.py, line 2: .*SystemExit"),
+        ("def get_config():\n    return 1\n", r"broken\.py: .*TypeError"),
         (
             "from ml_collections import ConfigDict\ndef get_config(argument):\n    return ConfigDict()\n",
             "no config of a stage",

@@ -120,8 +120,22 @@ def test_a_run_stopped_by_ctrl_c_and_resumed_ends_bit_equal_to_the_straight_run(
             with pytest.raises(loop.Interrupted, match=f"SIGTERM after step {step}$"):
                 run.run(config, stopped)
     assert not (stopped / "results.json").exists()
+    (stopped / "config.json").unlink()  # the config lies in the checkpoint, too
+    other = _config(teacher, *changes, ("optimizer.learning_rate", "0.1"), method=method)
+    with pytest.raises(
+        UserError, match=r"checkpoint is of a run of another config(?s:.)*optimizer\.learning_rate: 0\.1"
+    ):
+        run.run(other, stopped)
+    assert not (stopped / "config.json").exists()
+    with config.unlocked():
+        config.train.keep_last = 3  # of those that do not bind it
     run.run(config, stopped)
+    assert json.loads((stopped / "config.json").read_text())["train"]["keep_last"] == 3
     _assert_same_end(straight, stopped)
+    (stopped / "config.json").unlink()
+    with pytest.raises(UserError, match="results of another config"):
+        run.run(other, stopped)
+    assert run.run(config, stopped)["seed"] == 0
 
 
 def test_a_run_out_of_patience_ends_and_does_not_begin_again(tmp_path, capsys):
