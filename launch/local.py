@@ -17,6 +17,7 @@ from launcher import Command
 
 # Each is a Python of its own with some hundred megabytes.
 MAX_PROCESSES = 256
+MAX_DEVICES = 1024
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     launcher.require_positive(options, "num_processes", "devices_per_process")
     launcher.require_restarts(options)
     launcher.require_grace(options)
+    if options.devices_per_process > MAX_DEVICES:
+        raise ValueError(f"--devices_per_process={options.devices_per_process}: expected at most {MAX_DEVICES}")
     if options.num_processes > MAX_PROCESSES:
         raise ValueError(f"--num_processes={options.num_processes}: one machine runs at most {MAX_PROCESSES}")
     if not 1024 <= options.port <= 65535:

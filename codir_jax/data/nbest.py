@@ -10,6 +10,7 @@ references of either are a Kaldi text: KEY WORDS ...
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,7 +101,7 @@ def _fault(row) -> str:
     scores = row.get("scores", [0.0] * len(row["candidates"]))
     if not isinstance(scores, list) or len(scores) != len(row["candidates"]):
         return f'"scores" is not a list of {len(row["candidates"])} numbers, one a candidate'
-    if not all(isinstance(one, int | float) and math.isfinite(one) for one in scores):
+    if not all(isinstance(one, int | float) and abs(one) <= sys.float_info.max for one in scores):
         return '"scores" holds something that is no finite number'
     if "gold" in row and not (isinstance(row["gold"], int) and 0 <= row["gold"] < len(row["candidates"])):
         return f'"gold" is no place among the {len(row["candidates"])} candidates'
@@ -111,6 +112,7 @@ def _fault(row) -> str:
 
 def _of_kaldi(path, lines, problems):
     lists: dict[str, list] = {}
+    known = set()
     for number, line in lines:
         parts = line.split(None, 2)
         key, dash, _ = parts[0].rpartition("-")
@@ -121,5 +123,8 @@ def _of_kaldi(path, lines, problems):
         if not dash or not key or not math.isfinite(score) or len(parts) < 3:
             problems.append(f"{path}:{number}: expected KEY-N ACOUSTIC_SCORE WORDS, got {line.strip()[:60]!r}")
             continue
+        if parts[0] in known:
+            problems.append(f"{path}:{number}: {parts[0]!r} is there twice")
+        known.add(parts[0])
         lists.setdefault(key, []).append((parts[2].strip(), score))
     return [Candidates(key, *zip(*rows, strict=True), None) for key, rows in lists.items()]
