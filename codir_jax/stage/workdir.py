@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import importlib.metadata
-import json
 import os
 import platform
 import socket
@@ -16,7 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
-from codir_jax.processes import claims, distributed, shared_folder, whole
+from codir_jax.processes import claims, distributed, json_text, shared_folder, whole
 from codir_jax.processes.user_error import CannotWriteError, UserError
 from codir_jax.stage import config as stage_config
 
@@ -106,6 +105,19 @@ def claim(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
         return finished  # of a run that goes on, the checkpoint tells whether it is of this config
     write_config(config, workdir)
     return finished
+
+
+def _read_results(path: Path) -> dict[str, Any]:
+    try:
+        found = json_text.parse(path.read_text(encoding="utf-8"), allow_nan=True)
+    except (json_text.JsonError, UnicodeDecodeError) as error:
+        found = str(error)
+    if not isinstance(found, dict) or "dev" not in found:
+        raise UserError(
+            f"{path} is damaged ({str(found)[:80]}); remove it, and the same command ends the run again from its last "
+            "checkpoint"
+        )
+    return found
 
 
 def write_config(config: ConfigDict, workdir: Path) -> None:
