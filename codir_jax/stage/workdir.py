@@ -107,19 +107,6 @@ def claim(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
     return finished
 
 
-def _read_results(path: Path) -> dict[str, Any]:
-    try:
-        found = json_text.parse(path.read_text(encoding="utf-8"), allow_nan=True)
-    except (json_text.JsonError, UnicodeDecodeError) as error:
-        found = str(error)
-    if not isinstance(found, dict) or "dev" not in found:
-        raise UserError(
-            f"{path} is damaged ({str(found)[:80]}); remove it, and the same command ends the run again from its last "
-            "checkpoint"
-        )
-    return found
-
-
 def write_config(config: ConfigDict, workdir: Path) -> None:
     """Writes config.json.
 
@@ -142,8 +129,8 @@ def read_results(workdir: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
+        results = json_text.parse(path.read_text(encoding="utf-8"), allow_nan=True)
+    except (ValueError, OSError) as error:
         results, told = None, f" ({error})"
     else:
         told = ""
