@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import importlib.metadata
-import json
 import os
 import platform
 import socket
@@ -16,7 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
-from codir_jax.processes import claims, distributed, shared_folder, whole
+from codir_jax.processes import claims, distributed, json_text, shared_folder, whole
 from codir_jax.processes.user_error import CannotWriteError, UserError
 from codir_jax.stage import config as stage_config
 
@@ -130,8 +129,8 @@ def read_results(workdir: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
+        results = json_text.parse(path.read_text(encoding="utf-8"), allow_nan=True)
+    except (ValueError, OSError) as error:
         results, told = None, f" ({error})"
     else:
         told = ""

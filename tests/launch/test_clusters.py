@@ -202,7 +202,7 @@ def test_an_argument_cannot_end_the_text_that_a_program_reads(tmp_path):
         (jobset, [*POD_TPU, "--gpus_per_host=1"], "exclude each other"),
         (jobset, [*POD, "--name=My_Job"], "--name"),
         (jobset, ["--image=", "--volume=v"], "--image expects a name"),
-        (jobset, ["--image=i", "--volume=a/b"], "--volume='a/b' names"),
+        (jobset, ["--image=i", "--volume=a/b"], "--volume='a/b': expected"),
         (tpu_pod, ["--name=a", "--zone=us-west4-a", "--create=v5litepod-0"], "--create"),
         (gpu_host, ["--gpus=all"], "--gpus expects numbers"),
         (gpu_host, ["--gpus=0,0"], "--gpus has a number twice"),
