@@ -43,6 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     launcher.require_restarts(options)
     launcher.require_text(options, "image", "volume", "namespace")
     check(options)
+    if "/" in options.volume:
+        raise ValueError(f"--volume={options.volume!r} names a PersistentVolumeClaim, and no path")
     import yaml  # after the flags, so that --help needs nothing
 
     text = yaml.safe_dump(manifest(options, command), sort_keys=False, width=1000)
@@ -57,6 +59,8 @@ def check(options) -> None:
     """Refuses what the cluster would refuse, or would leave pending for ever."""
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?", options.name):
         raise ValueError(f"--name={options.name!r}: expected at most 32 of a-z, 0-9 and -, starting with a letter")
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", options.volume):
+        raise ValueError(f"--volume={options.volume!r}: expected the name of a claim, of a-z, 0-9, dots and dashes")
     if options.tpu and options.gpus_per_host:
         raise ValueError("--tpu and --gpus_per_host exclude each other; give one of them")
     if options.gpus_per_host < 0:

@@ -65,7 +65,7 @@ def flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[ar
     """(flags before the first `--`, the command after it).
 
     Raises:
-      ValueError: there is no command.
+      ValueError: there is no command, or a line break in it.
     """
     arguments = list(arguments)
     split = arguments.index("--") if "--" in arguments else len(arguments)
@@ -77,6 +77,8 @@ def flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[ar
             "no command given; write it after `--`, e.g. "
             "-- codir train --config=configs/codir/finetune_teacher.py:sst2 --workdir=runs/teacher"
         )
+    if broken := next((word for word in command if "\n" in word or "\r" in word), None):
+        raise ValueError(f"an argument of the command has a line break, which no script keeps whole: {broken!r}")
     return options, command
 
 

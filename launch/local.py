@@ -17,6 +17,8 @@ from launcher import Command
 
 # Each is a Python of its own with some hundred megabytes.
 MAX_PROCESSES = 256
+# Each is a thread pool of XLA's.
+MAX_DEVICES = 1024
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,8 +33,9 @@ def main(arguments: Sequence[str]) -> int:
     launcher.require_positive(options, "num_processes", "devices_per_process")
     launcher.require_restarts(options)
     launcher.require_grace(options)
-    if options.num_processes > MAX_PROCESSES:
-        raise ValueError(f"--num_processes={options.num_processes}: one machine runs at most {MAX_PROCESSES}")
+    for name, most in (("num_processes", MAX_PROCESSES), ("devices_per_process", MAX_DEVICES)):
+        if getattr(options, name) > most:
+            raise ValueError(f"--{name}={getattr(options, name)}: one machine runs at most {most}")
     if not 1024 <= options.port <= 65535:
         raise ValueError(f"--port must be in 1024..65535, got {options.port}")
     commands = build(options, launcher.find_program(command))

@@ -72,9 +72,11 @@ def _step(text: str) -> Step:
         raise UserError(f"unknown way to compress {text!r}; known: {KNOWN}, each with @PATTERN for some weights only")
     kind, number = found["kind"], float(found["number"])
     if kind == "int":
-        quantize.check_bits(int(number) if number == int(number) else number)
+        if number not in quantize.BITS:
+            raise UserError(f"{text!r}: {number:g} bits are not served; known: {', '.join(map(str, quantize.BITS))}")
     elif kind in ("prune", "units"):
-        prune.check_sparsity(number / 100)
+        if number >= 100:
+            raise UserError(f"{text!r} leaves nothing; give a percentage below 100")
         if number == 0:
             raise UserError(f"{text!r} leaves everything as it is; give a percentage above 0")
     elif number != int(number) or number < 1:

@@ -18,6 +18,7 @@ each weight that is not one float32 array -> {"kind", "shape", "arrays": [{"shap
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -147,25 +148,50 @@ def read(path: str | os.PathLike) -> dict[str, Weight]:
       ValueError: the file has no such metadata, or they do not fit its tensors.
     """
     with safe_open(path, framework="numpy") as file:
-        told = json.loads((file.metadata() or {}).get(KEY, "null"))
+        try:
+            told = json.loads((file.metadata() or {}).get(KEY, "null"))
+        except RecursionError as error:
+            raise ValueError(f"{path}: the metadata {KEY!r} are nested too deeply") from error
         if not isinstance(told, dict):
             raise ValueError(f"{path} has no metadata {KEY!r}: it is no file of packed weights")
         names = set(file.keys())
         weights, of_told = {}, set()
         for name, entry in told.items():
-            arrays = []
-            for i, of_array in enumerate(entry["arrays"]):
-                own = name if entry["kind"] == "dense" else f"{name}.factor_{i}"
-                ends = ("", ".values", ".scale", ".minimum", ".bitmap")
-                found = {end: file.get_tensor(own + end) for end in ends if own + end in names}
-                of_told |= {own + end for end in found}
-                try:
-                    arrays.append(_array(found, of_array))
-                except (KeyError, ValueError) as error:
-                    raise ValueError(f"{path}: {own} is not what the metadata say ({error!r})") from error
-            weights[name] = Weight(entry["kind"], tuple(arrays))
+            try:
+                weights[name], own = _weight(file, names, name, entry)
+            except (KeyError, ValueError, TypeError) as error:
+                raise ValueError(f"{path}: {name} is not what the metadata say ({error!r})") from error
+            of_told |= own
         weights |= {name: Weight("dense", (Array(file.get_tensor(name)),)) for name in names - of_told}
     return weights
+
+
+def _weight(file, names: set[str], name: str, entry: Mapping) -> tuple[Weight, set[str]]:
+    """(the weight of an entry of the metadata, names of its tensors)."""
+    arrays, of_told = [], set()
+    for i, of_array in enumerate(entry["arrays"]):
+        own = name if entry["kind"] == "dense" else f"{name}.factor_{i}"
+        ends = ("", ".values", ".scale", ".minimum", ".bitmap")
+        found = {end: file.get_tensor(own + end) for end in ends if own + end in names}
+        of_told |= {own + end for end in found}
+        arrays.append(_array(found, of_array))
+    if not _are_factors(entry["kind"], [array.values.shape for array in arrays]):
+        raise ValueError(f"{entry['kind']!r} of arrays of shape {[array.values.shape for array in arrays]}")
+    weight = Weight(entry["kind"], tuple(arrays))
+    if list(weight.shape) != entry["shape"]:
+        raise ValueError(f"its arrays make shape {list(weight.shape)}")
+    return weight, of_told
+
+
+def _are_factors(kind: str, shapes: list[tuple[int, ...]]) -> bool:
+    """Whether arrays of these shapes can be multiplied as a weight of that kind."""
+    if kind == "dense":
+        return len(shapes) == 1
+    joined = all(left[-1:] == right[:1] for left, right in itertools.pairwise(shapes))
+    if kind == "low_rank":
+        return joined and [len(shape) for shape in shapes] == [2, 2]
+    is_train = bool(shapes) and all(len(shape) == 4 for shape in shapes)
+    return kind == "tensor_train" and is_train and joined and shapes[0][0] == shapes[-1][-1] == 1
 
 
 def num_bytes(weights: Mapping[str, Weight]) -> int:
@@ -196,10 +222,19 @@ def _array(found: Mapping[str, np.ndarray], told: Mapping) -> Array:
     if "" in found:
         return Array(found[""].reshape(shape))
     size, mask = math.prod(shape), None
+    if bits not in (FLOAT, 8, 6, 4, 3):
+        raise ValueError(f"values of {bits!r} bits")
     if told["is_pruned"]:
+        if not 0 <= size <= 8 * found[".bitmap"].size:  # what is there bounds what is made of it
+            raise ValueError(f"shape {list(shape)} and a bitmap of {8 * found['.bitmap'].size} bits")
         mask = np.unpackbits(found[".bitmap"], count=size, bitorder="little").astype(bool).reshape(shape)
     num_kept = size if mask is None else int(mask.sum())
     values, minimum = found[".values"], found[".minimum"] if told["is_affine"] else None
+    if not 0 <= num_kept * bits <= 8 * values.nbytes:
+        raise ValueError(f"{num_kept} values of {bits} bits in {values.nbytes} bytes")
+    for name, shared in ((".scale", found.get(".scale")), (".minimum", minimum)):
+        if shared is not None and np.broadcast_shapes(shape, shared.shape) != shape:
+            raise ValueError(f"{name} of shape {list(shared.shape)} for {list(shape)}")
     if bits not in (8, FLOAT):
         values = _unpack(values, bits, num_kept) - (0 if told["is_affine"] else 2 ** (bits - 1) - 1)
     values = values.astype(np.float32 if bits == FLOAT else np.int16)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from codir_jax.compression import packed
 from codir_jax.compression.packed import Array, Weight
+from codir_jax.processes import json_text
 from codir_jax.processes.user_error import MissingFileError, UserError
 
 WEIGHTS = "model.safetensors"
@@ -92,25 +94,37 @@ def read_json(path: Path, kind: type) -> Any:
       UserError: it is no JSON, or another kind.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        # Python, and so many a program, writes NaN: who reads a number looks at it.
+        content = json_text.parse(path.read_text(encoding="utf-8"), allow_nan=True)
+    except (json_text.JsonError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid JSON: {error}; fetch it again") from error
     if not isinstance(content, kind):
         raise UserError(f"{path}: expected a JSON {'list' if kind is list else 'object'}, got {type(content).__name__}")
     return content
 
 
+# How the names of an encoder begin in a checkpoint that leaves the family's prefix out.
+_BASE_NAMES = ("embeddings.", "encoder.", "pooler.")
+_NUMBER = re.compile(r"\d+")
+# What a weight may be kept as.
+_FLOATS = ("float64", "float32", "float16", "bfloat16")
+
+
 class Tensors:
-    """Lazy view of a folder's safetensors, one file or several, under today's names with the family's prefix."""
+    """Lazy view of a folder's safetensors, one file or several, under today's names with the family's prefix.
+
+    Raises:
+      UserError: a file is damaged, or two tensors have one name.
+    """
 
     def __init__(self, folder: Path, prefix: str) -> None:
         self._open = []
-        self._where: dict[str, tuple[Any, str]] = {}
+        self._where: dict[str, tuple[Any, str, Path]] = {}
         self._packed: dict[str, Weight] = {}
         for path in _weight_files(folder):
             try:
                 if path.name == packed.FILE:
-                    self._packed = packed.read(path)
+                    self._packed, self._packed_path = packed.read(path), path
                     continue
                 handle = safe_open(path, framework="numpy")
                 handle.__enter__()
@@ -119,11 +133,16 @@ class Tensors:
                 raise UserError(f"{path} is damaged or incomplete ({error}); fetch or write it again") from error
             self._open.append((handle, path))
             for stored in handle.keys():  # noqa: SIM118 - a safetensors handle is no dict
-                self._where[stored] = (handle, stored)
-        is_base = not any(stored.startswith(prefix) for stored in (*self._where, *self._packed))
-        prefix = prefix if is_base else ""
-        self._where = {_modern_name(name, prefix): where for name, where in self._where.items()}
-        self._packed = {_modern_name(name, prefix): weight for name, weight in self._packed.items()}
+                if stored in self._where:
+                    self.__exit__()
+                    raise UserError(f"{stored} is in {self._where[stored][2]} and in {path}; fetch both again")
+                self._where[stored] = (handle, stored, path)
+        try:
+            self._where = _renamed(folder, self._where, prefix)
+            self._packed = _renamed(folder, self._packed, prefix)
+        except UserError:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> Tensors:
         return self
@@ -141,19 +160,51 @@ class Tensors:
     def shape(self, name: str) -> tuple[int, ...]:
         if name in self._packed:
             return self._packed[name].shape
-        handle, stored = self._where[name]
+        handle, stored, _ = self._where[name]
         return tuple(handle.get_slice(stored).get_shape())
 
+    def further(self, names: Iterable[str]) -> list[str]:
+        """Tensors that differ from these in numbers only: of layers beyond those that `names` tell of."""
+        known = set(names)
+        kinds = {_NUMBER.sub("#", name) for name in known}
+        return sorted(name for name in self if name not in known and _NUMBER.sub("#", name) in kinds)
+
     def read(self, name: str) -> np.ndarray:
-        """float32 array; float16 and bfloat16 checkpoints are widened, exactly."""
+        """float32 array of finite numbers; float16 and bfloat16 checkpoints are widened, exactly.
+
+        Raises:
+          UserError: it holds whole numbers or booleans, NaN or infinity.
+        """
         if name in self._packed:
-            return self._packed[name].numbers()
-        handle, stored = self._where[name]
-        return handle.get_tensor(stored).astype(np.float32)
+            return self.weight(name).numbers()
+        handle, stored, path = self._where[name]
+        return check_floats(path, stored, handle.get_tensor(stored))
 
     def weight(self, name: str) -> Weight:
-        """As it lies in the file; of an ordinary file float32."""
-        return self._packed[name] if name in self._packed else Weight("dense", (Array(self.read(name)),))
+        """As it lies in the file; of an ordinary file float32. Raises as `read`."""
+        if name not in self._packed:
+            return Weight("dense", (Array(self.read(name)),))
+        for array in self._packed[name].arrays:
+            check_floats(self._packed_path, name, array.values if array.bits == packed.FLOAT else array.numbers())
+        return self._packed[name]
+
+
+def check_floats(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+    """The weight `name` of a file as float32.
+
+    Raises:
+      UserError: it holds whole numbers or booleans, NaN or infinity.
+    """
+    if array.dtype.name not in _FLOATS:
+        raise UserError(f"{path}: {name} is of dtype {array.dtype}; expected {', '.join(_FLOATS)}")
+    with np.errstate(over="ignore"):  # a float64 may be infinite in float32, which is told next
+        array = array.astype(np.float32)
+    if not (is_finite := np.isfinite(array)).all():
+        raise UserError(
+            f"{path}: {int((~is_finite).sum())} of {array.size} numbers of {name} are NaN or infinite in float32; "
+            "expected finite weights: fetch the model again, or train it again with a lower learning rate"
+        )
+    return array
 
 
 def weight_bytes(folder: str | os.PathLike) -> int:
@@ -167,10 +218,13 @@ def _weight_files(folder: Path) -> list[Path]:
         if (folder / name).is_file():
             return [folder / name]
     if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-            raise UserError(f"{index} is not a safetensors index ({error!r}); fetch it again") from error
+        told = read_json(index, dict).get("weight_map")
+        if not isinstance(told, dict) or not told or not all(map(_is_shard_name, told.values())):
+            raise UserError(
+                f"{index}: expected weight_map to name files of this folder, without a path, that end in .safetensors, "
+                f"got {str(told)[:200]}; fetch it again"
+            )
+        names = sorted(set(told.values()))
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise MissingFileError(f"{index} names {missing}, not in {folder}; fetch the missing shards")
@@ -185,12 +239,34 @@ def _weight_files(folder: Path) -> list[Path]:
     )
 
 
+def _is_shard_name(name: Any) -> bool:
+    return isinstance(name, str) and Path(name).name == name and "\\" not in name and name.endswith(".safetensors")
+
+
+def _renamed(folder: Path, stored: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Today's names -> what is stored; of a base checkpoint with the prefix, which all of its names lack."""
+    with_prefix = next((name for name in stored if name.startswith(prefix)), None)
+    without = next((name for name in stored if name.startswith(_BASE_NAMES)), None)
+    if prefix and with_prefix and without:
+        raise UserError(
+            f"{folder}: {with_prefix} and {without} are names of two kinds; expected {prefix!r} before all names of "
+            "the encoder or before none: save the model again"
+        )
+    found: dict[str, Any] = {}
+    for name, where in stored.items():
+        modern = _modern_name(name, "" if with_prefix else prefix)
+        if modern in found:
+            raise UserError(f"{folder}: two tensors are {modern}, {name} is one of them; save the model again")
+        found[modern] = where
+    return found
+
+
 def _modern_name(name: str, prefix: str) -> str:
     """All names of a base checkpoint lack the prefix; those of the first BERTs say gamma and beta."""
     if name.endswith("LayerNorm.gamma"):
         name = name.removesuffix("gamma") + "weight"
     elif name.endswith("LayerNorm.beta"):
         name = name.removesuffix("beta") + "bias"
-    if name.startswith(("embeddings.", "encoder.", "pooler.")):
+    if name.startswith(_BASE_NAMES):
         name = prefix + name
     return name

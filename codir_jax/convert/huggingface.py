@@ -6,11 +6,12 @@ written as `compression.packed` has it, in a file of another name, so that nobod
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from safetensors.numpy import save_file
 
 from codir_jax.compression import factors, methods, packed
 from codir_jax.compression.packed import Weight
-from codir_jax.convert import sentence_folder
+from codir_jax.convert import labels, sentence_folder
 from codir_jax.convert.folder import WEIGHTS, Tensors, find_folder, read_config
+from codir_jax.convert.labels import Labels
 from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.models import contract, heads
 from codir_jax.models.contract import Family, HeadSpec
@@ -34,12 +36,10 @@ from codir_jax.sharding.rules import unbox
 # Keys of a config.json that describe another run or another head, not this checkpoint.
 STALE_KEYS = (
     "_name_or_path", "architectures", "finetuning_task", "gradient_checkpointing", "id2label", "label2id",
-    "num_labels", "problem_type", "text_pair", "torch_dtype", "transformers_version",
+    "num_labels", "problem_type", "quantization_config", "text_pair", "torch_dtype", "transformers_version",
+    # Code of somebody's repository, which whoever loads our folder would be asked to run.
+    "auto_map", "custom_pipelines",
 )  # fmt: skip
-
-
-# Our key in config.json: transformers has none for it, and leaves it alone.
-IS_PAIR = "text_pair"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,10 @@ def stored_head(path_or_name: str | os.PathLike) -> str:
     folder = find_folder(path_or_name)
     if (folder / sentence_folder.MODULES).is_file():  # whatever its encoder was trained for before
         return "embedding"
-    for architecture in read_config(folder).get("architectures") or []:
+    told = read_config(folder).get("architectures") or []
+    if not isinstance(told, list) or not all(isinstance(name, str) for name in told):
+        raise UserError(f"{folder / 'config.json'}: architectures: expected a list of class names, got {told!r}")
+    for architecture in told:
         for name, spec in heads.HEADS.items():
             if architecture.endswith(spec.architecture):
                 return name
@@ -130,6 +133,7 @@ def load_pretrained(
         facts = dataclasses.replace(facts, pooling=pooling, dense="")
     family, config = _read_sizes(folder, hf_config, facts.pooling if facts else None)
     with Tensors(folder, family.prefix) as tensors:
+        _check_size(folder, tensors, config)
         keys = family.keys(config, head)
         if num_labels is None:
             num_labels = _stored_num_labels(tensors, keys, spec) or 2
@@ -149,19 +153,23 @@ def load_pretrained(
     if facts and facts.dense:
         tree["pooler"], new_weights = sentence_folder.read_pooler(folder, facts.dense, config.hidden_size), []
     has_head = not new_weights
+    told = Labels(None, num_labels == 1, None)
+    if has_head and spec.labels:
+        with _of_config(folder):
+            told = labels.read(hf_config, num_labels)
     return Pretrained(
         config=config,
         params=tree,
         hf_config=hf_config,
         has_head=has_head,
-        label_names=_label_names(hf_config, num_labels) if has_head and spec.labels else None,
+        label_names=told.names,
         num_labels=num_labels,
-        is_regression=spec.labels is not None and (hf_config.get("problem_type") == "regression" or num_labels == 1),
+        is_regression=spec.labels is not None and told.is_regression,
         folder=folder,
         fingerprint=model_fingerprint(config, tree),
         new_weights=tuple(new_weights),
         sentence=facts,
-        is_pair=hf_config.get(IS_PAIR) if has_head and spec.labels else None,
+        is_pair=told.is_pair,
     )
 
 
@@ -192,9 +200,9 @@ def save_pretrained(
         sentence: of head "embedding"; its pooling is the config's. None: vectors of any norm, texts of any length.
         hf_config: the `config.json` that the model came from; keys that we do not know are kept.
     """
-    labels = {"label_names": label_names, "is_regression": is_regression, "is_pair": is_pair}
+    of_head = {"label_names": label_names, "is_regression": is_regression, "is_pair": is_pair}
     weights = methods.weights_of(params)
-    return save_weights(folder, config, weights, head=head, sentence=sentence, hf_config=hf_config, **labels)
+    return save_weights(folder, config, weights, head=head, sentence=sentence, hf_config=hf_config, **of_head)
 
 
 def save_weights(
@@ -228,8 +236,8 @@ def save_weights(
         "dtype": "float32",
     }
     if spec.labels:
-        written |= _label_fields(label_names, weights["/".join(spec.labels)].shape[0], is_regression)
-        written |= {} if is_pair is None else {IS_PAIR: is_pair}
+        written |= labels.written(label_names, weights["/".join(spec.labels)].shape[0], is_regression)
+        written |= {} if is_pair is None else {labels.IS_PAIR: is_pair}
     _write_tensors(folder, tensors)
     whole.write_text(folder / "config.json", json.dumps(written, indent=2, sort_keys=True) + "\n")
     if spec.is_base:
@@ -274,13 +282,29 @@ def model_fingerprint(config: Any, params: Mapping[str, Any]) -> str:
 
 def _read_sizes(folder: Path, hf_config: Mapping[str, Any], pooling: str | None) -> tuple[Family, Any]:
     model_type, known = hf_config.get("model_type"), contract.families()
-    try:
+    with _of_config(folder):
         if not isinstance(model_type, str) or model_type not in known:
             raise UserError(f"model_type {model_type!r} is not supported; known: {', '.join(known)}")
         config = known[model_type].read_config(hf_config)
         return known[model_type], config if pooling is None else dataclasses.replace(config, pooling=pooling)
+
+
+@contextlib.contextmanager
+def _of_config(folder: Path) -> Iterator[None]:
+    """Names the file in what is raised about its content."""
+    try:
+        yield
     except UserError as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from error
+
+
+def _check_size(folder: Path, tensors: Tensors, config: Any) -> None:
+    """Refuses more layers than there are tensors, before a table of their names is made."""
+    if config.num_layers > (count := len(list(tensors))):
+        raise UserError(
+            f"{folder}: config.json asks for {config.num_layers} layers, and the weights are {count} tensors in all; "
+            "they are not of one model"
+        )
 
 
 def _shapes(config: TransformerConfig, head: str, num_labels: int) -> dict[tuple[str, ...], tuple[int, ...]]:
@@ -312,6 +336,11 @@ def _check_weights(folder: Path, tensors: Tensors, keys: Mapping, shapes: Mappin
                 f"{folder}: {key.name} has shape {tensors.shape(key.name)}, config.json asks for "
                 f"{_hf_shape(shapes[path], key)}; they are not of one model"
             )
+    if more := tensors.further(key.name for key in keys.values()):
+        raise UserError(
+            f"{folder}: config.json asks for fewer layers than the weights have: it leaves out {len(more)} tensors, "
+            f"first {more[:3]}; correct it, or keep fewer layers by student.init='teacher' and student.num_layers"
+        )
 
 
 def _check_tied(tensors: Tensors, copies: Mapping[str, str]) -> None:
@@ -330,27 +359,3 @@ def _fresh(path: tuple[str, ...], shape: tuple[int, ...], scale: float, rng: np.
     if path[-1] == "kernel":
         return rng.normal(0.0, scale, shape).astype(np.float32)
     return (np.ones if path[-1] == "scale" else np.zeros)(shape, np.float32)
-
-
-def _label_names(hf_config: Mapping[str, Any], num_labels: int) -> tuple[str, ...] | None:
-    id2label = hf_config.get("id2label") or {}
-    try:
-        names = tuple(str({int(k): v for k, v in id2label.items()}[i]) for i in range(num_labels))
-    except (KeyError, ValueError, AttributeError):
-        return None
-    return None if names == tuple(f"LABEL_{i}" for i in range(num_labels)) else names
-
-
-def _label_fields(label_names: Sequence[str] | None, num_labels: int, is_regression: bool) -> dict[str, Any]:
-    names = [f"LABEL_{i}" for i in range(num_labels)] if not label_names else [str(name) for name in label_names]
-    if len(names) != num_labels:
-        raise ValueError(f"{len(names)} label names {names[:5]} for a head of {num_labels} outputs")
-    if len(set(names)) != len(names):
-        raise UserError(f"label names are not distinct: {names}")
-    if is_regression and num_labels != 1:
-        raise UserError(f"a regression head has 1 output, this one {num_labels}")
-    return {
-        "id2label": {str(i): name for i, name in enumerate(names)},
-        "label2id": {name: i for i, name in enumerate(names)},
-        "problem_type": "regression" if is_regression else "single_label_classification",
-    }

@@ -21,7 +21,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from codir_jax.convert.folder import read_json
+from codir_jax.convert.folder import check_floats, read_json
 from codir_jax.models.pooling import POOLINGS
 from codir_jax.processes import whole
 from codir_jax.processes.user_error import MissingFileError, UserError
@@ -70,6 +70,9 @@ def read(folder: Path) -> SentenceFacts | None:
         steps = [(str(module["type"]).rpartition(".")[2], module["path"]) for module in modules]
     except (KeyError, TypeError) as error:
         raise UserError(f"{folder / MODULES}: expected a list of modules with type and path") from error
+    for _, inner in steps:
+        if not isinstance(inner, str) or inner == ".." or "\\" in inner or Path(inner).name not in (inner, ""):
+            raise UserError(f"{folder / MODULES}: expected path to name a folder in this one, got {inner!r}")
     names = [name for name, _ in steps]
     if names[:2] not in (["Transformer", "Pooling"], ["Transformer"]) or names[2:] not in (
         [], ["Normalize"], ["Dense"], ["Dense", "Normalize"]
@@ -91,14 +94,16 @@ def read(folder: Path) -> SentenceFacts | None:
     _check_prompts(folder / "config_sentence_transformers.json")
     bert = folder / "sentence_bert_config.json"
     told = _json(bert, dict) if bert.is_file() else {}
-    longest = told.get("max_seq_length")
+    longest, lower_case = told.get("max_seq_length"), told.get("do_lower_case", False)
+    if not isinstance(lower_case, bool):
+        raise UserError(f"{bert}: expected do_lower_case true or false, got {lower_case!r}")
     if longest is not None and (not isinstance(longest, int) or isinstance(longest, bool) or longest < 1):
         raise UserError(f"{bert}: max_seq_length must be a whole number of tokens, got {longest!r}")
     return SentenceFacts(
         pooling=pooling,
         normalize="Normalize" in paths,
         max_length=longest,
-        do_lower_case=bool(told.get("do_lower_case", False)),
+        do_lower_case=lower_case,
         dense=paths.get("Dense", ""),
     )
 
@@ -110,11 +115,13 @@ def read_pooler(folder: Path, dense: str, width: int) -> dict[str, np.ndarray]:
         raise MissingFileError(f"no {path}; the Dense module that {folder / MODULES} names keeps its weights there")
     try:
         tensors = load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged or incomplete ({error}); fetch it again") from error
     shapes = {name: array.shape for name, array in tensors.items()}
     if shapes != {"linear.weight": (width, width), "linear.bias": (width,)}:
         raise UserError(f"{path} has {shapes}; expected linear.weight [{width}, {width}] and linear.bias [{width}]")
+    for name, array in tensors.items():
+        check_floats(path, name, array)
     return {
         "kernel": np.ascontiguousarray(tensors["linear.weight"].T, np.float32),
         "bias": tensors["linear.bias"].astype(np.float32),
@@ -180,7 +187,7 @@ def _read_pooling(path: Path) -> str:
     mode = told.get("pooling_mode")
     if mode is None:
         mode = [name for name, key in _POOLING_KEYS.items() if told.get(key)] or ["mean"]
-    modes = [mode] if isinstance(mode, str) else list(mode)
+    modes = mode if isinstance(mode, list) else [mode]
     served = [name for name in POOLINGS if name != "pooler"]
     if len(modes) != 1 or modes[0] not in served:
         raise UserError(f"{path}: pooling {' + '.join(map(str, modes))} is not supported; known: {', '.join(served)}")

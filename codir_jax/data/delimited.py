@@ -11,12 +11,12 @@ import csv
 import dataclasses
 import difflib
 import io
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from codir_jax.data import compressed, parquet
 from codir_jax.data.compressed import kind_of
+from codir_jax.processes import json_text
 
 TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", parquet.SUFFIX)
 
@@ -96,6 +96,10 @@ def read_lines(path: Path, problems: list[str], span: Span = WHOLE) -> list[str]
                 problems.append(at(path, number, problem))
         return None
     lines = text.split("\n")
+    if "\0" in text:
+        number = next(number for number, line in enumerate(lines, span.first_line) if "\0" in line)
+        problems.append(at(path, number, "a NUL character: the file is binary, or UTF-16; save it as UTF-8"))
+        return None
     if not lines[-1].strip("\r"):
         lines.pop()
     # Files written on Windows: the \r belongs to the line end. Inside a line it is a character.
@@ -118,8 +122,8 @@ def column_names(path: Path, problems: list[str], *, suffix: str = "") -> list[s
         rows = _csv_rows(path, lines, problems, 1) if suffix == ".csv" else _tsv_rows(lines, 1)
         return next(rows, (1, []))[1]
     try:
-        row = json.loads(lines[0])
-    except json.JSONDecodeError:
+        row = json_text.parse(lines[0])
+    except json_text.JsonError:
         row = None
     if not isinstance(row, dict):
         problems.append(at(path, 1, "expected one JSON object a line"))
@@ -137,6 +141,7 @@ def read_table(
     skip_ragged: bool = False,
     suffix: str = "",
     span: Span = WHOLE,
+    named_by: Mapping[str, str] | None = None,
 ) -> Table | None:
     """Returns the wanted columns of a table, without the rows that `problems` now tells of.
 
@@ -149,6 +154,7 @@ def read_table(
       skip_ragged: leave ragged rows out silently (official files that are known to hold some).
       suffix: format, where the name of the file does not tell it.
       span: part of the file to read; behind its start the `header` must be given.
+      named_by: column -> what names it, to tell where it is not there.
 
     Returns:
       Table, or None where nothing of the file can be used.
@@ -158,17 +164,20 @@ def read_table(
         problems.append(at(path, None, f"unknown format {suffix!r}; expected {KNOWN}"))
         return None
     if suffix == parquet.SUFFIX:
-        return _parquet_table(path, required, optional, problems)
+        return _parquet_table(path, required, optional, problems, named_by or {})
     lines = read_lines(path, problems, span)
     if lines is None:
         return None
     if suffix in (".jsonl", ".json"):
-        return _json_table(path, lines, required, optional, problems, span.first_line)
+        return _json_table(path, lines, required, optional, problems, span.first_line, named_by or {})
     rows = _csv_rows(path, lines, problems, span.first_line) if suffix == ".csv" else _tsv_rows(lines, span.first_line)
     first_line = 1
     if header is None:
         first_line, header = next(rows, (1, []))
-    if _has_missing(path, first_line, required, header, problems):
+    if _has_missing(path, first_line, required, header, problems, named_by or {}):
+        return None
+    if twice := [name for name in dict.fromkeys([*required, *optional]) if header.count(name) > 1]:
+        problems.append(at(path, first_line, f"the column {twice[0]!r} is there twice; give each a name of its own"))
         return None
 
     wanted = {name: header.index(name) for name in [*required, *optional] if name in header}
@@ -254,12 +263,23 @@ def _csv_rows(
         number = reader.line_num + first_line
 
 
-def _has_missing(path: Path, line: int | None, required: Sequence[str], header: Sequence[str], problems) -> bool:
+def _has_missing(path: Path, line: int | None, required: Sequence[str], header: Sequence[str], problems, named_by):
     missing = [name for name in required if name not in header]
     for name in missing:
+        by = f" ({named_by[name]} names it)" if name in named_by else ""
         known = ", ".join(header)
-        problems.append(at(path, line, f"no column {name!r}; columns are {known}{nearest(name, header)}"))
+        hint = _other_format(header) or nearest(name, header)
+        problems.append(at(path, line, f"no column {name!r}{by}; columns are {known}{hint}"))
     return bool(missing)
+
+
+def _other_format(header: Sequence[str]) -> str:
+    """What a header tells of a file whose name ends as another format's does; "" for nothing."""
+    if all(len(name) > 1 and name[0] == name[-1] == '"' for name in header):
+        return "; the fields are quoted, and a .tsv has no quotes: save it without, or name it .csv if commas part it"
+    parts = {",": "commas (.csv)", "\t": "tabs (.tsv)", ";": "semicolons", "|": "bars"}
+    found = [told for separator, told in parts.items() if len(header) == 1 and separator in header[0]]
+    return f"; the separator seems to be {found[0]}: save it with that of its ending, tabs or commas" if found else ""
 
 
 def _names_in_parquet(path: Path, problems: list[str]) -> list[str] | None:
@@ -273,9 +293,9 @@ def _names_in_parquet(path: Path, problems: list[str]) -> list[str] | None:
         return None
 
 
-def _parquet_table(path: Path, required, optional, problems: list[str]) -> Table | None:
+def _parquet_table(path: Path, required, optional, problems: list[str], named_by) -> Table | None:
     header = _names_in_parquet(path, problems)
-    if header is None or _has_missing(path, None, required, header, problems):
+    if header is None or _has_missing(path, None, required, header, problems, named_by):
         return None
     names = [name for name in dict.fromkeys([*required, *optional]) if name in header]
     try:
@@ -289,23 +309,19 @@ def _parquet_table(path: Path, required, optional, problems: list[str]) -> Table
     return Table(path, list(range(1, num_rows + 1)), columns)
 
 
-def _json_table(path, lines, required, optional, problems, first_line) -> Table | None:
+def _json_table(path, lines, required, optional, problems, first_line, named_by) -> Table | None:
     numbers: list[int] = []
     columns: dict[str, list] = {name: [] for name in [*required, *optional]}
     for number, line in enumerate(lines, first_line):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            problems.append(at(path, number, f"broken JSON ({error.msg}); expected one object a line"))
+            row = json_text.parse(line)
+        except json_text.JsonError as error:
+            problems.append(at(path, number, f"{error}; expected one object a line"))
             continue
         if not isinstance(row, dict):
             problems.append(at(path, number, f"expected a JSON object a line, got {type(row).__name__}"))
             continue
-        missing = [name for name in required if name not in row]
-        for name in missing:
-            fields = ", ".join(row)
-            problems.append(at(path, number, f"no column {name!r}; columns are {fields}{nearest(name, list(row))}"))
-        if missing:
+        if _has_missing(path, number, required, list(row), problems, named_by):
             continue
         numbers.append(number)
         for name, values in columns.items():

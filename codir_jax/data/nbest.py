@@ -9,12 +9,13 @@ references of either are a Kaldi text: KEY WORDS ...
 
 from __future__ import annotations
 
-import json
 import math
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from codir_jax.data.batch import DataError
+from codir_jax.processes import json_text
 from codir_jax.processes.user_error import MissingFileError
 
 _MAX_TOLD = 10
@@ -78,9 +79,9 @@ def _of_json(path, lines, problems):
     found = []
     for number, line in lines:
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            problems.append(f"{path}:{number}: broken JSON ({error.msg}); expected one object a line")
+            row = json_text.parse(line, allow_nan=True)  # a score that is NaN is told as one
+        except json_text.JsonError as error:
+            problems.append(f"{path}:{number}: {error}; expected one object a line")
             continue
         if fault := _fault(row):
             problems.append(f"{path}:{number}: {fault}")
@@ -100,7 +101,7 @@ def _fault(row) -> str:
     scores = row.get("scores", [0.0] * len(row["candidates"]))
     if not isinstance(scores, list) or len(scores) != len(row["candidates"]):
         return f'"scores" is not a list of {len(row["candidates"])} numbers, one a candidate'
-    if not all(isinstance(one, int | float) and math.isfinite(one) for one in scores):
+    if not all(isinstance(one, int | float) and abs(one) <= sys.float_info.max for one in scores):
         return '"scores" holds something that is no finite number'
     if "gold" in row and not (isinstance(row["gold"], int) and 0 <= row["gold"] < len(row["candidates"])):
         return f'"gold" is no place among the {len(row["candidates"])} candidates'
@@ -111,6 +112,7 @@ def _fault(row) -> str:
 
 def _of_kaldi(path, lines, problems):
     lists: dict[str, list] = {}
+    known = set()
     for number, line in lines:
         parts = line.split(None, 2)
         key, dash, _ = parts[0].rpartition("-")
@@ -121,5 +123,8 @@ def _of_kaldi(path, lines, problems):
         if not dash or not key or not math.isfinite(score) or len(parts) < 3:
             problems.append(f"{path}:{number}: expected KEY-N ACOUSTIC_SCORE WORDS, got {line.strip()[:60]!r}")
             continue
+        if parts[0] in known:
+            problems.append(f"{path}:{number}: {parts[0]!r} is there twice")
+        known.add(parts[0])
         lists.setdefault(key, []).append((parts[2].strip(), score))
     return [Candidates(key, *zip(*rows, strict=True), None) for key, rows in lists.items()]

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from collections.abc import Sequence
 
 from codir_jax.data.batch import check_new_columns
 from codir_jax.data.delimited import Table, at
 from codir_jax.processes.user_error import UserError
+
+_LARGEST = 3.4028234663852886e38  # of float32, https://numpy.org/doc/stable/reference/generated/numpy.finfo.html
+_FLOAT = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
+_PLAIN = re.compile(r"[!-~]")  # of ASCII, what has ink
 
 
 def check_texts(
@@ -21,8 +27,11 @@ def check_texts(
             elif not text.strip():
                 if not may_be_empty:
                     problems.append(at(table.path, line, f"empty text in column {column!r}"))
-            elif not _is_unicode(text):
+            elif not is_unicode(text):
                 problems.append(at(table.path, line, f"broken encoding in column {column!r}: half a surrogate pair"))
+            elif not may_be_empty and not _is_visible(text):
+                told = f"text in column {column!r} holds nothing that can be seen: {text[:20]!a}"
+                problems.append(at(table.path, line, told))
     texts = [table.columns[column] for column in columns]
     return texts[0], texts[1] if len(texts) > 1 else None
 
@@ -38,12 +47,12 @@ def parse_targets(
             targets.append(None)
             continue
         try:
-            target = float("" if value is None or isinstance(value, bool) else value)
-        except (ValueError, TypeError):
-            problems.append(at(table.path, line, f"score {value!r} is not a number"))
+            target = _number(value)
+        except (ValueError, TypeError, OverflowError):
+            problems.append(at(table.path, line, f"score {str(value)[:40]!r} is not a number"))
         else:
-            if not math.isfinite(target):
-                problems.append(at(table.path, line, f"score {value!r} is not finite"))
+            if not abs(target) <= _LARGEST:
+                problems.append(at(table.path, line, f"score {value!r} is not finite in float32"))
         targets.append(target)
     return None if all(target is None for target in targets) else targets
 
@@ -96,6 +105,18 @@ def parse_column(table: Table, name: str, problems: list[str]) -> list[float] | 
     return [found.get(row, missing) for row in range(len(table.lines))]
 
 
+def _number(value) -> float:
+    """The float of a JSON number, or of a text that Python, C and spreadsheets read alike."""
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and not _FLOAT.fullmatch(value.strip())):
+        raise ValueError(value)
+    return float(value)
+
+
+def _is_visible(text: str) -> bool:
+    """Whether a text holds more than spaces, control characters and others without width."""
+    return bool(_PLAIN.search(text)) or any(unicodedata.category(character)[0] not in "CZ" for character in text)
+
+
 def _finite(value: str | float) -> float | None:
     try:
         number = float(value)
@@ -104,7 +125,8 @@ def _finite(value: str | float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Returns whether a text can be written: it holds no half of a surrogate pair."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -8,7 +8,6 @@ quoted, a .csv is, as in `data/delimited.py`, and has any separator (`data/given
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,8 @@ from codir_jax.data.batch import DataError
 from codir_jax.data.compressed import kind_of
 from codir_jax.data.delimited import at, nearest
 from codir_jax.data.given_rows import separator_of
+from codir_jax.data.table_columns import is_unicode
+from codir_jax.processes import json_text
 from codir_jax.processes.user_error import MissingFileError, UserError
 
 SUFFIXES = (".txt", ".tsv", ".csv", ".jsonl", ".parquet", ".json")
@@ -123,9 +124,9 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
 
 def _of_json(path: str, number: int, line: str, columns: tuple[str, ...], id_column: str) -> Row:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise _problem(path, number, f"broken JSON ({error.msg}); expected one object a line") from error
+        row = json_text.parse(line)
+    except json_text.JsonError as error:
+        raise _problem(path, number, f"{error}; expected one object a line") from error
     if not isinstance(row, dict):
         raise _problem(path, number, f"expected a JSON object a line, got {type(row).__name__}")
     for column in (*columns, *([id_column] if id_column else [])):
@@ -133,6 +134,8 @@ def _of_json(path: str, number: int, line: str, columns: tuple[str, ...], id_col
             raise _no_column(path, number, column, list(row), columns)
         if column in columns and not isinstance(row[column], str):
             raise _problem(path, number, f"expected a text in column {column!r}; say which with --text_column")
+        if column in columns and not is_unicode(row[column]):
+            raise _problem(path, number, f"broken encoding in column {column!r}: half a surrogate pair")
     return Row(number, tuple(row[column] for column in columns), row[id_column] if id_column else None)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from codir_jax.processes import json_text
 from codir_jax.processes.user_error import MissingFileError, UserError
 
 # Texts of one call to the tokenizer: its working set is ~100 bytes a token, freed between calls.
@@ -23,12 +24,15 @@ _ROBERTA_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 _MAX_WORDS = 500_000
 
 
-def load_tokenizer(path_or_name: str | os.PathLike):
+def load_tokenizer(path_or_name: str | os.PathLike, vocab_size: int | None = None):
     """Returns the fast transformers tokenizer of a local folder or of a hub name. Code of the repository is never run.
+
+    Args:
+      vocab_size: words of the model that reads its tokens; None where no model is known yet.
 
     Raises:
       MissingFileError: the folder or its tokenizer files are missing, or the hub has no such model (or no network).
-      UserError: the tokenizer has no fast implementation or no pad token.
+      UserError: the tokenizer is damaged, has no fast implementation or no pad token, or has ids beyond the vocabulary.
     """
     from transformers import AutoTokenizer
 
@@ -48,11 +52,41 @@ def load_tokenizer(path_or_name: str | os.PathLike):
             f"no tokenizer {name!r}: it is no local folder and could not be had from the hub ({_first_line(error)}); "
             "give a local folder, or a hub name where there is a network"
         ) from error
+    except Exception as error:  # of many kinds: JSON, wrong types, and a bare Exception of the library `tokenizers`
+        raise UserError(
+            f"tokenizer {name!r} cannot be read: {_broken_file(folder) or _first_line(error)}; fetch its files again"
+        ) from error
     if not tokenizer.is_fast:
         raise UserError(f"tokenizer {name!r} has no fast implementation; save it as tokenizer.json with `tokenizers`")
     if tokenizer.pad_token_id is None:
         raise UserError(f"tokenizer {name!r} has no pad token; set pad_token in its tokenizer_config.json")
+    longest = tokenizer.model_max_length
+    if not isinstance(longest, int | float) or isinstance(longest, bool) or not longest >= 1:
+        raise UserError(
+            f"tokenizer {name!r}: expected model_max_length in tokenizer_config.json to be a number of tokens, at "
+            f"least 1, got {longest!r}"
+        )
+    if vocab_size is not None:
+        check_ids(tokenizer, vocab_size, name)
     return tokenizer
+
+
+def check_ids(tokenizer, vocab_size: int, model: str) -> None:
+    """Refuses a tokenizer that makes ids which `model`, of so many words, has not.
+
+    Raises:
+      UserError: with the token, its id, and what to do.
+    """
+    known = tokenizer.get_vocab()
+    # What is put round a text has its ids in the template, whatever the vocabulary says of it.
+    round_a_text = tokenizer.backend_tokenizer.encode("", "").ids
+    largest = max((*known.values(), *round_a_text), default=0)
+    if largest >= vocab_size:
+        token = next((token for token, number in known.items() if number == largest), "the template of a text")
+        raise UserError(
+            f"the tokenizer has ids up to {largest} ({token!r}), and the model {model} only {vocab_size} words, "
+            "0 to vocab_size - 1: they do not belong together; give the model its own tokenizer's files"
+        )
 
 
 def encode(
@@ -317,6 +351,17 @@ def _check_folder(folder: Path) -> None:
             f"no tokenizer in {folder}: expected tokenizer.json (or vocab.txt, or vocab.json with merges.txt), found "
             f"{present}; copy the model's tokenizer files there"
         )
+
+
+def _broken_file(folder: Path) -> str:
+    """Which JSON file of a tokenizer's folder is none, in words; "" where all are."""
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+        try:
+            if not isinstance(json_text.parse(path.read_text(encoding="utf-8"), allow_nan=True), dict):
+                return f"{path} holds no JSON object"
+        except (json_text.JsonError, OSError, UnicodeDecodeError) as error:
+            return f"{path}: {error}"
+    return ""
 
 
 def _first_line(error: Exception) -> str:

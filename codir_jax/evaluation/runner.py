@@ -47,13 +47,19 @@ def each_batch(forward: Callable, params, batches: Iterable[dict], num_examples:
     """Yields (example ids int32 [k], outputs [k, ...]) of every batch on the host, padding left out.
 
     The devices work on the next two batches while the host reads one. Arguments as of `collect`.
+
+    Raises:
+      UserError: an output is NaN or infinite, so that no answer and no score is made of it.
     """
     pending = []
 
     def fetched(ids, outputs):
         ids = fetch(ids)
         real = ids < num_examples
-        return ids[real], jax.tree.map(lambda x: fetch(x)[real], outputs)
+        outputs = jax.tree.map(lambda x: fetch(x)[real], outputs)
+        for values in jax.tree.leaves(outputs):
+            _check_finite(values, ids[real])
+        return ids[real], outputs
 
     for batch in batches:
         stop.poll()
@@ -62,6 +68,16 @@ def each_batch(forward: Callable, params, batches: Iterable[dict], num_examples:
         if len(pending) > 2:
             yield fetched(*pending.pop(0))
     yield from (fetched(*item) for item in pending)
+
+
+def _check_finite(values: np.ndarray, ids: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        wrong = ids[~np.isfinite(values).reshape(len(values), -1).all(axis=1)]
+        raise UserError(
+            f"the model's answer for text {wrong.min() + 1} is NaN or infinite ({len(wrong)} of {len(ids)} texts), so "
+            "none is given: its weights are too large to compute with; fetch the model again, or train it again with "
+            "a lower learning rate"
+        )
 
 
 def score(logits: np.ndarray, labels: np.ndarray, metrics: tuple[str, ...], is_regression: bool) -> dict[str, float]:

@@ -91,7 +91,7 @@ def _by_file(
     data = {name: given or saved.get(name, config.data[name]) for name, given in columns.items()}
     config.data.update(data | {"name": "text_classification", "dev_path": path, "is_regression": source.is_regression})
     config.data.label_names = "" if source.is_regression else ",".join(names)
-    tokenizer = tokenizer_lib.load_tokenizer(folder)
+    tokenizer = tokenizer_lib.load_tokenizer(folder, source.config.vocab_size)
     config.data.max_length = tokenizer_lib.served_length(tokenizer, source.config.max_length)
     config.data.eval_batch_size = batch_size or config.data.eval_batch_size
     for key, text in overrides:

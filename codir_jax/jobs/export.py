@@ -56,7 +56,7 @@ def export_model(
     source = huggingface.load_pretrained(folder, head=head)
     if not source.has_head:
         raise UserError(f"{model} has no trained head ({', '.join(source.new_weights)} are missing)")
-    tokenizer = tokenizer_lib.load_tokenizer(folder)
+    tokenizer = tokenizer_lib.load_tokenizer(folder, source.config.vocab_size)
     results, config = (
         json.loads(path.read_text(encoding="utf-8")) if (path := Path(model) / name).exists() else None
         for name in ("results.json", "config.json")

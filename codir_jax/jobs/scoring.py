@@ -96,7 +96,7 @@ def rescore(
     """
     inputs = [model_path, input_path, *filter(None, (reference, tune_on, tune_reference))]
     for path in [output] if output == "-" else [output, f"{output}.weights.json"]:
-        whole.check_output(path, inputs=inputs, may_replace=path != output)
+        whole.check_output(path, inputs=inputs, may_replace=False)
     lists = _lists(input_path, reference)
     tuning = _lists(tune_on, tune_reference) if tune_on else []
     if tune_on and any(one.reference is None for one in tuning):

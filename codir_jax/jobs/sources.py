@@ -69,6 +69,11 @@ def source_of(flags: Mapping[str, Any]) -> Source:
         return Source("text", (("data.sources", flags["text"]),))
     if flags["task"] and flags["task"] not in glue.TRAINABLE_TASKS:
         raise UserError(f"--task={flags['task']}; known: {', '.join(glue.TRAINABLE_TASKS)}")
+    others = [flag for flag in told if flag != "glue_dir"] if flags["task"] else []
+    if others and not flags["train"]:
+        raise UserError(f"--task={flags['task']} brings its own data: leave out --{', --'.join(others)}, or --task")
+    if flags["glue_dir"] and not flags["task"]:
+        raise UserError(f"--glue_dir={flags['glue_dir']} is of --task, which is not given")
     overrides = tuple((f"data.{FIELDS[flag]}", str(flags[flag])) for flag in told)
     name = "demo" if flags["demo"] else flags["task"] or "own"
     return Source(name, overrides)

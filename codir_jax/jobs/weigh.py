@@ -71,6 +71,8 @@ def weigh(
     names = _domains(raw)
     if unknown := [name for name in domains if name not in names]:
         raise UserError(f"--domains has {', '.join(unknown)}, which no file has; it has: {', '.join(names)}")
+    if len(set(domains)) < len(domains):
+        raise UserError(f"--domains names one twice: {', '.join(domains)}")
     of_dev = {str(name) for name in raw["dev"].columns["domain_ids"]} if "dev" in raw else set()
     if unjudged := [name for name in domains or names if name not in of_dev]:
         raise UserError(f"domain {unjudged[0]!r} has no row in the dev file, by which its student is judged")

@@ -107,16 +107,8 @@ def read_fields(hf_config: Mapping[str, Any], fields: Mapping) -> dict[str, Any]
         raise UserError(f"position_embedding_type {positions!r} is not supported; expected 'absolute'")
     values = {ours: hf_config.get(theirs, default) for ours, (theirs, default) in fields.items()}
     for name, (theirs, default) in fields.items():
-        value = values[name]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if isinstance(default, int):
-            if not (is_number and int(value) == value):
-                raise UserError(f"config.json: {theirs} must be a whole number, got {value!r}")
-            values[name] = int(value)
-        elif isinstance(default, float):
-            if not is_number:
-                raise UserError(f"config.json: {theirs} must be a number, got {value!r}")
-            values[name] = float(value)
+        if name in transformer.RANGES and not (values[name] is None and default is None):
+            values[name] = transformer.RANGES[name].check(theirs, values[name])
     return values
 
 

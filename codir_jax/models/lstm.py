@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from codir_jax.models import both_directions, layer_selection
+from codir_jax.models import both_directions, layer_selection, ranges
 from codir_jax.models.contract import NO_LIMIT, Family
 from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.hf_keys import HfKey, Path
@@ -29,6 +29,17 @@ from codir_jax.models.products import product
 from codir_jax.models.recurrence import Carry, recur, zero_carry
 from codir_jax.models.weights import declared, rows
 from codir_jax.processes.user_error import UserError
+
+# What the numbers of a `LSTMConfig` may be.
+RANGES = {
+    "vocab_size": ranges.SIZE,
+    "hidden_size": ranges.SIZE,
+    "num_layers": ranges.LAYERS,
+    "embedding_size": ranges.ID,
+    "pad_token_id": ranges.ID,
+    "hidden_dropout": ranges.RATE,
+    "initializer_range": ranges.SPREAD,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,18 +60,15 @@ class LSTMConfig:
     family: str = "lstm"
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "hidden_size", "num_layers"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.embedding_size < 0:
-            raise UserError(f"embedding_size must be at least 1, or 0 for hidden_size, got {self.embedding_size}")
+        for name, known in RANGES.items():
+            known.check(name, getattr(self, name))
+        if self.pad_token_id >= self.vocab_size:
+            raise UserError(f"pad_token_id {self.pad_token_id} is no word of the {self.vocab_size} of vocab_size")
         if self.tie_embeddings and self.input_size != self.decoder_size:
             raise UserError(
                 f"tied embeddings need embedding_size {self.embedding_size} = hidden_size {self.hidden_size}; leave "
                 "embedding_size 0"
             )
-        if not 0 <= self.hidden_dropout < 1:
-            raise UserError(f"dropout must be >= 0 and < 1, got {self.hidden_dropout}")
 
     @property
     def input_size(self) -> int:
@@ -268,13 +276,14 @@ def read_config(told: Mapping[str, Any]) -> LSTMConfig:
     for name, field in fields.items():
         if name not in told:
             if field.default is dataclasses.MISSING:
-                raise UserError(f"config.json of an LSTM has no {name!r}")
+                raise UserError(f"an LSTM needs {name!r}, which is not there")
             continue
-        kind = {"int": int, "float": float, "bool": bool}[field.type]
-        is_right = isinstance(told[name], kind) or (kind is float and isinstance(told[name], int))
-        if not is_right or (kind is int and isinstance(told[name], bool)):
-            raise UserError(f"config.json: {name} must be of type {field.type}, got {told[name]!r}")
-        values[name] = kind(told[name])
+        if name in RANGES:
+            values[name] = RANGES[name].check(name, told[name])
+        elif isinstance(told[name], bool):
+            values[name] = told[name]
+        else:
+            raise UserError(f"{name}: expected true or false, got {told[name]!r}")
     return LSTMConfig(**values)
 
 

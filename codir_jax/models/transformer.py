@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from codir_jax.models import ranges
 from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.outputs import EncoderOutput
 from codir_jax.models.pooling import POOLINGS
@@ -27,6 +28,8 @@ from codir_jax.processes.user_error import UserError
 MASKED_SCORE = -1e9
 # Collection of the raw attention scores, see `models.apply.apply_with_scores`.
 SCORES = "attention_scores"
+# Collection of queries, keys and values, see `models.apply.projections_of`.
+PROJECTIONS = "attention_projections"
 
 ACTIVATIONS = {
     # transformers calls the erf form "gelu"; the tanh form moves MiniLM's hidden states by 9e-3.
@@ -47,6 +50,18 @@ REMAT = {
     "none": None,
     "block": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+# What the fields of a `TransformerConfig` may be; a rate of None is that of another field.
+RANGES = {
+    **dict.fromkeys(("vocab_size", "hidden_size", "num_heads", "intermediate_size", "type_vocab_size"), ranges.SIZE),
+    "num_layers": ranges.LAYERS,
+    "max_positions": ranges.SIZE,
+    "pad_token_id": ranges.ID,
+    "layer_norm_eps": ranges.EPSILON,
+    **dict.fromkeys(("hidden_dropout", "attention_dropout", "classifier_dropout"), ranges.RATE),
+    "initializer_range": ranges.SPREAD,
 }
 
 
@@ -77,15 +92,17 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         for name, value in (("hidden_act", self.hidden_act), ("masked_lm_act", self.masked_lm_act or self.hidden_act)):
-            if value not in ACTIVATIONS:
+            if not isinstance(value, str) or value not in ACTIVATIONS:
                 raise UserError(f"{name} {value!r} is not supported; known: {', '.join(ACTIVATIONS)}")
         if self.pooling not in POOLINGS:
             raise UserError(f"pooling {self.pooling!r} is not supported; known: {', '.join(POOLINGS)}")
-        for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "type_vocab_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, known in RANGES.items():
+            if getattr(self, name) is not None:
+                known.check(name, getattr(self, name))
+        if self.pad_token_id >= self.vocab_size:
+            raise UserError(f"pad_token_id {self.pad_token_id} is no word of the {self.vocab_size} of vocab_size")
         if self.hidden_size % self.num_heads:
-            fits = [n for n in range(1, self.hidden_size + 1) if self.hidden_size % n == 0 and n <= 64]
+            fits = [n for n in range(1, min(self.hidden_size, 64) + 1) if self.hidden_size % n == 0]
             raise UserError(
                 f"num_heads {self.num_heads} does not divide hidden_size {self.hidden_size}; that do: {fits}"
             )
@@ -229,6 +246,7 @@ class SelfAttention(nn.Module):
             return jnp.moveaxis(y, 2, 1)
 
         query, key, value = project("query"), project("key"), project("value")
+        self.sow(PROJECTIONS, "vectors", {"query": query, "key": key, "value": value})  # similarly
         query = (query.astype(jnp.float32) * (1.0 / math.sqrt(c.head_size))).astype(self.dtype)
         raw = scores(query, key)
         self.sow(SCORES, "scores", raw)  # nothing is kept unless `apply` asks for the collection

@@ -85,6 +85,9 @@ _H200 = dataclasses.replace(
 )
 
 
+# Devices of a run, more than any slice or cluster has.
+MOST = 1_000_000
+
 # TPU: the pages' "bidirectional inter-chip interconnect bandwidth (per chip)" is halved; for v4, the all-reduce
 # bandwidth of a pod, 1.1 PB/s, over its 4096 chips. GPU: SXM boards, dense figures, half of those "with sparsity";
 # 989.4 and 494.7 are of the white paper "H100 Tensor Core GPU Architecture", and H200 has the same chip. Links are half
@@ -145,6 +148,8 @@ def parse(text: str, hosts: int = 0) -> Devices:
             f"--devices={text!r}: expected MACHINE-NUMBER such as v5e-256 or h100-8, with MACHINE one of "
             f"{', '.join(MACHINES)}"
         )
+    if len(match.group(2)) > len(str(MOST)) or int(match.group(2)) > MOST:
+        raise UserError(f"--devices={text!r}: expected at most {MOST:,} devices")
     name, number = match.group(1), int(match.group(2))
     machine = MACHINES[name]
     if machine.size_unit == "cores" and number % 2:

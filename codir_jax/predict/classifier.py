@@ -48,7 +48,7 @@ def load(path: str, *, batch_size: int = 32) -> "Predictor":
                 f"--config.student.path={path} --workdir=DIR{vectors}"
             )
         raise UserError(what)
-    return Predictor(source, tokenizer_lib.load_tokenizer(folder), batch_size)
+    return Predictor(source, tokenizer_lib.load_tokenizer(folder, source.config.vocab_size), batch_size)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

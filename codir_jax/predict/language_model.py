@@ -56,7 +56,7 @@ def load(path: str, *, batch_size: int = 32) -> "LanguageModel":
     source = huggingface.load_pretrained(folder, head="language_model")
     if not source.has_head:
         raise UserError(f"{path} has no language-model head ({', '.join(source.new_weights)} are missing)")
-    return LanguageModel(source, tokenizer_lib.load_tokenizer(folder), batch_size)
+    return LanguageModel(source, tokenizer_lib.load_tokenizer(folder, source.config.vocab_size), batch_size)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

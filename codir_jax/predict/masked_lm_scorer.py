@@ -33,7 +33,7 @@ def load(path: str, *, batch_size: int = 32) -> "MaskedLMScorer":
     source = huggingface.load_pretrained(folder, head="masked_lm")
     if not source.has_head:
         raise UserError(f"{path} has no masked-LM head ({', '.join(source.new_weights)} are missing)")
-    tokenizer = tokenizer_lib.load_tokenizer(folder)
+    tokenizer = tokenizer_lib.load_tokenizer(folder, source.config.vocab_size)
     if tokenizer.mask_token_id is None:
         raise UserError(f"the tokenizer of {path} has no mask token; a masked LM scores nothing without one")
     return MaskedLMScorer(source, tokenizer, batch_size)

@@ -45,7 +45,7 @@ def load(path: str, *, batch_size: int = 32) -> "SentenceEncoder":
     source = huggingface.load_pretrained(folder, head="embedding")
     if not source.has_head:
         raise UserError(f"{path} lacks {', '.join(source.new_weights)}, which its vectors go through; fetch it again")
-    return SentenceEncoder(source, tokenizer_lib.load_tokenizer(folder), batch_size)
+    return SentenceEncoder(source, tokenizer_lib.load_tokenizer(folder, source.config.vocab_size), batch_size)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

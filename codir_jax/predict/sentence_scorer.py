@@ -34,7 +34,7 @@ def load(path: str, *, batch_size: int = 32) -> "SentenceScorer":
     if source.config.residual and not file.is_file():
         raise UserError(f"{path} has a residual score, and its noise model {NOISE_FILE} is missing; copy it there")
     noise = NGram.load(file) if file.is_file() else None
-    return SentenceScorer(source, tokenizer_lib.load_tokenizer(folder), noise, batch_size)
+    return SentenceScorer(source, tokenizer_lib.load_tokenizer(folder, source.config.vocab_size), noise, batch_size)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

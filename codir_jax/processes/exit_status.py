@@ -4,6 +4,7 @@
 """
 
 import errno
+import re
 import signal
 import sys
 
@@ -15,6 +16,8 @@ _ABOUT_FILES = frozenset(
     for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "ENOENT", "EISDIR", "ENOTDIR", "ENAMETOOLONG", "EFBIG")
     if hasattr(errno, name)
 )
+# How XLA says that an array has no room, whatever the device.
+_NO_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out of memory", re.IGNORECASE)
 
 
 def of(error: BaseException) -> int | None:
@@ -30,6 +33,14 @@ def of(error: BaseException) -> int | None:
 
         print(f"{error}; the same command goes on from there", file=sys.stderr)
         return distributed.PREEMPTED if stopped_by == signal.SIGTERM else 128 + stopped_by
+    if isinstance(error, MemoryError) or (type(error).__name__ == "JaxRuntimeError" and _NO_MEMORY.search(str(error))):
+        told = str(error).partition("\n")[0][:200]
+        print(
+            f"error: out of memory ({told}); lower data.batch_size or data.eval_batch_size, or raise "
+            "train.num_microbatches; `codir plan` tells what a run needs",
+            file=sys.stderr,
+        )
+        return 2
     is_about_files = isinstance(error, OSError) and error.errno in _ABOUT_FILES
     status = CannotWriteError.exit_status if is_about_files else getattr(error, "exit_status", None)
     if status is not None:

@@ -99,13 +99,9 @@ def check_vocabulary(tokenizer, path: str, model: Model) -> None:
     """Refuses a model that was trained with another vocabulary than the tokenizer's.
 
     Raises:
-      UserError: with both sizes, or the first token that differs.
+      UserError: with the id that is too large, or the first token that differs.
     """
-    if len(tokenizer) > model.config.vocab_size:
-        raise UserError(
-            f"the tokenizer has {len(tokenizer)} tokens and {path} only {model.config.vocab_size}; leave "
-            "tokenizer_path empty to take the model's own"
-        )
+    tokenizer_lib.check_ids(tokenizer, model.config.vocab_size, path)
     folder = model.source.folder
     if str(folder) == str(Path(tokenizer.name_or_path or "").expanduser()):
         return  # it is the model's own

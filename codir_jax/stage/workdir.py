@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import importlib.metadata
-import json
 import os
 import platform
 import socket
@@ -16,7 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
-from codir_jax.processes import claims, distributed, shared_folder, whole
+from codir_jax.processes import claims, distributed, json_text, shared_folder, whole
 from codir_jax.processes.user_error import CannotWriteError, UserError
 from codir_jax.stage import config as stage_config
 
@@ -92,13 +91,12 @@ def claim(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
     """Makes `workdir` the one of this config; returns its results where the run is already finished.
 
     Raises:
-      UserError: of `refuse_other`, or a folder that is not of a run.
+      UserError: of `refuse_other`, a folder that is not of a run, or results that cannot be read.
       CannotWriteError: it cannot be written.
     """
     claims.claim(workdir, claims.RUN, "--workdir")
     refuse_other(config, workdir)
-    results = workdir / "results.json"
-    finished = json.loads(results.read_text(encoding="utf-8")) if results.exists() else None
+    finished = read_results(workdir)
     if has_progress(workdir) and not (workdir / "config.json").exists():
         if finished and finished.get("config_fingerprint") != stage_config.fingerprint(config):
             raise UserError(
@@ -119,6 +117,28 @@ def write_config(config: ConfigDict, workdir: Path) -> None:
         whole.write_text(workdir / "config.json", config_lib.to_json(config))
     except OSError as error:
         raise CannotWriteError(f"cannot write to the workdir {workdir}: {error}") from error
+
+
+def read_results(workdir: Path) -> dict[str, Any] | None:
+    """What `results.json` holds; None where the run is not finished.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    path = workdir / "results.json"
+    if not path.exists():
+        return None
+    try:
+        results = json_text.parse(path.read_text(encoding="utf-8"), allow_nan=True)
+    except (ValueError, OSError) as error:
+        results, told = None, f" ({error})"
+    else:
+        told = ""
+    if not isinstance(results, dict) or not {"dev", "best_step", "metrics"} <= results.keys():
+        raise UserError(
+            f"{path} does not hold the results of a run{told}; remove it, and the same command writes it anew"
+        )
+    return results
 
 
 def has_progress(workdir: Path) -> bool:

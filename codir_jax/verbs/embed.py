@@ -2,7 +2,7 @@
 
 import argparse
 
-from codir_jax.verbs.flag_types import add_model
+from codir_jax.verbs.flag_types import add_model, check_batch_size
 
 HELP = "vectors of texts, by a sentence encoder"
 EXAMPLES = """examples:
@@ -30,12 +30,10 @@ def run(overrides, *, model: str, input: str, output: str, text_column: str, nor
     from codir_jax.data import text_stream
     from codir_jax.predict import vector_files
     from codir_jax.processes import console
-    from codir_jax.processes.user_error import UserError
 
     text_stream.check(input)
     vector_files.check(output, [model, input])
-    if batch_size < 1:
-        raise UserError(f"--batch_size must be at least 1, got {batch_size}")
+    check_batch_size(batch_size)
     from codir_jax.predict import sentence_encoder
 
     encoder = sentence_encoder.load(model, batch_size=batch_size)

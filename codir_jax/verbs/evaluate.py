@@ -45,6 +45,10 @@ def run(overrides, *, output: str, **flags) -> int:
         lists = [path for name in ("sts", "clustering") for path in flags[name].split(",")]
         whole.check_output(output, inputs=[path for path in (*given, *lists) if path])
     from codir_jax.jobs.evaluate import evaluate
+    from codir_jax.processes.user_error import UserError
+
+    if flags["cluster_seeds"] < 1:
+        raise UserError(f"--cluster_seeds must be at least 1, got {flags['cluster_seeds']}")
 
     scores = evaluate(**flags, overrides=overrides["config"])
     if output:

@@ -2,6 +2,9 @@
 
 import argparse
 
+from codir_jax.processes.user_error import UserError
+
+_MOST_TEXTS = 65_536
 CONFIG = "PATH.py[:ARG,ARG] or a saved config.json"
 
 
@@ -13,6 +16,16 @@ def names(text: str) -> tuple[str, ...]:
 def numbers(text: str) -> tuple[int, ...]:
     """The whole numbers in a comma-separated list."""
     return tuple(int(number) for number in text.split(","))
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Refuses a --batch_size that no device runs.
+
+    Raises:
+      UserError: it is below 1 or above 65,536.
+    """
+    if not 1 <= batch_size <= _MOST_TEXTS:
+        raise UserError(f"--batch_size must be at least 1 and at most {_MOST_TEXTS:,}, got {batch_size}")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import argparse
 import json
 
 from codir_jax.processes.user_error import UserError
-from codir_jax.verbs.flag_types import add_data, add_model
+from codir_jax.verbs.flag_types import add_data, add_model, check_batch_size
 
 HELP = "labels and probabilities of texts, or GLUE submission files"
 EXAMPLES = """examples:
@@ -65,6 +65,7 @@ def run(
         whole.check_output(output, inputs=[model, input, config.partition(":")[0]])
     from codir_jax.predict import classifier as predictor
 
+    check_batch_size(batch_size)
     classifier = predictor.load(model, batch_size=batch_size)
     if not of_data:
         classifier.check_kind(bool(text_pair_column))

@@ -1,9 +1,11 @@
 """`codir rescore`: n-best lists in, the best candidates out."""
 
 import argparse
+import math
 import sys
 
-from codir_jax.verbs.flag_types import add_model
+from codir_jax.processes.user_error import UserError
+from codir_jax.verbs.flag_types import add_model, check_batch_size
 
 HELP = "the best of n-best lists, by acoustic scores and a model of sentences"
 EXAMPLES = """examples:
@@ -36,13 +38,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(overrides, *, model: str, model_weight: float, length_weight: float, batch_size: int, **flags) -> int:
     """Writes a line a list, and prints what is known of the whole."""
     del overrides
-    from codir_jax.processes.user_error import UserError
 
-    if batch_size < 1:
-        raise UserError(f"--batch_size must be at least 1, got {batch_size}")
+    check_batch_size(batch_size)
     from codir_jax.evaluation.rescoring import Weights
     from codir_jax.jobs import scoring
 
+    for name, weight in (("model_weight", model_weight), ("length_weight", length_weight)):
+        if not math.isfinite(weight):
+            raise UserError(f"--{name} must be finite, got {weight}")
     input_path, output = flags.pop("input"), flags.pop("output")
     weights = Weights(model_weight, length_weight)
     told = scoring.rescore(model, input_path, output, weights=weights, batch_size=batch_size, **flags)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from codir_jax.verbs.flag_types import add_model
+from codir_jax.verbs.flag_types import add_model, check_batch_size
 
 HELP = "log scores of sentences, by a language model, a sentence scorer or a masked LM"
 EXAMPLES = """examples:
@@ -30,12 +30,10 @@ def run(overrides, *, model: str, input: str, output: str, text_column: str, bat
     del overrides
     from codir_jax.data import text_stream
     from codir_jax.processes import whole
-    from codir_jax.processes.user_error import UserError
 
     text_stream.check(input)
     whole.check_output(output, inputs=[model, input], may_replace=False)
-    if batch_size < 1:
-        raise UserError(f"--batch_size must be at least 1, got {batch_size}")
+    check_batch_size(batch_size)
     from codir_jax.jobs import scoring
 
     count = scoring.score(model, input, output, text_column=text_column, batch_size=batch_size)

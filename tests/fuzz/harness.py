@@ -228,16 +228,20 @@ def _command(command: Sequence[str], work: Path, until: str) -> int:
     most = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (_pages() + _MOST_BYTES, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    train = run_lib._Run.train
+    steps = run_lib.loop.run
 
-    def begin(self):
+    def stop(self):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_ACCEPTED)
+
+    def begin(*arguments, **named):
         print(_BEGUN, flush=True)
-        if until == "start":
-            sys.stderr.flush()
-            os._exit(_ACCEPTED)
-        return train(self)
+        return steps(*arguments, **named)
 
-    run_lib._Run.train = begin
+    run_lib.loop.run = begin
+    if until == "start":
+        run_lib._Run.train = stop
     if command[0].startswith("launch/"):
         script = (_ROOT / command[0]).resolve()
         sys.path.insert(0, str(script.parent))

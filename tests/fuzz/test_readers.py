@@ -119,13 +119,11 @@ def test_a_table_of_any_bytes(file):
 @given(FILES)
 def test_own_files_of_any_bytes(file):
     def read(path):
-        config = text_classification.default_config()
-        config.update({"train_path": str(path), "dev_path": str(path)})
-        config.unlock()
-        config.update({"text_column": "sentence", "text_pair_column": "", "columns": "", "unlabelled_path": ""})
+        paths = [("data.train_path", str(path)), ("data.dev_path", str(path))]
+        config = config_lib.load("configs/codir/finetune_teacher.py:own,tiny", paths).data
         data = text_classification.read(config)
         for split in data.splits.values():
-            assert all(isinstance(text, str) and text.strip() for text in split.texts[0])
+            assert all(isinstance(text, str) and text.strip() for text in split.texts_a)
 
     reads(read)(*file)
 

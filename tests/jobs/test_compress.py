@@ -265,6 +265,8 @@ def test_what_is_exported_and_why(wanted, scores, higher, name, told):
         ({"dev": "a.tsv"}, "give one of --train .*got none"),
         ({"text": "a.txt", "demo": True}, "got --demo, --text"),
         ({"text": "a.txt", "regression": True}, "leave out --regression"),
+        ({"task": "sst2", "dev": "a.tsv"}, "--task=sst2 brings its own data: leave out --dev"),
+        ({"train": "a.tsv", "glue_dir": "glue"}, "--glue_dir=glue is of --task"),
         ({"train": "a.tsv"}, "no such file"),
         ({"task": "sst"}, "known: cola, sst2"),
         ({"task": "sst2"}, "--teacher is empty"),

@@ -173,6 +173,11 @@ def test_words_that_yaml_would_read_as_something_else_stay_words(capsys):
     assert spec["template"]["spec"]["containers"][0]["command"] == command
 
 
+def test_an_argument_of_several_lines_is_refused():
+    with pytest.raises(ValueError, match=r"has a line break.*'a\\nEND_OF_INPUT"):
+        slurm.main(["--time=01:00:00", "--dry-run", "--", "codir", "a\nEND_OF_INPUT\nrm x"])
+
+
 def test_an_argument_cannot_end_the_text_that_a_program_reads(tmp_path):
     text = "first\nEND_OF_INPUT\ntouch escaped\nEND_OF_INPUT_\nlast"
     line = launcher.Command(("cat",), stdin=text).shell()
@@ -197,6 +202,7 @@ def test_an_argument_cannot_end_the_text_that_a_program_reads(tmp_path):
         (jobset, [*POD_TPU, "--gpus_per_host=1"], "exclude each other"),
         (jobset, [*POD, "--name=My_Job"], "--name"),
         (jobset, ["--image=", "--volume=v"], "--image expects a name"),
+        (jobset, ["--image=i", "--volume=a/b"], "--volume='a/b': expected"),
         (tpu_pod, ["--name=a", "--zone=us-west4-a", "--create=v5litepod-0"], "--create"),
         (gpu_host, ["--gpus=all"], "--gpus expects numbers"),
         (gpu_host, ["--gpus=0,0"], "--gpus has a number twice"),
@@ -205,6 +211,7 @@ def test_an_argument_cannot_end_the_text_that_a_program_reads(tmp_path):
         (local, ["--grace_seconds=nan"], "--grace_seconds must be at least 0"),
         (local, ["--num_processes=0"], "--num_processes"),
         (local, ["--num_processes=100000"], "at most 256"),
+        (local, ["--devices_per_process=1000000"], "at most 1024"),
         (local, ["--port=80"], "--port"),
     ],
 )

@@ -144,7 +144,7 @@ def test_roberta_counts_positions_over_tokens_only():
         ({"hidden_act": "silu"}, "hidden_act 'silu' is not supported; known: gelu"),
         ({"num_heads": 5}, "num_heads 5 does not divide hidden_size 24"),
         ({"masked_lm_act": "silu"}, "masked_lm_act 'silu' is not supported; known: gelu"),
-        ({"num_layers": 0}, "num_layers must be at least 1, got 0"),
+        ({"num_layers": 0}, "num_layers: expected a whole number, 1 to 1000, got 0"),
         ({"max_positions": 2, "position_offset": 2}, "leaves no position"),
     ],
 )

@@ -45,6 +45,12 @@ def test_an_unknown_machine_is_refused_with_the_known(text):
         machines.parse(text)
 
 
+def test_more_devices_than_there_are_anywhere_are_refused():
+    for count in ("1000001", "1000000000000", "1" + 5000 * "0"):
+        with pytest.raises(ValueError, match="at most 1,000,000 devices"):
+            machines.parse(f"h100-{count}")
+
+
 def test_hosts_share_devices_evenly():
     with pytest.raises(ValueError, match="shared evenly by 3 hosts"):
         machines.parse("h100-8", hosts=3)

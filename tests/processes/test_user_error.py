@@ -11,6 +11,7 @@ from codir_jax.losses import distillation
 from codir_jax.models import heads
 from codir_jax.negatives import sampling
 from codir_jax.objectives.schedules import parse_schedule
+from codir_jax.processes import exit_status
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 
@@ -44,3 +45,12 @@ def test_a_slip_of_the_program_is_not_told_as_bad_input(slip):
 def test_what_a_config_or_data_can_cause_is_told_as_bad_input(mistake):
     with pytest.raises(UserError):
         mistake()
+
+
+def test_no_memory_is_a_sentence_and_another_fault_of_jax_a_bug(capsys):
+    of_jax = type("JaxRuntimeError", (RuntimeError,), {})
+    for error in (MemoryError(), of_jax("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore")):
+        assert exit_status.of(error) == 2
+        told = capsys.readouterr().err
+        assert told.startswith("error: out of memory (") and "data.batch_size" in told and "more" not in told
+    assert exit_status.of(of_jax("INTERNAL: a fault")) is None

@@ -100,6 +100,14 @@ def any_rate(monkeypatch):
     monkeypatch.setitem(optimizer.FIELDS, "learning_rate", field(5e-5, "peak of the rate", above=0))
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}"])
+def test_results_that_cannot_be_read_are_named(text, tmp_path):
+    assert workdir.read_results(tmp_path) is None
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(UserError, match=r"results\.json does not hold the results of a run.*remove it"):
+        workdir.read_results(tmp_path)
+
+
 def test_a_state_that_is_not_finite_is_never_saved(any_rate, tmp_path):
     """The update of a finite loss can be infinite; the loss shows it only one step later."""
     changes = {"optimizer.learning_rate": "1e39", "optimizer.warmup_percent": "0", "train.checkpoint_every_steps": "1"}

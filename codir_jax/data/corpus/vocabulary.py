@@ -21,6 +21,7 @@ KINDS = {
 
 # A billion characters hold every piece worth having; more only takes longer.
 _MAX_BYTES = 1 << 30
+_MOST_PIECES = 10_000_000
 
 
 def train(
@@ -51,6 +52,8 @@ def train(
     """
     if kind not in KINDS:
         raise UserError(f"unknown kind of tokenizer {kind!r}; known: {', '.join(KINDS)}")
+    if not 1 <= vocab_size <= _MOST_PIECES:
+        raise UserError(f"--vocab_size={vocab_size}: expected 1 to {_MOST_PIECES:,}")
     if not config.sources.strip():
         raise UserError("no text: set data.sources to files, folders, globs or tfds:NAME:FIELD, comma separated")
     units = sources_lib.units(sources_lib.find(config.sources, config.tfds_data_dir))
@@ -66,6 +69,11 @@ def train(
     finally:
         if bar is not None:
             bar.close()
+    if len(tokenizer) > vocab_size:
+        raise UserError(
+            f"--vocab_size={vocab_size}: characters and special pieces of this text alone are {len(tokenizer):,}; "
+            "give more"
+        )
     tell(f"{len(tokenizer):,} pieces")
     return tokenizer
 

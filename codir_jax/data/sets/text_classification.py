@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from codir_jax.data.batch import DataError, RawSplit
 from codir_jax.data.delimited import Table, at, nearest, read_table
 from codir_jax.data.sets.contract import RawData
-from codir_jax.data.table_columns import check_texts, named_columns, parse_column, parse_targets
+from codir_jax.data.table_columns import check_texts, is_unicode, named_columns, parse_column, parse_targets
+from codir_jax.processes import console
 from codir_jax.processes.fields import field
 from codir_jax.processes.user_error import UserError
 
@@ -17,6 +19,8 @@ CONFIG_ARGUMENT = "own"
 
 
 # What only own files read: .tsv (unquoted), .csv (quoted) with a header line, .jsonl or .parquet.
+# So few may stand in a file of any size.
+_FEW_CLASSES = 20
 FIELDS = {
     "train_path": field("", "own file to train on"),
     "dev_path": field("", "own file to judge by"),
@@ -29,10 +33,17 @@ FIELDS = {
 
 
 def check(config) -> None:
-    """Refuses classes that are named twice."""
+    """Refuses classes that are named twice, and columns that cannot be what they are named for."""
     names = _listed(config.label_names)
     if len(set(names)) < len(names):
         raise UserError(f"data.label_names names one twice: {config.label_names!r}")
+    for name in ("text_column", "label_column"):
+        if not config[name].strip():
+            raise UserError(f"data.{name} is empty; name a column")
+    if config.text_column == config.text_pair_column:
+        raise UserError(f"data.text_pair_column and data.text_column are both {config.text_column!r}; name two columns")
+    if config.label_column in (config.text_column, config.text_pair_column):
+        raise UserError(f"data.label_column={config.label_column!r} is a column of texts; name that of the labels")
 
 
 def read(config) -> RawData:
@@ -56,11 +67,16 @@ def read(config) -> RawData:
     label_names: tuple[str, ...] = ()
     if not config.is_regression:
         label_names = given_names or _names_in(tables.get("train"), config.label_column)
+        for table in tables.values():
+            _check_labels(table, config.label_column, problems)
+        if "train" in tables and not given_names and not problems:
+            _check_names(tables["train"], label_names)
     raw = _rows(config, tables, label_names, "train" in paths, problems)
     if "train" in tables and not config.is_regression:
         _check_classes(tables["train"].path, raw["train"].labels, label_names, problems)
     if problems:
         raise DataError(problems)
+    _tell_overlap(tables, raw)
     return RawData(raw, label_names, bool(config.is_regression), metrics_of(len(label_names)))
 
 
@@ -124,7 +140,11 @@ def _tables(config, paths: Mapping[str, Path], problems: list[str]) -> dict[str,
         (required if split == "train" else optional).extend(further.values())
         # A column may join the batches and be the text or the label as well.
         optional = [column for column in dict.fromkeys(optional) if column not in required]
-        table = read_table(path, list(dict.fromkeys(required)), problems, optional=optional)
+        named_by = {
+            config[name]: f"data.{name}, --{name}" for name in ("label_column", "text_pair_column", "text_column")
+        }
+        required = list(dict.fromkeys(required))
+        table = read_table(path, required, problems, optional=optional, named_by=named_by)
         if table is not None:
             tables[split] = table
     return tables
@@ -185,13 +205,78 @@ def _unknown(table: Table, line: int, name: str, known: tuple[str, ...]) -> str:
     return at(table.path, line, f"unknown label {name!r}; known: {told}{nearest(name, known)}")
 
 
+def _tell_overlap(tables: Mapping[str, Table], raw: Mapping[str, RawSplit]) -> None:
+    """Says how many texts of dev or test are in train too, and where."""
+    if "train" not in raw:
+        return
+    known = set(zip(raw["train"].texts_a, raw["train"].texts_b or raw["train"].texts_a, strict=True))
+    for split, rows in raw.items():
+        texts = zip(rows.texts_a, rows.texts_b or rows.texts_a, strict=True)
+        lines = [line for line, text in zip(tables[split].lines, texts, strict=True) if text in known]
+        if split != "train" and lines:
+            first = ", ".join(map(str, lines[:3]))
+            console.say(
+                f"note: {len(lines):,} of {len(rows.texts_a):,} texts of {tables[split].path} are also in train, first "
+                f"in line {first}: scores on them are too good"
+            )
+
+
+def _check_labels(table: Table, column: str, problems: list[str]) -> None:
+    """Tells of labels that are no names: lists, objects, half characters, and of numbers beside texts."""
+    kinds: dict[type, int] = {}
+    for line, value in zip(table.lines, table.columns.get(column, ()), strict=False):
+        if value is None:
+            continue
+        if not isinstance(value, str | int | float):
+            problems.append(
+                at(table.path, line, f"label {str(value)[:40]!r} is a {type(value).__name__}; expected a name")
+            )
+            continue
+        if isinstance(value, str) and not is_unicode(value):
+            problems.append(at(table.path, line, "broken encoding in the label: half a surrogate pair"))
+        if value != "" and type(value) not in kinds:
+            kinds[type(value)] = line
+            if len(kinds) == 2:
+                one, other = (kind.__name__ for kind in kinds)
+                told = f"label {value!r} is of type {other}, those before of type {one}; expected one type of labels"
+                problems.append(at(table.path, line, told))
+
+
+def _check_names(train: Table, names: tuple[str, ...]) -> None:
+    """Refuses what is told best before every row of dev is: one class, numbers, as many classes as rows.
+
+    Raises:
+      DataError: with what to do.
+    """
+    told = ""
+    if len(names) == 1:
+        told = f"only one class, {names[0]!r}; expected at least two"
+    elif len(names) > 2 and all(map(_is_number, names)) and not all(name.lstrip("+-").isdecimal() for name in names):
+        told = (
+            f"the labels are numbers such as {names[0]}: for scores set data.is_regression=True (--regression), for "
+            "classes data.label_names to their names"
+        )
+    elif len(names) > max(_FEW_CLASSES, len(train.lines) // 2):
+        told = (
+            f"{len(names):,} classes in {len(train.lines):,} rows; is data.label_column (--label_column) the column of "
+            "the labels, or are they scores (--regression)? To keep them set data.label_names to all their names"
+        )
+    if told:
+        raise DataError([at(train.path, None, told)])
+
+
+def _is_number(name: str) -> bool:
+    try:
+        return math.isfinite(float(name))
+    except ValueError:
+        return False
+
+
 def _check_classes(path: Path, labels, label_names, problems) -> None:
     present = set(labels or ())
     for i, name in enumerate(label_names):
         if i not in present:
             problems.append(at(path, None, f"class {name!r} has no example in train"))
-    if len(label_names) == 1:
-        problems.append(at(path, None, f"only one class, {label_names[0]!r}; expected at least two"))
 
 
 def _names_in(table: Table | None, column: str) -> tuple[str, ...]:

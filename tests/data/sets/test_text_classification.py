@@ -7,6 +7,7 @@ import pytest
 from codir_jax.data import dataset, settings
 from codir_jax.data.batch import DataError
 from codir_jax.data.tokenizer import train_wordpiece
+from codir_jax.processes.user_error import UserError
 
 GOOD = "sentence\tlabel\nthe cat\tgood\na dog\tbad\n"
 
@@ -108,8 +109,8 @@ def test_unlabelled_text_joins_train(read, tmp_path, name, content):
 @pytest.mark.parametrize(
     ("files", "fields", "expected"),
     [
-        ({"train.tsv": "sentance\tlabel\na\tb\n"}, {}, "train.tsv:1: no column 'sentence'; columns are sentance, "
-         "label; did you mean 'sentance'?"),
+        ({"train.tsv": "sentance\tlabel\na\tb\n"}, {}, "train.tsv:1: no column 'sentence' "
+         "(data.text_column, --text_column names it); columns are sentance, label; did you mean 'sentance'?"),
         ({"train.tsv": GOOD + "only one\n"}, {}, "train.tsv:4: expected 2 columns, got 1"),
         ({"train.tsv": GOOD + "a\tb\tc\n"}, {}, "train.tsv:4: expected 2 columns, got 3"),
         ({"train.tsv": "sentence\tlabel\n\nx\ta\ny\tb\n"}, {}, "train.tsv:2: empty line"),
@@ -124,13 +125,13 @@ def test_unlabelled_text_joins_train(read, tmp_path, name, content):
         ({"train.tsv": GOOD}, {"label_names": "good,bad,fair"}, "train.tsv: class 'fair' has no example in train"),
         ({"train.tsv": "sentence\tlabel\nx\ta\n"}, {}, "train.tsv: only one class, 'a'; expected at least two"),
         ({"train.tsv": "sentence\tlabel\nx\t1\ny\tnan\n"}, {"is_regression": True}, "train.tsv:3: score 'nan' is not "
-         "finite"),
+         "finite in float32"),
         ({"train.tsv": "sentence\tlabel\nx\t1\ny\t-inf\n"}, {"is_regression": True}, "train.tsv:3: score '-inf' is "
-         "not finite"),
+         "not finite in float32"),
         ({"train.tsv": "sentence\tlabel\nx\t1\ny\thigh\n"}, {"is_regression": True}, "train.tsv:3: score 'high' is not "
          "a number"),
         ({"train.jsonl": '{"sentence": "x", "label": NaN}\n{"sentence": "x", "label": 1}'}, {"is_regression": True},
-         "train.jsonl:1: score nan is not finite"),
+         "train.jsonl:1: NaN, which is no JSON number; expected one object a line"),
         ({"train.tsv": b""}, {}, "train.tsv: the file is empty"),
         ({"train.tsv": "sentence\tlabel\n"}, {}, "train.tsv: the file has no rows"),
         ({"train.tsv": GOOD, "unlabelled.tsv": "text\nx\n"}, {},
@@ -141,11 +142,43 @@ def test_unlabelled_text_joins_train(read, tmp_path, name, content):
         ({"train.csv": "sentence,label\nx,a\ny,b\n\"z,a\n"}, {}, "train.csv:4: broken CSV (unexpected end of data); "
          "the rest of the file was not read"),
         ({"train.jsonl": '{"sentence": "x", "label": "a"}\n{"sentence": "y", "label": "b"}\n{oops\n'}, {},
-         "train.jsonl:3: broken JSON (Expecting property name enclosed in double quotes); expected one object a line"),
+         "train.jsonl:3: broken JSON (Expecting property name enclosed in double quotes at column 2); expected one "
+         "object a line"),
         ({"train.jsonl": '{"sentence": "x", "label": "a"}\n{"sentence": 3, "label": "b"}\n'}, {},
          "train.jsonl:2: expected a text in column 'sentence', got 3"),
         ({"train.jsonl": '{"sentence": "x", "label": "a"}\n{"sentence": "y", "label": "b"}\n{"sentence": "z"}\n'}, {},
-         "train.jsonl:3: no column 'label'; columns are sentence"),
+         "train.jsonl:3: no column 'label' (data.label_column, --label_column names it); columns are sentence"),
+        ({"train.tsv": "sentence\tlabel\tlabel\nx\ta\tb\n"}, {}, "train.tsv:1: the column 'label' is there twice; give "
+         "each a name of its own"),
+        ({"train.tsv": GOOD + "a\0b\tgood\n"}, {}, "train.tsv:4: a NUL character: the file is binary, or UTF-16; save "
+         "it as UTF-8"),
+        ({"train.tsv": GOOD + "\u200b\u00a0\tgood\n"}, {}, "train.tsv:4: text in column 'sentence' holds nothing that "
+         "can be seen: '\\u200b\\xa0'"),
+        ({"train.tsv": GOOD.replace("\t", ",")}, {}, "train.tsv:1: no column 'sentence' (data.text_column, "
+         "--text_column names it); columns are sentence,label; the separator seems to be commas (.csv): save it "
+         "with that of its ending, tabs or commas"),
+        ({"train.tsv": '"sentence"\t"label"\n"x"\t"a"\n'}, {}, "train.tsv:1: no column 'sentence' (data.text_column, "
+         '--text_column names it); columns are "sentence", "label"; the fields are quoted, and a .tsv has no quotes: '
+         "save it without, or name it .csv if commas part it"),
+        ({"train.tsv": "sentence\tlabel\nx\t1\ny\t1e39\n"}, {"is_regression": True}, "train.tsv:3: score '1e39' is not "
+         "finite in float32"),
+        ({"train.tsv": "sentence\tlabel\nx\t1\ny\t\uff11\n"}, {"is_regression": True}, "train.tsv:3: score '\uff11' is "
+         "not a number"),
+        ({"train.jsonl": '{"sentence": "x", "label": "a"}\n{"sentence": "y", "label": [1]}\n'}, {}, "train.jsonl:2: "
+         "label '[1]' is a list; expected a name"),
+        ({"train.jsonl": '{"sentence": "x", "label": "0"}\n{"sentence": "y", "label": 1}\n'}, {}, "train.jsonl:2: "
+         "label 1 is of type int, those before of type str; expected one type of labels"),
+        ({"train.jsonl": '{"sentence": "x", "label": "a"}\n{"sentence": "y", "label": "\\ud800"}\n'}, {},
+         "train.jsonl:2: broken encoding in the label: half a surrogate pair"),
+        ({"train.jsonl": "[" * 100_000}, {}, "train.jsonl:1: JSON that is nested too deeply; expected one "
+         "object a line"),
+        ({"train.jsonl": '{"sentence": "x", "label": ' + "7" * 5000 + "}"}, {}, "train.jsonl:1: a whole number of "
+         "thousands of digits; expected one object a line"),
+        ({"train.tsv": "sentence\tlabel\nx\t0.5\ny\t1.5\nz\t2\n"}, {}, "train.tsv: the labels are numbers such as 0.5: "
+         "for scores set data.is_regression=True (--regression), for classes data.label_names to their names"),
+        ({"train.tsv": "sentence\tlabel\n" + "".join(f"x\tc{i}\n" for i in range(30))}, {}, "train.tsv: 30 classes in "
+         "30 rows; is data.label_column (--label_column) the column of the labels, or are they scores (--regression)? "
+         "To keep them set data.label_names to all their names"),
     ],
 )  # fmt: skip
 def test_bad_input_is_told_with_file_and_line(read, files, fields, expected):
@@ -178,3 +211,24 @@ def test_without_a_train_file_classes_must_be_named(read):
     assert read({"dev.tsv": GOOD}, label_names="good,bad")[0]["dev"].labels == [0, 1]
     with pytest.raises(ValueError, match="no files"):
         read({})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("text_column", "", "data.text_column is empty"),
+        ("label_column", " ", "data.label_column is empty"),
+        ("text_pair_column", "sentence", "both 'sentence'"),
+        ("label_column", "sentence", "is a column of texts"),
+    ],
+)
+def test_columns_that_cannot_be_what_they_are_named_for(read, field, value, told):
+    with pytest.raises(UserError, match=told):
+        read({"train.tsv": GOOD}, **{field: value})
+
+
+def test_texts_of_dev_that_are_in_train_are_counted(read, capsys):
+    read({"train.tsv": GOOD, "dev.tsv": GOOD + "a new one\tgood\n"})
+    assert "note: 2 of 3 texts of " in (told := capsys.readouterr().out) and "first in line 2, 3" in told
+    read({"train.tsv": GOOD, "dev.tsv": "sentence\tlabel\na new one\tgood\n"})
+    assert "also in train" not in capsys.readouterr().out
