@@ -110,6 +110,7 @@ def shipped():
 # Of the arguments beside none and `tiny`, which every config has.
 WORDS = {"finetune": ("stsb", "own", "demo"), "pretrain": ("roberta_base",)}
 METHODS = ("paper", "released", "distill", "l2", "finetune")
+PRE_TRAINING = ("best", "masked_lm", "distill", "l2", "relations", "tokens")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ METHODS = ("paper", "released", "distill", "l2", "finetune")
     [
         *(f"{path}:{word}" for path in shipped() for word in ("", "tiny")),
         *(f"{path}:{word}" for path in shipped() for word in WORDS.get(Path(path).stem.partition("_")[0], ())),
-        *(f"configs/codir/pretrain_distill.py:tiny,{method}" for method in ("masked_lm", "distill", "l2")),
+        *(f"configs/codir/pretrain_distill.py:tiny,{method}" for method in PRE_TRAINING),
         *(f"{DISTILL}:rte,{method}" for method in METHODS),
     ],
 )
@@ -143,7 +144,10 @@ def test_every_shipped_config_passes_its_checks(spec):
         ("optimizer.gradient_dtype", "float16", "one of float32, bfloat16"),
         ("optimizer.gradient_dtype", "bfloat16", "set student.dtype=bfloat16"),
         ("teacher.cache", "yes", "one of auto, on, off"),
-        ("objective.pooling", "none", "set teacher.cache=off"),
+        ("objective.hidden_unit", "word", "one of text, token"),
+        ("objective.hidden_weight", "-1", "0 to 1"),
+        ("objective.head_from", "1", "below 1"),
+        ("optimizer.points", "1,0", "points like 10%:1"),
         ("teacher.cache_dtype", "float16", "one of float32, bfloat16"),
         ("train.log_every_steps", "0", "log_every_steps"),
         ("teacher.path", "", "teacher.path is empty"),

@@ -217,7 +217,7 @@ def test_a_teacher_with_a_fitting_head_is_taken_as_it_is(job, tmp_path, monkeypa
     class Trains(Exception):
         """What is trained first, and from which teacher."""
 
-    def train(config, workdir):
+    def train(config, workdir, **_):
         raise Trains(workdir.name, config.teacher.path)
 
     monkeypatch.setattr(compress_lib, "train_stage", train)

@@ -136,6 +136,27 @@ def _odds(differences):
     return largest, jnp.sum(jnp.exp(differences - largest[..., None]), axis=-1)
 
 
+def entropy(sources: Sequence[Negatives], temperature: float) -> jax.Array:
+    """Entropy (nats) of softmax(c / tau) over all usable candidates: how many an anchor still hesitates between.
+
+    Args:
+        sources: cosines float [..., K] and usable bool [..., K] of each.
+        temperature: tau > 0.
+
+    Returns:
+        float32 [...], in [0, log K]; 0 without a usable candidate.
+    """
+    logits = [jnp.where(usable, jnp.asarray(c, jnp.float32) / temperature, -jnp.inf) for c, usable in sources]
+    top = functools.reduce(jnp.maximum, [jnp.max(of_source, axis=-1, initial=-jnp.inf) for of_source in logits])
+    top = jnp.where(jnp.isfinite(top), top, 0.0)
+    shares = [jnp.exp(of_source - top[..., None]) for of_source in logits]
+    total = sum(jnp.sum(share, axis=-1) for share in shares)
+    parts = zip(logits, shares, strict=True)
+    gaps = [jnp.where(share > 0, share * (one - top[..., None]), 0.0) for one, share in parts]
+    total = jnp.where(total > 0, total, 1.0)
+    return jnp.log(total) - sum(jnp.sum(gap, axis=-1) for gap in gaps) / total
+
+
 def ranks_first(positive: jax.Array, sources: Sequence[Negatives]) -> jax.Array:
     """1 where the positive scores strictly above every usable negative, else 0.
 

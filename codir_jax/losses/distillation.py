@@ -120,7 +120,7 @@ def relative_l2(student: jax.Array, teacher: jax.Array) -> jax.Array:
 
 
 def similarity_loss(
-    sources: Sequence[tuple[jax.Array, jax.Array, jax.Array]], temperature: float
+    sources: Sequence[tuple[jax.Array, jax.Array, jax.Array]], temperature: float, teacher_temperature: float = 0.0
 ) -> tuple[jax.Array, jax.Array]:
     """How far the student is from the teacher's view of which texts are near: KL(teacher || student) over keys.
 
@@ -129,22 +129,23 @@ def similarity_loss(
     Reference: SEED, Fang et al., ICLR 2021, equation 3; there one queue, here any number of sources of keys.
 
     Args:
-        sources: (student's cosines float [B, K], teacher's float [B, K], usable bool [B, K]) of each.
-        temperature: tau > 0.
+        sources: (student's cosines float [..., K], teacher's float [..., K], usable bool [..., K]) of each.
+        temperature: tau > 0 of the student. teacher_temperature: of the teacher; 0: the same.
 
     Returns:
-        (float32 [B], 0 without a usable key; bool [B], whether the largest cosine is at one key for both).
+        (float32 [...], 0 without a usable key; bool [...], whether the largest cosine is at one key for both).
     """
-    student, teacher = ([_usable(pair[i], pair[2], temperature) for pair in sources] for i in (0, 1))
+    temperatures = temperature, teacher_temperature or temperature
+    student, teacher = ([_usable(pair[i], pair[2], temperatures[i]) for pair in sources] for i in (0, 1))
     teacher = jax.lax.stop_gradient(teacher)
     total_student, total_teacher = _log_total(student), _log_total(teacher)
     loss, agrees = 0.0, False
     (top_student, top_teacher) = (functools.reduce(jnp.maximum, map(_largest, side)) for side in (student, teacher))
     for ours, theirs, (_, _, usable) in zip(student, teacher, sources, strict=True):
-        log_teacher = jnp.where(usable, theirs - total_teacher[:, None], 0.0)
-        log_student = jnp.where(usable, ours - total_student[:, None], 0.0)
+        log_teacher = jnp.where(usable, theirs - total_teacher[..., None], 0.0)
+        log_student = jnp.where(usable, ours - total_student[..., None], 0.0)
         loss += jnp.sum(jnp.where(usable, jnp.exp(log_teacher) * (log_teacher - log_student), 0.0), axis=-1)
-        both = (ours == top_student[:, None]) & (theirs == top_teacher[:, None])
+        both = (ours == top_student[..., None]) & (theirs == top_teacher[..., None])
         agrees |= jnp.any(usable & both, axis=-1)
     return loss, agrees
 
@@ -158,10 +159,10 @@ def _largest(logits: jax.Array) -> jax.Array:
 
 
 def _log_total(sources: Sequence[jax.Array]) -> jax.Array:
-    """Log of the sum of exp over all sources, float32 [B]; 0 where there is nothing."""
+    """Log of the sum of exp over all sources, float32 [...]; 0 where there is nothing."""
     top = functools.reduce(jnp.maximum, map(_largest, sources))
     top = jnp.where(jnp.isfinite(top), top, 0.0)
-    total = sum(jnp.sum(jnp.exp(logits - top[:, None]), axis=-1) for logits in sources)
+    total = sum(jnp.sum(jnp.exp(logits - top[..., None]), axis=-1) for logits in sources)
     return top + jnp.log(jnp.where(total > 0, total, 1.0))
 
 

@@ -1,8 +1,9 @@
 """A model on a batch: the call that training, evaluation and the cache share."""
 
 import jax
+import jax.numpy as jnp
 
-from codir_jax.models.transformer import SCORES
+from codir_jax.models.transformer import PROJECTIONS, SCORES
 
 
 def apply_model(model, params, batch, rng: jax.Array | None = None, **more):
@@ -32,3 +33,14 @@ def apply_with_scores(model, params, batch, rng: jax.Array | None = None):
     output, kept = apply_model(model, params, batch, rng, mutable=[SCORES])
     layers = kept[SCORES]["encoder"]
     return output, tuple(layers[f"layer_{i}"]["attention"]["scores"][0] for i in range(len(layers)))
+
+
+def projections_of(kept, layer: int) -> dict[str, jax.Array]:
+    """Queries, keys and values of a layer, 1-based, by name: float [batch, tokens, heads * head size].
+
+    Args:
+      kept: what a model whose layers are not recomputed gives beside its output with `mutable=[PROJECTIONS]`.
+    """
+    (found,) = kept[PROJECTIONS]["encoder"][f"layer_{layer - 1}"]["attention"]["vectors"]
+    # Inside [batch, heads, tokens, head size].
+    return {name: jnp.moveaxis(x, 1, 2).reshape(x.shape[0], x.shape[2], -1) for name, x in found.items()}

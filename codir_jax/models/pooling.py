@@ -29,3 +29,10 @@ def masked_mean(states: jax.Array, attention_mask: jax.Array) -> jax.Array:
 def first(states: jax.Array) -> jax.Array:
     """The first token's state, float32 [batch, hidden]."""
     return states[:, 0].astype(jnp.float32)
+
+
+def standardized(states: jax.Array) -> jax.Array:
+    """Float [..., width] with zero mean and unit variance over its last axis, float32."""
+    states = states.astype(jnp.float32)
+    centred = states - states.mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-6)

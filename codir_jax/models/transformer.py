@@ -28,6 +28,8 @@ from codir_jax.processes.user_error import UserError
 MASKED_SCORE = -1e9
 # Collection of the raw attention scores, see `models.apply.apply_with_scores`.
 SCORES = "attention_scores"
+# Collection of queries, keys and values, see `models.apply.projections_of`.
+PROJECTIONS = "attention_projections"
 
 ACTIVATIONS = {
     # transformers calls the erf form "gelu"; the tanh form moves MiniLM's hidden states by 9e-3.
@@ -244,6 +246,7 @@ class SelfAttention(nn.Module):
             return jnp.moveaxis(y, 2, 1)
 
         query, key, value = project("query"), project("key"), project("value")
+        self.sow(PROJECTIONS, "vectors", {"query": query, "key": key, "value": value})  # similarly
         query = (query.astype(jnp.float32) * (1.0 / math.sqrt(c.head_size))).astype(self.dtype)
         raw = scores(query, key)
         self.sow(SCORES, "scores", raw)  # nothing is kept unless `apply` asks for the collection

@@ -2,6 +2,9 @@
 
     L = w_task * L_task + w_kd * L_KD + w_crd * L_CRD
 
+A term on hidden states beside it is that of `hidden_term`; the contrast may be asked of every token instead of a text
+(`contrast.unit`, `token_contrast`), and its labels may be the teacher's (`contrast.target`).
+
 L_CRD makes the student's pooled, projected hidden layers v_S pick out the teacher's view v_T of the same text among
 negatives, and the other way round. Negatives come from the global batch, a bank or queue of earlier features, and the
 teacher cache: the teacher never changes, so its kept pooled states under today's projection are never stale. By default
@@ -29,32 +32,19 @@ from ml_collections import ConfigDict
 from codir_jax.losses import contrastive
 from codir_jax.negatives import neighbours, row_tables, sampling
 from codir_jax.negatives.row_tables import RowTable
+from codir_jax.objectives import distill, hidden_term, spaces, token_contrast
+from codir_jax.objectives.codir_cost import cost
 from codir_jax.objectives.codir_settings import FIELDS, check, default_config, needs_cache
-from codir_jax.objectives.contract import (
-    Cost,
-    Features,
-    Objective,
-    Setting,
-    Step,
-    StepSize,
-    TrainRows,
-    init_model,
-    masked_sum,
-    mean,
-)
-from codir_jax.objectives.contrastive_term import (
-    SIDES,
-    contrastive_term,
-    init_projection,
-    init_state,
-    layer_vectors,
-    project,
-)
-from codir_jax.objectives.distill import compute_views, init_memory, kept_view, matches, soft_terms
+from codir_jax.objectives.contract import Objective, Setting, Step, TrainRows, init_model, masked_sum, mean
+from codir_jax.objectives.contrastive_term import contrastive_term, init_state, layer_vectors
+from codir_jax.objectives.distill import init_memory, soft_terms
 from codir_jax.objectives.schedules import scheduled
+from codir_jax.objectives.views import Wanted, compute_views, kept_view, matches
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import placement
 
+# Share of the anchors whose own view is ranked first, from which on one-hot labels have nothing more to teach.
+LEARNED = 0.99
 # Those that keep no row for each row of the train set.
 ROWLESS_SOURCES = ("in_batch", "queue")
 HEADS, ROLES = ("classification", "masked_lm", "embedding"), ("student", "teacher")
@@ -65,6 +55,8 @@ __all__ = ["FIELDS", "HEADS", "PRESETS", "ROLES", "check", "default_config", "ma
 
 def _check_data(config: ConfigDict, setting: Setting) -> None:
     """Refuses negatives that the setting has no data for."""
+    if config.contrast.unit == "token":
+        return
     if setting.rows is not None:
         if config.negatives.mask_same_document:
             raise UserError("objective.negatives.mask_same_document is for pre-training: only a corpus has documents")
@@ -75,6 +67,21 @@ def _check_data(config: ConfigDict, setting: Setting) -> None:
             f"objective.negatives.source={config.negatives.source!r}: {' and '.join(refused)} would keep a row for "
             "each row of the corpus; at pre-training use 'in_batch+queue', as codir.default_config('pretrain') does"
         )
+
+
+def wanted(config: ConfigDict, setting: Setting) -> Wanted:
+    """The hidden states that are compared; the matched layers are the last ones that are pooled."""
+    pairs = matches(config, setting)
+    found = distill.wanted(config, setting)
+    found = found._replace(pooled=found.pooled[: -len(pairs)] + pairs)
+    if config.contrast.unit == "text":
+        return found
+    ours, theirs = token_contrast.layers(config, setting)
+    return Wanted(
+        found.pooled,
+        tuple(sorted({*found.student_tokens, *ours})),
+        tuple(sorted({*found.teacher_tokens, *theirs})),
+    )
 
 
 def classes_of(config: ConfigDict, rows: TrainRows):
@@ -108,12 +115,12 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     check(config)
     setting.head.check_distillation(config, setting.rows)
     _check_data(config, setting)
-    pairs = matches(config, setting)
-    groups = 1 if config.layer_aggregation == "concat" else len(pairs)
-    train = setting.rows
+    pairs, compared = matches(config, setting), wanted(config, setting)
+    groups = spaces.num_groups(config, len(pairs))
+    is_of_tokens, train = config.contrast.unit == "token", setting.rows
     classes = None if train is None else classes_of(config, train)
     options, num_train = config.negatives, 0 if train is None else train.num_train
-    uses_bank, uses_cache = (name in options.source for name in ("bank", "teacher_cache"))
+    uses_bank, uses_cache = (not is_of_tokens and name in options.source for name in ("bank", "teacher_cache"))
     draws = uses_bank or uses_cache
     starts = sampling.class_starts(classes) if draws and options.label_aware else None
     smallest_pool = num_train - 1 if starts is None else sampling.smallest_pool(starts)
@@ -131,8 +138,8 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
             return sampling.sample_other_class(rng, index, anchors, num, replace=replace, own_ids=ids)
         return sampling.sample_any(rng, num_train, ids, num, replace)
 
-    def draw_pool(rng, projection, frozen, batch):
-        """Rows of the teacher cache and the batch's hard negatives, under the projection as it is now."""
+    def draw_pool(rng, to_features, frozen, batch):
+        """Rows of the teacher cache and the batch's hard negatives, in the space as it is now."""
         random_rng, hard_rng = jax.random.split(jax.random.fold_in(rng, 1))  # apart from the bank's draw
         parts = [draw(random_rng, frozen, batch)] if options.num_negatives else []
         if options.num_hard:
@@ -140,48 +147,65 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
             hard = sampling.sample_neighbours(hard_rng, own, options.num_hard)
             parts.append(hard.reshape(-1) if options.shared else hard)  # everybody's neighbours serve everybody
         ids = jnp.concatenate(parts, axis=-1)
-        pooled = row_tables.look_up(frozen["teacher_pooled"], jnp.maximum(ids, 0))
-        rows = project(projection, pooled.reshape(-1, *pooled.shape[-2:]), config)
+        pooled = row_tables.look_up(frozen["teacher_pooled"], jnp.maximum(ids, 0))[..., -len(pairs) :, :]
+        rows = to_features(pooled.reshape(-1, *pooled.shape[-2:]))
         return {"ids": ids, "features": rows.reshape(*ids.shape, *rows.shape[1:])}
 
     def init(rng, batch):
         rngs = jax.random.split(rng, 5)
         params = {"student": init_model(setting.student, rngs[0], batch)}
+        params |= hidden_term.init(jax.random.fold_in(rng, 1), config, setting)
         frozen = {"teacher": init_model(setting.teacher, rngs[1], batch)}
-        if classes is not None:
+        if classes is not None and not is_of_tokens:
             # Stand-ins, like the random teacher: see `tables`.
             frozen["train_rows"] = row_tables.stand_in(num_train, 2)
         if has_index:
             frozen["sorted_rows"] = row_tables.stand_in(num_train)
         if uses_cache:
             width = setting.teacher.config.hidden_size
-            frozen["teacher_pooled"] = row_tables.stand_in(num_train, len(pairs), width, dtype=jnp.float32, nothing=0)
+            frozen["teacher_pooled"] = row_tables.stand_in(
+                num_train, len(compared.pooled), width, dtype=jnp.float32, nothing=0
+            )
         if options.num_hard:
             frozen["neighbours"] = row_tables.stand_in(num_train, options.num_neighbours)
-        widths = {"student": setting.student.config.hidden_size, "teacher": setting.teacher.config.hidden_size}
-        is_equal = config.equal_start and widths["student"] == widths["teacher"]
-        for side, side_rng in zip(SIDES, (rngs[2], rngs[2] if is_equal else rngs[3]), strict=True):
-            owner = frozen if side == "teacher" and config.teacher_projection == "frozen" else params
-            owner[f"projection_{side}"] = init_projection(side_rng, config, len(pairs), widths[side])
-        return params, frozen, init_state(rngs[4], config, num_train, groups) | init_memory(config, setting)
+        for name, weights in spaces.init(rngs[2:4], config, setting, len(pairs)).items():
+            owner = frozen if name == "projection_teacher" and config.teacher_projection == "frozen" else params
+            owner[name] = weights
+        return params, frozen, first_state(rngs[4]) | init_memory(config, setting)
 
-    def loss(params, frozen, objective_state, batch, step: Step):
+    def first_state(rng):
+        if is_of_tokens:
+            return token_contrast.init_state(config, setting)
+        size = spaces.feature_size(config, len(pairs), setting.teacher.config.hidden_size)
+        return init_state(rng, config, num_train, groups, size)
+
+    def of_texts(params, frozen, views, state, batch, rng):
+        """As `token_contrast.token_term`, of pooled states."""
+        weights = {**frozen, **params}
+        ours, theirs = views.student_pooled[:, -len(pairs) :], views.teacher_pooled[:, -len(pairs) :]
+        middle = spaces.centre(config, theirs, batch["example_mask"])
+        of_teacher = lambda pooled: spaces.features(config, weights, "teacher", pooled, middle)  # noqa: E731
+        features = {"student": spaces.features(config, weights, "student", ours, middle), "teacher": of_teacher(theirs)}
+        bank_ids = draw(rng, frozen, batch) if uses_bank else None
+        pool = draw_pool(rng, of_teacher, frozen, batch) if uses_cache else None
+        return contrastive_term(config, features, state, frozen, batch, bank_ids, pool, num_train=num_train)
+
+    def of_tokens(params, frozen, views, state, batch, rng):
+        return token_contrast.token_term(config, setting, {**frozen, **params}, views, state, batch, rng)
+
+    contrast = of_tokens if is_of_tokens else of_texts
+
+    def loss(params, frozen, objective_state, batch, step: Step, has_head=True):
         dropout_rng, negatives_rng = (None, jax.random.key(0)) if step.rng is None else jax.random.split(step.rng)
-        views = compute_views(config, setting, params, frozen, batch, dropout_rng)
-        total, objective_state, metrics = soft_terms(config, setting, views, objective_state, batch, step.progress)
-        projections = {**frozen, **params}
-        features = {
-            "student": project(projections["projection_student"], views.student_pooled, config),
-            "teacher": project(projections["projection_teacher"], views.teacher_pooled, config),
-        }
-        bank_ids = draw(negatives_rng, frozen, batch) if uses_bank else None
-        pool = draw_pool(negatives_rng, projections["projection_teacher"], frozen, batch) if uses_cache else None
-        losses, new_state, more = contrastive_term(
-            config, features, objective_state, frozen, batch, bank_ids, pool, num_train=num_train
-        )
+        views = compute_views(config, setting, compared, params, frozen, batch, dropout_rng)
+        terms, metrics = {}, {}
+        if has_head:
+            terms, objective_state, metrics = soft_terms(config, setting, views, objective_state, batch, step.progress)
+        hidden, of_hidden = distill.hidden_terms(config, setting, params, views, batch, step.progress)
+        losses, new_state, more = contrast(params, frozen, views, objective_state, batch, negatives_rng)
         weight = config.contrastive_weight * scheduled(config.contrastive_schedule, step.progress)
-        total += weight * mean(masked_sum(losses, batch["example_mask"]))
-        return total, (new_state, {**metrics, **more})
+        terms |= {**hidden, "contrastive": weight * mean(masked_sum(losses, batch["example_mask"]))}
+        return distill.total(terms, step), (new_state, {**metrics, **of_hidden, **more})
 
     def tables(rows, split):
         def facts(start, stop):
@@ -199,7 +223,7 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
             # Each row is compared with all others: for this search alone the vectors lie whole on every device.
             vectors = jax.jit(lambda x: contrastive.unit_rows(layer_vectors(x, config).reshape(num_train, -1)))
             found = neighbours.nearest(
-                vectors(np.asarray(pooled)),
+                vectors(np.asarray(pooled)[:, -len(pairs) :]),
                 jnp.asarray(classes[:]),
                 jnp.asarray(train.text_ids[:], jnp.int32),
                 num_neighbours=options.num_neighbours,
@@ -215,60 +239,10 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     return Objective(
         init,
         loss,
-        teacher_view=kept_view(config, setting),
-        row_tables=None if train is None else tables,
-        cost=functools.partial(_cost, config, setting, len(pairs)),
+        teacher_view=kept_view(config, setting, compared),
+        row_tables=None if train is None or is_of_tokens else tables,
+        cost=functools.partial(cost, config, setting),
+        early=distill.early(config, loss),
+        terms=(*distill.names_of_terms(config), "contrastive"),
+        has_learned={"token_retrieval_rate" if is_of_tokens else "retrieval_rate": LEARNED},
     )
-
-
-def _cost(config: ConfigDict, setting: Setting, num_matches: int, size: StepSize) -> Cost:
-    """Projections and cosines of both sides, forward and backward, and the features that are sent."""
-    options, groups = config.negatives, 1 if config.layer_aggregation == "concat" else num_matches
-    sources, batch_size, dim = options.source.split("+"), size.batch_size, config.projection_dim
-    num_keys = {
-        "in_batch": batch_size,
-        "bank": min(options.num_negatives, size.num_train),
-        "queue": options.queue_size,
-        "teacher_cache": options.num_negatives + options.num_hard,
-    }
-    keys = sum(num_keys[name] for name in sources)
-    # No gradient reaches the teacher.
-    widths = 3 * setting.student.config.hidden_size + 2 * setting.teacher.config.hidden_size
-    projections = 2 * batch_size * num_matches * dim * widths
-    cosines = 2 * batch_size * keys * groups * dim
-    # On one device: its anchors with all keys, or all anchors with its part of the queue.
-    queue = options.queue_size if "queue" in sources else 0
-    scores = groups * (batch_size / size.shards * (keys - queue) + batch_size * queue / size.devices)
-    drawn = options.num_negatives * (1 if options.shared else batch_size)
-    table_bytes = 0 if setting.rows is None else _table_bytes(config, setting, num_matches, size)
-    features = Features(
-        batch_size=batch_size,
-        num_bytes=2 * 4 * groups * dim,
-        bank_rows=drawn + batch_size if "bank" in sources else 0,
-        table_bytes=table_bytes,
-        has_in_batch="in_batch" in sources,
-        has_queue="queue" in sources,
-    )
-    return Cost({"contrastive": float(projections + 2 * 3 * cosines)}, scores, features)
-
-
-def _table_bytes(config: ConfigDict, setting: Setting, num_matches: int, size: StepSize) -> int:
-    """Bytes of the rows that a step looks up in the tables: class and text number, the index, the teacher's states."""
-    options, batch_size = config.negatives, size.batch_size
-    sources = options.source.split("+")
-    times = 1 if options.shared else batch_size
-    drawn = min(options.num_negatives, size.num_train) if options.shared else options.num_negatives
-    num_bytes = 8 * batch_size  # the batch's own
-    for source in sources:
-        if source not in ("bank", "teacher_cache"):
-            continue
-        num_bytes += 8 * times * drawn
-        if not options.shared and options.label_aware:
-            num_bytes += (4 * drawn + 8) * batch_size
-        if source == "teacher_cache":
-            rows = times * drawn + batch_size * options.num_hard
-            num_bytes += 4 * rows * num_matches * setting.teacher.config.hidden_size
-            num_bytes += 8 * batch_size * options.num_hard + 4 * batch_size * options.num_neighbours * bool(
-                options.num_hard
-            )
-    return num_bytes

@@ -9,6 +9,8 @@ from codir_jax.processes.fields import defaults, field
 from codir_jax.processes.user_error import UserError
 
 SOURCES = ("in_batch", "bank", "queue", "teacher_cache")
+TOKEN_KEYS = ("same_text", "near_positions", "batch", "same_word", "near_layers", "queue")
+SPACES = ("projected", "centred", "raw")
 
 
 def parse_source(text: str) -> list[str]:
@@ -20,6 +22,18 @@ def parse_source(text: str) -> list[str]:
     sources = text.split("+")
     if not set(sources) <= set(SOURCES) or len(set(sources)) < len(sources):
         raise UserError(f"expected some of {', '.join(SOURCES)}, each once, joined by +")
+    return sources
+
+
+def parse_keys(text: str) -> list[str]:
+    """The sources of keys of tokens joined by +.
+
+    Raises:
+      UserError: one that is not known, or one twice.
+    """
+    sources = text.split("+")
+    if not set(sources) <= set(TOKEN_KEYS) or len(set(sources)) < len(sources):
+        raise UserError(f"expected some of {', '.join(TOKEN_KEYS)}, each once, joined by +")
     return sources
 
 
@@ -41,9 +55,27 @@ FIELDS = {
     # Where the two models have one width; ours. From two draws (released) the term first turns the student towards a
     # random map of its teacher.
     "equal_start": field(False, "both projections start from one draw"),
+    # Of contrast.target "teacher" always the student.
     "anchors": field("both", "whose views pick out the other's", words=("student", "teacher", "both")),
     # "live" teacher view, or the example's stale "bank" row (released).
     "positive": field("live", "the view that is to be picked out", words=("live", "bank")),
+    # What is told apart, by which labels, and where; ours, but for the defaults, which are the paper's.
+    "contrast": {
+        # "text": a pooled vector among `negatives`; "token": each token among `keys_from`.
+        "unit": field("text", "what is told apart", words=("text", "token")),
+        # "one_hot" (InfoNCE), or "teacher": KL to the teacher's similarity distribution.
+        "target": field("one_hot", "the labels", words=("one_hot", "teacher")),
+        "teacher_temperature": field(0.07, "tau_T of target teacher", above=0, at_most=1e4),
+        "space": field("projected", "where states are compared, see spaces.py", words=SPACES),
+        # Of unit "token": same_text, near_positions, batch, same_word, near_layers, queue; see token_contrast.py.
+        "keys_from": field("same_text+batch", "where the keys of a token come from, joined by +", reads=parse_keys),
+        # Of the global batch, a draw for all anchors.
+        "num_sampled": field(512, "tokens that are keys of every anchor", at_least=1, at_most=1_000_000),
+        "queue_size": field(2048, "tokens of earlier steps that are keys", at_least=1, at_most=10_000_000),
+        "window": field(2, "tokens to either side, of near_positions", at_least=1, at_most=1_000_000),
+        # A key nearer to the teacher's own state is its double; 1: none is left out.
+        "similarity_ceiling": field(0.95, "largest cosine of a key with the teacher's own state", above=0, at_most=1),
+    },
     "negatives": {
         # Joined by +: in_batch (the whole global batch), bank (stale rows of both sides), queue, teacher_cache (kept
         # teacher states under today's projection, for the student's anchor; needs a teacher cache).
@@ -118,14 +150,26 @@ def check(config: ConfigDict) -> None:
       UserError: what was expected, what came, what to do.
     """
     fields.check(FIELDS, config, "objective")
-    if config.pooling == "none":
-        raise UserError("objective.pooling='none': the contrastive term compares one vector a text; use mean or first")
+    _check_contrast(config)
     sources = parse_source(config.negatives.source)
     if config.contrastive_loss == "nce" and sources != ["bank"]:
         raise UserError("objective.contrastive_loss='nce' estimates its normaliser over the bank: use source='bank'")
     if config.positive == "bank" and "bank" not in sources:
         raise UserError("objective.positive='bank' needs 'bank' among the sources of negatives")
     _check_negatives(config, sources)
+
+
+def _check_contrast(config: ConfigDict) -> None:
+    """The part of `check` about what is told apart, and where."""
+    options, unit = config.contrast, config.contrast.unit
+    if config.contrastive_loss == "nce" and (unit, options.target, options.space) != ("text", "one_hot", "projected"):
+        raise UserError("objective.contrastive_loss='nce' is of projected texts against one positive: use info_nce")
+    if config.positive == "bank" and (unit, options.target) != ("text", "one_hot"):
+        raise UserError("objective.positive='bank' is of texts and target 'one_hot': use 'live'")
+    if "near_layers" in options.keys_from and unit == "token" and config.layer_aggregation == "concat":
+        raise UserError(
+            "objective.contrast.keys_from has near_layers, neighbours of one layer: set layer_aggregation=per_layer"
+        )
 
 
 def _check_negatives(config: ConfigDict, sources: list[str]) -> None:
@@ -163,4 +207,4 @@ def _check_negatives(config: ConfigDict, sources: list[str]) -> None:
 
 def needs_cache(config: ConfigDict) -> bool:
     """Whether rows are taken out of the teacher cache."""
-    return "teacher_cache" in config.negatives.source.split("+")
+    return config.contrast.unit == "text" and "teacher_cache" in config.negatives.source.split("+")

@@ -42,10 +42,12 @@ class Step(NamedTuple):
     Attributes:
       rng: of dropout and sampling; None means deterministic.
       progress: float32 scalar, finished share of the run, for schedules of the loss weights.
+      term: of `Objective.terms`: the loss is that weighted summand alone; None: all of them.
     """
 
     rng: jax.Array | None = None
     progress: jax.Array | float = 0.0
+    term: str | None = None
 
 
 class Features(NamedTuple):
@@ -71,12 +73,17 @@ class Features(NamedTuple):
 
 
 class StepSize(NamedTuple):
-    """Sizes of a step. batch_size: of all devices; num_train: examples; shards: parts of a batch; devices: all."""
+    """Sizes of a step.
+
+    Attributes:
+      batch_size: of all devices. num_train: examples. shards: parts of a batch. devices: all. length: tokens of a text.
+    """
 
     batch_size: int
     num_train: int
     shards: int
     devices: int
+    length: int = 1
 
 
 class Cost(NamedTuple):
@@ -105,6 +112,18 @@ class TeacherView(NamedTuple):
     key: dict[str, Any]
 
 
+class Early(NamedTuple):
+    """A cheaper loss for the first part of a run, without what joins later.
+
+    Attributes:
+      until: share of the run, in (0, 1), after which `Objective.loss` takes over.
+      loss: as `Objective.loss`; its metrics may be fewer, its state has the same shapes.
+    """
+
+    until: float
+    loss: Callable[[Any, Any, Any, Any, Step], tuple[jax.Array, tuple[Any, Metrics]]]
+
+
 def no_cost(size: StepSize) -> Cost:
     """The cost of a method that only reads what its models give."""
     del size
@@ -129,6 +148,9 @@ class Objective(NamedTuple):
     cost(size) -> Cost, for `codir plan`; None: not modelled.
     keeps: names of `params` that are saved beside the best model.
     reads: of these, names that the teacher's folder must have; they are in `frozen` as "teacher_NAME".
+    early: the loss of the first part of a run, compiled for itself; None: there is one loss for all of it.
+    terms: names of the loss's summands, that of the task first; () where they are not told apart.
+    has_learned: metric -> its value from which on a term has nothing more to teach.
     """
 
     init: Callable[[jax.Array, Any], tuple[Any, Any, Any]]
@@ -140,6 +162,14 @@ class Objective(NamedTuple):
     reads: tuple[str, ...] = ()
     constrain: Callable[[Any, Any], Any] | None = None
     served: Callable[[Any], Any] | None = None
+    early: Early | None = None
+    terms: tuple[str, ...] = ()
+    has_learned: Mapping[str, float] = MappingProxyType({})
+
+    def with_losses(self, wrap: Callable) -> "Objective":
+        """The objective with `wrap(loss)` in the place of each of its losses."""
+        early = self.early and self.early._replace(loss=wrap(self.early.loss))
+        return self._replace(loss=wrap(self.loss), early=early)
 
 
 class HeadTerms(NamedTuple):

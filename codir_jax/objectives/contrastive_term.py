@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from codir_jax.losses import contrastive, nce
+from codir_jax.losses import contrastive, distillation, nce
+from codir_jax.models.pooling import standardized
 from codir_jax.negatives import in_batch, memory_bank, repeats, row_tables
 from codir_jax.objectives.contract import masked_sum
 from codir_jax.processes.user_error import UserError
@@ -25,13 +26,6 @@ def layer_vectors(pooled: jax.Array, config) -> jax.Array:
       float32, same shape.
     """
     return standardized(pooled) if config.standardize_layers else pooled.astype(jnp.float32)
-
-
-def standardized(pooled: jax.Array) -> jax.Array:
-    """Float [..., width] with zero mean and unit variance over its last axis, float32."""
-    pooled = pooled.astype(jnp.float32)
-    centred = pooled - pooled.mean(-1, keepdims=True)
-    return centred * jax.lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-6)
 
 
 def project(projection, pooled: jax.Array, config) -> jax.Array:
@@ -67,23 +61,24 @@ def init_projection(rng: jax.Array, config, num_matches: int, width: int):
     }
 
 
-def init_state(rng: jax.Array, config, num_train: int, groups: int):
-    """Banks [rows, groups, dim] of both sides, queue and normalisers, as far as the config uses them.
+def init_state(rng: jax.Array, config, num_train: int, groups: int, size: int | None = None):
+    """Banks [rows, groups, size] of both sides, queue and normalisers, as far as the config uses them.
 
     Those with rows are boxed with their logical axes. A bank has `memory_bank.padded_rows` of the train set.
     """
+    size = config.projection_dim if size is None else size
     state = {}
     if "bank" in config.negatives.source:
         num_rows = memory_bank.padded_rows(num_train)
         rows = {
-            side: memory_bank.init_bank(side_rng, num_rows, groups, config.projection_dim)
+            side: memory_bank.init_bank(side_rng, num_rows, groups, size)
             for side, side_rng in zip(SIDES, jax.random.split(rng), strict=True)
         }
         state["bank"] = {side: with_axes(bank, "bank_rows", None, None) for side, bank in rows.items()}
         state["bank_visited"] = with_axes(jnp.zeros((num_rows,), bool), "bank_rows")
     if "queue" in config.negatives.source:
         # One row holds student and teacher features of an example, all groups side by side.
-        queue = memory_bank.init_queue(config.negatives.queue_size, 2 * groups * config.projection_dim)
+        queue = memory_bank.init_queue(config.negatives.queue_size, 2 * groups * size)
         axes = {"rows": ("queue_rows", None), "head": ()}
         state["queue"] = {name: with_axes(x, *axes.get(name, ("queue_rows",))) for name, x in queue.items()}
     if config.contrastive_loss == "nce":
@@ -114,6 +109,7 @@ def contrastive_term(config, features, state, frozen, batch, bank_ids=None, pool
     live = jnp.einsum("bgd,bgd->bg", features["student"], features["teacher"])
     positives = dict.fromkeys(SIDES, live) if config.positive == "live" else _stale_positives(features, own)
     sources = _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, pool, num_train)
+    is_soft = config.contrast.target == "teacher"
     anchors = SIDES if config.anchors == "both" else (config.anchors,)
     new_state = dict(state)
     if config.contrastive_loss == "nce":
@@ -130,6 +126,8 @@ def contrastive_term(config, features, state, frozen, batch, bank_ids=None, pool
             lambda x, log_z: nce.released_nce(x, log_z, num_train, num_negatives, mask), in_axes=(1, 0), out_axes=1
         )
         per_side = {s: per_group(scores[s], new_state["log_normaliser"][s]).mean(1) for s in anchors}
+    elif is_soft:
+        anchors, per_side = SIDES[:1], {SIDES[0]: _relation(config, live, sources, batch).mean(1)}
     else:
         loss = functools.partial(contrastive.info_nce, temperature=config.contrastive_temperature)
         per_side = {s: _per_group(loss, positives[s], sources[s]).mean(1) for s in anchors}
@@ -137,9 +135,43 @@ def contrastive_term(config, features, state, frozen, batch, bank_ids=None, pool
 
     _store(config, whole, new_state, own)
     metrics = _metrics(losses, live, sources["student"], features, whole, batch)
+    if is_soft:
+        metrics |= _entropies(config, live, sources, batch)
     if "document_ids" in batch and "in_batch" in config.negatives.source:
         metrics |= _hard_metrics(live, sources["student"][0], whole, batch)
     return losses, new_state, metrics
+
+
+def _relation(config, live, sources, batch):
+    """KL of the student's from the teacher's distribution over its own view and all keys, float32 [batch, groups]."""
+    everything = _with_own(live, sources, batch)
+    tau, teacher_tau = config.contrastive_temperature, config.contrast.teacher_temperature
+    return distillation.similarity_loss(everything, tau, teacher_tau)[0]
+
+
+def _with_own(live, sources, batch):
+    """[(student's cosines, teacher's, float32 [batch, groups, K], usable bool, the same)], the own view first."""
+    is_real = (batch["example_mask"] > 0)[:, None, None]
+    itself = (live[..., None], jnp.ones_like(live)[..., None], jnp.broadcast_to(is_real, (*live.shape, 1)))
+    found = [
+        (ours, theirs, jnp.broadcast_to(usable[:, None], ours.shape))
+        for (ours, usable), theirs in zip(sources["student"], sources["taught"], strict=True)
+    ]
+    return [itself, *found]
+
+
+def _entropies(config, live, sources, batch):
+    """Of both distributions, in nats: what the student knows of them, and what there is to know."""
+    everything, real = _with_own(live, sources, batch), batch["example_mask"]
+    taus = {"student": config.contrastive_temperature, "teacher": config.contrast.teacher_temperature}
+    return jax.lax.stop_gradient(
+        {
+            f"{side}_entropy": masked_sum(
+                contrastive.entropy([(x[i], x[2]) for x in everything], taus[side]).mean(1), real
+            )
+            for i, side in enumerate(SIDES)
+        }
+    )
 
 
 def _per_group(function, positive, sources):
@@ -199,12 +231,14 @@ def _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, poo
     stays where it is: each device has everybody's anchors and its rows.
     """
     options, own_ids = config.negatives, batch["example_ids"]
-    mask_same_class = options.mask_same_label if "train_rows" in frozen else options.mask_same_document
+    mask_same_class = _masks_classes(config) if "train_rows" in frozen else options.mask_same_document
     false_negatives = {"mask_same_label": mask_same_class, "mask_same_text": options.mask_same_text}
     is_real = (batch["example_mask"] > 0)[:, None]
-    found = {side: [] for side in SIDES}
+    found = {name: [] for name in (*SIDES, "taught")}
 
     def add(anchors, rows, usable):
+        if config.contrast.target == "teacher":
+            found["taught"].append(_cosines(anchors["teacher"], rows["teacher"]))
         for side, other in (SIDES, SIDES[::-1]):
             if other in rows:  # a teacher cache has no rows for the teacher's anchor
                 found[side].append((_cosines(anchors[side], rows[other]), usable))
@@ -216,7 +250,7 @@ def _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, poo
         is_valid = is_real & (bank_ids != own_ids[:, None])
         if options.mask_unvisited:
             is_valid &= state["bank_visited"][bank_ids]
-        add(features, drawn, _usable_rows(options, frozen, batch, whole, bank_ids, is_valid))
+        add(features, drawn, _usable_rows(config, frozen, batch, whole, bank_ids, is_valid))
     if "queue" in options.source:
         queue = state["queue"]
         rows = queue["rows"].reshape(-1, 2, *features["student"].shape[1:])
@@ -230,13 +264,19 @@ def _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, poo
         if "in_batch" in options.source:  # the live view of the same text is there already
             is_counted &= ~repeats.is_among(ids, whole.bank_ids)
         is_valid = is_real & is_counted & (ids != own_ids[:, None])
-        usable = _usable_rows(options, frozen, batch, whole, ids, is_valid)
+        usable = _usable_rows(config, frozen, batch, whole, ids, is_valid)
         add(features, {"teacher": pool["features"]}, usable)
     return found
 
 
-def _usable_rows(options, frozen, batch, whole, ids, is_valid):
+def _masks_classes(config) -> bool:
+    """Whether an example of the anchor's class is no negative; soft labels know by themselves how near it is."""
+    return config.negatives.mask_same_label and config.contrast.target == "one_hot"
+
+
+def _usable_rows(config, frozen, batch, whole, ids, is_valid):
     """Usable bool [batch, K] of train rows `ids`; a pool that all anchors share is made label-aware here."""
+    options, is_one_hot = config.negatives, config.contrast.target == "one_hot"
     found = row_tables.look_up(frozen["train_rows"], ids)
     return in_batch.usable_negatives(
         constrain(whole.classes, "batch"),
@@ -244,7 +284,7 @@ def _usable_rows(options, frozen, batch, whole, ids, is_valid):
         found[..., 0],
         found[..., 1],
         is_valid,
-        mask_same_label=options.mask_same_label or (options.shared and options.label_aware),
+        mask_same_label=is_one_hot and (options.mask_same_label or (options.shared and options.label_aware)),
         mask_same_text=options.mask_same_text,
     )
 

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from codir_jax.losses import domains as losses
 from codir_jax.models.apply import apply_with_scores
-from codir_jax.objectives import domain_feature
+from codir_jax.objectives import domain_feature, width_map
 from codir_jax.objectives.contract import Objective, Setting, Step, init_model, masked_sum, mean, no_cost
 from codir_jax.objectives.meta_teacher import num_domains
 from codir_jax.objectives.microbatches import in_microbatches, run_student
@@ -94,7 +94,7 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     def init(rng, batch):
         student_rng, teacher_rng, map_rng, domain_rng = jax.random.split(rng, 4)
         params = {"student": init_model(setting.student, student_rng, batch)}
-        params["fit"] = _init_fit(map_rng, ours.hidden_size, theirs.hidden_size)
+        params["fit"] = width_map.init(map_rng, ours.hidden_size, theirs.hidden_size)
         frozen = {"teacher": init_model(setting.teacher, teacher_rng, batch)}
         if config.domain_weight:
             # Stands in for the weights beside the teacher, which tell how many domains it knows.
@@ -119,14 +119,14 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
             chosen = taught_scores[ratio - 1 :: ratio]
             terms["attention"] = losses.attention_distance(scores, chosen, mask, legacy)
         if config.hidden_weight:
-            fitted = [x.astype(jnp.float32) @ fit["kernel"] + fit["bias"] for x in states]
+            fitted = [width_map.apply(fit, x) for x in states]
             terms["hidden"] = losses.hidden_distance(fitted, taught_states[::ratio], mask, legacy)
         if config.domain_weight:
             domains = batch["domain_ids"].astype(jnp.int32)
             contents = [losses.content_mean(x[-1], mask, legacy) for x in (states, taught_states)]
             own = domain_feature.feature(params[domain_feature.NAME], domains, contents[0])
             theirs_feature = domain_feature.feature(_with_unknown(frozen["teacher_domain"]), domains, contents[1])
-            terms["domain"] = losses.feature_distance(own @ fit["kernel"] + fit["bias"], theirs_feature)
+            terms["domain"] = losses.feature_distance(width_map.apply(fit, own), theirs_feature)
         values = sum(config[f"{name}_weight"] * value for name, value in terms.items())
         weights = _lambda(config, batch, logits)
         metrics = {f"{name}_loss": masked_sum(value, real) for name, value in terms.items()}
@@ -135,15 +135,6 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
 
     reads = (domain_feature.NAME,) if config.domain_weight else ()
     return Objective(init, loss, cost=no_cost, reads=reads)
-
-
-def _init_fit(rng: jax.Array, width: int, teacher_width: int) -> dict[str, jax.Array]:
-    """W_fit: the identity where widths are equal, so that an equal student has no distance."""
-    if width == teacher_width:
-        kernel = jnp.eye(width, dtype=jnp.float32)
-    else:
-        kernel = jax.nn.initializers.lecun_normal()(rng, (width, teacher_width), jnp.float32)
-    return {"kernel": kernel, "bias": jnp.zeros(teacher_width, jnp.float32)}
 
 
 def _with_unknown(params):

@@ -135,18 +135,21 @@ def with_transform(objective: Objective, config: ConfigDict) -> Objective:
                 student = _put(student, path, _fake_quantized(_at(student, path), path, way))
         return student
 
-    def loss(params, frozen, state, batch, step):
-        student, masks = params[STUDENT], state["masks"]
-        if masks:
-            fixed = jax.lax.stop_gradient(student)
-            is_time = state["steps"] % config.mask_every_steps == 0
-            masks = jax.lax.cond(is_time, lambda: masks_at(fixed, step.progress), lambda: masks)
-        seen = {**params, STUDENT: coded(_masked(student, masks))}
-        value, (inner, metrics) = objective.loss(seen, frozen, state["inner"], batch, step)
-        if masks:
-            pruned = sum(jnp.sum(~mask, dtype=jnp.float32) for mask in masks.values())
-            metrics = {**metrics, "sparsity": (pruned, jnp.float32(sum(mask.size for mask in masks.values())))}
-        return value, ({"inner": inner, "masks": masks, "steps": state["steps"] + 1}, metrics)
+    def compressed(loss):
+        def of_compressed(params, frozen, state, batch, step):
+            student, masks = params[STUDENT], state["masks"]
+            if masks:
+                fixed = jax.lax.stop_gradient(student)
+                is_time = state["steps"] % config.mask_every_steps == 0
+                masks = jax.lax.cond(is_time, lambda: masks_at(fixed, step.progress), lambda: masks)
+            seen = {**params, STUDENT: coded(_masked(student, masks))}
+            value, (inner, metrics) = loss(seen, frozen, state["inner"], batch, step)
+            if masks:
+                pruned = sum(jnp.sum(~mask, dtype=jnp.float32) for mask in masks.values())
+                metrics = {**metrics, "sparsity": (pruned, jnp.float32(sum(mask.size for mask in masks.values())))}
+            return value, ({"inner": inner, "masks": masks, "steps": state["steps"] + 1}, metrics)
+
+        return of_compressed
 
     def constrain(params, state):
         return {**params, STUDENT: _masked(params[STUDENT], state["masks"])}
@@ -155,7 +158,8 @@ def with_transform(objective: Objective, config: ConfigDict) -> Objective:
         student = params[STUDENT]
         return {**params, STUDENT: coded(_masked(student, masks_at(student, 1.0)))}
 
-    return objective._replace(init=init, loss=loss, constrain=constrain if pruning else None, served=served)
+    made = objective.with_losses(compressed)
+    return made._replace(init=init, constrain=constrain if pruning else None, served=served)
 
 
 def _masks(weights: Mapping[str, jax.Array], way: Way, sparsity) -> dict[str, jax.Array]:

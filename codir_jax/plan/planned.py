@@ -103,6 +103,7 @@ class PlannedStage:
             num_train=self.num_train,
             shards=rules.num_batch_shards(self.stage.mesh, self.stage.rules),
             devices=self.stage.mesh.size,
+            length=self.longest,
         )
         return self.stage.objective.cost(size)
 

@@ -112,11 +112,22 @@ class InitialState:
 
         return {**jax.jit(init, out_shardings=shardings_of(missing))(self.seed), **given}
 
-    def step(self, abstract, *, skips_non_finite: bool = False):
-        """The jitted step for what `abstract` describes; see `training.step.make_train_step`."""
+    @property
+    def num_early_steps(self) -> int:
+        """Steps at the start of the run that have the objective's early loss."""
+        early = self.objective.early
+        return min(round(early.until * self.num_steps), self.num_steps - 1) if early else 0
+
+    def step(self, abstract, *, skips_non_finite: bool = False, is_early: bool = False):
+        """The jitted step for what `abstract` describes; see `training.step.make_train_step`.
+
+        Args:
+          is_early: of the first `num_early_steps` of the run.
+        """
+        early = self.objective.early
         split = rules.batch_sharding(self.mesh, self.rules)
         return make_train_step(
-            self.objective,
+            self.objective._replace(loss=early.loss) if is_early else self.objective,
             self.tx,
             num_steps=self.num_steps,
             prng_impl=self.prng_impl,

@@ -1,5 +1,6 @@
 """One stage from config to results: resume, train, evaluate, keep the best, write `results.json`."""
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,14 @@ from codir_jax.convert import huggingface
 from codir_jax.evaluation import cost
 from codir_jax.objectives.contract import needs_cache
 from codir_jax.processes import console, distributed, environment, stop
+from codir_jax.processes.user_error import UserError
 from codir_jax.stage import checks, results
 from codir_jax.stage import config as stage_config
 from codir_jax.stage import workdir as workdir_lib
 from codir_jax.stage.assembled import Stage
 from codir_jax.stage.teacher import Teacher
-from codir_jax.training import checkpoint, loop
+from codir_jax.training import checkpoint, health, loop
+from codir_jax.training.health import Learned
 from codir_jax.training.metrics import MetricBuffer, MetricWriter, SilentWriter, require_finite
 from codir_jax.training.pace import Pace
 
@@ -87,6 +90,16 @@ class _Run:
         checks.check_warmup(stage.duration("optimizer", "warmup"), stage.num_steps)
         self.objective = stage.objective
         stage.abstract_state(live=False)
+        if self.config.train.health and not self.objective.terms:
+            raise UserError(
+                f"train.health=True tells terms of a loss apart, and objective.name={self.config.objective.name!r} has "
+                "one; set it to False"
+            )
+        if stage.distils and self.config.teacher.cache == "on" and self.objective.teacher_view is None:
+            raise UserError(
+                "teacher.cache='on', but the objective compares the states of every token, which are too many to keep; "
+                "set teacher.cache=auto, or compare one vector a text (objective.hidden_unit=text)"
+            )
         self.teacher = Teacher(stage) if stage.teacher else None
 
     def train(self) -> dict[str, Any]:
@@ -113,8 +126,13 @@ class _Run:
         clock = loop.Clock(facts["seconds"])
         last: dict[str, float] = facts.get("last", {})
 
+        learned = Learned(self.objective.has_learned, facts.setdefault("learned", {}))
+        measure_health = self._health(frozen, columns)
+
         def log(step, _):
             values = buffer.flush()
+            for line in learned.look(step, values):
+                console.say(line)
             values["learning_rate"] = float(stage.schedule(step - 1))
             writer.write(step, values)
             if self.on_step:
@@ -127,6 +145,8 @@ class _Run:
 
         def evaluate(step, current):
             nonlocal last
+            if measure_health:
+                writer.write(step, measure_health(step, current))
             if "dev" not in stage.task.splits:
                 if step == num_steps:
                     self._save_best(current)
@@ -170,7 +190,9 @@ class _Run:
             return run_hook
 
         pace = Pace(start_step, console.say)
-        step_fn = stage.initial_state.step(abstract, skips_non_finite=options.max_skipped_updates > 0)
+        start = stage.initial_state
+        make_step = functools.partial(start.step, abstract, skips_non_finite=options.max_skipped_updates > 0)
+        step_fn, num_early = make_step(), start.num_early_steps
         batches = loop.TimedInput(stage.feed.train(start_step, num_steps, columns))
         try:
             state = loop.run(
@@ -188,6 +210,7 @@ class _Run:
                     loop.Hook(self.checkpoint_every, unpaced(save)),
                 ],
                 pace=pace,
+                early=(num_early, make_step(is_early=True)) if num_early else None,
                 catch_up=unpaced(evaluate) if facts.get("is_unjudged") else None,
                 on_stop=lambda step, current: save(step, current, wait=True),
                 name=self.workdir.name,
@@ -203,6 +226,20 @@ class _Run:
                 f"score than that of step {facts['best_step']} (train.patience)"
             )
         return self._write_results(facts, last, num_steps, clock.seconds(), batches.wait_share())
+
+    def _health(self, frozen, columns):
+        """A function (step, state) -> metrics of the loss's terms on the first batch; None: not asked for."""
+        stage, objective = self.stage, self.stage.initial_state.objective
+        if not self.config.train.health:
+            return None
+        batch = next(iter(stage.feed.train(0, 1, columns)))
+        measure = health.term_gradients(objective, stage.layout)
+
+        def of_state(step, state):
+            found = measure(state.params, frozen, state.objective_state, batch, step / stage.num_steps)
+            return {name: float(value) for name, value in found.items()}
+
+        return of_state
 
     def _teach(self) -> dict[str, Any]:
         """The teacher's rows that join the batches, {} where it runs live or the method needs none."""
@@ -282,6 +319,7 @@ class _Run:
                 "parameters": cost.count_parameters(best.params),
                 "num_steps": num_steps,
                 "skipped_updates": facts["skipped"],
+                "nothing_to_teach_since": facts["learned"],
                 "seed": self.config.seed,
                 "seconds": round(seconds, 1),
                 "input_wait_share": round(input_wait_share, 4),

@@ -68,11 +68,14 @@ class SeenWords:
     def on_cut_tables(self, objective: Objective) -> Objective:
         """An objective, made for models of cut tables, that takes batches of the data's own token ids."""
 
-        def loss(params, frozen, state, batch, step):
-            ids = jnp.asarray(self.places)[batch["input_ids"]]
-            return objective.loss(params, frozen, state, {**batch, "input_ids": ids}, step)
+        def on_cut(loss):
+            def of_batch(params, frozen, state, batch, step):
+                ids = jnp.asarray(self.places)[batch["input_ids"]]
+                return loss(params, frozen, state, {**batch, "input_ids": ids}, step)
 
-        return objective._replace(loss=loss)
+            return of_batch
+
+        return objective.with_losses(on_cut)
 
 
 def seen_words(options: ConfigDict, tokens: np.ndarray | None, models: list[Model]) -> SeenWords | None:

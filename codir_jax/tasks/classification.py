@@ -39,11 +39,6 @@ def check(config: ConfigDict) -> None:
     """Refuses what cannot be, before any file is opened."""
     objectives.require_head(config.objective.name, "classification")
     sets.require_task(config.data.name, "classification")
-    if config.objective.get("pooling") == "none" and config.teacher.cache != "off":
-        raise UserError(
-            f"objective.pooling='none' with teacher.cache={config.teacher.cache!r}: the states of every token are not "
-            "kept; set teacher.cache=off, or pool them (mean, first)"
-        )
     if config.data.class_weights and getattr(
         objectives.objective_module(config.objective.name), "OWN_TASK_LOSS", False
     ):

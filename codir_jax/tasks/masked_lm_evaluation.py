@@ -11,10 +11,11 @@ from ml_collections import ConfigDict
 from codir_jax.losses import contrastive
 from codir_jax.losses.vocabulary import vocabulary_terms
 from codir_jax.models.layer_selection import match_layers
+from codir_jax.models.pooling import standardized
 from codir_jax.negatives import in_batch
 from codir_jax.objectives.contract import Metrics, Setting, masked_sum
-from codir_jax.objectives.contrastive_term import project, retrieval, standardized
-from codir_jax.objectives.distill import matches, pool
+from codir_jax.objectives.contrastive_term import project, retrieval
+from codir_jax.objectives.views import matches, pool
 from codir_jax.sharding.rules import gather_batch
 
 

@@ -51,6 +51,8 @@ FIELDS = {
     ),
     # 0: the first one stops it.
     "max_skipped_updates": field(0, "non-finite updates left out before the run stops", at_least=0, at_most=MAX_STEPS),
+    # On the first batch; it costs a gradient for each term.
+    "health": field(False, "at evaluations gradient norm of each term and its cosine with the task's", binds=False),
     # GPUs add in a fixed order: slower; a CPU always does.
     "deterministic": field(False, "equal runs end bit-equal on GPUs too"),
     # "threefry2x32": equal numbers on every mesh; "rbg" is faster on TPU.
@@ -84,6 +86,7 @@ def run(
     on_stop: Callable[[int, TrainState], None],
     name: str = "train",
     pace: Pace | None = None,
+    early: tuple[int, Callable] | None = None,
     catch_up: Callable[[int, TrainState], None] | None = None,
     is_enough: Callable[[int], bool] = lambda step: False,
 ) -> TrainState:
@@ -104,6 +107,7 @@ def run(
       pace: of a person who watches, and is told when a step compiles.
       is_enough: (finished steps) -> whether the run ends before its last step; all hooks are run then. It is asked
         before the first step too: a run may have been stopped where it would have ended.
+      early: (n, the step function of the first n steps of the run).
 
     Returns:
       The state after the last step.
@@ -120,8 +124,9 @@ def run(
                 raise Interrupted(start_step, stop.signal_number) from None
         steps = itertools.takewhile(lambda step: not is_enough(step - 1), range(start_step + 1, num_steps + 1))
         for step, batch in zip(steps, batches, strict=False):
-            with pace.of_step(step, batch) if pace else contextlib.nullcontext():
-                state, metrics = step_fn(state, frozen, batch)
+            function = early[1] if early and step <= early[0] else step_fn
+            with pace.of_step(step, batch, function) if pace else contextlib.nullcontext():
+                state, metrics = function(state, frozen, batch)
             buffer.append(step, metrics)
             bar.update()
             due = [hook for hook in hooks if step % hook.every == 0 or step == num_steps]

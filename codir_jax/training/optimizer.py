@@ -10,6 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from codir_jax.models.products import GRADIENT_DTYPES
+from codir_jax.objectives.schedules import parse_schedule, scheduled
 from codir_jax.processes import fields
 from codir_jax.processes.fields import MAX_STEPS, defaults, field
 from codir_jax.processes.user_error import UserError
@@ -17,7 +18,7 @@ from codir_jax.training import parameter_rules
 from codir_jax.training.parameter_rules import Pairs
 
 NAMES = ("adamw", "adam", "sgd")
-SCHEDULES = ("linear", "cosine", "constant", "per_epoch")
+SCHEDULES = ("linear", "cosine", "constant", "per_epoch", "points")
 
 
 _WARMUP = "steps in which the rate rises from 0, in exactly one unit"
@@ -35,8 +36,11 @@ FIELDS = {
     # "PATTERN: frozen" or "PATTERN: rate=2 decay=0.01" (rate multiplies the learning rate), every parameter in exactly
     # one pattern; see parameter_rules. Empty: all alike.
     "rules": field((), "what holds for which parameters", each=field("", "PATTERN: RULE"), reads=parameter_rules.parse),
-    # After the warm-up: "linear" or "cosine" to end_share; "constant"; "per_epoch".
+    # After the warm-up: "linear" or "cosine" to end_share; "constant"; "per_epoch"; "points".
     "schedule": field("linear", "how the rate falls", words=SCHEDULES),
+    # Linear between them; a share of the run that comes twice is a jump, such as where a term of the loss joins
+    # (objective.head_from): "0%:1 75%:0.2 75%:1 100%:0".
+    "points": field("0%:1 100%:0", "of points: shares of the peak over the run", reads=parse_schedule),
     "end_share": field(0.0, "of the peak at the end, of linear and cosine", at_least=0, at_most=1),
     # From there on the rate has the factor epoch_decay ** (whole epochs since).
     "epoch_decay_start": field(6.0, "of per_epoch, in epochs", at_least=0, at_most=1e6),
@@ -72,6 +76,7 @@ def make_schedule(
         linear, cosine: from the peak to end_share * peak at `num_steps`
         constant:       peak
         per_epoch:      peak * epoch_decay ** max(floor((step - epoch_decay_start * E) / E), 0),  E = steps_per_epoch
+        points:         peak * config.points at step / num_steps
 
     Epochs are counted from the first step of the run, warm-up included: with a start of 5 epochs the first 6 have the
     peak, and the seventh peak * epoch_decay.
@@ -89,6 +94,7 @@ def make_schedule(
         "cosine": lambda: optax.cosine_decay_schedule(peak, decay_steps, config.end_share),
         "constant": lambda: optax.constant_schedule(peak),
         "per_epoch": lambda: _per_epoch(config, warmup_steps, steps_per_epoch),
+        "points": lambda: lambda step: peak * scheduled(config.points, (step + warmup_steps) / num_steps),
     }[config.schedule]()
     warmup = optax.linear_schedule(0.0, peak, max(warmup_steps, 1))
     return optax.join_schedules([warmup, decay], [warmup_steps]) if warmup_steps else decay

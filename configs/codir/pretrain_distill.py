@@ -19,18 +19,20 @@ evaluation aside: an estimate, not a run). On every host (launch/README.md):
 TFDS prepares both sets once, in an environment of its own: `pip install tensorflow tensorflow-datasets apache-beam
 mwxml mwparserfromhell`, `tfds build wikipedia/20230601.en pg19 --file_format=array_record --data_dir=DIR`. The run
 finds them by `--config.data.tfds_data_dir=DIR`.
-Methods: `codir` (default), and the baselines `masked_lm` (no teacher in the loss), `distill` (+ soft targets) and `l2`
-(+ soft targets + L2 on the hidden states of every token). All start from the same teacher layers.
+Methods: `codir` (default); `best` (ours: L2 on the hidden states of every token, then masked LM and soft targets in the
+last quarter of the steps; the evidence is in README.md); the baselines `masked_lm` (no teacher in the loss), `distill`
+(+ soft targets), `l2` (+ soft targets + L2 of every token, weight 64) and `relations` (+ soft targets + MiniLMv2).
+`tokens` is the contrast asked of tokens, with the teacher's labels. All start from the same teacher layers.
 """
 
 from ml_collections import ConfigDict
 
 from codir_jax.config import parse_arguments
-from codir_jax.objectives import codir, distill, masked_lm
+from codir_jax.objectives import codir, distill, masked_lm, relations
 from codir_jax.stage import config as stage_config
 
 SIZES = ("small", "roberta_base", "tiny")
-METHODS = ("codir", "masked_lm", "distill", "l2")
+METHODS = ("codir", "best", "masked_lm", "distill", "l2", "relations", "tokens")
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -75,9 +77,14 @@ def objective_config(method: str) -> ConfigDict:
     """The objective of a method's name."""
     if method == "codir":
         return codir.default_config("pretrain")
-    if method == "masked_lm":
-        return masked_lm.default_config()
-    config = distill.default_config()
+    if method == "tokens":
+        config = codir.default_config("pretrain")
+        config.update({"contrastive_weight": 8.0, "layer_aggregation": "per_layer"})
+        config.contrast.update({"unit": "token", "target": "teacher", "space": "centred"})
+        return config
+    if method in ("masked_lm", "relations"):
+        return {"masked_lm": masked_lm, "relations": relations}[method].default_config()
+    config = distill.default_config("best" if method == "best" else "plain")
     if method == "l2":
-        config.update({"hidden_loss": "l2", "pooling": "none"})
+        config.update({"hidden_loss": "l2", "hidden_unit": "token", "hidden_weight": 64.0})
     return config

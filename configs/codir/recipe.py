@@ -4,8 +4,8 @@
     codir compress --teacher=roberta-base --text='books/*.txt' --output=runs/any_task
 
 The teacher is trained where the given one has no head for the task; the student `codir` is trained and exported, the
-baselines on request (`--compare=finetune,distill,l2,released`, with --text `masked_lm,distill,l2`). All students start
-from the same teacher layers.
+baselines on request (`--compare=finetune,distill,l2,released`; with --text `masked_lm,distill,l2,hidden_first`, of
+which the last is `best` of the config). All students start from the same teacher layers.
 """
 
 from codir_jax.config import parse_arguments
@@ -24,6 +24,7 @@ PRE_TRAINING = (
     ("masked_lm", "student, masked LM only", "masked_lm"),
     ("distill", "student, + soft targets", "distill"),
     ("l2", "student, + soft targets + L2", "l2"),
+    ("hidden_first", "student, hidden states first", "best"),
     ("codir", "student, CoDIR", "codir"),
 )
 GIVEN = (("student.init", "pretrained"), ("student.path", "{given}"), ("student.num_layers", "0"))

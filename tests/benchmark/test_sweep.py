@@ -118,7 +118,7 @@ def test_rows_and_plots_are_written_after_each_sweep(tmp_path, monkeypatch):
         lines = list(csv.DictReader(file))
     assert len(lines) == len(result["rows"])
     assert tuple(lines[0]) == sweep.COLUMNS
-    assert {path.name for path in tmp_path.iterdir()} == {"sweep.csv", "sweep.png"} | {
+    assert {path.name for path in tmp_path.iterdir()} == {".codir-bench", "sweep.csv", "sweep.png"} | {
         f"sweep_{name}.png" for name in ("negatives", "batch")
     }
 

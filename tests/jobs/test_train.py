@@ -85,7 +85,7 @@ def test_a_contradiction_of_the_student_is_refused_before_the_teacher_is_made(tm
 def test_the_teacher_is_made_on_the_data_of_its_student(monkeypatch, tmp_path):
     """Before, a teacher of the config's own data was trained, and refused by a student of other classes."""
     trained = []
-    monkeypatch.setattr(train_lib.run_lib, "run", lambda config, workdir, on_start: trained.append(config))
+    monkeypatch.setattr(train_lib.run_lib, "run", lambda config, workdir, **_: trained.append(config))
     monkeypatch.setattr(train_lib.refusals, "check", lambda *_: None)  # there is no tokenizer "words"
     changes = {"data.demo_num_train": "64", "data.label_names": "good,bad", "tokenizer_path": "words", "mesh.fsdp": "2"}
     train(DISTILL, tmp_path, [*changes.items(), ("seed", "5"), ("objective.pooling", "first")])
@@ -97,7 +97,7 @@ def test_the_teacher_is_made_on_the_data_of_its_student(monkeypatch, tmp_path):
 
 def test_a_teacher_that_is_given_or_not_needed_is_not_made(monkeypatch, tmp_path):
     trained = []
-    monkeypatch.setattr(train_lib.run_lib, "run", lambda config, workdir, on_start: trained.append(workdir.name))
+    monkeypatch.setattr(train_lib.run_lib, "run", lambda config, workdir, **_: trained.append(workdir.name))
     train(DISTILL, tmp_path / "given", [("teacher.path", "runs/teacher")])
     start = [("student.init", "pretrained"), ("student.path", "runs/start")]
     train(f"{DISTILL},finetune", tmp_path / "no_need", start)

@@ -18,7 +18,7 @@ from codir_jax.objectives.contract import (
     needs_teacher,
     objective_module,
 )
-from codir_jax.objectives.distill import matches
+from codir_jax.objectives.views import matches
 from codir_jax.processes import by_name
 from codir_jax.sharding import rules
 from codir_jax.sharding.mesh import make_mesh
@@ -43,6 +43,10 @@ VARIANTS = (
     "pre-training: distill",
     "distill cosine",
     "codir ema",
+    "codir of tokens",
+    "relations",
+    "pre-training: relations",
+    "codir relation",
     "codir teacher cache of each, bank",
     "pre-training: distill cosine",
     "sentences: distill l2, batch",
@@ -78,9 +82,41 @@ METHODS = {
     # Of 40 words, in three parts.
     "pre-training: masked_lm": _config("masked_lm", vocab_chunk_size=16),
     "pre-training: distill cosine": _config("distill", hidden_loss="cosine"),
-    "pre-training: distill l2 of tokens": _config("distill", hidden_loss="l2", pooling="none"),
+    "pre-training: distill l2 of tokens": _config(
+        "distill",
+        hidden_loss="l2",
+        hidden_unit="token",
+        hidden_standardized=True,
+        hidden_embeddings=True,
+        head_from=0.5,
+    ),
     "pre-training: codir": _config(
         "codir:pretrain", projection_dim=8, vocab_chunk_size=16, negatives={"queue_size": 10}
+    ),
+    "pre-training: codir of tokens": _config(
+        "codir:pretrain",
+        projection_dim=8,
+        hidden_loss="l2",
+        hidden_unit="token",
+        layer_matches="1:1,1:2",
+        layer_aggregation="per_layer",
+        contrast={
+            "unit": "token",
+            "target": "teacher",
+            "space": "centred",
+            "keys_from": "same_text+batch+same_word+near_layers+queue",
+            "num_sampled": 200,  # more than there are: the draw changes nothing
+            "queue_size": 150,
+        },
+    ),
+    "codir of tokens": _config(
+        "codir",
+        projection_dim=8,
+        head_from=0.5,
+        contrast={"unit": "token", "keys_from": "near_positions+batch", "num_sampled": 200},
+    ),
+    "codir relation": _config(
+        "codir", projection_dim=8, contrast={"target": "teacher", "space": "centred"}, negatives={"num_negatives": 9}
     ),
     # A queue of fewer rows than two batches, so that it wraps around.
     "sentences: distill": _config("distill", similarity_queue_size=10),
@@ -200,6 +236,7 @@ def test_negatives_of_each_device_alone_would_give_another_loss():
         "codir released",
         "codir per layer, queue",
         "pre-training: codir",
+        "pre-training: codir of tokens",
         "sentences: pair_supcon",
         "sentences: distill",
         "supcl_seq",
@@ -219,7 +256,9 @@ def test_padding_rows_change_nothing(name):
     ids = [3, 9, 4, 20, 21, 1]
     plain = _gradient(name, tiny.batch(setting, ids), None)
     padded = _gradient(name, tiny.batch(setting, ids, num_padding=2), None)
-    if METHODS[name].name == "codir" and METHODS[name].negatives.source != "in_batch+queue":
+    config = METHODS[name]
+    draws = config.name == "codir" and config.contrast.unit == "text" and config.negatives.source != "in_batch+queue"
+    if draws:
         # Sampled negatives differ with the batch's shape; the metrics that do not depend on them must agree.
         for term in ("task_loss", "soft_target_loss", "alignment", "uniformity"):
             _assert_close(padded[0][1][1][term], plain[0][1][1][term])
@@ -272,7 +311,7 @@ def test_unlabelled_rows_join_the_soft_targets_and_not_the_task():
 
 
 def test_a_narrower_student_is_joined_by_the_projections():
-    for name in ("codir paper", "distill l2"):
+    for name in ("codir paper", "distill l2", "pre-training: distill l2 of tokens"):
         setting, *_ = _make(name, teacher_width=32)
         (loss, _), grads = _gradient(name, tiny.batch(setting), None, teacher_width=32)
         assert np.isfinite(loss)
@@ -289,8 +328,13 @@ def test_the_hidden_term_of_tokens_by_hand():
     metrics = objective.loss(*parts, batch, Step())[1][1]
     student = apply_model(setting.student, parts[0]["student"], batch).hidden_states
     teacher = apply_model(setting.teacher, parts[1]["teacher"], batch).hidden_states
-    pairs = matches(METHODS[name], setting)
-    unit = lambda x: np.asarray(x, np.float64) / np.linalg.norm(np.asarray(x, np.float64))  # noqa: E731
+    assert matches(METHODS[name], setting) == ((1, 2),)
+    pairs = ((0, 0), (1, 2))  # the embeddings, too
+
+    def unit(x):
+        centred = np.asarray(x, np.float64) - np.mean(np.asarray(x, np.float64))
+        return centred / np.linalg.norm(centred)
+
     texts = []
     for row in range(6):
         of_tokens = [

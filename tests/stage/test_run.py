@@ -18,7 +18,6 @@ import pytest
 from codir_jax import config as config_lib
 from codir_jax.convert import huggingface
 from codir_jax.data import length_buckets, synthetic, teacher_cache
-from codir_jax.objectives import distill
 from codir_jax.processes import environment, stop
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import run, workdir
@@ -303,7 +302,7 @@ def test_the_teacher_pass_is_cut_into_shards_and_equals_the_live_teacher(teacher
     assert len(list(folder.glob("shard-*.bin"))) == 5
     for batch in stage.feed.evaluation("train"):
         real, ids = batch["example_mask"] == 1, batch["example_ids"]
-        live = distill.teacher_view(config.objective, stage.setting, params, batch)
+        live = stage.objective.teacher_view.rows(params, batch)
         for name in ("teacher_logits", "teacher_pooled"):
             np.testing.assert_allclose(rows[name][ids[real]], np.asarray(live[name])[real], rtol=1e-5, atol=1e-5)
 

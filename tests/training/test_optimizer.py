@@ -263,3 +263,12 @@ def test_an_update_needs_its_step():
     tx = optimizer.make_optimizer(_config(), lambda _: 1.0)
     with pytest.raises(TypeError, match=r"needs step=state\.step"):
         tx.update(params, tx.init(params), params)
+
+
+def test_a_schedule_of_points_is_linear_between_them_and_jumps_where_one_comes_twice():
+    config = _config(learning_rate=2.0, schedule="points", points="0%:1 75%:0.2 75%:1 100%:0")
+    schedule = optimizer.make_schedule(config, num_steps=100, warmup_steps=10)
+    expected = [0, 1, 2 * (1 - 0.8 * 10 / 75), 2 * (1 - 0.8 * 74 / 75), 2.0, 2 * 10 / 25]
+    np.testing.assert_allclose([schedule(step) for step in (0, 5, 10, 74, 75, 90)], expected, rtol=1e-5)
+    with pytest.raises(UserError, match="points like 10%:1"):
+        optimizer.check(_config(schedule="points", points="1,0"))

@@ -37,9 +37,9 @@ class Classification:
     name: str = dataclasses.field(default="classification", init=False)
     kept: str = dataclasses.field(default="logits", init=False)
 
-    def run(self, model, params, batch, rng=None):
-        """`models.outputs.ModelOutput`, logits float32 [batch, num_labels]."""
-        return apply_model(model, params, batch, rng)
+    def run(self, model, params, batch, rng=None, **more):
+        """`models.outputs.ModelOutput`, logits float32 [batch, num_labels]; `more` as of `apply_model`."""
+        return apply_model(model, params, batch, rng, **more)
 
     def view(self, values, params):
         """The logits."""

@@ -30,9 +30,9 @@ class MaskedLM:
     kept: str = dataclasses.field(default="states", init=False)
     num_labels: int = dataclasses.field(default=0, init=False)
 
-    def run(self, model, params, batch, rng=None):
-        """`models.outputs.MaskedLMOutput`, states float [batch, masked, hidden], without logits."""
-        return apply_model(model, params, batch, rng, positions=batch["masked_positions"], method="states")
+    def run(self, model, params, batch, rng=None, **more):
+        """`models.outputs.MaskedLMOutput`, states float [batch, masked, hidden]; `more` as of `apply_model`."""
+        return apply_model(model, params, batch, rng, positions=batch["masked_positions"], method="states", **more)
 
     def view(self, values, params) -> Decoder:
         """The states with the decoder in the model's weights."""
