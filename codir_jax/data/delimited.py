@@ -11,12 +11,12 @@ import csv
 import dataclasses
 import difflib
 import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from codir_jax.data import compressed
 from codir_jax.data.compressed import kind_of
+from codir_jax.processes import json_text
 
 TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json")
 
@@ -113,8 +113,8 @@ def column_names(path: Path, problems: list[str], *, suffix: str = "") -> list[s
         rows = _csv_rows(path, lines, problems, 1) if suffix == ".csv" else _tsv_rows(lines, 1)
         return next(rows, (1, []))[1]
     try:
-        row = json.loads(lines[0])
-    except json.JSONDecodeError:
+        row = json_text.parse(lines[0])
+    except json_text.JsonError:
         row = None
     if not isinstance(row, dict):
         problems.append(at(path, 1, "expected one JSON object a line"))
@@ -161,6 +161,9 @@ def read_table(
     first_line = 1
     if header is None:
         first_line, header = next(rows, (1, []))
+    if twice := [name for name in dict.fromkeys([*required, *optional]) if header.count(name) > 1]:
+        problems.append(at(path, first_line, f"column {twice[0]!r} is there twice; name each column once"))
+        return None
     missing = [name for name in required if name not in header]
     for name in missing:
         known = ", ".join(header)
@@ -256,9 +259,9 @@ def _json_table(path, lines, required, optional, problems, first_line) -> Table 
     columns: dict[str, list] = {name: [] for name in [*required, *optional]}
     for number, line in enumerate(lines, first_line):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            problems.append(at(path, number, f"broken JSON ({error.msg}); expected one object a line"))
+            row = json_text.parse(line)
+        except json_text.JsonError as error:
+            problems.append(at(path, number, f"{error}; expected one object a line"))
             continue
         if not isinstance(row, dict):
             problems.append(at(path, number, f"expected a JSON object a line, got {type(row).__name__}"))

@@ -9,12 +9,12 @@ references of either are a Kaldi text: KEY WORDS ...
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import NamedTuple
 
 from codir_jax.data.batch import DataError
+from codir_jax.processes import json_text
 from codir_jax.processes.user_error import MissingFileError
 
 _MAX_TOLD = 10
@@ -78,9 +78,9 @@ def _of_json(path, lines, problems):
     found = []
     for number, line in lines:
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            problems.append(f"{path}:{number}: broken JSON ({error.msg}); expected one object a line")
+            row = json_text.parse(line)
+        except json_text.JsonError as error:
+            problems.append(f"{path}:{number}: {error}; expected one object a line")
             continue
         if fault := _fault(row):
             problems.append(f"{path}:{number}: {fault}")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
 from codir_jax.data.batch import check_new_columns
 from codir_jax.data.delimited import Table, at
 from codir_jax.processes.user_error import UserError
+
+# Of float32.
+_LARGEST = 3.4028234663852886e38
 
 
 def check_texts(
@@ -18,11 +22,13 @@ def check_texts(
         for line, text in zip(table.lines, table.columns[column], strict=True):
             if not isinstance(text, str):
                 problems.append(at(table.path, line, f"expected a text in column {column!r}, got {text!r}"))
-            elif not text.strip():
-                if not may_be_empty:
-                    problems.append(at(table.path, line, f"empty text in column {column!r}"))
             elif not _is_unicode(text):
                 problems.append(at(table.path, line, f"broken encoding in column {column!r}: half a surrogate pair"))
+            elif "\0" in text:
+                problems.append(at(table.path, line, f"a NUL character in column {column!r}; save the file as UTF-8"))
+            elif not may_be_empty and not _has_something(text):
+                told = "empty text" if not text.strip() else f"nothing that can be seen in {_shown(text)}, the text"
+                problems.append(at(table.path, line, f"{told} in column {column!r}"))
     texts = [table.columns[column] for column in columns]
     return texts[0], texts[1] if len(texts) > 1 else None
 
@@ -39,11 +45,13 @@ def parse_targets(
             continue
         try:
             target = float("" if value is None or isinstance(value, bool) else value)
-        except (ValueError, TypeError):
-            problems.append(at(table.path, line, f"score {value!r} is not a number"))
+        except (ValueError, TypeError, OverflowError):
+            problems.append(at(table.path, line, f"score {_shown(value)} is not a number"))
         else:
-            if not math.isfinite(target):
-                problems.append(at(table.path, line, f"score {value!r} is not finite"))
+            if not abs(target) <= _LARGEST:
+                problems.append(at(table.path, line, f"score {value!r} is not finite in float32"))
+            elif isinstance(value, str) and not value.isascii():
+                problems.append(at(table.path, line, f"score {value!r} is not written in the digits 0 to 9"))
         targets.append(target)
     return None if all(target is None for target in targets) else targets
 
@@ -97,6 +105,16 @@ def _finite(value: str | float) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def _has_something(text: str) -> bool:
+    """Whether a character is more than white space, control or zero width (Unicode's categories Z and C)."""
+    return any(unicodedata.category(character)[0] not in "ZC" for character in text)
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]} ..."
 
 
 def _is_unicode(text: str) -> bool:

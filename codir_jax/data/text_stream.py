@@ -7,7 +7,6 @@ quoted, a .csv is, as in `data/delimited.py`; of these and of .jsonl the named c
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from codir_jax.data import compressed
 from codir_jax.data.batch import DataError
 from codir_jax.data.compressed import kind_of
 from codir_jax.data.delimited import at, nearest
+from codir_jax.processes import json_text
 from codir_jax.processes.user_error import MissingFileError, UserError
 
 SUFFIXES = (".txt", ".tsv", ".csv", ".jsonl", ".json")
@@ -102,9 +102,9 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
 
 def _of_json(path: str, number: int, line: str, columns: tuple[str, ...], id_column: str) -> Row:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise _problem(path, number, f"broken JSON ({error.msg}); expected one object a line") from error
+        row = json_text.parse(line)
+    except json_text.JsonError as error:
+        raise _problem(path, number, f"{error}; expected one object a line") from error
     if not isinstance(row, dict):
         raise _problem(path, number, f"expected a JSON object a line, got {type(row).__name__}")
     for column in (*columns, *([id_column] if id_column else [])):

@@ -199,7 +199,7 @@ def test_a_bfloat16_model_is_near_the_float32_one():
     [
         ({"tie_embeddings": True, "embedding_size": 3}, "tied embeddings need embedding_size 3 = hidden_size 200"),
         ({"hidden_dropout": 1.0}, "hidden_dropout: expected a number, 0 to below 1"),
-        ({"num_layers": 0}, "num_layers must be at least 1"),
+        ({"num_layers": 0}, "num_layers: expected a whole number, 1 to 1000, got 0"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(fields, message):
@@ -209,7 +209,7 @@ def test_sizes_that_cannot_be_are_refused(fields, message):
 
 def test_a_config_that_lacks_a_size_or_has_a_wrong_one_is_refused():
     whole = lstm.write_config(lstm.LSTMConfig(20, 0))
-    with pytest.raises(UserError, match="has no 'vocab_size'"):
+    with pytest.raises(UserError, match="an LSTM needs 'vocab_size'"):
         lstm.read_config({key: value for key, value in whole.items() if key != "vocab_size"})
     with pytest.raises(UserError, match="hidden_size: expected a whole number, 1 to 2147483647, got 'many'"):
         lstm.read_config({**whole, "hidden_size": "many"})

@@ -7,7 +7,6 @@ tokenising piece by piece gives what tokenising the whole would.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from codir_jax.data import compressed
 from codir_jax.data.batch import MAX_PROBLEMS_TOLD
 from codir_jax.data.corpus.sources import Part, Unit, tfds_builder
 from codir_jax.data.delimited import at, count_lines, nearest
+from codir_jax.processes import json_text
 
 Event = tuple[bool, str]
 
@@ -161,10 +161,10 @@ def _json_text(raw: bytes, field: str) -> tuple[str, str]:
     if b"\0" in raw:
         return "", "a NUL byte: the file is binary, or UTF-16; save text as UTF-8"
     try:
-        record = json.loads(raw.decode("utf-8"))
+        record = json_text.parse(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         return "", _broken_utf8(raw, error)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except json_text.JsonError as error:
         return "", f"no JSON: {error}"
     if not isinstance(record, dict):
         return "", f"expected a JSON object with {field!r}, got {type(record).__name__}"

@@ -163,7 +163,9 @@ def _parse_classes(table, values, label_names, problems, has_train, *, may_be_em
     labels: list[int | None] = []
     for line, value in zip(table.lines, values, strict=True):
         name = _label_name(value)
-        if name not in index and not (may_be_empty and name == ""):
+        if problem := _no_label(value):
+            problems.append(at(table.path, line, problem))
+        elif name not in index and not (may_be_empty and name == ""):
             if name == "":
                 problems.append(at(table.path, line, "empty label"))
             elif not has_train or index:
@@ -175,8 +177,10 @@ def _parse_classes(table, values, label_names, problems, has_train, *, may_be_em
 def _named_classes(table: Table, values, problems: list[str], *, known: tuple[str, ...]) -> list[str]:
     """The names of the rows' classes; `known`: those that may be, () for any."""
     names = [_label_name(value) for value in values]
-    for line, name in zip(table.lines, names, strict=True):
-        if name == "":
+    for line, name, value in zip(table.lines, names, values, strict=True):
+        if problem := _no_label(value):
+            problems.append(at(table.path, line, problem))
+        elif name == "":
             problems.append(at(table.path, line, "empty label"))
         elif known and name not in known:
             problems.append(_unknown(table, line, name, known))
@@ -200,6 +204,15 @@ def _check_classes(path: Path, labels, label_names, problems) -> None:
 def _names_in(table: Table | None, column: str) -> tuple[str, ...]:
     """Returns the labels found, in order."""
     return () if table is None else order_names({_label_name(value) for value in table.columns[column]} - {""})
+
+
+def _no_label(value) -> str:
+    """Why a value of a file is the name of no class; "" where it may be one."""
+    if isinstance(value, list | dict):
+        return f"expected a text or a number as label, got {str(value)[:60]}"
+    if isinstance(value, str) and ("\0" in value or any("\ud800" <= character <= "\udfff" for character in value)):
+        return f"label {value[:60]!r} holds a NUL character or half a surrogate pair; save the file as UTF-8"
+    return ""
 
 
 def _label_name(value) -> str:
