@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from codir_jax.convert import in_torch, sentence_folder
-from codir_jax.convert.huggingface import load_pretrained, save_pretrained
+from codir_jax.convert.huggingface import Pretrained, load_pretrained, save_pretrained
 from codir_jax.convert.model_card import UNKNOWN, Provenance, model_card
-from codir_jax.convert.sentence_folder import SentenceFacts, unit_rows
+from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.data.tokenizer import save_tokenizer, served_length
 from codir_jax.models.heads import build_model, head_spec, num_labels_of
 from codir_jax.models.transformer import TransformerConfig
@@ -147,19 +148,15 @@ def check_parity(
     num_labels = num_labels_of(params, head)
     again = load_pretrained(folder, head=head, num_labels=num_labels)
 
-    def answers(config, params):
-        found = np.asarray(_forward(config, head, num_labels or 1)(params, *inputs))
-        return unit_rows(found) if again.sentence and again.sentence.normalize else found
-
-    expected = answers(config, params)
-    jax_difference = _distance(expected, answers(again.config, again.params))
+    expected = answers_of(dataclasses.replace(again, config=config, params=params), head, inputs)
+    jax_difference = distance(expected, answers_of(again, head, inputs))
     if not again.has_head:  # else a head drawn at random could be judged instead of a stored one
         jax_difference = float("inf")
     torch_difference = None
     if importlib.util.find_spec("torch") is not None:
         named = dict(zip(INPUTS, inputs, strict=True))
         theirs = in_torch.answers(folder, named, head)
-        torch_difference = max((_distance(expected, one) for one in theirs), default=None)
+        torch_difference = max((distance(expected, one) for one in theirs), default=None)
     differences = [d for d in (jax_difference, torch_difference) if d is not None]
     return ParityVerdict(
         max_abs_difference_jax=jax_difference,
@@ -170,12 +167,36 @@ def check_parity(
     )
 
 
+def answers_of(source: Pretrained, head: str, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """What a checkpoint answers here: float32 [batch, ...].
+
+    Args:
+        source: with its weights. head: of `models.heads.HEADS`.
+        inputs: `input_ids`, `attention_mask`, `token_type_ids`, int32 [batch, seq].
+    """
+    is_unit = bool(source.sentence and source.sentence.normalize)
+    forward = _forward(source.config, head, num_labels_of(source.params, head) or 1, is_unit)
+    return np.asarray(forward(source.params, *inputs))
+
+
+def apply(source: Pretrained, head: str, params: Mapping[str, Any], *inputs: jax.Array) -> jax.Array:
+    """The same as operations of jax, for a program that is to be compiled."""
+    is_unit = bool(source.sentence and source.sentence.normalize)
+    return _forward(source.config, head, num_labels_of(params, head) or 1, is_unit)(params, *inputs)
+
+
 @functools.cache  # what was trained and what was re-read are one model: one compilation
-def _forward(config: TransformerConfig, head: str, num_labels: int):
+def _forward(config: TransformerConfig, head: str, num_labels: int, is_unit: bool):
     model = build_model(config, head, num_labels)
     answer = head_spec(head).answer
-    return jax.jit(lambda params, *inputs: getattr(model.apply({"params": params}, *inputs), answer))
+
+    def forward(params, *inputs):
+        found = getattr(model.apply({"params": params}, *inputs), answer)
+        return found / jnp.maximum(jnp.linalg.norm(found, axis=-1, keepdims=True), 1e-12) if is_unit else found
+
+    return jax.jit(forward)
 
 
-def _distance(a: np.ndarray, b: np.ndarray) -> float:
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest difference of two arrays; infinite where they have not the same shape."""
     return float(np.max(np.abs(a - b))) if a.shape == b.shape else float("inf")

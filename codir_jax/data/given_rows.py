@@ -11,11 +11,13 @@ pandas.DataFrame, datasets.Dataset, datasets.DatasetDict
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from codir_jax.data import compressed
 from codir_jax.data.batch import DataError
 from codir_jax.data.compressed import kind_of
 from codir_jax.data.delimited import TABLE_SUFFIXES, at, read_lines
@@ -63,7 +65,7 @@ def read(given: Any, split: str) -> Given:
     if isinstance(given, str | Path):
         path = Path(given).expanduser()
         if path.is_file():
-            return Given({split: _separated(path)}, str(path))
+            return Given({split: _separated(path)}, f"{path}, separator {in_words(separator_of(path))}")
         return _of_set(_load_set(str(given)), split, str(given))
     if hasattr(given, "column_names"):  # a Dataset, or a DatasetDict
         return _of_set(given, split, f"a {type(given).__name__}")
@@ -94,7 +96,7 @@ def separator_of(path: Path) -> str:
     in each of them.
     """
     own = OWN_SEPARATOR.get(kind_of(path), "")
-    lines = read_lines(path, []) if own else None
+    lines = _first_lines(path) if own else []
     if not lines:
         return own
     fields = {separator: _num_fields(lines, separator) for separator in SEPARATORS}
@@ -103,10 +105,25 @@ def separator_of(path: Path) -> str:
     return max(SEPARATORS, key=lambda separator: fields[separator])
 
 
+def _first_lines(path: Path) -> list[str]:
+    """A few lines of a file; none of one that is damaged, which those tell who read it."""
+    try:
+        with compressed.open_bytes(path) as file:
+            lines = list(itertools.islice(file, _LINES_LOOKED_AT))
+    except (*compressed.BROKEN, OSError):
+        return []
+    return [line.decode("utf-8", "replace").removeprefix("\ufeff").rstrip("\r\n") for line in lines]
+
+
+def in_words(separator: str) -> str:
+    """How a separator is told."""
+    return "tab" if separator == "\t" else repr(separator)
+
+
 def _num_fields(lines: Sequence[str], separator: str) -> int:
     """Fields of each of the first lines; 0 where they have not all as many."""
     try:
-        numbers = {len(row) for row in csv.reader(lines[:_LINES_LOOKED_AT], delimiter=separator) if row}
+        numbers = {len(row) for row in csv.reader(lines, delimiter=separator) if row}
     except csv.Error:
         return 0
     return numbers.pop() if len(numbers) == 1 else 0

@@ -1,7 +1,8 @@
 """Texts of a file or of standard input one by one: memory does not grow with them.
 
 A .txt file, and standard input, is one text a line, empty ones included, so that text i is line i + 1. A .tsv is not
-quoted, a .csv is, as in `data/delimited.py`; of these, of .jsonl and .parquet the named columns are read.
+quoted, a .csv is, as in `data/delimited.py`, and has any separator (`data/given_rows.py`); of these, of .jsonl and
+.parquet the named columns are read.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from codir_jax.data import compressed, parquet
 from codir_jax.data.batch import DataError
 from codir_jax.data.compressed import kind_of
 from codir_jax.data.delimited import at, nearest
+from codir_jax.data.given_rows import separator_of
 from codir_jax.data.table_columns import is_unicode
 from codir_jax.processes import json_text
 from codir_jax.processes.user_error import MissingFileError, UserError
@@ -140,8 +142,9 @@ def _of_json(path: str, number: int, line: str, columns: tuple[str, ...], id_col
 def _of_table(
     path: str, lines: Iterator[tuple[int, str]], columns: tuple[str, ...], id_column: str, is_csv: bool
 ) -> Iterator[Row]:
-    if is_csv:
-        reader = csv.reader((f"{line}\n" for _, line in lines), strict=True)
+    separator = separator_of(Path(path))
+    if is_csv or separator != "\t":
+        reader = csv.reader((f"{line}\n" for _, line in lines), delimiter=separator, strict=True)
         table = ((reader.line_num, row) for row in reader)
     else:
         table = ((number, line.split("\t")) for number, line in lines)

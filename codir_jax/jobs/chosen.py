@@ -7,6 +7,8 @@ from codir_jax.jobs.recipe import TEACHER, StageSpec
 from codir_jax.processes.user_error import UserError
 
 BEST = "best"
+# Folder and row of what is exported with the words of the train texts alone.
+PRUNED = "pruned"
 
 
 def candidates(stages: Sequence[StageSpec]) -> tuple[StageSpec, ...]:

@@ -50,6 +50,8 @@ def compress(
     max_bytes: str = "",
     max_loss_percent: float | None = None,
     export: str = chosen.BEST,
+    format: Sequence[str] = (),
+    prune_vocabulary: bool = False,
     recipe: str = "codir",
     seed: int = 0,
     seeds: int = 1,
@@ -85,6 +87,8 @@ def compress(
         rows, is copied to picked/: the best one that is small enough, or the smallest that is good enough.
       compare: baselines of the recipe to train as well, names or a text with commas.
       export: what becomes export/: "best" on dev of what is compared, or its name.
+      format: of `convert.formats`, that export/ has beside its Hugging Face files: "onnx", "onnx-int8", "stablehlo".
+      prune_vocabulary: what is exported keeps the words of the train texts alone, and is a row of the table.
       recipe: name of a folder in configs/.
       seed: of every stage. seeds: how many, from `seed` upwards: the students are trained with each of them, the
         teacher with the first; the table then has means and intervals.
@@ -124,6 +128,8 @@ def compress(
         compare=compare,
         then=then,
         export=export,
+        formats=format,
+        prunes=prune_vocabulary,
         layers=layers,
         seeds=over_seeds.of_job(seed, seeds, Path(output), [*overrides, *teacher_overrides]),
         price_per_hour=price_per_hour,
@@ -151,6 +157,8 @@ class Work:
         compare: Sequence[str] = (),
         then: Sequence[str] = (),
         export: str = chosen.BEST,
+        formats: Sequence[str] = (),
+        prunes: bool = False,
         layers: int = 0,
         seeds: Sequence[int] = (0,),
         price_per_hour: float | None = None,
@@ -159,6 +167,13 @@ class Work:
         self.recipe, self.source, self.folder, self.given = recipe, source, folder, given
         self.layers, self.seeds, self.export = layers, tuple(seeds), export
         self.price_per_hour, self.told, self.command = price_per_hour, told, ""
+        self.formats, self.prunes = tuple(formats), prunes
+        if formats:
+            from codir_jax.jobs import served
+
+            served.require(self.formats)
+        if prunes and recipe.exports:
+            raise UserError("--prune_vocabulary is of a recipe with one export; leave it out")
         self.watchers: dict[str, Callable | None] = {}
         self.then = tuple(dict.fromkeys(then or recipe.then))
         for method in self.then:
@@ -196,6 +211,10 @@ class Work:
         planned = configs(fits=False)
         for config in planned.values():
             stage_config.check(config)
+        if self.prunes:
+            from codir_jax.jobs import pruned
+
+            pruned.check(planned[self.recipe.main])
         learns_from = [stage.name for stage in self.stages if "tokenizer" in stage.placeholders()]
         makes_files = bool(learns_from or self.recipe.prepare)
         fits = False if makes_files else self._refuse(planned)
@@ -293,6 +312,8 @@ class Work:
             return None  # of an older version: what is trained stays, the rest is done again
         new = [stage.title for stage in self.stages if stage.in_table and stage.name not in done["models"]]
         new += [method for method in self.then if method not in done.get("then", ())]
+        new += [name for name in self.formats if name not in done.get("formats", ())]
+        new += ["--prune_vocabulary"] * (self.prunes and chosen.PRUNED not in done["models"])
         new += [f"seed {seed}" for seed in self.seeds if seed not in done["seeds"]]
         if new or done.get("export_wanted") != self.export or tuple(done.get("then", ())) != self.then:
             console.say(
@@ -348,6 +369,7 @@ def _differences(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
 
 def print_results(results: dict[str, Any], folder: Path) -> None:
     """Prints the table and where things lie."""
-    from codir_jax.jobs import report, screen
+    from codir_jax.jobs import report, screen, served
 
-    print(f"{screen.summary(results)}\nreport: {folder / report.NAME}.html   export: {results['export']}", flush=True)
+    told = [screen.summary(results), *served.on_screen(results)]
+    print("\n".join(told) + f"\nreport: {folder / report.NAME}.html   export: {results['export']}", flush=True)

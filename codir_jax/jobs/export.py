@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from codir_jax.convert import export, huggingface
 from codir_jax.convert.folder import NOISE_FILE, model_folder, without_path
+from codir_jax.convert.formats import contract
 from codir_jax.convert.model_card import Provenance
 from codir_jax.data import dataset, pipeline
 from codir_jax.data import tokenizer as tokenizer_lib
@@ -25,6 +26,7 @@ TEXTS = ("A small model.", "The keys to the cabinet are on the table that nobody
 def export_model(
     model: str,
     output: str,
+    formats: Sequence[str] = (),
     *,
     license: str = "",
     language: str = "",
@@ -37,17 +39,20 @@ def export_model(
     Args:
       model: workdir of `codir train`, Hugging Face folder or hub name.
       output: folder to write.
+      formats: of `convert.formats`, that it has beside the Hugging Face files.
       license, language, base_model, data: for the card, see `model_card.Provenance`. Empty: the card of the model that
         `base_model`, or the run's config, names; the last two as the run has them.
       test: scores for the card, metric -> value.
 
     Raises:
-      UserError: the model has no trained head, or the folder is not empty and not an export.
+      UserError: the model has no trained head, a format needs what is not installed, or the folder is not empty and not
+        an export.
       convert.export.ParityError: logits differ by more than 1e-4, or vectors by more than 1e-5, after re-reading.
     """
     claims.check(output, claims.EXPORT, "--output")
     folder = model_folder(model, "--model")
     head = huggingface.stored_head(folder)
+    contract.require(formats, head)
     source = huggingface.load_pretrained(folder, head=head)
     if not source.has_head:
         raise UserError(f"{model} has no trained head ({', '.join(source.new_weights)} are missing)")
@@ -83,7 +88,35 @@ def export_model(
         )
         if (noise := source.folder / NOISE_FILE).is_file():
             shutil.copy2(noise, output)
-    return str(verdict)
+        batch = sample_batch(tokenizer, min(source.config.max_length, 64))
+        others = contract.write(Path(output), formats, head, batch)
+        with (Path(output) / "README.md").open("a", encoding="utf-8") as card:
+            card.write(contract.in_card(formats))
+    return "\n".join(map(str, (verdict, *others)))
+
+
+def push(folder: str, name: str) -> str:
+    """Uploads an exported folder to the Hugging Face hub, private if it is new; returns its address.
+
+    Args:
+      folder: as `export_model` wrote it. name: "user/my-small-model".
+
+    Raises:
+      UserError: the hub refuses: no token, no such user, no network.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    api = HfApi()
+    try:
+        address = api.create_repo(name, private=True, exist_ok=True)
+        api.upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message="Exported by codir_jax")
+    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
+        raise UserError(
+            f"--push_to_hub={name}: the hub refuses it ({type(error).__name__}: {str(error).strip().splitlines()[0]}). "
+            f"`hf auth login` makes a token; the export lies in {folder}"
+        ) from error
+    return str(address)
 
 
 def _provenance(config, results, license: str, language: str, base_model: str, data: str) -> Provenance:

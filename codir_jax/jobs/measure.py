@@ -1,7 +1,7 @@
 """What the models of a job cost, side by side, their scores on the splits that no stage was judged by, and their
 answers on dev."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -39,6 +39,7 @@ def measure(
     scores: dict[str, dict[str, float]],
     batch_size: int,
     configs: Mapping[str, ConfigDict] = MappingProxyType({}),
+    with_own_words: Collection[str] = (),
 ) -> Measured:
     """Scores and costs of each model: "dev" (and "test" where it has labels), parameters, bytes, latency in ms.
 
@@ -48,14 +49,16 @@ def measure(
       batch_size: of the second latency; the first is of one text.
       scores: name -> metrics on dev, as the stages found them; a model without them is judged here.
       configs: name -> config of a model's own stage, where its data may be others than those of `config`.
+      with_own_words: models with another tokenizer than the first one.
     """
     tokenizer = tokenizer_lib.load_tokenizer(next(iter(folders.values())))
     tasks: dict[str, Task] = {}
 
-    def task_of(config: ConfigDict) -> Task:
-        data = config.task.name + config.data.to_json()
+    def task_of(config: ConfigDict, own_words: str = "") -> Task:
+        data = config.task.name + config.data.to_json() + own_words
         if data not in tasks:
-            tasks[data] = task_module(config.task.name).make(config, tokenizer)
+            words = tokenizer_lib.load_tokenizer(own_words) if own_words else tokenizer
+            tasks[data] = task_module(config.task.name).make(config, words)
             tasks[data].open()
         return tasks[data]
 
@@ -76,7 +79,7 @@ def measure(
     answers: dict[str, np.ndarray] = {}
     for name, model in models.items():
         own_config = configs.get(name, config)
-        own = task_of(own_config)
+        own = task_of(own_config, folders[name] if name in with_own_words else "")
         dev = scores.get(name)
         if "dev" in own.splits and (dev is None or _is_read(own)):
             examined = _examined(own, model, own_config, "dev")

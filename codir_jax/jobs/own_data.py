@@ -20,7 +20,6 @@ from codir_jax.processes import claims, console, whole
 from codir_jax.processes.user_error import UserError
 
 SPLITS = ("train", "dev", "test", "unlabelled")
-_IN_WORDS = {"\t": "tab"}
 
 
 def as_files(flags: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -107,7 +106,7 @@ def _read(path: Path, in_full: bool) -> dict[str, list]:
 def _told(columns: Columns, path: Path) -> str:
     pair = f", second text = column {columns.text_pair!r}" if columns.text_pair else ""
     separator = given_rows.separator_of(path)
-    parts = f", separator {_IN_WORDS.get(separator, repr(separator))}" if separator else ""
+    parts = f", separator {given_rows.in_words(separator)}" if separator else ""
     return f"text = column {columns.text!r}{pair}, label = column {columns.label!r}{parts}"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from codir_jax.jobs import document, figures, pareto
+from codir_jax.jobs import document, figures, pareto, served
 from codir_jax.jobs.answers import BAR
 from codir_jax.jobs.document import Block, Code, Figure, Heading, Paragraph, Table
 from codir_jax.jobs.recipe import TEACHER
@@ -58,6 +58,7 @@ def contents(folder: Path, results: Mapping[str, Any], *, has_trade: bool) -> li
         page.append(Figure(f"{FIGURES}/trade.svg", told))
     if answers:
         page += _classes(results, answers) + _disagreements(results, answers)
+    page += served.section(results)
     page += [Heading("Training"), Figure(f"{FIGURES}/curves.svg", "Loss terms and dev scores over the whole run")]
     board = f"pip install tensorboard; tensorboard --logdir={folder}"
     page += [_settings(folder, results), Paragraph("Every metric of every stage, in a browser:"), Code(board)]

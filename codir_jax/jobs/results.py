@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
 from codir_jax.convert.folder import model_folder
-from codir_jax.jobs import answers, chosen, export, measure, over_seeds, pareto, then, verdict
+from codir_jax.jobs import answers, chosen, export, measure, over_seeds, pareto, pruned, served, then, verdict
 from codir_jax.jobs.recipe import TEACHER, Recipe, StageSpec
 from codir_jax.processes import console
 from codir_jax.stage import workdir
@@ -42,18 +42,26 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
     scores = {name: stage["dev"] for name, stage in stages.items()}
     if "teacher_dev" in main:
         scores[TEACHER] = main["teacher_dev"]
-    measured = measure.measure(models, config, scores, recipe.batch_size, configs)
-    rows = {name: {"title": titles[name], "folder": models[name], **row} for name, row in measured.rows.items()}
-    for name, made in smaller.items():
-        rows[name] |= {"changed": made.changed, "parity": made.verdict}
     primary = next(metric for metric in main["metrics"] if metric["name"] == main["primary_metric"])
-    for name, better in pareto.dominators(rows, primary).items():
-        rows[name]["dominated_by"] = better
     offered = _plain(recipe)
-    baseline = next((name for name in offered if name in rows), "")
+    baseline = next((name for name in offered if name in models), "")
     seeds = _over_seeds(job, trained, titles, primary["name"], baseline)
     means = {name: {primary["name"]: row["mean"]} for name, row in seeds.items()} or scores
     exported, why = _what_to_export(job, means, primary)
+    without_words = {}
+    if job.prunes:
+        place = folder / chosen.PRUNED
+        without_words[chosen.PRUNED] = pruned.write(models[exported], folder / exported, configs[exported], place)
+        models[chosen.PRUNED] = str(place / "best")
+        titles[chosen.PRUNED] = f"{titles[exported]}, words of train"
+    measured = measure.measure(models, config, scores, recipe.batch_size, configs, without_words)
+    rows = {name: {"title": titles[name], "folder": models[name], **row} for name, row in measured.rows.items()}
+    for name, made in smaller.items():
+        rows[name] |= {"changed": made.changed, "parity": made.verdict}
+    for name, facts in without_words.items():
+        rows[name] |= facts
+    for name, better in pareto.dominators(rows, primary).items():
+        rows[name]["dominated_by"] = better
     told = None
     if measured.answers:
         console.say("== comparing answers, and counting words")
@@ -90,7 +98,8 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
         "export_wanted": job.export,
         "exported": exported,
         "why_exported": why,
-        "parity": _export(job, exported, rows),
+        "parity": _export(job, chosen.PRUNED if job.prunes else exported, rows),
+        "formats": _served(job, configs.get(exported, config)),
         "price_per_hour": job.price_per_hour,
         "seconds": sum(stage["seconds"] for stages in trained.values() for stage in stages.values()),
         "seed": first,
@@ -147,9 +156,16 @@ def _export(job, name: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
 
     def write(name: str, folder: Path) -> str:
         told = {**job.told, "base_model": job.given, "test": rows[name].get("test")}
-        return export.export_model(str(job.folder / name), str(folder), **told)
+        return export.export_model(str(job.folder / name), str(folder), job.formats, **told)
 
     if not job.recipe.exports:
         return write(name, job.folder / "export")
     verdicts = {name: write(name, job.folder / "export" / name) for name in job.recipe.exports}
     return "; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items())
+
+
+def _served(job, config: ConfigDict) -> dict[str, Any]:
+    """What the formats of the export cost, and their scores on dev; {} without any, and of several exports."""
+    if not job.formats or job.recipe.exports:
+        return {}
+    return served.of_data(str(job.folder / "export"), job.formats, config)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax.data import class_weights, dataset, settings
+from codir_jax.data import class_weights, dataset, length_buckets, pipeline, settings
 from codir_jax.data import synthetic as random_texts
 from codir_jax.data.batch import Dataset, RawSplit
 from codir_jax.data.sets import contract as sets
@@ -148,6 +148,23 @@ class Classification:
         del layout
         logits = feed.collect(self._forward(module), params, split)
         return Examined(self._score(logits, split), logits)
+
+    def scores_of(self, split: str, answers: Callable[..., np.ndarray]) -> dict[str, float]:
+        """Metrics of answers that are made elsewhere: (input_ids, attention_mask, token_type_ids) -> logits."""
+        examples = self.data.splits[split]
+        logits = np.zeros((len(examples), self.head.num_labels), np.float32)
+        batches = pipeline.eval_batches(
+            examples,
+            batch_size=min(32, len(examples)),
+            length_buckets=length_buckets.ladder(self.served_length),
+            pad_token_id=self.data.pad_token_id,
+        )
+        for batch in batches:
+            ids = batch["example_ids"]
+            real = ids < len(examples)
+            inputs = (batch[name] for name in ("input_ids", "attention_mask", "token_type_ids"))
+            logits[ids[real]] = np.asarray(answers(*inputs))[real]
+        return self._score(logits, split)
 
     def weakness(self, scores: Mapping[str, float], feed: LabelledFeed) -> str:
         """No better than a constant answer: the squared error of the mean, or the accuracy of the majority class."""

@@ -2,7 +2,7 @@
 
 import argparse
 
-from codir_jax.verbs.flag_types import add_card, names
+from codir_jax.verbs.flag_types import add_card, add_format, names
 
 HELP = "the whole job: fine-tune the teacher where needed, distil, evaluate, export, report"
 EXAMPLES = """examples:
@@ -78,6 +78,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default="best",
         help="what becomes export/: the best on dev of what is compared, or its name: codir, finetune, ... "
         "(default: %(default)s)",
+    )
+    add_format(parser)
+    parser.add_argument(
+        "--prune_vocabulary", action="store_true", help="export the words of --train alone (BERT): a smaller file"
     )
     parser.add_argument("--recipe", default="codir", help="folder of configs/ with the recipe (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")

@@ -35,6 +35,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """--format: what an export has beside its Hugging Face files."""
+    parser.add_argument("--format", type=names, default=(), help="of an export, too: onnx, onnx-int8, stablehlo")
+
+
 def add_data(parser: argparse.ArgumentParser, *, split: str, no_split: str, batch_size: int) -> None:
     """--config, --split and --batch_size, where a finished model meets data.
 

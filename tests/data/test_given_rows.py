@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-from codir_jax.data import dev_split, given_rows, guessed_columns
+from codir_jax.data import dev_split, given_rows, guessed_columns, text_stream
 from codir_jax.data.batch import DataError
 from codir_jax.processes.user_error import UserError
 
@@ -37,6 +37,7 @@ def test_a_file_with_another_separator_is_quoted_and_told_of_by_its_lines(tmp_pa
     path = tmp_path / "a.csv"
     path.write_text('review;stars\n"good; and\n""cheap""";5\nbad;1\n')
     assert not given_rows.is_plain_file(str(path))
+    assert [row.texts for row in text_stream.rows(str(path), ("review",))] == [('good; and\n"cheap"',), ("bad",)]
     assert given_rows.read(str(path), "train").splits == {
         "train": {"review": ['good; and\n"cheap"', "bad"], "stars": ["5", "1"]}
     }

@@ -176,9 +176,10 @@ def test_who_accepts_a_weak_teacher_later_goes_on_with_the_baselines_that_are_fi
     """Such a baseline needs no teacher: it was finished before the teacher was refused."""
     config = config_lib.load("configs/codir/finetune_distill.py:tiny,finetune", [("teacher.allow_weak", "false")])
     workdir.claim(config, tmp_path)
-    whole.write_json(tmp_path / "results.json", {"seconds": 1.0})
+    results = {"seconds": 1.0, "dev": {}, "best_step": 1, "metrics": []}
+    whole.write_json(tmp_path / "results.json", results)
     config.teacher.allow_weak = True
-    assert workdir.claim(config, tmp_path) == {"seconds": 1.0}
+    assert workdir.claim(config, tmp_path) == results
 
 
 def test_a_folder_with_another_job_is_refused_with_the_keys_that_differ(finished):
@@ -353,6 +354,26 @@ def test_a_packed_folder_is_a_function_of_texts(smaller):
     answers = codir_jax.load(results["models"]["units50+prune50+int4"]["folder"])(["sentence number 3 is good"])
     assert answers[0]["label"] in ("good", "bad")
     assert compress_lib.find_folder(str(folder / "then" / "int8")).exists()
+
+
+def test_a_finished_job_is_served_with_the_words_of_train_and_in_another_format(finished):
+    pytest.importorskip("flatbuffers")
+    arguments, folder, _ = finished
+    results = compress(**arguments, prune_vocabulary=True, format=["stablehlo"])
+    row, whole = results["models"]["pruned"], results["models"]["codir"]
+    assert row["words"] < row["words_before"] and row["difference"] <= 1e-5 and row["dev"] == whole["dev"]
+    hidden = json.loads((folder / "export" / "config.json").read_text())["hidden_size"]
+    assert whole["parameters"] - row["parameters"] == (row["words_before"] - row["words"]) * hidden
+    assert list(results["formats"]) == ["huggingface", "stablehlo"]
+    for served in results["formats"].values():
+        assert served["dev"]["accuracy"] == row["dev"]["accuracy"] and served["batch_1_ms"] > 0 and served["bytes"] > 0
+    assert "stablehlo parity passed" in results["parity"] and "| stablehlo |" in (folder / "report.md").read_text()
+    told = json.loads((folder / "export" / "config.json").read_text())
+    assert told["id2label"] == {"0": "good", "1": "bad"} and told["vocab_size"] == row["words"]
+    answers = [
+        codir_jax.load(str(path))(["sentence number 3 is good"]) for path in (folder / "export", folder / "codir")
+    ]
+    assert answers[0][0]["logits"] == pytest.approx(answers[1][0]["logits"], abs=1e-5)
 
 
 def test_a_limit_picks_a_row(finished, smaller):

@@ -3,12 +3,16 @@
 import json
 from pathlib import Path
 
+import huggingface_hub
+import pytest
 from huggingface_hub import ModelCard
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from codir_jax.convert.huggingface import load_pretrained, save_pretrained
+from codir_jax.jobs import export
 from codir_jax.jobs.export import _provenance, export_model
+from codir_jax.processes.user_error import UserError
 
 GOLDEN = Path(__file__).parents[1] / "models" / "golden" / "bert_seqcls"
 
@@ -47,3 +51,24 @@ def test_licence_and_language_are_those_of_the_base_model_where_none_are_given(t
     assert _provenance(config, results, "gpl-3.0", "fr", "", "other")[:4] == ("gpl-3.0", "fr", str(tmp_path), "other")
     (tmp_path / "README.md").write_text("---\n: [\n---\n")  # no YAML: no card
     assert _provenance(config, {}, "", "", "", "")[:2] == ("", "")
+
+
+def test_an_export_is_uploaded_private_and_a_refusal_says_what_to_do(tmp_path, monkeypatch):
+    calls = []
+
+    class Api:
+        def create_repo(self, name, **how):
+            if name == "nobody/model":
+                raise huggingface_hub.errors.LocalTokenNotFoundError("no token")
+            calls.append((name, how))
+            return huggingface_hub.RepoUrl(f"https://huggingface.co/{name}")
+
+        def upload_folder(self, **what):
+            calls.append(what)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    assert export.push(str(tmp_path), "me/small") == "https://huggingface.co/me/small"
+    assert calls[0] == ("me/small", {"private": True, "exist_ok": True})
+    assert calls[1]["repo_id"] == "me/small" and calls[1]["folder_path"] == str(tmp_path)
+    with pytest.raises(UserError, match=r"nobody/model: the hub refuses it .*no token.*hf auth login"):
+        export.push(str(tmp_path), "nobody/model")

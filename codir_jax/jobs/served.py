@@ -1,0 +1,128 @@
+"""An export in all of its formats, side by side: bytes, time of a batch in each runtime and, with data, scores."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from codir_jax.convert import export, huggingface
+from codir_jax.convert.folder import weight_bytes
+from codir_jax.convert.formats import contract
+from codir_jax.data import length_buckets
+from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.evaluation import cost
+from codir_jax.jobs.document import Block, Heading, Paragraph, Table
+from codir_jax.processes import console
+from codir_jax.tasks.contract import Task, task_module
+
+LENGTH = 32
+_ABOUT = (
+    "The export in each format, run by its own runtime: median times from arrays to answers, tokenizer left out, by as "
+    "many threads as the runtime takes. `huggingface` is `codir_jax.load`."
+)
+BATCH_SIZES = (1, 32)
+_REPEATS, _WARM_UP = 20, 3
+
+
+def require(formats: Sequence[str]) -> None:
+    """Refuses formats that are not known, or need what is not installed, before anything is trained."""
+    contract.require(formats)
+
+
+def of_data(folder: str, formats: Sequence[str], config: ConfigDict) -> dict[str, dict[str, Any]]:
+    """`measure` of an export on the data of a stage: its scores on dev, and times of a text of median length."""
+    task = task_module(config.task.name).make(config, tokenizer_lib.load_tokenizer(folder))
+    task.open()
+    length = length_buckets.bucket_length(task.typical_length, length_buckets.ladder(task.served_length or LENGTH))
+    return measure(folder, formats, task=task, length=length)
+
+
+def measure(
+    folder: str, formats: Sequence[str], *, task: Task | None = None, length: int = LENGTH
+) -> dict[str, dict[str, Any]]:
+    """name -> {"bytes", "batch_1_ms", "batch_32_ms", "length"}, and "dev" with the scores of a classifier with data.
+
+    The first row is the Hugging Face folder as `codir_jax.load` runs it, in JAX. Each runtime takes arrays of the host
+    and gives one, and all are measured in turns.
+
+    Args:
+      folder: of an export. formats: that it has.
+      task: whose dev split it is judged by. length: tokens of a text, all of them real.
+    """
+    head = huggingface.stored_head(folder)
+    source = huggingface.load_pretrained(folder, head=head)
+    source = dataclasses.replace(source, params=jax.device_put(source.params))  # once, as `codir_jax.load` does
+    length = min(length, source.config.max_length)
+    runs = {contract.HUGGINGFACE: lambda *inputs: export.answers_of(source, head, inputs)}
+    rows = {contract.HUGGINGFACE: {"bytes": weight_bytes(folder)}}
+    for name in formats:
+        if name != contract.HUGGINGFACE:
+            runs[name] = contract.load(Path(folder), name)
+            rows[name] = {"bytes": contract.num_bytes(Path(folder), name)}
+    for size in BATCH_SIZES:
+        for name, value in _milliseconds(runs, size, length).items():
+            rows[name] |= {f"batch_{size}_ms": value, "length": length}
+    if task is not None and "dev" in task.splits and hasattr(task, "scores_of"):
+        for name, run in runs.items():
+            rows[name]["dev"] = task.scores_of("dev", run)
+    return rows
+
+
+def _milliseconds(runs: Mapping[str, contract.Answers], batch_size: int, length: int) -> dict[str, float]:
+    """The median time of a batch in each runtime."""
+    inputs = cost.full_length_inputs(batch_size, length)
+    took: dict[str, list[float]] = {name: [] for name in runs}
+    names = list(runs)
+    with console.progress_bar(
+        "measure formats", 0, (_WARM_UP + _REPEATS) * len(names), unit="pass", is_inner=True
+    ) as bar:
+        for repeat in range(-_WARM_UP, _REPEATS):
+            turn = repeat % len(names)
+            for name in names[turn:] + names[:turn]:
+                start = time.perf_counter()
+                np.asarray(runs[name](*inputs))
+                if repeat >= 0:
+                    took[name].append(1e3 * (time.perf_counter() - start))
+                bar.update()
+    return {name: statistics.median(values) for name, values in took.items()}
+
+
+def screen_table(rows: Mapping[str, Mapping[str, Any]], metric: str = "") -> str:
+    """The rows for a terminal of 80 columns; `metric`: the score that is told where there are scores."""
+    header, cells = _cells(rows, metric)
+    widths = [max(len(line[i]) for line in (header, *cells)) for i in range(len(header))]
+    return "\n".join(
+        "  ".join((line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))))
+        for line in (header, *cells)
+    )
+
+
+def section(results: Mapping[str, Any]) -> list[Block]:
+    """Of a report; nothing without formats."""
+    if not results.get("formats"):
+        return []
+    return [Heading("Served"), Table(*_cells(results["formats"], results["primary_metric"])), Paragraph(_ABOUT)]
+
+
+def on_screen(results: Mapping[str, Any]) -> list[str]:
+    """The same for a terminal."""
+    return [screen_table(results["formats"], results["primary_metric"])] if results.get("formats") else []
+
+
+def _cells(rows: Mapping[str, Mapping[str, Any]], metric: str) -> tuple[list[str], list[list[str]]]:
+    has_scores = all("dev" in row for row in rows.values())
+    length = next(iter(rows.values()))["length"]
+    header = ["format", *([f"dev {metric.replace('_', ' ')}"] if has_scores else []), "MiB"]
+    header += [f"ms, {size} x {length} tokens" for size in BATCH_SIZES]
+    cells = []
+    for name, row in rows.items():
+        scores = [f"{row['dev'][metric]:.4f}"] if has_scores else []
+        times = [f"{row[f'batch_{size}_ms']:.1f}" for size in BATCH_SIZES]
+        cells.append([name, *scores, f"{row['bytes'] / 2**20:.1f}", *times])
+    return header, cells

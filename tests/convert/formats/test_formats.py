@@ -1,0 +1,109 @@
+"""A model in the formats of other runtimes answers as the model does; what it does not is refused."""
+
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from codir_jax.convert import export as exports
+from codir_jax.convert.formats import contract
+from codir_jax.convert.huggingface import load_pretrained, save_pretrained
+from codir_jax.convert.sentence_folder import SentenceFacts
+from codir_jax.processes.user_error import UserError
+
+GOLDEN = Path(__file__).parents[2] / "models" / "golden"
+BATCH = {
+    "input_ids": np.array([[2, 7, 8, 9, 3, 4], [2, 9, 3, 0, 0, 0]], np.int32),
+    "attention_mask": np.array([[1] * 6, [1, 1, 1, 0, 0, 0]], np.int32),
+    "token_type_ids": np.zeros((2, 6), np.int32),
+}
+
+
+def folder_of(name, path):
+    """A copy of a golden checkpoint with a tokenizer's config; RoBERTa's padding has the id 1."""
+    shutil.copytree(GOLDEN / name, path)
+    (path / "tokenizer_config.json").write_text("{}")
+    pad = 1 if name.startswith("roberta") else 0
+    return path, {**BATCH, "input_ids": np.where(BATCH["attention_mask"], BATCH["input_ids"], pad)}
+
+
+@pytest.mark.parametrize("name", ["bert_seqcls", "roberta_seqcls"])
+def test_stablehlo_answers_as_the_model_for_any_batch_and_length(name, tmp_path):
+    pytest.importorskip("flatbuffers")
+    folder, batch = folder_of(name, tmp_path / "model")
+    [written] = contract.write(folder, ["huggingface", "stablehlo"], "classification", batch)
+    assert written.passed and written.bound == 1e-4 and "stablehlo parity passed: largest difference" in str(written)
+    assert written.num_bytes == (folder / "stablehlo" / "model.bin").stat().st_size
+    # By JAX alone, as the docstring tells, and against golden logits of transformers.
+    program = jax.export.deserialize(bytearray((folder / "stablehlo" / "model.bin").read_bytes()))
+    assert program.platforms == ("cpu", "cuda", "tpu")
+    golden = np.load(GOLDEN / name / "io.npz")
+    inputs = [golden[key].astype(np.int32) for key in exports.INPUTS]
+    np.testing.assert_allclose(program.call(*inputs), golden["logits"], atol=1e-4)
+
+
+def test_a_format_that_computes_something_else_fails(tmp_path, monkeypatch):
+    pytest.importorskip("flatbuffers")
+    folder, batch = folder_of("bert_seqcls", tmp_path / "model")
+    apply = exports.apply
+    monkeypatch.setattr(exports, "apply", lambda *arguments: apply(*arguments) + 2e-4)
+    with pytest.raises(exports.ParityError, match="stablehlo parity FAILED"):
+        contract.write(folder, ["stablehlo"], "classification", batch)
+
+
+def test_vectors_are_served_as_the_folder_says(tmp_path):
+    """Normalised; alone and padded beside a longer text they are the same."""
+    pytest.importorskip("flatbuffers")
+    source = load_pretrained(GOLDEN / "bert_seqcls", head="embedding")
+    folder = save_pretrained(
+        tmp_path / "model", source.config, source.params, head="embedding", sentence=SentenceFacts(normalize=True)
+    )
+    contract.write(folder, ["stablehlo"], "embedding", BATCH)
+    run = contract.load(folder, "stablehlo")
+    vectors = run(*(BATCH[name] for name in exports.INPUTS))
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1, rtol=1e-6)
+    np.testing.assert_allclose(run(*(BATCH[name][1:, :3] for name in exports.INPUTS)), vectors[1:], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bert_seqcls", "roberta_seqcls"])
+def test_onnx_and_its_int8_answer_as_the_model(name, tmp_path):
+    for needed in ("torch", "onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(needed)
+    folder, batch = folder_of(name, tmp_path / "model")
+    written = contract.write(folder, ["onnx-int8"], "classification", batch)
+    assert [one.name for one in written] == ["onnx-int8"] and written[0].is_rounded and 0 < written[0].difference < 0.1
+    assert not (folder / "onnx" / "model.onnx").exists()  # it was made on the way
+    exact, rounded = contract.write(folder, ["onnx", "onnx-int8"], "classification", batch)
+    assert contract.write(folder, [], "classification", batch) == [] and not list((folder / "onnx").iterdir())
+    assert exact.passed and exact.difference < 1e-5 and rounded.num_bytes < exact.num_bytes
+
+
+def test_a_sentence_encoder_in_onnx_is_one_of_sentence_transformers(tmp_path):
+    for needed in ("torch", "onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(needed)
+    import onnxruntime
+
+    source = load_pretrained(GOLDEN / "bert_seqcls", head="embedding")
+    folder = save_pretrained(
+        tmp_path / "model", source.config, source.params, head="embedding", sentence=SentenceFacts(normalize=True)
+    )
+    (folder / "tokenizer_config.json").write_text("{}")
+    [written] = contract.write(folder, ["onnx"], "embedding", BATCH)
+    assert written.passed and written.bound == 1e-5
+    names = [output.name for output in onnxruntime.InferenceSession(folder / "onnx" / "model.onnx").get_outputs()]
+    assert names == ["sentence_embedding", "last_hidden_state"]
+
+
+def test_what_cannot_be_written_is_refused_with_what_to_do(monkeypatch):
+    with pytest.raises(UserError, match="--format=tflite; known: huggingface, onnx, onnx-int8, stablehlo"):
+        contract.require(["onnx", "tflite"])
+    monkeypatch.setattr(contract.importlib.util, "find_spec", lambda name: None)
+    contract.require(["huggingface"])
+    with pytest.raises(UserError, match=r"needs torch, onnx, .* not installed: pip install 'codir-jax\[onnx\]'"):
+        contract.require(["onnx-int8"])
+    monkeypatch.undo()
+    monkeypatch.setattr(contract, "_modules", lambda: {"stablehlo": type("M", (), {"NEEDS": ()})})
+    with pytest.raises(UserError, match="has a masked_lm head"):
+        contract.require(["stablehlo"], "masked_lm")

@@ -1,0 +1,78 @@
+"""A model with the words of its texts alone: the same tokens, the same answers, fewer rows."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from codir_jax.convert import export, huggingface, pruned_vocabulary
+from codir_jax.convert.huggingface import load_pretrained, save_pretrained
+from codir_jax.data.batch import RawSplit
+from codir_jax.data.tokenizer import encode, save_tokenizer, train_byte_level_bpe, train_wordpiece
+from codir_jax.models import bert, heads
+from codir_jax.processes.user_error import UserError
+from codir_jax.sharding.rules import unbox
+
+TEXTS = ["the cats sleep on the table", "a dog sees the unhappiest cats", "keys!", "tables and dogs, naïve"]
+OTHERS = ["the birds sing and fly", "zoo 7 \u4e2d", "cats sleep on tables"]
+
+
+@pytest.fixture(scope="module")
+def pruned():
+    """(checkpoint, tokenizer of many words, the pruned ones)."""
+    tokenizer = train_wordpiece([*TEXTS, *OTHERS, "birds singing flying xylophone quiz"] * 5, 400)
+    config = dataclasses.replace(bert.FAMILY.sizes["tiny"], vocab_size=len(tokenizer), pad_token_id=0)
+    params = unbox(heads.init_params(heads.build_model(config, "classification", 2), jax.random.key(0)))
+    params = jax.tree.map(np.asarray, params)
+    source = huggingface.Pretrained(
+        config, params, {"pad_token_id": 0, "model_type": "bert"}, True, None, 2, False, None, "", ()
+    )
+    return source, tokenizer, pruned_vocabulary.prune(source, tokenizer, RawSplit(TEXTS))
+
+
+def test_the_texts_have_the_same_tokens_and_answers(pruned):
+    source, tokenizer, made = pruned
+    assert len(made.kept) < len(tokenizer) and made.source.config.vocab_size == len(made.kept) == len(made.tokenizer)
+    old, types, offsets, _ = encode(tokenizer, TEXTS, None, 64)
+    new, _, new_offsets, _ = encode(made.tokenizer, TEXTS, None, 64)
+    np.testing.assert_array_equal(offsets, new_offsets)
+    np.testing.assert_array_equal(made.kept[new], old)
+    answers = [
+        export.answers_of(model, "classification", [ids[None], np.ones_like(ids[None]), types[None].astype(np.int32)])
+        for model, ids in ((source, old), (made.source, new))  # all texts as one
+    ]
+    np.testing.assert_allclose(*answers, atol=1e-6)
+
+
+def test_other_words_are_spelled_in_smaller_pieces_and_counted(pruned):
+    """The letters of "birds" are known; a character that no text has is unknown now, and was not before."""
+    _, tokenizer, made = pruned
+    assert "birds" not in made.tokenizer.get_vocab() and "birds" in tokenizer.get_vocab()
+    told = pruned_vocabulary.spelling(tokenizer, made, RawSplit(OTHERS), 64)
+    assert (told.num_texts, told.num_changed) == (3, 2) and told.num_unknown == 1 and told.num_unknown_before == 0
+    assert "2 of 3 dev texts" in str(told)
+    assert pruned_vocabulary.spelling(tokenizer, made, RawSplit(TEXTS), 64).num_changed == 0
+    assert made.tokenizer.unk_token not in made.tokenizer.tokenize("Quiz xylophone")  # ASCII is spelled
+
+
+def test_a_folder_of_it_is_read_by_transformers_and_by_us(pruned, tmp_path):
+    _, tokenizer, made = pruned
+    save_pretrained(tmp_path, made.source.config, made.source.params, hf_config=made.source.hf_config)
+    save_tokenizer(made.tokenizer, tmp_path, 32)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs(TEXTS)["input_ids"] == made.tokenizer(TEXTS)["input_ids"]
+    assert (theirs.pad_token_id, theirs.unk_token, theirs.cls_token) == (0, "[UNK]", "[CLS]")
+    assert theirs.convert_ids_to_tokens(theirs("keys!")["input_ids"]) == tokenizer.convert_ids_to_tokens(
+        tokenizer("keys!")["input_ids"]
+    )
+    again = load_pretrained(tmp_path)
+    assert again.config.vocab_size == len(made.kept) == json.loads((tmp_path / "config.json").read_text())["vocab_size"]
+    assert not (tmp_path / "vocab.txt").exists() or len((tmp_path / "vocab.txt").read_text().split()) == len(made.kept)
+
+
+def test_other_tokenizers_are_refused(pruned):
+    with pytest.raises(UserError, match="a BPE tokenizer cannot be pruned"):
+        pruned_vocabulary.prune(pruned[0], train_byte_level_bpe(TEXTS, 300), RawSplit(TEXTS))
