@@ -85,10 +85,19 @@ def _made_by(path: Path, argument: str) -> dict[str, Any]:
     except UserError:
         raise
     except (Exception, SystemExit) as error:
+        if _is_ours(error):
+            raise
         raise _raised(path, error) from error
     if not isinstance(config, ConfigDict):
         raise UserError(f"{path}: get_config returned {type(config).__name__}; expected an ml_collections ConfigDict")
     return config.to_dict()
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether a file of this package raised it: a fault of the program keeps its traceback."""
+    frames, package = traceback.extract_tb(error.__traceback__), Path(__file__).resolve().parent
+    raised_in = Path(frames[-1].filename)
+    return package in raised_in.parents and raised_in != Path(__file__) and package / "configs" not in raised_in.parents
 
 
 def _raised(path: Path, error: BaseException) -> UserError:
@@ -133,6 +142,8 @@ def function_of(path: Path, name: str):
     except UserError:
         raise
     except (Exception, SystemExit) as error:
+        if _is_ours(error):
+            raise
         raise _raised(path, error) from error
     if not hasattr(module, name):
         raise UserError(f"{path} defines no {name}(argument)")

@@ -157,3 +157,10 @@ def test_a_bad_value_is_refused_before_anything_runs(key, text, message):
     config = config_lib.load(DISTILL, [("teacher.path", "t"), (key, text)])
     with pytest.raises(ValueError, match=message):
         stage_config.check(config)
+
+
+def test_a_fault_of_the_program_keeps_its_traceback_when_a_config_meets_it(tmp_path):
+    path = tmp_path / "meets.py"
+    path.write_text("from codir_jax.processes import fields\ndef get_config(_):\n    return fields.defaults(5)\n")
+    with pytest.raises(AttributeError):
+        config_lib.load(str(path))

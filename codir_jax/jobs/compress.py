@@ -177,7 +177,10 @@ class Work:
         self.watchers: dict[str, Callable | None] = {}
         self.then = tuple(dict.fromkeys(then or recipe.then))
         for method in self.then:
-            methods.parse(method)
+            try:
+                methods.parse(method)
+            except UserError as error:
+                raise UserError(f"--then={method}: {error}") from error
         self.before = _saved_settings(folder)
         compared_before = [name for name in self.before.get("stages", ()) if name in recipe.baselines]
         self.compared = tuple(dict.fromkeys([*(compare or recipe.compare), *compared_before]))

@@ -143,7 +143,7 @@ def parse(text: str, hosts: int = 0) -> Devices:
       UserError: no such machine, no number, or hosts that do not share the devices evenly.
     """
     match = re.fullmatch(r"([a-z0-9]+)-(\d+)", text)
-    if not match or match.group(1) not in MACHINES or int(match.group(2)) < 1:
+    if not match or match.group(1) not in MACHINES or not match.group(2).strip("0"):
         raise UserError(
             f"--devices={text!r}: expected MACHINE-NUMBER such as v5e-256 or h100-8, with MACHINE one of "
             f"{', '.join(MACHINES)}"

@@ -27,16 +27,16 @@ FIELDS = {
     "total_steps": field(-1, _TOTAL, at_least=1, at_most=MAX_STEPS, also=(-1,)),
     "total_epochs": field(3.0, _TOTAL, above=0, at_most=1e6, also=(-1,)),
     "log_every_steps": field(50, "interval of the lines that are logged", at_least=1, at_most=MAX_STEPS, binds=False),
-    "eval_every_steps": field(-1, _EVAL, at_least=0, at_most=MAX_STEPS, also=(-1,)),
-    "eval_every_epochs": field(1.0, _EVAL, at_least=0, at_most=1e6, also=(-1,)),
-    "eval_every_percent": field(-1.0, _EVAL, at_least=0, at_most=100, also=(-1,)),
+    "eval_every_steps": field(-1, _EVAL, at_least=1, at_most=MAX_STEPS, also=(-1,)),
+    "eval_every_epochs": field(1.0, _EVAL, above=0, at_most=1e6, also=(-1,)),
+    "eval_every_percent": field(-1.0, _EVAL, above=0, at_most=100, also=(-1,)),
     # The learning rate is that of the whole run all the same.
     "patience": field(
         0, "evaluations without a better dev score that end the run; 0: none", at_least=0, at_most=MAX_STEPS
     ),
-    "checkpoint_every_steps": field(-1, _SAVE, at_least=0, at_most=MAX_STEPS, also=(-1,), binds=False),
-    "checkpoint_every_epochs": field(1.0, _SAVE, at_least=0, at_most=1e6, also=(-1,), binds=False),
-    "checkpoint_every_percent": field(-1.0, _SAVE, at_least=0, at_most=100, also=(-1,), binds=False),
+    "checkpoint_every_steps": field(-1, _SAVE, at_least=1, at_most=MAX_STEPS, also=(-1,), binds=False),
+    "checkpoint_every_epochs": field(1.0, _SAVE, above=0, at_most=1e6, also=(-1,), binds=False),
+    "checkpoint_every_percent": field(-1.0, _SAVE, above=0, at_most=100, also=(-1,), binds=False),
     # For a batch that does not fit into memory at once; the gradient, and the number of negatives, are those of the
     # whole batch.
     "num_microbatches": field(1, "parts in which the models run over a batch", at_least=1, at_most=1_000_000),

@@ -4,7 +4,7 @@
     command     arguments of `codir`; {work} is the case's folder, {fixtures} the shared ones, read-only
     expect      "ok", "refuse" (status 2 or 4 and one sentence) or "either" (both are right)
     says        pattern that the sentence, or of an accepted case the output, must hold
-    never       pattern that the output must not hold
+    never       pattern that the output of what is accepted must not hold
     more        arguments behind those of the command
     overrides   of a config, ["KEY=VALUE", ...]: a case each; `says` is the key's last part, without unit, if not given
     is_quick    whether the fast tests try it

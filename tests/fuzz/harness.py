@@ -263,7 +263,7 @@ def _judge(case: Case, status: int | None, text: str) -> str:
     if "Traceback (most recent call last)" in text or status < 0:
         return "traceback"
     is_said = re.search(case.says, text, re.DOTALL) is not None
-    if case.never and re.search(case.never, text):
+    if status in (0, _ACCEPTED) and case.never and re.search(case.never, text):
         return "wrong" if case.expect == "ok" else "silent"
     if status in (0, _ACCEPTED):
         if case.expect not in ("ok", "either"):

@@ -176,9 +176,10 @@ def test_who_accepts_a_weak_teacher_later_goes_on_with_the_baselines_that_are_fi
     """Such a baseline needs no teacher: it was finished before the teacher was refused."""
     config = config_lib.load("configs/codir/finetune_distill.py:tiny,finetune", [("teacher.allow_weak", "false")])
     workdir.claim(config, tmp_path)
-    whole.write_json(tmp_path / "results.json", {"seconds": 1.0})
+    results = {"seconds": 1.0, "dev": {}, "best_step": 1, "metrics": []}
+    whole.write_json(tmp_path / "results.json", results)
     config.teacher.allow_weak = True
-    assert workdir.claim(config, tmp_path) == {"seconds": 1.0}
+    assert workdir.claim(config, tmp_path) == results
 
 
 def test_a_folder_with_another_job_is_refused_with_the_keys_that_differ(finished):

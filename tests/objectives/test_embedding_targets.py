@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from codir_jax.losses import distillation
 from codir_jax.objectives import codir, distill
 from codir_jax.objectives.heads import embedding
+from codir_jax.processes import fields
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import unbox
 from tests.objectives import tiny
@@ -19,7 +20,7 @@ TEACHER, STUDENT = RANDOM.normal(size=(2, 5, 4)).astype(np.float32)
 
 
 def _config(**changes):
-    return ConfigDict({**embedding.default_config(), **changes})
+    return ConfigDict({**fields.defaults(embedding.FIELDS), **changes})
 
 
 def _batch(text_ids, num_real=None):

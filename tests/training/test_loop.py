@@ -66,6 +66,12 @@ def test_a_run_that_has_enough_ends_with_all_of_its_hooks():
     assert ran(8) == (8, {"log": [], "judge": []})
 
 
+def _ask(number):
+    """Sends this process a signal, and gives the thread that takes it the time to."""
+    os.kill(os.getpid(), number)
+    time.sleep(0.2)
+
+
 def _run_of_three(hook, *, catch_up=None):
     """(steps that were saved on a stop, what ended the run)."""
     saved = []
@@ -89,7 +95,7 @@ def _run_of_three(hook, *, catch_up=None):
 def test_a_stop_ends_the_run_after_that_step_also_where_it_is_the_last_one(last, capfd):
     def ask(step, state):
         if step == last:
-            os.kill(os.getpid(), signal.SIGTERM)
+            _ask(signal.SIGTERM)
 
     assert _run_of_three(ask) == ([last], f"stopped by SIGTERM after step {last}")
     assert "stopping after this step; a checkpoint is written" in capfd.readouterr().err
@@ -105,14 +111,14 @@ def test_an_evaluation_is_cut_short_by_a_stop_and_done_again(capfd):
                 stop.poll()
                 seen.append((step, batch))
                 if (step, batch) == (1, 1):
-                    os.kill(os.getpid(), signal.SIGINT)
+                    _ask(signal.SIGINT)
 
     assert _run_of_three(evaluate) == ([1], "stopped by SIGINT after step 1")
     assert seen == [(1, 0), (1, 1)]
 
     def caught_up(step, state):
         with stop.may_be_cut():
-            os.kill(os.getpid(), signal.SIGINT)
+            _ask(signal.SIGINT)
             stop.poll()
 
     assert _run_of_three(evaluate, catch_up=caught_up) == ([0], "stopped by SIGINT after step 0")
@@ -123,7 +129,7 @@ def test_a_stop_that_came_before_an_evaluation_leaves_it_out():
     seen = []
 
     def evaluate(step, state):
-        os.kill(os.getpid(), signal.SIGTERM)
+        _ask(signal.SIGTERM)
         with stop.may_be_cut():
             seen.append(step)
 

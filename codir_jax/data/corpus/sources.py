@@ -164,8 +164,11 @@ def _files(place: str, problems: list[str]) -> tuple[TextFile, ...]:
         paths = [file for file in path.rglob("*") if file.name.lower().endswith(SUFFIXES) and file.is_file()]
         if not paths:
             problems.append(at(path, None, f"the folder holds no {', '.join(SUFFIXES)}"))
-    elif path.exists():
+    elif path.is_file():
         paths = [path]
+    elif path.exists():  # a pipe would be waited for, a device has no end
+        problems.append(at(place, None, "no regular file; expected text on disk"))
+        paths = []
     else:
         is_pattern = glob.has_magic(place)
         paths = [file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file()]

@@ -74,6 +74,8 @@ def read(config) -> RawData:
     raw = _rows(config, tables, label_names, "train" in paths, problems)
     if "train" in tables and not config.is_regression:
         _check_classes(tables["train"].path, raw["train"].labels, label_names, problems)
+    elif "train" in tables and len(set(raw["train"].labels or ())) == 1 and not problems:
+        problems.append(at(tables["train"].path, None, f"all scores are {raw['train'].labels[0]}; nothing to learn"))
     if problems:
         raise DataError(problems)
     _tell_overlap(tables, raw)

@@ -58,6 +58,7 @@ def test_ten_problems_are_told_together_and_a_mended_corpus_goes_through(write, 
     ("entries", "message"),
     [
         ("nowhere", "no such file or folder"),
+        ("/dev/null", "/dev/null: no regular file"),
         ("texts/*.md", "no file matches"),
         ("empty", r"the folder holds no \.txt"),
         ("texts/a.csv", r"unknown format '\.csv'"),

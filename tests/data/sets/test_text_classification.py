@@ -170,6 +170,8 @@ def test_unlabelled_text_joins_train(read, tmp_path, name, content):
          "label 1 is of type int, those before of type str; expected one type of labels"),
         ({"train.jsonl": '{"sentence": "x", "label": "a"}\n{"sentence": "y", "label": "\\ud800"}\n'}, {},
          "train.jsonl:2: broken encoding in the label: half a surrogate pair"),
+        ({"train.tsv": "sentence\tlabel\nx\t1\ny\t1.0\n"}, {"is_regression": True}, "train.tsv: all scores are 1.0; "
+         "nothing to learn"),
         ({"train.jsonl": "[" * 100_000}, {}, "train.jsonl:1: JSON that is nested too deeply; expected one "
          "object a line"),
         ({"train.jsonl": '{"sentence": "x", "label": ' + "7" * 5000 + "}"}, {}, "train.jsonl:1: a whole number of "
