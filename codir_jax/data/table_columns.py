@@ -49,7 +49,9 @@ def parse_targets(
             problems.append(at(table.path, line, f"score {_shown(value)} is not a number"))
         else:
             if not abs(target) <= _LARGEST:
-                problems.append(at(table.path, line, f"score {value!r} is not finite in float32"))
+                problems.append(
+                    at(table.path, line, f"score {value!r} is not finite{' in float32' * math.isfinite(target)}")
+                )
             elif isinstance(value, str) and not value.isascii():
                 problems.append(at(table.path, line, f"score {value!r} is not written in the digits 0 to 9"))
         targets.append(target)

@@ -130,7 +130,7 @@ def test_unlabelled_text_joins_train(read, tmp_path, name, content):
         ({"train.tsv": "sentence\tlabel\nx\t1\ny\thigh\n"}, {"is_regression": True}, "train.tsv:3: score 'high' is not "
          "a number"),
         ({"train.jsonl": '{"sentence": "x", "label": NaN}\n{"sentence": "x", "label": 1}'}, {"is_regression": True},
-         "train.jsonl:1: score nan is not finite"),
+         "train.jsonl:1: NaN, which is no JSON number; expected one object a line"),
         ({"train.tsv": b""}, {}, "train.tsv: the file is empty"),
         ({"train.tsv": "sentence\tlabel\n"}, {}, "train.tsv: the file has no rows"),
         ({"train.tsv": GOOD, "unlabelled.tsv": "text\nx\n"}, {},
@@ -141,7 +141,8 @@ def test_unlabelled_text_joins_train(read, tmp_path, name, content):
         ({"train.csv": "sentence,label\nx,a\ny,b\n\"z,a\n"}, {}, "train.csv:4: broken CSV (unexpected end of data); "
          "the rest of the file was not read"),
         ({"train.jsonl": '{"sentence": "x", "label": "a"}\n{"sentence": "y", "label": "b"}\n{oops\n'}, {},
-         "train.jsonl:3: broken JSON (Expecting property name enclosed in double quotes); expected one object a line"),
+         "train.jsonl:3: broken JSON (Expecting property name enclosed in double quotes at column 2); "
+         "expected one object a line"),
         ({"train.jsonl": '{"sentence": "x", "label": "a"}\n{"sentence": 3, "label": "b"}\n'}, {},
          "train.jsonl:2: expected a text in column 'sentence', got 3"),
         ({"train.jsonl": '{"sentence": "x", "label": "a"}\n{"sentence": "y", "label": "b"}\n{"sentence": "z"}\n'}, {},
