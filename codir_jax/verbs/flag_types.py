@@ -5,6 +5,7 @@ import argparse
 from codir_jax.processes.user_error import UserError
 
 _MOST_TEXTS = 65_536
+_WEEK = 7 * 24 * 3600
 CONFIG = "PATH.py[:ARG,ARG] or a saved config.json"
 
 
@@ -16,6 +17,21 @@ def names(text: str) -> tuple[str, ...]:
 def numbers(text: str) -> tuple[int, ...]:
     """The whole numbers in a comma-separated list."""
     return tuple(int(number) for number in text.split(","))
+
+
+def seconds(text: str) -> float:
+    """A time to wait: above 0, a week at most.
+
+    Raises:
+      argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= _WEEK:
+        raise argparse.ArgumentTypeError(f"expected seconds, above 0 and at most {_WEEK}, got {text!r}")
+    return value
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 
+from codir_jax.verbs import flag_types
 from codir_jax.verbs.flag_types import CONFIG
 
 HELP = "one stage from its config"
@@ -33,11 +34,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num_processes", type=int, metavar="N", help="processes that share the run")
     parser.add_argument("--process_id", type=int, metavar="I", help="which one this is, 0 .. N - 1")
     parser.add_argument(
-        "--connect_timeout", type=float, default=300, help="seconds to wait for the others (default: %(default)s)"
+        "--connect_timeout",
+        type=flag_types.seconds,
+        default=300,
+        help="seconds to wait for the others (default: %(default)s)",
     )
     parser.add_argument(
         "--heartbeat_timeout",
-        type=float,
+        type=flag_types.seconds,
         default=100,
         help="seconds of silence after which another process counts as dead (default: %(default)s); one that was "
         "killed is noticed at once",
