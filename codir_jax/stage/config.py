@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from codir_jax import config as config_lib
 from codir_jax.config import duration_steps
 from codir_jax.data import teacher_cache
+from codir_jax.models.contract import family
 from codir_jax.models.layer_selection import parse_start
 from codir_jax.models.pooling import POOLINGS
 from codir_jax.models.transformer import REMAT
@@ -56,7 +57,9 @@ STUDENT = {
     # With "teacher": "uniform", "first", "last" or a list such as "2,4,6".
     "init_layers": field("uniform", "teacher layers that the student starts from", reads=parse_start),
     # Sizes with init "random"; 0 or empty: as the teacher's.
-    "family": field("", "model family, a file of codir_jax/models; empty: the teacher's"),
+    "family": field(
+        "", "model family, a file of codir_jax/models; empty: the teacher's", reads=lambda name: name and family(name)
+    ),
     "hidden_size": field(0, "numbers of a state; 0: as the teacher's", **_SIZE),
     "num_heads": field(0, "attention heads; 0: as the teacher's", **_SIZE),
     "intermediate_size": field(0, "of a feed-forward block; 0: as the teacher's", at_least=0, at_most=2**20),
