@@ -104,7 +104,7 @@ def read_json(path: Path, kind: type) -> Any:
 
 
 # How the names of an encoder begin in a checkpoint that leaves the family's prefix out.
-_BASE_NAMES = ("embeddings.", "encoder.", "pooler.")
+_BASE_NAMES = ("embeddings.", "encoder.")
 _NUMBER = re.compile(r"\d+")
 # What a weight may be kept as.
 _FLOATS = ("float64", "float32", "float16", "bfloat16")

@@ -52,7 +52,8 @@ def parse_targets(
             problems.append(at(table.path, line, f"score {str(value)[:40]!r} is not a number"))
         else:
             if not abs(target) <= _LARGEST:
-                problems.append(at(table.path, line, f"score {value!r} is not finite in float32"))
+                told = f"score {value!r} is not finite{' in float32' * math.isfinite(target)}"
+                problems.append(at(table.path, line, told))
         targets.append(target)
     return None if all(target is None for target in targets) else targets
 

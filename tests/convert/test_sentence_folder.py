@@ -106,7 +106,7 @@ def test_the_vector_is_the_pooled_last_state(pooling):
     source = encoder(pooling=pooling)
     io = np.load(GOLDEN / "bert_seqcls" / "io.npz")
     inputs = [io[name].astype(np.int32) for name in exports.INPUTS]
-    vectors = np.asarray(exports._forward(source.config, "embedding", 1)(source.params, *inputs))
+    vectors = np.asarray(exports._forward(source.config, "embedding", 1, is_unit=False)(source.params, *inputs))
     states, mask = io[f"hidden_{source.config.num_layers}"], inputs[1][..., None]
     weights = load_file(GOLDEN / "bert_seqcls" / "model.safetensors")
     dense = (weights["bert.pooler.dense.weight"], weights["bert.pooler.dense.bias"])

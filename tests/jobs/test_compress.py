@@ -106,11 +106,13 @@ def test_a_model_is_judged_by_a_file_as_by_the_split_of_the_same_rows(finished, 
     assert codir_jax.evaluate(str(folder / "codir"), input=files["dev"])["accuracy"] == pytest.approx(dev["accuracy"])
     other = tmp_path / "other.tsv"
     other.write_text(Path(files["dev"]).read_text().replace("sentence\tlabel", "text\tclass", 1))
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("text\tsecond\tclass\n" + "a cat\ta dog\tgood\na dog\ta cat\tbad\n")
     model, columns = str(folder / "export"), {"text_column": "text", "label_column": "class"}
     assert codir_jax.evaluate(model, input=str(other), **columns)["accuracy"] == pytest.approx(dev["accuracy"])
     for arguments, message in (
         ({"input": str(other), "text_column": "txt"}, "did you mean 'text'"),
-        ({"input": str(other), "text_column": "text", "text_pair_column": "class"}, "answers single texts"),
+        ({"input": str(pairs), "text_column": "text", "text_pair_column": "second"}, "answers single texts"),
         ({"text_column": "text"}, "are of --input"),
         ({"input": str(other), "config": "c.py"}, "leave one out"),
     ):

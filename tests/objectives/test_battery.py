@@ -44,6 +44,7 @@ VARIANTS = (
     "distill cosine",
     "codir ema",
     "codir of tokens",
+    "pre-training: codir of tokens",
     "relations",
     "pre-training: relations",
     "codir relation",

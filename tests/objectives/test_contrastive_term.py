@@ -147,7 +147,7 @@ def test_in_batch_negatives_count_the_other_rows_of_other_classes_and_texts():
         ({"contrastive_schedule": "10:1"}, "10%:1"),
         ({"contrastive_schedule": "0%:one"}, r"contrastive_schedule='0%:one'.*two numbers.*0%:one"),
         ({"pooling": "max"}, "pooling"),
-        ({"pooling": "none"}, "one vector a text"),
+        ({"pooling": "none"}, "mean, first"),
         ({"negatives": {"num_negatives": 0}}, "num_negatives"),
         ({"negatives": {"source": "in_batch+queue", "mask_same_text": False}}, "its own earlier view"),
     ],

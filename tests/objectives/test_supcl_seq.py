@@ -181,8 +181,8 @@ def test_what_no_contrast_can_be_made_of_is_refused_before_training():
 @pytest.mark.parametrize(
     ("labels", "told"),
     [
-        # Float labels: every number is a class of one text.
-        ([f"{i / 7:.3f}" for i in range(8)], "every class has one train text"),
+        ([f"class {i}" for i in range(8)], "every class has one train text"),
+        ([f"{i / 7:.3f}" for i in range(8)], r"train\.tsv: the labels are numbers such as 0\.000"),
         (["same"] * 8, r"train\.tsv: only one class, 'same'"),
         (["yes", "no", "", "yes"], r"train\.tsv:4: empty label"),
     ],

@@ -90,6 +90,7 @@ def test_the_export_is_a_masked_language_model_equal_to_what_was_trained(student
     assert "AutoModelForMaskedLM" in (tmp_path / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_roberta_of_a_byte_level_vocabulary_goes_the_same_way(tmp_path):
     tokenizer = tokenizer_lib.train_byte_level_bpe(demo_text.documents(24), 400)
     tokenizer_lib.save_tokenizer(tokenizer, tmp_path / "tokenizer")
@@ -182,6 +183,7 @@ def test_one_command_goes_from_text_to_an_exported_student(tmp_path, capsys):
     assert compress(text=str(text), **refused) == json.loads(json.dumps(results.results))  # the same job
 
 
+@pytest.mark.slow
 def test_one_command_first_goes_on_pre_training_a_teacher_without_a_masked_lm_head(teacher, tmp_path, capsys):
     given = _classifier(teacher, tmp_path / "classifier")
     job = {
