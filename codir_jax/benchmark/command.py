@@ -35,6 +35,8 @@ def run(
     Raises:
       UserError: --compare and --sweep at once, a sweep without a folder, or what the parts refuse.
     """
+    if num_pairs < 1:
+        raise UserError(f"--pairs={num_pairs}: expected 1 or more turns")
     if sweeps and not output:
         raise UserError("a sweep writes a CSV and plots: name their folder by --output")
     if output:

@@ -48,6 +48,8 @@ def run(overrides, *, sources: str, words: str, output: str, kind: str, vocab_si
 
     if bool(sources) == bool(words):
         raise UserError("give either --sources, text to learn from, or --words, a word list of your own")
+    if not text_field.strip():
+        raise UserError("--text_field is empty; name the field of .jsonl lines that holds the text")
     if words:
         if kind != "word":
             raise UserError(f"--words is a list for --kind=word, got --kind={kind}")
