@@ -104,7 +104,7 @@ def read_json(path: Path, kind: type) -> Any:
 
 
 # How the names of an encoder begin in a checkpoint that leaves the family's prefix out.
-_BASE_NAMES = ("embeddings.", "encoder.")
+_BASE_NAMES = ("embeddings.", "encoder.", "pooler.")
 _NUMBER = re.compile(r"\d+")
 # What a weight may be kept as.
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
@@ -246,7 +246,7 @@ def _is_shard_name(name: Any) -> bool:
 def _renamed(folder: Path, stored: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """Today's names -> what is stored; of a base checkpoint with the prefix, which all of its names lack."""
     with_prefix = next((name for name in stored if name.startswith(prefix)), None)
-    without = next((name for name in stored if name.startswith(_BASE_NAMES)), None)
+    without = next((name for name in stored if name.startswith(_BASE_NAMES[:2])), None)  # a head may have a pooler
     if prefix and with_prefix and without:
         raise UserError(
             f"{folder}: {with_prefix} and {without} are names of two kinds; expected {prefix!r} before all names of "

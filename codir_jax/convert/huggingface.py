@@ -90,14 +90,18 @@ def stored_head(path_or_name: str | os.PathLike) -> str:
     folder = find_folder(path_or_name)
     if (folder / sentence_folder.MODULES).is_file():  # whatever its encoder was trained for before
         return "embedding"
-    told = read_config(folder).get("architectures") or []
-    if not isinstance(told, list) or not all(isinstance(name, str) for name in told):
-        raise UserError(f"{folder / 'config.json'}: architectures: expected a list of class names, got {told!r}")
-    for architecture in told:
+    for architecture in _architectures(folder, read_config(folder)):
         for name, spec in heads.HEADS.items():
             if architecture.endswith(spec.architecture):
                 return name
     return next(iter(heads.HEADS))
+
+
+def _architectures(folder: Path, hf_config: Mapping[str, Any]) -> list[str]:
+    told = hf_config.get("architectures") or []
+    if not isinstance(told, list) or not all(isinstance(name, str) for name in told):
+        raise UserError(f"{folder / 'config.json'}: architectures: expected a list of class names, got {told!r}")
+    return told
 
 
 def load_pretrained(
@@ -127,6 +131,7 @@ def load_pretrained(
     """
     folder = find_folder(path_or_name)
     hf_config = read_config(folder)
+    _architectures(folder, hf_config)
     spec = heads.head_spec(head)
     facts = (sentence_folder.read(folder) or SentenceFacts()) if spec.is_base else None
     if facts and pooling not in (None, facts.pooling):

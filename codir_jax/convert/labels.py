@@ -42,6 +42,9 @@ def read(hf_config: Mapping[str, Any], num_labels: int) -> Labels:
         raise UserError(f"problem_type {REGRESSION!r} has one output, and the weights have {num_labels}")
     if not isinstance(is_pair, bool | None):
         raise UserError(f"{IS_PAIR}: expected true or false, got {is_pair!r}")
+    count = hf_config.get("num_labels")
+    if not isinstance(count, int | None) or isinstance(count, bool):
+        raise UserError(f"num_labels: expected a whole number, got {count!r}")
     names = _names(hf_config.get("id2label"), num_labels)
     _check_numbers(hf_config.get("label2id"))
     return Labels(names, problem == REGRESSION or num_labels == 1, is_pair)

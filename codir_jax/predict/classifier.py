@@ -38,7 +38,11 @@ def load(path: str, *, batch_size: int = 32) -> "Predictor":
     folder = model_folder(path, "model")
     source = huggingface.load_pretrained(folder)
     if not source.has_head:
-        what = f"{path} has no trained classification head ({', '.join(source.new_weights)} are missing)"
+        missing = ", ".join(source.new_weights)
+        what = (
+            f"{path} has no trained classification head ({missing}: not there, or of another shape than "
+            f"{source.num_labels} classes have)"
+        )
         stored = huggingface.stored_head(folder)
         if stored != "classification":
             vectors = f"; its vectors: codir embed --model={path}" if stored == "embedding" else ""
