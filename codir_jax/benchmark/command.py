@@ -36,7 +36,7 @@ def run(
       UserError: --compare and --sweep at once, a sweep without a folder, or what the parts refuse.
     """
     if num_pairs < 1:
-        raise UserError(f"--pairs={num_pairs}: expected 1 or more turns")
+        raise UserError(f"--pairs must be >= 1, got {num_pairs}")
     if sweeps and not output:
         raise UserError("a sweep writes a CSV and plots: name their folder by --output")
     if output:

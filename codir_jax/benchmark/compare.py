@@ -32,8 +32,6 @@ def compare(
       UserError: a command failed or printed no rate; the end of its output is told.
       RuntimeError: our command failed by a fault of the program.
     """
-    if num_pairs < 1:
-        raise UserError(f"--pairs must be >= 1, got {num_pairs}")
     run = run or _child
     pairs: list[dict[str, float]] = []
     for number in range(num_pairs):
