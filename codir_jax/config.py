@@ -6,12 +6,13 @@ misspelt key fails at once and names the nearest one.
 """
 
 import ast
+import contextlib
 import difflib
 import importlib.util
 import json
 import math
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +81,24 @@ def _made_by(path: Path, argument: str) -> dict[str, Any]:
       UserError: of the file: what it raises itself, and what it returns instead of a ConfigDict.
     """
     get_config = function_of(path, "get_config")
-    try:
+    with _told_of(path):
         config = get_config(argument)
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"{path}: get_config returned {type(config).__name__}; expected an ml_collections ConfigDict")
+    return config.to_dict()
+
+
+@contextlib.contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """What code of a config file raises inside, as a sentence of that file; a fault of the program keeps its kind."""
+    try:
+        yield
     except UserError:
         raise
     except (Exception, SystemExit) as error:
         if _is_ours(error):
             raise
         raise _raised(path, error) from error
-    if not isinstance(config, ConfigDict):
-        raise UserError(f"{path}: get_config returned {type(config).__name__}; expected an ml_collections ConfigDict")
-    return config.to_dict()
 
 
 def _is_ours(error: BaseException) -> bool:
@@ -137,14 +145,8 @@ def function_of(path: Path, name: str):
     if module_spec is None or path.suffix != ".py":
         raise UserError(f"config {path} must be a .py file with {name}(argument) or a saved config.json")
     module = importlib.util.module_from_spec(module_spec)
-    try:
+    with _told_of(path):
         module_spec.loader.exec_module(module)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        if _is_ours(error):
-            raise
-        raise _raised(path, error) from error
     if not hasattr(module, name):
         raise UserError(f"{path} defines no {name}(argument)")
     return getattr(module, name)
