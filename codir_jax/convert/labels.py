@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from codir_jax.processes import json_text
 from codir_jax.processes.user_error import UserError
 
 # Our key in config.json: transformers has none for it, and leaves it alone.
@@ -83,7 +84,7 @@ def _names(id2label: Any, num_labels: int) -> tuple[str, ...] | None:
         )
     names = tuple(str(numbered[i]) for i in range(num_labels))
     for i, name in enumerate(names):
-        if not isinstance(numbered[i], str | int) or not _is_text(name):
+        if not isinstance(numbered[i], str | int) or not (name.strip() and json_text.is_unicode(name)):
             raise UserError(f"id2label: expected a text for {i}, got {numbered[i]!r}")
     if len(set(names)) < num_labels:
         twice = next(name for name in names if names.count(name) > 1)
@@ -97,12 +98,3 @@ def _check_numbers(label2id: Any) -> None:
         return
     if not isinstance(label2id, dict) or not all(isinstance(number, int) for number in label2id.values()):
         raise UserError(f"label2id: expected {{name: number, ...}}, got {str(label2id)[:200]}")
-
-
-def _is_text(name: str) -> bool:
-    """Whether it can be printed: no half of a surrogate pair, which JSON can hold."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return bool(name.strip())

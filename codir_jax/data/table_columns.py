@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from codir_jax.data.batch import check_new_columns
 from codir_jax.data.delimited import Table, at
+from codir_jax.processes import json_text
 from codir_jax.processes.user_error import UserError
 
 _LARGEST = 3.4028234663852886e38  # of float32, https://numpy.org/doc/stable/reference/generated/numpy.finfo.html
@@ -27,7 +28,7 @@ def check_texts(
             elif not text.strip():
                 if not may_be_empty:
                     problems.append(at(table.path, line, f"empty text in column {column!r}"))
-            elif not is_unicode(text):
+            elif not json_text.is_unicode(text):
                 problems.append(at(table.path, line, f"broken encoding in column {column!r}: half a surrogate pair"))
             elif not may_be_empty and not _is_visible(text):
                 told = f"text in column {column!r} holds nothing that can be seen: {text[:20]!a}"
@@ -124,12 +125,3 @@ def _finite(value: str | float) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
-
-
-def is_unicode(text: str) -> bool:
-    """Returns whether a text can be written: it holds no half of a surrogate pair."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

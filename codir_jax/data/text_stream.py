@@ -18,7 +18,6 @@ from codir_jax.data.batch import DataError
 from codir_jax.data.compressed import kind_of
 from codir_jax.data.delimited import at, nearest
 from codir_jax.data.given_rows import separator_of
-from codir_jax.data.table_columns import is_unicode
 from codir_jax.processes import json_text
 from codir_jax.processes.user_error import MissingFileError, UserError
 
@@ -134,7 +133,7 @@ def _of_json(path: str, number: int, line: str, columns: tuple[str, ...], id_col
             raise _no_column(path, number, column, list(row), columns)
         if column in columns and not isinstance(row[column], str):
             raise _problem(path, number, f"expected a text in column {column!r}; say which with --text_column")
-        if column in columns and not is_unicode(row[column]):
+        if column in columns and not json_text.is_unicode(row[column]):
             raise _problem(path, number, f"broken encoding in column {column!r}: half a surrogate pair")
     return Row(number, tuple(row[column] for column in columns), row[id_column] if id_column else None)
 

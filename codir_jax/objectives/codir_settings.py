@@ -1,40 +1,18 @@
 """The fields of CoDIR, their presets, and what in them cannot be."""
 
+import functools
+
 from ml_collections import ConfigDict
 
 from codir_jax.objectives.distill import TERM_FIELDS
 from codir_jax.objectives.schedules import parse_schedule
 from codir_jax.processes import fields
-from codir_jax.processes.fields import defaults, field
+from codir_jax.processes.fields import defaults, field, parse_joined
 from codir_jax.processes.user_error import UserError
 
 SOURCES = ("in_batch", "bank", "queue", "teacher_cache")
 TOKEN_KEYS = ("same_text", "near_positions", "batch", "same_word", "near_layers", "queue")
 SPACES = ("projected", "centred", "raw")
-
-
-def parse_source(text: str) -> list[str]:
-    """The sources of negatives joined by +.
-
-    Raises:
-      UserError: one that is not known, or one twice.
-    """
-    sources = text.split("+")
-    if not set(sources) <= set(SOURCES) or len(set(sources)) < len(sources):
-        raise UserError(f"expected some of {', '.join(SOURCES)}, each once, joined by +")
-    return sources
-
-
-def parse_keys(text: str) -> list[str]:
-    """The sources of keys of tokens joined by +.
-
-    Raises:
-      UserError: one that is not known, or one twice.
-    """
-    sources = text.split("+")
-    if not set(sources) <= set(TOKEN_KEYS) or len(set(sources)) < len(sources):
-        raise UserError(f"expected some of {', '.join(TOKEN_KEYS)}, each once, joined by +")
-    return sources
 
 
 FIELDS = {
@@ -68,7 +46,11 @@ FIELDS = {
         "teacher_temperature": field(0.07, "tau_T of target teacher", above=0, at_most=1e4),
         "space": field("projected", "where states are compared, see spaces.py", words=SPACES),
         # Of unit "token": same_text, near_positions, batch, same_word, near_layers, queue; see token_contrast.py.
-        "keys_from": field("same_text+batch", "where the keys of a token come from, joined by +", reads=parse_keys),
+        "keys_from": field(
+            "same_text+batch",
+            "where the keys of a token come from, joined by +",
+            reads=functools.partial(parse_joined, known=TOKEN_KEYS),
+        ),
         # Of the global batch, a draw for all anchors.
         "num_sampled": field(512, "tokens that are keys of every anchor", at_least=1, at_most=1_000_000),
         "queue_size": field(2048, "tokens of earlier steps that are keys", at_least=1, at_most=10_000_000),
@@ -79,7 +61,11 @@ FIELDS = {
     "negatives": {
         # Joined by +: in_batch (the whole global batch), bank (stale rows of both sides), queue, teacher_cache (kept
         # teacher states under today's projection, for the student's anchor; needs a teacher cache).
-        "source": field("in_batch+bank", "where negatives come from, joined by +", reads=parse_source),
+        "source": field(
+            "in_batch+bank",
+            "where negatives come from, joined by +",
+            reads=functools.partial(parse_joined, known=SOURCES),
+        ),
         "num_negatives": field(512, "K, rows drawn from bank and teacher cache", at_least=0, at_most=10_000_000),
         # False negatives are masked; else K rows an example.
         "shared": field(True, "one draw for the whole batch"),
@@ -151,7 +137,7 @@ def check(config: ConfigDict) -> None:
     """
     fields.check(FIELDS, config, "objective")
     _check_contrast(config)
-    sources = parse_source(config.negatives.source)
+    sources = parse_joined(config.negatives.source, SOURCES)
     if config.contrastive_loss == "nce" and sources != ["bank"]:
         raise UserError("objective.contrastive_loss='nce' estimates its normaliser over the bank: use source='bank'")
     if config.positive == "bank" and "bank" not in sources:

@@ -7,6 +7,7 @@ them (Wang et al., "MiniLMv2: Multi-Head Self-Attention Relation Distillation", 
 the kinds summed, here beside the terms of the head and their mean). The teacher runs live.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -21,23 +22,11 @@ from codir_jax.objectives.contract import Objective, Setting, Step, init_model, 
 from codir_jax.objectives.microbatches import in_microbatches, run_student
 from codir_jax.objectives.schedules import parse_schedule, scheduled
 from codir_jax.processes import fields
-from codir_jax.processes.fields import defaults, field
+from codir_jax.processes.fields import defaults, field, parse_joined
 from codir_jax.processes.user_error import UserError
 
 HEADS, ROLES = ("classification", "masked_lm"), ("student", "teacher")
 KINDS = ("query", "key", "value")
-
-
-def parse_kinds(text: str) -> list[str]:
-    """The kinds of vectors joined by +.
-
-    Raises:
-      UserError: one that is not known, or one twice.
-    """
-    kinds = text.split("+")
-    if not set(kinds) <= set(KINDS) or len(set(kinds)) < len(kinds):
-        raise UserError(f"expected some of {', '.join(KINDS)}, each once, joined by +")
-    return kinds
 
 
 FIELDS = {
@@ -45,7 +34,9 @@ FIELDS = {
     **distill.SOFT_FIELDS,
     "relation_weight": field(1.0, "w_relation, weight of the relations", at_least=0, at_most=1e6),
     "relation_schedule": field("constant", "multiplier of relation_weight over the run", reads=parse_schedule),
-    "relations": field("query+key+value", "kinds of vectors, joined by +", reads=parse_kinds),
+    "relations": field(
+        "query+key+value", "kinds of vectors, joined by +", reads=functools.partial(parse_joined, known=KINDS)
+    ),
     # One pair student:teacher, such as "6:21"; "last": of both the last.
     "relation_layers": field("last", "layers whose relations are compared", reads=parse_matches),
     # A, divides both widths; 0: the attention heads of the teacher.
@@ -95,7 +86,7 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     for side, model in (("student", setting.student), ("teacher", setting.teacher)):
         if model.remat != "none":
             raise UserError(f"queries, keys and values are not kept where layers are recomputed; set {side}.remat=none")
-    kinds = parse_kinds(config.relations)
+    kinds = parse_joined(config.relations, KINDS)
 
     def init(rng, batch):
         student_rng, teacher_rng = jax.random.split(rng)

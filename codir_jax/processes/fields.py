@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from codir_jax.processes import json_text
 from codir_jax.processes.user_error import UserError
 
 # jax.random.key takes 32 bits.
@@ -121,6 +122,18 @@ def field(default: Any, help: str, **limits) -> Field:
     return made
 
 
+def parse_joined(text: str, known: Sequence[str]) -> list[str]:
+    """The words joined by +, for a field that `reads` several of them.
+
+    Raises:
+      UserError: one that is not known, or one twice.
+    """
+    words = text.split("+")
+    if not set(words) <= set(known) or len(set(words)) < len(words):
+        raise UserError(f"expected some of {', '.join(known)}, each once, joined by +")
+    return words
+
+
 def defaults(fields: Fields) -> dict[str, Any]:
     """The default of every field, a nested dict of plain values."""
     return {name: one.default if isinstance(one, Field) else defaults(one) for name, one in fields.items()}
@@ -224,7 +237,7 @@ def _is_finite(value: float) -> bool:
 
 def _is_writable(text: str) -> bool:
     """Whether a path or a line of JSON can hold it."""
-    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return "\0" not in text and json_text.is_unicode(text)
 
 
 def _number(value: float) -> str:

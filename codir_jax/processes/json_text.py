@@ -32,6 +32,15 @@ def parse(text: str, *, allow_nan: bool = False) -> Any:
         raise JsonError("a whole number of thousands of digits") from error
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written: JSON can hold half of a surrogate pair."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):

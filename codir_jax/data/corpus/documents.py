@@ -203,9 +203,7 @@ def _checked_text(value, field: str) -> tuple[str, str]:
         return "", f"expected a text in {field!r}, got {type(value).__name__}"
     if not value.strip():
         return "", f"empty text in {field!r}"
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
+    if not json_text.is_unicode(value):
         return "", f"broken encoding in {field!r}: half a surrogate pair"
     return value, ""
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from codir_jax.data.batch import DataError, RawSplit
 from codir_jax.data.delimited import Table, at, nearest, read_table
 from codir_jax.data.sets.contract import RawData
-from codir_jax.data.table_columns import check_texts, is_unicode, named_columns, parse_column, parse_targets
-from codir_jax.processes import console
+from codir_jax.data.table_columns import check_texts, named_columns, parse_column, parse_targets
+from codir_jax.processes import console, json_text
 from codir_jax.processes.fields import field
 from codir_jax.processes.user_error import UserError
 
@@ -234,7 +234,7 @@ def _check_labels(table: Table, column: str, problems: list[str]) -> None:
                 at(table.path, line, f"label {str(value)[:40]!r} is a {type(value).__name__}; expected a name")
             )
             continue
-        if isinstance(value, str) and not is_unicode(value):
+        if isinstance(value, str) and not json_text.is_unicode(value):
             problems.append(at(table.path, line, "broken encoding in the label: half a surrogate pair"))
         if value != "" and type(value) not in kinds:
             kinds[type(value)] = line
