@@ -174,15 +174,17 @@ def answers_of(source: Pretrained, head: str, inputs: Sequence[np.ndarray]) -> n
         source: with its weights. head: of `models.heads.HEADS`.
         inputs: `input_ids`, `attention_mask`, `token_type_ids`, int32 [batch, seq].
     """
-    is_unit = bool(source.sentence and source.sentence.normalize)
-    forward = _forward(source.config, head, num_labels_of(source.params, head) or 1, is_unit)
-    return np.asarray(forward(source.params, *inputs))
+    return np.asarray(_forward_of(source, head)(source.params, *inputs))
 
 
 def apply(source: Pretrained, head: str, params: Mapping[str, Any], *inputs: jax.Array) -> jax.Array:
     """The same as operations of jax, for a program that is to be compiled."""
+    return _forward_of(source, head)(params, *inputs)
+
+
+def _forward_of(source: Pretrained, head: str):
     is_unit = bool(source.sentence and source.sentence.normalize)
-    return _forward(source.config, head, num_labels_of(params, head) or 1, is_unit)(params, *inputs)
+    return _forward(source.config, head, num_labels_of(source.params, head) or 1, is_unit)
 
 
 @functools.cache  # what was trained and what was re-read are one model: one compilation

@@ -118,7 +118,7 @@ def compress(
     source = sources.source_of(flags)
     words = [source.name, *(["scratch"] if not teacher else []), *sources.domain_words(source, domain_column, domains)]
     found = recipe_lib.load(recipe, ",".join(words))
-    if found.needs_dev and source.name == "own":
+    if found.needs_dev and source.name == "own" and not domain_column:  # else its flags are complete
         source = sources.source_of(own_data.complete(flags, Path(output), seed))
     work = Work(
         found,

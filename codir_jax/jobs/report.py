@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from codir_jax.jobs import document, figures, pareto, served
+from codir_jax.jobs import document, figures, over_seeds, pareto, served
 from codir_jax.jobs.answers import BAR
 from codir_jax.jobs.document import Block, Code, Figure, Heading, Paragraph, Table
 from codir_jax.jobs.recipe import TEACHER
@@ -28,18 +28,15 @@ def write(folder: Path, results: Mapping[str, Any]) -> None:
     Args:
       folder: of the job, with its stages. results: as `results.json` holds them.
     """
-    places = {name: stage_folders(folder, name, results["seeds"]) for name in results["models"]}
+    seeds = results["seeds"]
+    parts = [over_seeds.place(folder, seed, seeds[0]) for seed in seeds]
+    places = {name: [part / name for part in parts] for name in results["models"]}
     figures.curves(folder / FIGURES / "curves.svg", places, results)
     if points := _points(results):
         figures.trade(folder / FIGURES / "trade.svg", points, results)
     if results["then"]:
         pareto.write_csv(folder / "pareto.csv", results["models"])
     document.write(folder, NAME, contents(folder, results, has_trade=bool(points)))
-
-
-def stage_folders(folder: Path, name: str, seeds) -> list[Path]:
-    """Where a stage is trained, seed by seed; the first seed's stages lie in the job's folder itself."""
-    return [folder / name, *(folder / "seeds" / str(seed) / name for seed in seeds[1:])]
 
 
 def contents(folder: Path, results: Mapping[str, Any], *, has_trade: bool) -> list[Block]:
