@@ -1,7 +1,8 @@
 """A sentence encoder against sentence-transformers: epochs of its own trainer, and vectors of texts, in turns.
 
 Both train the ranking loss (`MultipleNegativesRankingLoss`) on the same triplets from the same weights, with AdamW,
-clipping at 1 and float32, in batches that each draws its own way. Without a config: an encoder of MiniLM's sizes with
+clipping at 1 and float32, in batches that each draws its own way. An epoch of theirs has the set-up of their trainer in
+it, about half a second. Without a config: an encoder of MiniLM's sizes with
 random weights, and embedded sentences.
 """
 
@@ -140,8 +141,9 @@ def _write(stage: Stage, params, folder: Path) -> None:
 def _their_epochs(library, model, texts: dict[str, list[str]], config: ConfigDict, folder: Path) -> Callable[[], None]:
     """A function that trains an epoch with the library's trainer, as its documentation does it."""
     from datasets import Dataset
+    from sentence_transformers.losses import MultipleNegativesRankingLoss
 
-    loss = library.losses.MultipleNegativesRankingLoss(model, scale=SCALE)
+    loss = MultipleNegativesRankingLoss(model, scale=SCALE)
     arguments = library.SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=1,
