@@ -6,7 +6,8 @@ import json
 import jax
 import numpy as np
 import pytest
-from transformers import AutoTokenizer, XLMRobertaTokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, XLMRobertaTokenizer
 
 from codir_jax.convert import export, huggingface, pruned_vocabulary
 from codir_jax.convert.huggingface import load_pretrained, save_pretrained
@@ -80,7 +81,7 @@ def unigram():
     pieces = [(f"\u2581{word}", -float(i + 4)) for i, word in enumerate(words)]
     pieces += [(letter, -20.0 - i) for i, letter in enumerate("\u2581stabcdefghijklmnopqruvwxyz")]
     specials = [(name, 0.0) for name in ("<s>", "<pad>", "</s>", "<unk>")]
-    tokenizer = XLMRobertaTokenizer(vocab=[*specials, *pieces, ("<mask>", 0.0)])
+    tokenizer = XLMRobertaTokenizer(vocab=[*specials, *pieces, ("\u0436", -99.0), ("<mask>", 0.0)])
     config = xlm_roberta.FAMILY.from_scratch(
         len(tokenizer), 1, hidden_size=8, num_layers=1, num_heads=2, intermediate_size=8, max_positions=40
     )
@@ -97,6 +98,7 @@ def test_the_likeliest_pieces_stay_so_without_the_others(unigram, tmp_path):
     names = tokenizer.get_vocab()
     assert {"\u2581birds", "\u2581cat", "\u2581tables"} <= names.keys() - made.tokenizer.get_vocab().keys()
     assert made.kept[-1] == names["<mask>"] and made.source.config.pad_token_id == 1
+    assert names["\u0436"] in made.kept  # the unlikeliest piece
     new, *_ = encode(made.tokenizer, texts, None, 64)
     old, *_ = encode(tokenizer, texts, None, 64)
     np.testing.assert_array_equal(made.kept[new], old)
@@ -113,11 +115,19 @@ def test_the_likeliest_pieces_stay_so_without_the_others(unigram, tmp_path):
     assert load_pretrained(tmp_path).config == made.source.config
 
 
-def test_the_padding_keeps_its_number_where_positions_begin_there(unigram):
-    source, tokenizer = unigram
-    config = dataclasses.replace(source.config, pad_token_id=30, position_offset=31)
-    made = pruned_vocabulary.prune(dataclasses.replace(source, config=config), tokenizer, RawSplit(TEXTS[:1]))
-    assert made.source.config.pad_token_id == 30
+def test_unknown_and_padding_stay_what_they_are_wherever_they_are(unigram):
+    """The unknown token is the last one, and positions are numbered from the padding's number on, which is 15."""
+    source, of_xlm = unigram
+    pieces = [*json.loads(of_xlm.backend_tokenizer.to_str())["model"]["vocab"][4:-1], ("<unk>", 0.0)]
+    core = Tokenizer(models.Unigram([tuple(piece) for piece in pieces], unk_id=len(pieces) - 1))
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", pad_token=pieces[15][0])
+    config = dataclasses.replace(source.config, pad_token_id=15, position_offset=16)
+    made = pruned_vocabulary.prune(dataclasses.replace(source, config=config), tokenizer, RawSplit(["the \u4e2d cats"]))
+    assert made.source.config.pad_token_id == made.tokenizer.pad_token_id == 15
+    assert len(made.kept) < len(tokenizer)
+    new, old = (one.backend_tokenizer.encode("cats \u4e2d").ids for one in (made.tokenizer, tokenizer))
+    assert made.kept[new].tolist() == old and old[-1] == len(pieces) - 1
 
 
 def test_other_tokenizers_are_refused(pruned):
