@@ -100,5 +100,7 @@ def check(method: str, config: Any, shapes: Mapping[str, tuple[int, ...]]) -> No
 def _shrink(config: Any):
     ways = family(config.family).shrink
     if "units" not in ways:
-        raise UserError(f"units cannot be left out of a {family(config.family).title} model; use prune, rank or int")
+        raise UserError(
+            f"{family(config.family).title} models have no units that can be left out; use prune, rank or int"
+        )
     return ways["units"]

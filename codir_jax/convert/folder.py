@@ -103,8 +103,6 @@ def read_json(path: Path, kind: type) -> Any:
     return content
 
 
-# How the names of an encoder begin in a checkpoint that leaves the family's prefix out.
-_BASE_NAMES = ("embeddings.", "encoder.", "pooler.")
 _NUMBER = re.compile(r"\d+")
 # What a weight may be kept as.
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
@@ -113,11 +111,14 @@ _FLOATS = ("float64", "float32", "float16", "bfloat16")
 class Tensors:
     """Lazy view of a folder's safetensors, one file or several, under today's names with the family's prefix.
 
+    Attributes:
+      folder: of the model. prefix, roots: of `models.contract.Family`.
+
     Raises:
       UserError: a file is damaged, or two tensors have one name.
     """
 
-    def __init__(self, folder: Path, prefix: str) -> None:
+    def __init__(self, folder: Path, prefix: str, roots: tuple[str, ...]) -> None:
         self._open = []
         self._where: dict[str, tuple[Any, str, Path]] = {}
         self._packed: dict[str, Weight] = {}
@@ -138,8 +139,8 @@ class Tensors:
                     raise UserError(f"{stored} is in {self._where[stored][2]} and in {path}; fetch both again")
                 self._where[stored] = (handle, stored, path)
         try:
-            self._where = _renamed(folder, self._where, prefix)
-            self._packed = _renamed(folder, self._packed, prefix)
+            self._where = _renamed(folder, self._where, prefix, roots)
+            self._packed = _renamed(folder, self._packed, prefix, roots)
         except UserError:
             self.__exit__()
             raise
@@ -243,10 +244,10 @@ def _is_shard_name(name: Any) -> bool:
     return isinstance(name, str) and Path(name).name == name and "\\" not in name and name.endswith(".safetensors")
 
 
-def _renamed(folder: Path, stored: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+def _renamed(folder: Path, stored: Mapping[str, Any], prefix: str, roots: tuple[str, ...]) -> dict[str, Any]:
     """Today's names -> what is stored; of a base checkpoint with the prefix, which all of its names lack."""
     with_prefix = next((name for name in stored if name.startswith(prefix)), None)
-    without = next((name for name in stored if name.startswith(_BASE_NAMES[:2])), None)  # a head may have a pooler
+    without = next((name for name in stored if name.startswith(roots)), None)  # a head may have a pooler
     if prefix and with_prefix and without:
         raise UserError(
             f"{folder}: {with_prefix} and {without} are names of two kinds; expected {prefix!r} before all names of "
@@ -254,19 +255,19 @@ def _renamed(folder: Path, stored: Mapping[str, Any], prefix: str) -> dict[str, 
         )
     found: dict[str, Any] = {}
     for name, where in stored.items():
-        modern = _modern_name(name, "" if with_prefix else prefix)
+        modern = _modern_name(name, "" if with_prefix else prefix, roots)
         if modern in found:
             raise UserError(f"{folder}: two tensors are {modern}, {name} is one of them; save the model again")
         found[modern] = where
     return found
 
 
-def _modern_name(name: str, prefix: str) -> str:
+def _modern_name(name: str, prefix: str, roots: tuple[str, ...]) -> str:
     """All names of a base checkpoint lack the prefix; those of the first BERTs say gamma and beta."""
     if name.endswith("LayerNorm.gamma"):
         name = name.removesuffix("gamma") + "weight"
     elif name.endswith("LayerNorm.beta"):
         name = name.removesuffix("beta") + "bias"
-    if name.startswith(_BASE_NAMES):
+    if name.startswith((*roots, "pooler.")):
         name = prefix + name
     return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,7 +31,8 @@ def answers(folder: str | os.PathLike, inputs: Mapping[str, np.ndarray], head: s
 
     auto = getattr(transformers, spec.card.auto_class)
     model = auto.from_pretrained(str(folder), dtype=torch.float32).eval()
-    tensors = {name: torch.from_numpy(array.astype(np.int64)) for name, array in inputs.items()}
+    known = inspect.signature(model.forward).parameters  # not every family looks at token types
+    tensors = {name: torch.from_numpy(array.astype(np.int64)) for name, array in inputs.items() if name in known}
     with torch.no_grad():
         output = model(**tensors)
     if spec.answer == "logits":

@@ -60,7 +60,7 @@ def model_card(
     lines = ["---", _front(name, config, about, results or {}, provenance), "---", "", f"# {escaped(name)}", ""]
     does = about.does(label_names and tuple(map(escaped, label_names)), is_regression, is_pair)
     lines.append(
-        f"A {family(config.family).title} encoder of {config.in_words}, that {does}. "
+        f"This {family(config.family).title} encoder of {config.in_words} {does}. "
         "Trained with codir_jax" + (f"; its teacher was `{_code(teacher)}`." if teacher else ".")
     )
     if label_names and not is_regression:

@@ -1,8 +1,9 @@
 """A model without the words that its texts do not have: of a small student, the word table is most of what is left.
 
 Kept are the tokens of the texts, the special ones, and each character of those tokens, and of ASCII, alone. WordPiece
-takes the longest piece that fits, so the texts have the same tokens as before; a word that they do not have is spelled
-in smaller pieces, and is unknown only if one of its characters is.
+takes the longest piece that fits, Unigram (sentencepiece) the likeliest row of pieces, so the texts have the same
+tokens as before; a word that they do not have is spelled in smaller pieces, and is unknown only if one of its
+characters is.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from codir_jax.models.heads import WORD_TABLE
 from codir_jax.processes.user_error import UserError
 
 TOKENIZER = "tokenizer.json"
+# Kinds of tokenizers whose words do not depend on each other. Of a piece that is part of others BPE makes those.
+KINDS = ("WordPiece", "Unigram")
+# What a piece of Unigram begins with, where a word begins.
+_WORD_START = "\u2581"
 
 
 class Pruned(NamedTuple):
@@ -59,16 +64,16 @@ class Spelling(NamedTuple):
 
 
 def check(tokenizer) -> None:
-    """Refuses a tokenizer that is no WordPiece.
+    """Refuses a tokenizer that is not of KINDS.
 
     Raises:
       UserError: with why.
     """
     kind = type(tokenizer.backend_tokenizer.model).__name__
-    if kind != "WordPiece":
+    if kind not in KINDS:
         raise UserError(
-            f"the vocabulary of a {kind} tokenizer cannot be pruned, only that of a WordPiece (BERT): pieces that are "
-            "merged from others depend on all of them"
+            f"the vocabulary of a {kind} tokenizer cannot be pruned, only that of a WordPiece (BERT) or a Unigram "
+            "(XLM-RoBERTa): pieces that are merged from others depend on all of them"
         )
 
 
@@ -76,16 +81,15 @@ def prune(source: Pretrained, tokenizer, texts: RawSplit) -> Pruned:
     """Returns the model with the vocabulary of the texts.
 
     Args:
-      source: a classifier or sentence encoder. tokenizer: its own, a WordPiece.
+      source: a classifier or sentence encoder. tokenizer: its own, of KINDS.
       texts: to keep the words of, in full.
 
     Raises:
-      UserError: the tokenizer is no WordPiece.
+      UserError: the tokenizer is of another kind.
     """
     check(tokenizer)
     whole = json.loads(tokenizer.backend_tokenizer.to_str())
-    vocabulary, prefix = whole["model"]["vocab"], whole["model"]["continuing_subword_prefix"]
-    kept = _kept(tokenizer, vocabulary, prefix, texts)
+    kept = _kept(tokenizer, whole["model"], source.config, texts)
     new = {old: number for number, old in enumerate(kept.tolist())}
     table = source.params
     for name in WORD_TABLE:
@@ -117,19 +121,42 @@ def spelling(before, after: Pruned, texts: RawSplit, max_length: int) -> Spellin
     return Spelling(len(texts), changed, len(new), unknown, unknown_before)
 
 
-def _kept(tokenizer, vocabulary: dict[str, int], prefix: str, texts: RawSplit) -> np.ndarray:
+def _kept(tokenizer, model: dict[str, Any], config: Any, texts: RawSplit) -> np.ndarray:
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
     backend.no_truncation()
-    seen = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    seen = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder) | {config.pad_token_id}
+    if config.position_offset:  # positions are numbered from the padding's id on, which therefore stays
+        seen.update(range(config.pad_token_id))
     for column in (texts.texts_a, texts.texts_b or (), *texts.apart):
         for part in _parts(column):
             seen.update(number for encoding in backend.encode_batch(part) for number in encoding.ids)
-    names = {number: name for name, number in vocabulary.items()}
-    characters = {character for number in seen if number in names for character in names[number]}
+    names = _pieces(model)
+    numbers = {name: number for number, name in enumerate(names) if name is not None}
+    characters = {character for number in seen for character in _at(names, number)}
     characters |= set(string.ascii_letters + string.digits + string.punctuation)
+    prefix = _WORD_START if isinstance(model["vocab"], list) else model["continuing_subword_prefix"]
     alone = {name for character in characters for name in (character, prefix + character)}
-    return np.asarray(sorted(seen | {vocabulary[name] for name in alone if name in vocabulary}), np.int64)
+    if isinstance(model["vocab"], list):
+        scores = [score for _, score in model["vocab"]]
+        seen.add(int(np.argmin(scores)))  # by which what is unknown is scored
+        if model.get("byte_fallback"):
+            alone |= {f"<0x{byte:02X}>" for byte in range(256)}
+    return np.asarray(sorted(seen | {numbers[name] for name in alone if name in numbers}), np.int64)
+
+
+def _pieces(model: dict[str, Any]) -> list[str | None]:
+    """The pieces by their numbers, None where a number has none."""
+    if isinstance(model["vocab"], list):  # Unigram: [piece, score] each
+        return [piece for piece, _ in model["vocab"]]
+    found: list[str | None] = [None] * (1 + max(model["vocab"].values(), default=-1))
+    for piece, number in model["vocab"].items():
+        found[number] = piece
+    return found
+
+
+def _at(names: Sequence[str | None], number: int) -> str:
+    return (names[number] or "") if number < len(names) else ""
 
 
 def _parts(column: Sequence[str], size: int = 4096) -> Iterable[list[str]]:
@@ -139,7 +166,11 @@ def _parts(column: Sequence[str], size: int = 4096) -> Iterable[list[str]]:
 def _renumbered(tokenizer, whole: dict[str, Any], new: dict[int, int]):
     """The tokenizer with the kept tokens alone, read back from its files."""
     model = whole["model"]
-    model["vocab"] = {name: new[number] for name, number in model["vocab"].items() if number in new}
+    if isinstance(model["vocab"], list):
+        model["vocab"] = [piece for number, piece in enumerate(model["vocab"]) if number in new]
+        model["unk_id"] = new.get(model["unk_id"])
+    else:
+        model["vocab"] = {name: new[number] for name, number in model["vocab"].items() if number in new}
     for token in whole["added_tokens"]:
         token["id"] = new[token["id"]]
     _renumber_specials(whole["post_processor"], new)
@@ -147,7 +178,7 @@ def _renumbered(tokenizer, whole: dict[str, Any], new: dict[int, int]):
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         (Path(folder) / TOKENIZER).write_text(json.dumps(whole, ensure_ascii=False), encoding="utf-8")
-        for stale in ("vocab.txt", "added_tokens.json"):
+        for stale in ("vocab.txt", "added_tokens.json", "sentencepiece.bpe.model"):
             (Path(folder) / stale).unlink(missing_ok=True)
         told = Path(folder) / "tokenizer_config.json"
         config = json.loads(told.read_text(encoding="utf-8"))

@@ -4,7 +4,7 @@ from codir_jax.models.contract import family
 
 
 def classifier(config, num_labels: int):
-    """A `transformers` classifier, random weights, attention by scaled_dot_product_attention.
+    """A `transformers` classifier, random weights, with scaled_dot_product_attention where it has that.
 
     Args:
       config: of a family, such as `models.transformer.TransformerConfig`.
@@ -14,4 +14,4 @@ def classifier(config, num_labels: int):
 
     fields = family(config.family).write_config(config)
     hf_config = transformers.AutoConfig.for_model(fields.pop("model_type"), **fields, num_labels=num_labels)
-    return transformers.AutoModelForSequenceClassification.from_config(hf_config, attn_implementation="sdpa")
+    return transformers.AutoModelForSequenceClassification.from_config(hf_config)

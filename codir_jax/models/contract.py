@@ -36,6 +36,7 @@ class Family(NamedTuple):
         write_config: config -> the architecture's part of a config.json, `model_type` included.
         keys: (config, head) -> for every weight of `build_model(config, head)` its place in a checkpoint.
         prefix: of the encoder's names there, which a checkpoint without a head leaves out: "bert.".
+        roots: how the encoder's names begin where the prefix is left out, but for a pooler's: "embeddings.".
         tied: head -> {name: path}: where a checkpoint may keep a second copy of the weight at `path`, which is one
             weight here.
         class_prefix: of a class name in `architectures`: "Bert" of "BertForMaskedLM".
@@ -61,6 +62,7 @@ class Family(NamedTuple):
     shrink: Mapping[str, Callable[..., tuple[Any, dict | None]]]
     flops: Callable[[Any, int], float] | None = None
     heads: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
 
 
 class Card(NamedTuple):
@@ -69,7 +71,7 @@ class Card(NamedTuple):
     Attributes:
         pipeline_tag: of the Hugging Face hub.
         does: (label names or None, is it a regression, is it for pairs of texts or None) -> what the model does, after
-            "A BERT encoder that ...".
+            "This BERT encoder ...".
         library: of the hub's list, that serves it.
         auto_class: of transformers, that loads it.
         usage: lines of Python that use the folder with `library`.

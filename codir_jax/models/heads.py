@@ -18,19 +18,20 @@ from codir_jax.compression import factors
 from codir_jax.models.contract import Card, HeadSpec, family
 from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.language_model import LanguageModel
+from codir_jax.models.layers import activate, dense, layer_norm
 from codir_jax.models.outputs import EmbeddingOutput, MaskedLMOutput, ModelOutput
 from codir_jax.models.pooling import first, masked_mean
-from codir_jax.models.transformer import REMAT, TransformerConfig, activate, dense, layer_norm
+from codir_jax.models.transformer import REMAT, TransformerConfig
 from codir_jax.processes.user_error import UserError
 
-# Where every model with a head of this file has its word embedding, float32 [vocab, hidden].
+# Where every model with a head of this file has its word embedding, float32 [vocab, width].
 WORD_TABLE = ("encoder", "embeddings", "word", "embedding")
 
 
 class SequenceClassifier(nn.Module):
     """Logits from the first token. Regression is `num_labels=1`.
 
-    Dropout where the config says so, pooler, tanh, dropout, classifier.
+    Dropout where the config says so, pooler, tanh or what the config says, dropout, classifier.
     """
 
     config: TransformerConfig
@@ -75,14 +76,14 @@ class SequenceClassifier(nn.Module):
         return EmbeddingOutput(vectors=self._pooled(encoded, deterministic)[0], hidden_states=encoded.hidden_states)
 
     def _pooled(self, encoded, deterministic: bool):
-        """(tanh of the pooler, dropout rate of the head, its seed)."""
+        """(what the pooler and its activation give, dropout rate of the head, its seed)."""
         c = self.config
         rate = c.hidden_dropout if c.classifier_dropout is None else c.classifier_dropout
         seed = dropout_seed(self, deterministic, rate)
         x = first(encoded.hidden_states[-1])
         if c.dropout_before_pooler:
             x = dropout(x, rate, seed, site=0)
-        return jnp.tanh(self.pooler(x)), rate, seed
+        return activate(c.classifier_act, self.pooler(x)), rate, seed
 
     def words(self, input_ids: jax.Array) -> jax.Array:
         """As `Encoder.words`."""
@@ -99,7 +100,7 @@ class MaskedLM(nn.Module):
     def setup(self) -> None:
         c = self.config
         self.encoder = family(c.family).encoder(c, self.dtype, self.remat)
-        self.transform = dense(c, c.hidden_size, ("embed", "pooled"), None, self.dtype)
+        self.transform = dense(c, c.word_width, ("embed", "pooled"), None, self.dtype)
         self.transform_norm = layer_norm(c, "pooled", None)
         bias_init = nn.with_logical_partitioning(nn.initializers.zeros_init(), ("vocab",))
         self.decoder_bias = self.param("decoder_bias", bias_init, (c.vocab_size,))
@@ -144,7 +145,7 @@ class MaskedLM(nn.Module):
                 gathering first saves most of the head's work.
 
         Returns:
-            states float [batch, p, hidden] in the dtype of the computation.
+            states float [batch, p, width] in the dtype of the computation.
         """
         encoded = self.encoder(input_ids, attention_mask, token_type_ids, words=words, deterministic=deterministic)
         x = encoded.hidden_states[-1]
@@ -195,7 +196,7 @@ class SentenceEmbedding(nn.Module):
 
 
 def decoder(params: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
-    """The decoder in a masked LM's weights: word embedding float32 [vocab, hidden] and bias float32 [vocab]."""
+    """The decoder in a masked LM's weights: word embedding float32 [vocab, width] and bias float32 [vocab]."""
     encoder, embeddings, word, embedding = WORD_TABLE
     table = params[encoder][embeddings][word][embedding]
     return factors.whole(table) if factors.are_in(table) else table, params["decoder_bias"]
@@ -217,7 +218,7 @@ def build_model(
         raise UserError(f"unknown remat {remat!r}; known: {', '.join(REMAT)}")
     spec, of_family = head_spec(head), family(config.family)
     if of_family.heads and head not in of_family.heads:
-        raise UserError(f"a {of_family.title} model has no head {head!r}; known: {', '.join(of_family.heads)}")
+        raise UserError(f"{of_family.title} models have no head {head!r}; known: {', '.join(of_family.heads)}")
     return spec.build(config, num_labels, jnp.dtype(dtype), remat)
 
 
@@ -312,7 +313,7 @@ HEADS: dict[str, HeadSpec] = {
         counts="num_predictions",
         # On each predicted token: the transform, then the vocabulary.
         flops=lambda config, num_predictions: (
-            2.0 * num_predictions * config.hidden_size * (config.hidden_size + config.vocab_size)
+            2.0 * num_predictions * config.word_width * (config.hidden_size + config.vocab_size)
         ),
         card=Card(
             pipeline_tag="fill-mask",

@@ -25,6 +25,11 @@ def norm(path: Path, name: str) -> dict[Path, HfKey]:
     return {(*path, "scale"): HfKey(f"{name}.weight", False), (*path, "bias"): HfKey(f"{name}.bias", False)}
 
 
+def table(path: Path, name: str) -> dict[Path, HfKey]:
+    """An embedding table."""
+    return {(*path, "embedding"): HfKey(f"{name}.weight", False)}
+
+
 def array(path: Path, name: str) -> dict[Path, HfKey]:
     """An array that belongs to no layer."""
     return {path: HfKey(name, False)}

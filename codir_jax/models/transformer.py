@@ -1,4 +1,4 @@
-"""One post-norm transformer encoder for BERT and RoBERTa, in Flax Linen.
+"""One post-norm transformer encoder for BERT and its relatives, in Flax Linen.
 
 What sets a family apart is a field of `TransformerConfig`: the encoder and the heads ask for no family's name.
 
@@ -17,10 +17,12 @@ from flax import linen as nn
 
 from codir_jax.models import ranges
 from codir_jax.models.dropout import dropout, dropout_seed
+from codir_jax.models.layers import ACTIVATIONS, activate, dense, embed, layer_norm, weights_init
 from codir_jax.models.outputs import EncoderOutput
 from codir_jax.models.pooling import POOLINGS
-from codir_jax.models.products import Dense, gradients_together, product, scores
-from codir_jax.models.weights import Table, rows, transposed
+from codir_jax.models.products import gradients_together, product, scores
+from codir_jax.models.relative_bias import RelativeBias
+from codir_jax.models.weights import rows, transposed
 from codir_jax.processes.user_error import UserError
 
 # Large enough that exp() of it is 0 in float32, finite so that a row with no token at all gives a uniform
@@ -31,19 +33,6 @@ SCORES = "attention_scores"
 # Collection of queries, keys and values, see `models.apply.projections_of`.
 PROJECTIONS = "attention_projections"
 
-ACTIVATIONS = {
-    # transformers calls the erf form "gelu"; the tanh form moves MiniLM's hidden states by 9e-3.
-    "gelu": lambda x: 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5))),
-    "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
-    "relu": jax.nn.relu,
-}
-
-
-def activate(name: str, x: jax.Array) -> jax.Array:
-    """An activation of ACTIVATIONS, computed in float32, in the dtype of x."""
-    return ACTIVATIONS[name](x.astype(jnp.float32)).astype(x.dtype)
-
-
 # What the forward pass keeps for the backward pass: "none" recomputes nothing, "block" keeps the input of each layer
 # only, "dots" also the results of its products with weights.
 REMAT = {
@@ -53,11 +42,11 @@ REMAT = {
 }
 
 
-# What the fields of a `TransformerConfig` may be; a rate of None is that of another field.
+# What the fields of a `TransformerConfig` may be, where they are not None.
 RANGES = {
     **dict.fromkeys(("vocab_size", "hidden_size", "num_heads", "intermediate_size", "type_vocab_size"), ranges.SIZE),
     "num_layers": ranges.LAYERS,
-    "max_positions": ranges.SIZE,
+    **dict.fromkeys(("max_positions", "embedding_width", "relative_buckets"), ranges.SIZE),
     "pad_token_id": ranges.ID,
     "layer_norm_eps": ranges.EPSILON,
     **dict.fromkeys(("hidden_dropout", "attention_dropout", "classifier_dropout"), ranges.RATE),
@@ -76,7 +65,7 @@ class TransformerConfig:
     num_heads: int
     intermediate_size: int
     max_positions: int  # rows of the position table
-    type_vocab_size: int
+    type_vocab_size: int | None  # None: token types are not looked at
     layer_norm_eps: float
     pad_token_id: int
     position_offset: int  # first row used for a real token: 0 (BERT), pad_token_id + 1 (RoBERTa)
@@ -87,15 +76,23 @@ class TransformerConfig:
     hidden_act: str = "gelu"
     positions_skip_padding: bool = False  # positions number the tokens that are not padding (RoBERTa), not the columns
     dropout_before_pooler: bool = False  # of a classifier, beside the one after it
+    classifier_act: str = "tanh"  # between a classifier's two linear layers
     masked_lm_act: str | None = None  # of a masked LM's transform; None: as hidden_act
+    embedding_width: int | None = None  # of the embeddings, where a projection makes states of them; None: hidden_size
+    relative_buckets: int | None = None  # of `relative_bias`; None: no such bias
+    has_pooler: bool = True  # whether an encoder alone has one, which the pooling "pooler" needs
     pooling: str = "mean"  # of `pooling.POOLINGS`: how a sentence encoder makes one vector of a text
 
     def __post_init__(self) -> None:
-        for name, value in (("hidden_act", self.hidden_act), ("masked_lm_act", self.masked_lm_act or self.hidden_act)):
+        for name in ("hidden_act", "classifier_act", "masked_lm_act"):
+            value = getattr(self, name) or self.hidden_act
             if not isinstance(value, str) or value not in ACTIVATIONS:
                 raise UserError(f"{name} {value!r} is not supported; known: {', '.join(ACTIVATIONS)}")
         if self.pooling not in POOLINGS:
             raise UserError(f"pooling {self.pooling!r} is not supported; known: {', '.join(POOLINGS)}")
+        if self.pooling == "pooler" and not self.has_pooler:
+            others = ", ".join(repr(name) for name in POOLINGS if name != "pooler")
+            raise UserError(f"pooling 'pooler' is not supported: {self.family} models have no pooler; use {others}")
         for name, known in RANGES.items():
             if getattr(self, name) is not None:
                 known.check(name, getattr(self, name))
@@ -117,6 +114,16 @@ class TransformerConfig:
         return self.max_positions - self.position_offset
 
     @property
+    def word_width(self) -> int:
+        """Of a row of the word table."""
+        return self.embedding_width or self.hidden_size
+
+    @property
+    def has_projection(self) -> bool:
+        """Whether embeddings become states by a linear layer."""
+        return self.word_width != self.hidden_size
+
+    @property
     def head_size(self) -> int:
         return self.hidden_size // self.num_heads
 
@@ -133,54 +140,19 @@ def flops(config: TransformerConfig, seq_len: int) -> float:
 
         8 L H^2  (query, key, value, output)  +  4 L^2 H  (scores, weighted sum)  +  4 L H F  (feed-forward)
 
-    Embedding look-ups, biases, layer norms, softmax and GELU are left out, as is usual, so that the number compares
-    with published ones.
+    and embeddings of another width E are projected, 2 L E H. Look-ups, biases, layer norms, softmax and GELU are left
+    out, as is usual, so that the number compares with published ones.
     """
     hidden, inner = config.hidden_size, config.intermediate_size
     projections = 8 * seq_len * hidden**2
     attention = 4 * seq_len**2 * hidden
     feed_forward = 4 * seq_len * hidden * inner
-    return float(config.num_layers * (projections + attention + feed_forward))
-
-
-def _weights(config: TransformerConfig, *axes: str):
-    return nn.with_logical_partitioning(nn.initializers.normal(config.initializer_range), axes)
-
-
-def dense(config: TransformerConfig, features: int, axes: tuple[str, str], name: str | None, dtype, **shapes) -> Dense:
-    """A Dense layer, kernel float32 [in, out] with logical `axes`, computing in `dtype`; `shapes` are fields of it."""
-    bias_axis = "norm" if axes[1] == "embed" else axes[1]
-    return Dense(
-        features,
-        dtype=dtype,
-        kernel_init=_weights(config, *axes),
-        bias_init=nn.with_logical_partitioning(nn.initializers.zeros_init(), (bias_axis,)),
-        name=name,
-        **shapes,
-    )
-
-
-def layer_norm(config: TransformerConfig, axis: str, name: str | None) -> nn.LayerNorm:
-    """A LayerNorm over the last axis, in float32, with the checkpoint's own epsilon."""
-    return nn.LayerNorm(
-        epsilon=config.layer_norm_eps,
-        dtype=jnp.float32,
-        # E[x^2] - E[x]^2 cancels where the mean is large.
-        use_fast_variance=False,
-        scale_init=nn.with_logical_partitioning(nn.initializers.ones_init(), (axis,)),
-        bias_init=nn.with_logical_partitioning(nn.initializers.zeros_init(), (axis,)),
-        name=name,
-    )
-
-
-def embed(config: TransformerConfig, num_rows: int, axis: str, name: str | None, dtype) -> Table:
-    """An embedding table, float32 [rows, hidden]."""
-    init = _weights(config, axis, "embed")
-    return Table(num_rows, config.hidden_size, dtype=dtype, embedding_init=init, name=name)
+    into_states = 2 * seq_len * config.word_width * hidden if config.has_projection else 0
+    return float(config.num_layers * (projections + attention + feed_forward) + into_states)
 
 
 class Embeddings(nn.Module):
-    """Sum of word, position and token-type embeddings, normalised."""
+    """Sum of word, position and, where there are, token-type embeddings, normalised; projected to the states' width."""
 
     config: TransformerConfig
     dtype: jnp.dtype = jnp.float32
@@ -188,10 +160,13 @@ class Embeddings(nn.Module):
     def setup(self) -> None:
         c = self.config
         # Rounded after the look-up: gradients are added up in the dtype of what is looked up.
-        self.word = embed(c, c.vocab_size, "vocab", None, jnp.float32)
-        self.position = embed(c, c.max_positions, "position", None, jnp.float32)
-        self.token_type = embed(c, c.type_vocab_size, "token_type", None, jnp.float32)
+        self.word = embed(c, c.vocab_size, "vocab", None, jnp.float32, c.word_width)
+        self.position = embed(c, c.max_positions, "position", None, jnp.float32, c.word_width)
+        if c.type_vocab_size is not None:
+            self.token_type = embed(c, c.type_vocab_size, "token_type", None, jnp.float32, c.word_width)
         self.norm = layer_norm(c, "norm", None)
+        if c.has_projection:
+            self.projection = dense(c, c.hidden_size, ("pooled", "embed"), None, self.dtype)
 
     def __call__(
         self, input_ids: jax.Array, token_type_ids: jax.Array, seed: jax.Array | None, words: jax.Array | None
@@ -205,15 +180,18 @@ class Embeddings(nn.Module):
             )
         words = self.words(input_ids) if words is None else words
         positions = rows(self.position.embedding, self._position_ids(input_ids), "position")
-        x = words.astype(jnp.float32) + positions + self.token_type(token_type_ids)
-        return dropout(self.norm(x).astype(self.dtype), self.config.hidden_dropout, seed, site=0)
+        x = words.astype(jnp.float32) + positions
+        if self.config.type_vocab_size is not None:
+            x = x + self.token_type(token_type_ids)
+        x = dropout(self.norm(x).astype(self.dtype), self.config.hidden_dropout, seed, site=0)
+        return self.projection(x) if self.config.has_projection else x
 
     def words(self, input_ids: jax.Array) -> jax.Array:
-        """The word embeddings of int32 ids [...], [..., hidden] in the dtype of the computation."""
+        """The word embeddings of int32 ids [...], [..., width] in the dtype of the computation."""
         return rows(self.word.embedding, input_ids, "vocab").astype(self.dtype)
 
     def attend(self, x: jax.Array) -> jax.Array:
-        """x float [..., hidden] times the transposed word embedding, [..., vocab] in the dtype of the computation."""
+        """x float [..., width] times the transposed word embedding, [..., vocab] in the dtype of the computation."""
         return product(x.astype(self.dtype), transposed(self.word.embedding))
 
     def _position_ids(self, input_ids: jax.Array) -> jax.Array:
@@ -226,7 +204,7 @@ class Embeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """softmax(Q K^T / sqrt(d)) V, softmax in float32, dropout on the probabilities.
+    """softmax(Q K^T / sqrt(d) + bias) V, softmax in float32, dropout on the probabilities.
 
     Not `jax.nn.dot_product_attention`: it has no dropout argument, and BERT is trained with it.
     """
@@ -236,7 +214,9 @@ class SelfAttention(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, attention_mask: jax.Array, seed: jax.Array | None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, attention_mask: jax.Array, bias: jax.Array | None, seed: jax.Array | None
+    ) -> jax.Array:
         c = self.config
         heads = (c.num_heads, c.head_size)
 
@@ -248,7 +228,7 @@ class SelfAttention(nn.Module):
         query, key, value = project("query"), project("key"), project("value")
         self.sow(PROJECTIONS, "vectors", {"query": query, "key": key, "value": value})  # similarly
         query = (query.astype(jnp.float32) * (1.0 / math.sqrt(c.head_size))).astype(self.dtype)
-        raw = scores(query, key)
+        raw = scores(query, key) if bias is None else scores(query, key) + bias
         self.sow(SCORES, "scores", raw)  # nothing is kept unless `apply` asks for the collection
         masked = jnp.where(attention_mask[:, None, None, :] > 0, raw, MASKED_SCORE)
         probabilities = jax.nn.softmax(masked, axis=-1).astype(self.dtype)
@@ -265,10 +245,12 @@ class Layer(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, attention_mask: jax.Array, seed: jax.Array | None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, attention_mask: jax.Array, bias: jax.Array | None, seed: jax.Array | None
+    ) -> jax.Array:
         c = self.config
         site = 1 + 3 * self.index  # 0 is the embeddings'
-        y = SelfAttention(c, site, self.dtype, name="attention")(x, attention_mask, seed)
+        y = SelfAttention(c, site, self.dtype, name="attention")(x, attention_mask, bias, seed)
         y = dropout(y, c.hidden_dropout, seed, site + 1)
         x = layer_norm(c, "norm", "attention_norm")(x + y).astype(self.dtype)
         y = dense(c, c.intermediate_size, ("embed", "mlp"), "mlp_in", self.dtype)(x)
@@ -293,6 +275,8 @@ class Encoder(nn.Module):
 
     def setup(self) -> None:
         self.embeddings = Embeddings(self.config, self.dtype)
+        if self.config.relative_buckets is not None:
+            self.relative_bias = RelativeBias(self.config.num_heads, weights_init(self.config, "position", "heads"))
         self.layers = [Layer(self.config, i, self.dtype, name=f"layer_{i}") for i in range(self.config.num_layers)]
 
     def __call__(
@@ -309,33 +293,34 @@ class Encoder(nn.Module):
         Args:
             input_ids: int32 [batch, seq].
             attention_mask: int32 [batch, seq], 1 for a token, 0 for padding.
-            token_type_ids: int32 [batch, seq], which text of a pair; ignored by a model with one token type.
-            words: float [batch, seq, hidden], of `words(input_ids)` where they were looked up before.
+            token_type_ids: int32 [batch, seq], which text of a pair; ignored by a model with one token type or none.
+            words: float [batch, seq, width], of `words(input_ids)` where they were looked up before.
             deterministic: False applies dropout, rng stream "dropout".
         """
         c = self.config
         seed = dropout_seed(self, deterministic, c.hidden_dropout, c.attention_dropout)
         x = self.embeddings(input_ids, token_type_ids, seed, words)
+        bias = None if c.relative_buckets is None else self.relative_bias(input_ids.shape[1])
         hidden_states = [x]
         run = Layer.__call__ if self.remat == "none" or self.is_initializing() else self._recomputed
         for layer in self.layers:
-            x = run(layer, x, attention_mask, seed)
+            x = run(layer, x, attention_mask, bias, seed)
             hidden_states.append(x)
         return EncoderOutput(hidden_states=tuple(hidden_states))
 
-    def _recomputed(self, layer: Layer, x: jax.Array, attention_mask: jax.Array, seed: jax.Array | None) -> jax.Array:
+    def _recomputed(self, layer: Layer, x: jax.Array, attention_mask: jax.Array, bias, seed) -> jax.Array:
         """The layer's output, whose backward pass computes the layer again, as far as `remat` says."""
         params, alone = layer.variables["params"], layer.clone(parent=None)
 
-        def run(params, x):
-            return alone.apply({"params": params}, x, attention_mask, seed)
+        def run(params, x, bias):
+            return alone.apply({"params": params}, x, attention_mask, bias, seed)
 
-        return jax.checkpoint(run, policy=REMAT[self.remat])(*gradients_together(params, x))
+        return jax.checkpoint(run, policy=REMAT[self.remat])(*gradients_together(params, x), bias)
 
     def words(self, input_ids: jax.Array) -> jax.Array:
-        """The word embeddings of int32 ids [...], [..., hidden] in the dtype of the computation."""
+        """The word embeddings of int32 ids [...], [..., width] in the dtype of the computation."""
         return self.embeddings.words(input_ids)
 
     def attend(self, x: jax.Array) -> jax.Array:
-        """x float [..., hidden] times the word embedding, transposed: the tied masked-LM decoder, [..., vocab]."""
+        """x float [..., width] times the word embedding, transposed: the tied masked-LM decoder, [..., vocab]."""
         return self.embeddings.attend(x)

@@ -176,7 +176,7 @@ def random_sizes(options: ConfigDict, teacher: TransformerConfig | None, text_to
     known = {field.name for field in dataclasses.fields(next(iter(own.sizes.values())))}
     given = {n: options[n] for n in (*SIZES, *VARIANTS) if options[n]}
     if unknown := given.keys() - known:
-        raise UserError(f"student.{min(unknown)}={given[min(unknown)]!r}, but a {own.title} model has no such size")
+        raise UserError(f"student.{min(unknown)}={given[min(unknown)]!r}, but {own.title} models have no such size")
     pooling = {"pooling": options.pooling} if options.pooling else {}
     if teacher is not None:
         if options.family not in ("", teacher.family):

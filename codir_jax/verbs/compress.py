@@ -81,7 +81,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add_format(parser)
     parser.add_argument(
-        "--prune_vocabulary", action="store_true", help="export the words of --train alone (BERT): a smaller file"
+        "--prune_vocabulary", action="store_true", help="export the words of --train alone: a smaller file (not of BPE)"
     )
     parser.add_argument("--recipe", default="codir", help="folder of configs/ with the recipe (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")

@@ -195,7 +195,7 @@ def test_a_masked_lm_has_its_own_card(tmp_path):
     exports.export(tmp_path, loaded.config, loaded.params, tokenizer(), head="masked_lm", sample_batch=batch)
     card = (tmp_path / "README.md").read_text()
     assert "pipeline_tag: fill-mask" in card and "AutoModelForMaskedLM" in card
-    assert "A RoBERTa encoder of 2 layers, 12 hidden features and 3 heads, that fills in masked tokens" in card
+    assert "This RoBERTa encoder of 2 layers, 12 hidden features and 3 heads fills in masked tokens" in card
     assert "codir_jax.load" not in card
 
 

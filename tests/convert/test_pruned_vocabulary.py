@@ -6,13 +6,14 @@ import json
 import jax
 import numpy as np
 import pytest
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, XLMRobertaTokenizer
 
 from codir_jax.convert import export, huggingface, pruned_vocabulary
 from codir_jax.convert.huggingface import load_pretrained, save_pretrained
 from codir_jax.data.batch import RawSplit
 from codir_jax.data.tokenizer import encode, save_tokenizer, train_byte_level_bpe, train_wordpiece
-from codir_jax.models import bert, heads
+from codir_jax.models import bert, heads, xlm_roberta
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import unbox
 
@@ -71,6 +72,62 @@ def test_a_folder_of_it_is_read_by_transformers_and_by_us(pruned, tmp_path):
     again = load_pretrained(tmp_path)
     assert again.config.vocab_size == len(made.kept) == json.loads((tmp_path / "config.json").read_text())["vocab_size"]
     assert not (tmp_path / "vocab.txt").exists() or len((tmp_path / "vocab.txt").read_text().split()) == len(made.kept)
+
+
+@pytest.fixture(scope="module")
+def unigram():
+    """XLM-RoBERTa's tokenizer with a vocabulary of its own, and a model of it."""
+    words = ["the", "cats", "cat", "sleep", "on", "table", "tables", "dog", "sees", "birds", "sing", "fly", "zoo"]
+    pieces = [(f"\u2581{word}", -float(i + 4)) for i, word in enumerate(words)]
+    pieces += [(letter, -20.0 - i) for i, letter in enumerate("\u2581stabcdefghijklmnopqruvwxyz")]
+    specials = [(name, 0.0) for name in ("<s>", "<pad>", "</s>", "<unk>")]
+    tokenizer = XLMRobertaTokenizer(vocab=[*specials, *pieces, ("\u0436", -99.0), ("<mask>", 0.0)])
+    config = xlm_roberta.FAMILY.from_scratch(
+        len(tokenizer), 1, hidden_size=8, num_layers=1, num_heads=2, intermediate_size=8, max_positions=40
+    )
+    params = jax.tree.map(np.asarray, unbox(heads.init_params(heads.build_model(config), jax.random.key(0))))
+    hf_config = xlm_roberta.FAMILY.write_config(config)
+    return huggingface.Pretrained(config, params, hf_config, True, None, 2, False, None, "", ()), tokenizer
+
+
+def test_the_likeliest_pieces_stay_so_without_the_others(unigram, tmp_path):
+    """Unknown characters included: their score is that of the unlikeliest piece, less ten."""
+    source, tokenizer = unigram
+    texts = ["the cats sleep on the table", "the \u4e2d\u4e2d cats \u4e2d"]
+    made = pruned_vocabulary.prune(source, tokenizer, RawSplit(texts))
+    names = tokenizer.get_vocab()
+    assert {"\u2581birds", "\u2581cat", "\u2581tables"} <= names.keys() - made.tokenizer.get_vocab().keys()
+    assert made.kept[-1] == names["<mask>"] and made.source.config.pad_token_id == 1
+    assert names["\u0436"] in made.kept  # the unlikeliest piece
+    new, *_ = encode(made.tokenizer, texts, None, 64)
+    old, *_ = encode(tokenizer, texts, None, 64)
+    np.testing.assert_array_equal(made.kept[new], old)
+    assert (old == tokenizer.unk_token_id).sum() == 2
+    tables = (model.params["encoder"]["embeddings"]["word"]["embedding"] for model in (made.source, source))
+    np.testing.assert_array_equal(next(tables), next(tables)[made.kept])
+    told = pruned_vocabulary.spelling(tokenizer, made, RawSplit([*texts, "the birds sing", "a zoo"]), 64)
+    assert told.num_changed == 2 and told.num_unknown == told.num_unknown_before == 2
+    save_pretrained(tmp_path, made.source.config, made.source.params, hf_config=made.source.hf_config)
+    save_tokenizer(made.tokenizer, tmp_path, 32)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs(texts)["input_ids"] == made.tokenizer(texts)["input_ids"]
+    assert (theirs.mask_token_id, theirs.unk_token_id) == (len(made.kept) - 1, 3)
+    assert load_pretrained(tmp_path).config == made.source.config
+
+
+def test_unknown_and_padding_stay_what_they_are_wherever_they_are(unigram):
+    """The unknown token is the last one, and positions are numbered from the padding's number on, which is 15."""
+    source, of_xlm = unigram
+    pieces = [*json.loads(of_xlm.backend_tokenizer.to_str())["model"]["vocab"][4:-1], ("<unk>", 0.0)]
+    core = Tokenizer(models.Unigram([tuple(piece) for piece in pieces], unk_id=len(pieces) - 1))
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", pad_token=pieces[15][0])
+    config = dataclasses.replace(source.config, pad_token_id=15, position_offset=16)
+    made = pruned_vocabulary.prune(dataclasses.replace(source, config=config), tokenizer, RawSplit(["the \u4e2d cats"]))
+    assert made.source.config.pad_token_id == made.tokenizer.pad_token_id == 15
+    assert len(made.kept) < len(tokenizer)
+    new, old = (one.backend_tokenizer.encode("cats \u4e2d").ids for one in (made.tokenizer, tokenizer))
+    assert made.kept[new].tolist() == old and old[-1] == len(pieces) - 1
 
 
 def test_other_tokenizers_are_refused(pruned):

@@ -16,8 +16,8 @@ from codir_jax.evaluation import cost
 from codir_jax.models import contract, heads, sizes
 from codir_jax.models.heads import HEADS, abstract_params, build_model
 from codir_jax.models.layer_selection import select_layers
+from codir_jax.models.layers import dense
 from codir_jax.models.outputs import ModelOutput
-from codir_jax.models.transformer import dense
 from codir_jax.sharding.rules import unbox
 
 FAMILIES = contract.families()
@@ -139,16 +139,41 @@ def test_heads_count_their_products():
 
 
 def test_the_names_of_sizes_are_the_families():
-    of_lstm = ("lstm-small", "lstm-medium", "lstm-large")
-    assert sizes.names() == ("tiny", "minilm", "bert-base", "bert-large", *of_lstm, "roberta-base", "roberta-large")
+    assert sizes.names() == (
+        *("tiny", "minilm", "bert-base", "bert-large"),
+        "distilbert-base",
+        *("electra-small", "electra-base", "electra-large"),
+        *("lstm-small", "lstm-medium", "lstm-large"),
+        "mpnet-base",
+        *("roberta-base", "roberta-large"),
+        *("xlm-roberta-base", "xlm-roberta-large"),
+    )
     with pytest.raises(ValueError, match="no model sizes are named 'huge'; known: tiny, minilm"):
         sizes.named("huge")
 
 
 @pytest.mark.parametrize("name", ["gpt", "heads", "bert.x", "..bert", "", None])
 def test_an_unknown_family_lists_the_known(name):
-    with pytest.raises(ValueError, match=r"is not supported; known: bert, lstm, roberta"):
+    with pytest.raises(
+        ValueError, match=r"is not supported; known: bert, distilbert, electra, lstm, mpnet, roberta, xlm-roberta"
+    ):
         contract.family(name)
+
+
+def test_a_family_says_what_its_models_cannot_do():
+    told = {"model_type": "mpnet", "vocab_size": 40, "pad_token_id": 0}
+    with pytest.raises(ValueError, match="pad_token_id 0 is not supported: MPNet has 1 built in"):
+        FAMILIES["mpnet"].read_config(told)
+    with pytest.raises(ValueError, match="relative_buckets 16 is not supported: MPNet has 32 built in"):
+        FAMILIES["mpnet"].read_config({**told, "pad_token_id": 1, "relative_attention_num_buckets": 16})
+    for name in ("distilbert", "electra"):
+        with pytest.raises(
+            ValueError, match=f"pooling 'pooler' is not supported: {name} models have no pooler; use 'm"
+        ):
+            dataclasses.replace(tiny(FAMILIES[name]), pooling="pooler")
+    for name, config in (("distilbert", "dim"), ("electra", "embedding_size")):
+        with pytest.raises(ValueError, match=f"{config}: expected a whole number, 1 to"):
+            FAMILIES[name].read_config({"model_type": name, config: None})
 
 
 # A bag of words with linear layers: not a transformer, its own config, one head.
@@ -160,8 +185,8 @@ from flax import linen as nn
 from codir_jax.models import hf_keys, layer_selection
 from codir_jax.models.contract import Family
 from codir_jax.models.heads import head_spec
+from codir_jax.models.layers import dense, embed
 from codir_jax.models.outputs import EncoderOutput
-from codir_jax.models.transformer import dense, embed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +201,7 @@ class ToyConfig:
     hidden_dropout: float = 0.0
     classifier_dropout: float | None = None
     dropout_before_pooler: bool = False
+    classifier_act: str = "tanh"
     in_words: str = "a few layers"
 
 
@@ -245,7 +271,7 @@ def test_one_file_adds_a_family_that_reads_writes_shrinks_and_counts(toy, tmp_pa
     ids = np.ones((1, 3), np.int32)
     output = build_model(small).apply({"params": fresh(small, "classification", 2)}, ids, ids, ids)
     assert output.logits.shape == (1, 2)
-    with pytest.raises(ValueError, match="a Toy model has no head 'masked_lm'; known: classification"):
+    with pytest.raises(ValueError, match="Toy models have no head 'masked_lm'; known: classification"):
         build_model(small, "masked_lm")
 
 

@@ -73,6 +73,16 @@ PUBLISHED = [
     ("roberta-large", "encoder_and_pooler", 355_359_744),
     ("roberta-large", "classification", 355_361_794),
     ("roberta-base of 6", "encoder_and_pooler", 82_118_400),
+    ("xlm-roberta-base", "encoder_and_pooler", 278_043_648),
+    ("xlm-roberta-large", "masked_lm", 560_142_482),
+    ("distilbert-base", "classification", 66_955_010),
+    ("distilbert-base", "masked_lm", 66_985_530),
+    ("mpnet-base", "encoder_and_pooler", 109_486_464),
+    ("mpnet-base", "masked_lm", 109_518_527),
+    ("electra-small", "classification", 13_549_314),
+    ("electra-small", "masked_lm", 13_546_682),
+    ("electra-base", "classification", 109_483_778),
+    ("electra-large", "masked_lm", 335_174_458),
 ]
 
 

@@ -12,7 +12,7 @@ import pytest
 from codir_jax.models import bert, products
 from codir_jax.models.dropout import dropout
 from codir_jax.models.heads import build_model, init_params
-from codir_jax.models.transformer import ACTIVATIONS, activate
+from codir_jax.models.layers import ACTIVATIONS, activate
 from codir_jax.sharding.rules import unbox
 
 TINY = dataclasses.replace(

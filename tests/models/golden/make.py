@@ -1,6 +1,6 @@
-"""Makes the golden files beside it: tiny BERT and RoBERTa on torch, their outputs, gradients and one update.
+"""Makes the golden files beside it: a tiny model of each family on torch, its outputs, gradients and one update.
 
-    python tests/models/golden/make.py        # needs torch and transformers; the tests need neither
+    python tests/models/golden/make.py [NAME ...]     # needs torch and transformers; the tests need neither
 
 Each model is a Hugging Face folder (`config.json`, `model.safetensors`) with `io.npz`: inputs, every hidden state,
 logits, loss, gradients ("grad/NAME") and, of the classifiers, the weights after one AdamW step ("updated/NAME"); names
@@ -8,6 +8,7 @@ as in the checkpoint.
 Gradients and updates are kept for some of the tensors only: the files stay small.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,20 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForMaskedLM,
+    ElectraForSequenceClassification,
+    MPNetConfig,
+    MPNetForMaskedLM,
+    MPNetForSequenceClassification,
     RobertaConfig,
     RobertaForMaskedLM,
     RobertaForSequenceClassification,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
 )
 
 HERE = Path(__file__).parent
@@ -36,26 +48,47 @@ BERT = BertConfig(vocab_size=61, max_position_embeddings=20, type_vocab_size=2, 
 ROBERTA = RobertaConfig(
     vocab_size=67, max_position_embeddings=20, type_vocab_size=1, num_labels=3, layer_norm_eps=1e-5, **SIZES
 )
+XLM_ROBERTA = XLMRobertaConfig(
+    vocab_size=71, max_position_embeddings=20, type_vocab_size=1, num_labels=3, layer_norm_eps=1e-5, **SIZES
+)
+DISTILBERT = DistilBertConfig(
+    vocab_size=61, max_position_embeddings=20, n_layers=2, n_heads=3, dim=12, hidden_dim=16, num_labels=3,
+    initializer_range=0.2, attn_implementation="eager",
+)  # fmt: skip
+# 41 columns, so that distances reach buckets that several of them share.
+MPNET = MPNetConfig(vocab_size=61, max_position_embeddings=44, num_labels=3, layer_norm_eps=1e-5, **SIZES)
+# Embeddings of another width than the states, and an activation that the heads have not.
+ELECTRA = ElectraConfig(
+    vocab_size=61, max_position_embeddings=20, embedding_size=6, num_labels=3, hidden_act="relu", **SIZES
+)
 MODELS = {
     "bert_seqcls": (BertForSequenceClassification, BERT),
     "bert_mlm": (BertForMaskedLM, BERT),
     "roberta_seqcls": (RobertaForSequenceClassification, ROBERTA),
     "roberta_mlm": (RobertaForMaskedLM, ROBERTA),
+    "xlm_roberta_seqcls": (XLMRobertaForSequenceClassification, XLM_ROBERTA),
+    "distilbert_seqcls": (DistilBertForSequenceClassification, DISTILBERT),
+    "distilbert_mlm": (DistilBertForMaskedLM, DISTILBERT),
+    "mpnet_seqcls": (MPNetForSequenceClassification, MPNET),
+    "mpnet_mlm": (MPNetForMaskedLM, MPNET),
+    "electra_seqcls": (ElectraForSequenceClassification, ELECTRA),
+    "electra_mlm": (ElectraForMaskedLM, ELECTRA),
 }
 # Left out of what is stored of gradients and updates: the last layer, the embeddings and the head are kept, which the
 # gradient reaches through everything else.
-SKIPPED = ("encoder.layer.0.",)
+SKIPPED = (".layer.0.",)
 
 
 def inputs(config, rng):
-    """Pairs of three lengths, padded to 8, with token types where the model has them."""
-    lengths, split = (8, 5, 2), (4, 3, 1)
+    """Pairs of three lengths, padded to 8 or 41, with token types where the model has them."""
+    longest = 41 if config.max_position_embeddings > 40 else 8
+    lengths, split = (longest, 5, 2), (4, 3, 1)
     pad = config.pad_token_id
-    input_ids = np.full((3, 8), pad, np.int64)
-    token_type_ids = np.zeros((3, 8), np.int64)
+    input_ids = np.full((3, longest), pad, np.int64)
+    token_type_ids = np.zeros((3, longest), np.int64)
     for row, (length, first) in enumerate(zip(lengths, split, strict=True)):
         input_ids[row, :length] = rng.integers(4, config.vocab_size, length)
-        if config.type_vocab_size > 1:
+        if getattr(config, "type_vocab_size", 1) > 1:
             token_type_ids[row, first:length] = 1
     return {
         "input_ids": input_ids,
@@ -80,11 +113,14 @@ def make(name, cls, config):
 
     batch = inputs(config, rng)
     if name.endswith("mlm"):
-        labels = np.where(rng.random((3, 8)) < 0.4, rng.integers(4, config.vocab_size, (3, 8)), -100)
+        shape = batch["input_ids"].shape
+        labels = np.where(rng.random(shape) < 0.4, rng.integers(4, config.vocab_size, shape), -100)
         labels = np.where(batch["attention_mask"] > 0, labels, -100)
     else:
         labels = np.array([0, 2, 1])
     tensors = {key: torch.from_numpy(value) for key, value in batch.items()}
+    if not hasattr(config, "type_vocab_size"):
+        del tensors["token_type_ids"]
     out = model(**tensors, labels=torch.from_numpy(labels), output_hidden_states=True)
     out.loss.backward()
     parameters = {key: p for key, p in model.named_parameters() if not any(skip in key for skip in SKIPPED)}
@@ -99,7 +135,7 @@ def make(name, cls, config):
 
 
 if __name__ == "__main__":
-    for name, (cls, config) in MODELS.items():
-        make(name, cls, config)
+    for name in sys.argv[1:] or MODELS:
+        make(name, *MODELS[name])
     total = sum(path.stat().st_size for path in HERE.rglob("*") if path.is_file())
     print(f"{total / 1024:.0f} KiB")
