@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from codir_jax.data import table_labels
 from codir_jax.data.batch import DataError, RawSplit
 from codir_jax.data.delimited import Table, at, nearest, read_table
 from codir_jax.data.sets.contract import RawData
 from codir_jax.data.table_columns import check_texts, named_columns, parse_column, parse_targets
-from codir_jax.processes import console, json_text
+from codir_jax.data.table_labels import class_name, order_names
 from codir_jax.processes.fields import field
 from codir_jax.processes.user_error import UserError
 
@@ -19,8 +19,6 @@ CONFIG_ARGUMENT = "own"
 
 
 # What only own files read: .tsv (unquoted), .csv (quoted) with a header line, .jsonl or .parquet.
-# So few may stand in a file of any size.
-_FEW_CLASSES = 20
 FIELDS = {
     "train_path": field("", "own file to train on"),
     "dev_path": field("", "own file to judge by"),
@@ -37,6 +35,8 @@ def check(config) -> None:
     names = _listed(config.label_names)
     if len(set(names)) < len(names):
         raise UserError(f"data.label_names names one twice: {config.label_names!r}")
+    if len(names) == 1:
+        raise UserError(f"data.label_names names only one class, {names[0]!r}; expected at least two")
     for name in ("text_column", "label_column"):
         if not config[name].strip():
             raise UserError(f"data.{name} is empty; name a column")
@@ -68,17 +68,22 @@ def read(config) -> RawData:
     if not config.is_regression:
         label_names = given_names or _names_in(tables.get("train"), config.label_column)
         for table in tables.values():
-            _check_labels(table, config.label_column, problems)
+            table_labels.check_kinds(table, table.columns.get(config.label_column, ()), problems)
         if "train" in tables and not given_names and not problems:
-            _check_names(tables["train"], label_names)
+            doubt = table_labels.doubt_of_names(label_names, len(tables["train"].lines))
+            if doubt:  # told best before every row of dev is
+                raise DataError([at(tables["train"].path, None, doubt)])
     raw = _rows(config, tables, label_names, "train" in paths, problems)
-    if "train" in tables and not config.is_regression:
-        _check_classes(tables["train"].path, raw["train"].labels, label_names, problems)
-    elif "train" in tables and len(set(raw["train"].labels or ())) == 1 and not problems:
-        problems.append(at(tables["train"].path, None, f"all scores are {raw['train'].labels[0]}; nothing to learn"))
+    if "train" in tables and not problems:
+        labels = raw["train"].labels
+        if config.is_regression:
+            doubts = [table_labels.doubt_of_scores(min(labels), max(labels))]
+        else:
+            doubts = table_labels.without_example(label_names, {label_names[label] for label in set(labels)})
+        problems += [at(tables["train"].path, None, doubt) for doubt in doubts if doubt]
     if problems:
         raise DataError(problems)
-    _tell_overlap(tables, raw)
+    _tell_of_judged(tables, raw, label_names, _is_row_of(raw["train"]) if "train" in raw else None)
     return RawData(raw, label_names, bool(config.is_regression), metrics_of(len(label_names)))
 
 
@@ -87,8 +92,11 @@ def train_file(config) -> Path | None:
     return _paths(config).get("train")
 
 
-def stream(config) -> tuple[dict, Callable[[tuple[str, ...]], RawData]]:
+def stream(config) -> tuple[dict, Callable[..., RawData]]:
     """What reads the train file a part at a time, and the other splits once the classes are known.
+
+    Returns:
+      Fields of `on_disk.tables.PartOfTable`; and `rest` of `on_disk.sources.Found`.
 
     Raises:
       DataError: the dev or the test file has problems; those of its labels are told when the classes are known.
@@ -97,15 +105,20 @@ def stream(config) -> tuple[dict, Callable[[tuple[str, ...]], RawData]]:
     problems: list[str] = []
     others = {split: path for split, path in paths.items() if split != "train"}
     tables = _tables(config, others, problems)
+    if not config.is_regression:
+        for table in tables.values():
+            table_labels.check_kinds(table, table.columns.get(config.label_column, ()), problems)
     _rows(config, tables, given_names, False, problems, has_labels=bool(given_names) or config.is_regression)
     if problems:
         raise DataError(problems)
 
-    def rest(label_names: tuple[str, ...]) -> RawData:
+    def rest(label_names: tuple[str, ...], is_in_train: Callable | None = None) -> RawData:
         found: list[str] = []
         raw = _rows(config, tables, label_names, True, found)
         if found:
             raise DataError(found)
+        if is_in_train is not None:
+            _tell_of_judged(tables, raw, label_names, is_in_train)
         return RawData(raw, label_names, bool(config.is_regression), metrics_of(len(label_names)))
 
     parse_labels = parse_targets if config.is_regression else functools.partial(_named_classes, known=given_names)
@@ -116,12 +129,6 @@ def stream(config) -> tuple[dict, Callable[[tuple[str, ...]], RawData]]:
         "further": tuple(named_columns(config).items()),
     }
     return of_part, rest
-
-
-def order_names(names: set[str]) -> tuple[str, ...]:
-    """The names of classes in the order of their numbers: as numbers if all are whole numbers, else as text."""
-    is_numeric = all(name.lstrip("-").isdecimal() for name in names)
-    return tuple(sorted(names, key=(lambda name: (int(name), name)) if is_numeric else None))
 
 
 def _paths(config) -> dict[str, Path]:
@@ -181,7 +188,7 @@ def _parse_classes(table, values, label_names, problems, has_train, *, may_be_em
     index = {name: i for i, name in enumerate(label_names)}
     labels: list[int | None] = []
     for line, value in zip(table.lines, values, strict=True):
-        name = _label_name(value)
+        name = class_name(value)
         if name not in index and not (may_be_empty and name == ""):
             if name == "":
                 problems.append(at(table.path, line, "empty label"))
@@ -191,15 +198,16 @@ def _parse_classes(table, values, label_names, problems, has_train, *, may_be_em
     return None if all(label is None for label in labels) else labels
 
 
-def _named_classes(table: Table, values, problems: list[str], *, known: tuple[str, ...]) -> list[str]:
-    """The names of the rows' classes; `known`: those that may be, () for any."""
-    names = [_label_name(value) for value in values]
-    for line, name in zip(table.lines, names, strict=True):
+def _named_classes(table: Table, values, problems: list[str], *, known: tuple[str, ...]) -> list:
+    """The labels of the rows of a part of train, as the file has them; `known`: names that may be, () for any."""
+    table_labels.check_kinds(table, values, problems)
+    for line, value in zip(table.lines, values, strict=True):
+        name = class_name(value)
         if name == "":
             problems.append(at(table.path, line, "empty label"))
         elif known and name not in known:
             problems.append(_unknown(table, line, name, known))
-    return names
+    return list(values)
 
 
 def _unknown(table: Table, line: int, name: str, known: tuple[str, ...]) -> str:
@@ -207,89 +215,30 @@ def _unknown(table: Table, line: int, name: str, known: tuple[str, ...]) -> str:
     return at(table.path, line, f"unknown label {name!r}; known: {told}{nearest(name, known)}")
 
 
-def _tell_overlap(tables: Mapping[str, Table], raw: Mapping[str, RawSplit]) -> None:
-    """Says how many texts of dev or test are in train too, and where."""
-    if "train" not in raw:
-        return
-    known = set(zip(raw["train"].texts_a, raw["train"].texts_b or raw["train"].texts_a, strict=True))
+def _is_row_of(train: RawSplit) -> Callable[[RawSplit], list[bool]]:
+    """What tells of rows whether train has their texts."""
+    known = set(_texts_of(train))
+    return lambda rows: [texts in known for texts in _texts_of(rows)]
+
+
+def _texts_of(rows: RawSplit) -> Iterator[tuple[str, str]]:
+    return ((a.strip(), b.strip()) for a, b in zip(rows.texts_a, rows.texts_b or rows.texts_a, strict=True))
+
+
+def _tell_of_judged(tables: Mapping[str, Table], raw: Mapping[str, RawSplit], label_names, is_in_train) -> None:
+    """Says what makes scores on dev or test worth little; `is_in_train` is None where there is no train file."""
     for split, rows in raw.items():
-        texts = zip(rows.texts_a, rows.texts_b or rows.texts_a, strict=True)
-        lines = [line for line, text in zip(tables[split].lines, texts, strict=True) if text in known]
-        if split != "train" and lines:
-            first = ", ".join(map(str, lines[:3]))
-            console.say(
-                f"note: {len(lines):,} of {len(rows.texts_a):,} texts of {tables[split].path} are also in train, first "
-                f"in line {first}: scores on them are too good"
-            )
-
-
-def _check_labels(table: Table, column: str, problems: list[str]) -> None:
-    """Tells of labels that are no names: lists, objects, half characters, and of numbers beside texts."""
-    kinds: dict[type, int] = {}
-    for line, value in zip(table.lines, table.columns.get(column, ()), strict=False):
-        if value is None:
+        if split == "train":
             continue
-        if not isinstance(value, str | int | float):
-            problems.append(
-                at(table.path, line, f"label {str(value)[:40]!r} is a {type(value).__name__}; expected a name")
-            )
-            continue
-        if isinstance(value, str) and not json_text.is_unicode(value):
-            problems.append(at(table.path, line, "broken encoding in the label: half a surrogate pair"))
-        if value != "" and type(value) not in kinds:
-            kinds[type(value)] = line
-            if len(kinds) == 2:
-                one, other = (kind.__name__ for kind in kinds)
-                told = f"label {value!r} is of type {other}, those before of type {one}; expected one type of labels"
-                problems.append(at(table.path, line, told))
-
-
-def _check_names(train: Table, names: tuple[str, ...]) -> None:
-    """Refuses what is told best before every row of dev is: one class, numbers, as many classes as rows.
-
-    Raises:
-      DataError: with what to do.
-    """
-    told = ""
-    if len(names) == 1:
-        told = f"only one class, {names[0]!r}; expected at least two"
-    elif len(names) > 2 and all(map(_is_number, names)) and not all(name.lstrip("+-").isdecimal() for name in names):
-        told = (
-            f"the labels are numbers such as {names[0]}: for scores set data.is_regression=True (--regression), for "
-            "classes data.label_names to their names"
-        )
-    elif len(names) > max(_FEW_CLASSES, len(train.lines) // 2):
-        told = (
-            f"{len(names):,} classes in {len(train.lines):,} rows; is data.label_column (--label_column) the column of "
-            "the labels, or are they scores (--regression)? To keep them set data.label_names to all their names"
-        )
-    if told:
-        raise DataError([at(train.path, None, told)])
-
-
-def _is_number(name: str) -> bool:
-    try:
-        return math.isfinite(float(name))
-    except ValueError:
-        return False
-
-
-def _check_classes(path: Path, labels, label_names, problems) -> None:
-    present = set(labels or ())
-    for i, name in enumerate(label_names):
-        if i not in present:
-            problems.append(at(path, None, f"class {name!r} has no example in train"))
+        table = tables[split]
+        table_labels.tell_of_judged(table.path, rows.labels or (), label_names)
+        if is_in_train is not None:
+            table_labels.tell_overlap(table.path, table.lines, is_in_train(rows))
 
 
 def _names_in(table: Table | None, column: str) -> tuple[str, ...]:
     """Returns the labels found, in order."""
-    return () if table is None else order_names({_label_name(value) for value in table.columns[column]} - {""})
-
-
-def _label_name(value) -> str:
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value).strip()
+    return () if table is None else order_names({class_name(value) for value in table.columns[column]} - {""})
 
 
 def _listed(names: str) -> tuple[str, ...]:
