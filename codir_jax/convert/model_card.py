@@ -48,6 +48,7 @@ def model_card(
     head: str,
     label_names: Sequence[str] | None,
     is_regression: bool,
+    is_multi_label: bool,
     sentence: SentenceFacts | None,
     results: Mapping[str, Any] | None,
     training_config: Mapping[str, Any] | None,
@@ -60,7 +61,7 @@ def model_card(
     """The folder's README.md: YAML front matter, what it is, results, how to load it, limits, training config."""
     about, teacher = head_spec(head).card, without_path(teacher_name)
     lines = ["---", _front(name, config, about, results or {}, provenance), "---", "", f"# {_escaped(name)}", ""]
-    does = about.does(label_names and tuple(map(_escaped, label_names)), is_regression, is_pair)
+    does = about.does(label_names and tuple(map(_escaped, label_names)), is_regression, is_multi_label, is_pair)
     lines.append(
         f"A {family(config.family).title} encoder of {config.in_words}, that {does}. "
         "Trained with codir_jax" + (f"; its teacher was `{_code(teacher)}`." if teacher else ".")
@@ -70,6 +71,8 @@ def model_card(
     if sentence:
         made = f"{_POOLED[config.pooling]}, {_NORM[sentence.normalize]}"
         lines += ["", f"Vectors have {config.hidden_size} numbers: {made}."]
+    if is_multi_label:
+        lines += ["", "The sigmoid of each logit is the probability of that label; those above 0.5 are the answer."]
     lines += ["", "## Intended use", "", *_use(about, provenance)]
     lines += ["", "## Results", ""]
     rows = list(_rows(results or {}))

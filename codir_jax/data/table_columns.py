@@ -59,6 +59,13 @@ def parse_targets(
     return None if all(target is None for target in targets) else targets
 
 
+def label_name(value) -> str:
+    """Returns the name of a class as a cell holds it, "" for an empty one."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value).strip()
+
+
 def named_columns(options) -> dict[str, str]:
     """Returns name in a batch -> column of the files, of `data.columns`."""
     return parse_columns(options.columns)

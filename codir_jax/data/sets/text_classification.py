@@ -1,4 +1,4 @@
-"""One's own files: single texts or pairs, classes by name or a regression target, and further columns."""
+"""One's own files: single texts or pairs, a class or several by name or a regression target, and further columns."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from codir_jax.data import label_sets
 from codir_jax.data.batch import DataError, RawSplit
 from codir_jax.data.delimited import Table, at, nearest, read_table
 from codir_jax.data.sets.contract import RawData
-from codir_jax.data.table_columns import check_texts, named_columns, parse_column, parse_targets
+from codir_jax.data.table_columns import check_texts, label_name, named_columns, parse_column, parse_targets
 from codir_jax.processes import console, json_text
 from codir_jax.processes.fields import field
 from codir_jax.processes.user_error import UserError
@@ -27,6 +28,9 @@ FIELDS = {
     "test_path": field("", "own file to test by; its labels are optional"),
     "label_column": field("label", "column of the labels"),
     "is_regression": field(False, "labels are float targets, not class names"),
+    # Names joined in a cell, or a list of them; an empty cell is a text of no class.
+    "is_multi_label": field(False, "a text has any number of classes"),
+    "label_separator": field("", "what parts the names of a cell; empty: the one of | ; , that is in them"),
     # Comma separated; empty: as found in the train file, sorted.
     "label_names": field("", "class names in order"),
 }
@@ -40,6 +44,13 @@ def check(config) -> None:
     for name in ("text_column", "label_column"):
         if not config[name].strip():
             raise UserError(f"data.{name} is empty; name a column")
+    if config.is_regression and config.is_multi_label:
+        raise UserError("data.is_regression and data.is_multi_label: labels are numbers or names; set one of them")
+    if config.label_separator and not config.is_multi_label:
+        raise UserError(
+            f"data.label_separator={config.label_separator!r} is of texts with several classes: set "
+            "data.is_multi_label=True (--multi_label) as well"
+        )
     if config.text_column == config.text_pair_column:
         raise UserError(f"data.text_pair_column and data.text_column are both {config.text_column!r}; name two columns")
     if config.label_column in (config.text_column, config.text_pair_column):
@@ -64,21 +75,30 @@ def read(config) -> RawData:
         raise UserError("classes are unknown: set data.train_path, or data.label_names to their names in order")
     problems: list[str] = []
     tables = _tables(config, paths, problems)
+    separator = _separator(config, tables)
     label_names: tuple[str, ...] = ()
     if not config.is_regression:
-        label_names = given_names or _names_in(tables.get("train"), config.label_column)
+        label_names = given_names or _names_in(config, tables.get("train"), separator)
         for table in tables.values():
-            _check_labels(table, config.label_column, problems)
+            if config.is_multi_label:
+                label_sets.check(table, table.columns.get(config.label_column, ()), separator, problems)
+            else:
+                _check_labels(table, config.label_column, problems)
         if "train" in tables and not given_names and not problems:
-            _check_names(tables["train"], label_names)
-    raw = _rows(config, tables, label_names, "train" in paths, problems)
-    if "train" in tables and not config.is_regression:
+            _check_names(config, tables["train"], label_names)
+    raw = _rows(config, tables, label_names, "train" in paths, problems, separator=separator)
+    if "train" in tables and config.is_multi_label:
+        wrong = label_sets.constant_classes(raw["train"].labels or (), label_names)
+        problems += [at(tables["train"].path, None, told) for told in wrong]
+    elif "train" in tables and not config.is_regression:
         _check_classes(tables["train"].path, raw["train"].labels, label_names, problems)
     elif "train" in tables and len(set(raw["train"].labels or ())) == 1 and not problems:
         problems.append(at(tables["train"].path, None, f"all scores are {raw['train'].labels[0]}; nothing to learn"))
     if problems:
         raise DataError(problems)
     _tell_overlap(tables, raw)
+    if config.is_multi_label:
+        return RawData(raw, label_names, False, SEVERAL_METRICS, is_multi_label=True)
     return RawData(raw, label_names, bool(config.is_regression), metrics_of(len(label_names)))
 
 
@@ -153,7 +173,14 @@ def _tables(config, paths: Mapping[str, Path], problems: list[str]) -> dict[str,
 
 
 def _rows(
-    config, tables: Mapping[str, Table], label_names, has_train: bool, problems: list[str], *, has_labels: bool = True
+    config,
+    tables: Mapping[str, Table],
+    label_names,
+    has_train: bool,
+    problems: list[str],
+    *,
+    has_labels: bool = True,
+    separator: str = "",
 ) -> dict[str, RawSplit]:
     """The rows of the tables; without `has_labels` their labels are not looked at."""
     raw, further = {}, named_columns(config)
@@ -162,12 +189,20 @@ def _rows(
         labels = None
         if values is not None and config.is_regression:
             labels = parse_targets(table, values, problems, may_be_empty=split == "test")
+        elif values is not None and config.is_multi_label:
+            labels = label_sets.parse(table, values, label_names, separator, problems)
+            if split == "test" and not any(map(any, labels)):
+                labels = None  # a column without a label says nothing of its texts
         elif values is not None:
             labels = _parse_classes(table, values, label_names, problems, has_train, may_be_empty=split == "test")
         present = {name: column for name, column in further.items() if column in table.columns}
         columns = {name: parse_column(table, column, problems) for name, column in present.items()}
         raw[split] = RawSplit(*check_texts(table, _text_columns(config), problems), labels, columns=columns)
     return raw
+
+
+# Of texts with several classes, the primary one first.
+SEVERAL_METRICS = ("micro_f1", "macro_f1", "subset_accuracy", "average_precision")
 
 
 def metrics_of(num_classes: int) -> tuple[str, ...]:
@@ -181,7 +216,7 @@ def _parse_classes(table, values, label_names, problems, has_train, *, may_be_em
     index = {name: i for i, name in enumerate(label_names)}
     labels: list[int | None] = []
     for line, value in zip(table.lines, values, strict=True):
-        name = _label_name(value)
+        name = label_name(value)
         if name not in index and not (may_be_empty and name == ""):
             if name == "":
                 problems.append(at(table.path, line, "empty label"))
@@ -193,7 +228,7 @@ def _parse_classes(table, values, label_names, problems, has_train, *, may_be_em
 
 def _named_classes(table: Table, values, problems: list[str], *, known: tuple[str, ...]) -> list[str]:
     """The names of the rows' classes; `known`: those that may be, () for any."""
-    names = [_label_name(value) for value in values]
+    names = [label_name(value) for value in values]
     for line, name in zip(table.lines, names, strict=True):
         if name == "":
             problems.append(at(table.path, line, "empty label"))
@@ -230,9 +265,9 @@ def _check_labels(table: Table, column: str, problems: list[str]) -> None:
         if value is None:
             continue
         if not isinstance(value, str | int | float):
-            problems.append(
-                at(table.path, line, f"label {str(value)[:40]!r} is a {type(value).__name__}; expected a name")
-            )
+            told = f"label {str(value)[:40]!r} is a {type(value).__name__}; expected a name"
+            told += f" ({_SEVERAL})" * isinstance(value, list)
+            problems.append(at(table.path, line, told))
             continue
         if isinstance(value, str) and not json_text.is_unicode(value):
             problems.append(at(table.path, line, "broken encoding in the label: half a surrogate pair"))
@@ -244,15 +279,25 @@ def _check_labels(table: Table, column: str, problems: list[str]) -> None:
                 problems.append(at(table.path, line, told))
 
 
-def _check_names(train: Table, names: tuple[str, ...]) -> None:
-    """Refuses what is told best before every row of dev is: one class, numbers, as many classes as rows.
+_SEVERAL = "for several labels a text: data.is_multi_label=True, --multi_label"
+
+
+def _check_names(config, train: Table, names: tuple[str, ...]) -> None:
+    """Refuses what is told best before every row of dev is: one class, numbers, as many as rows, joined ones.
 
     Raises:
       DataError: with what to do.
     """
     told = ""
-    if len(names) == 1:
+    if config.is_multi_label and not names:
+        told = "no row has a label; is data.label_column (--label_column) the column of the labels?"
+    elif len(names) == 1:
         told = f"only one class, {names[0]!r}; expected at least two"
+    elif not config.is_multi_label and (joined := label_sets.joined_name(names)):
+        told = (
+            f"the label {joined[0]!r} joins labels that others have too: {', '.join(map(repr, joined[1]))} ({_SEVERAL}"
+            "; to keep it as one class set data.label_names to all their names)"
+        )
     elif len(names) > 2 and all(map(_is_number, names)) and not all(name.lstrip("+-").isdecimal() for name in names):
         told = (
             f"the labels are numbers such as {names[0]}: for scores set data.is_regression=True (--regression), for "
@@ -281,15 +326,28 @@ def _check_classes(path: Path, labels, label_names, problems) -> None:
             problems.append(at(path, None, f"class {name!r} has no example in train"))
 
 
-def _names_in(table: Table | None, column: str) -> tuple[str, ...]:
+def _names_in(config, table: Table | None, separator: str) -> tuple[str, ...]:
     """Returns the labels found, in order."""
-    return () if table is None else order_names({_label_name(value) for value in table.columns[column]} - {""})
+    if table is None:
+        return ()
+    values = table.columns[config.label_column]
+    if config.is_multi_label:
+        return order_names(label_sets.names_in(values, separator))
+    return order_names({label_name(value) for value in values} - {""})
 
 
-def _label_name(value) -> str:
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value).strip()
+def _separator(config, tables: Mapping[str, Table]) -> str:
+    """What parts the labels of a cell: as the config says, else found in the train file, or in all where there is none,
+    and told."""
+    if config.label_separator or not config.is_multi_label:
+        return config.label_separator
+    looked_at = [tables["train"]] if "train" in tables else list(tables.values())
+    found = label_sets.find_separator(
+        cell for table in looked_at for cell in table.columns.get(config.label_column, ())
+    )
+    if found:
+        console.say(f"{', '.join(table.path.name for table in looked_at)}: labels of a text are parted by {found!r}")
+    return found
 
 
 def _listed(names: str) -> tuple[str, ...]:
