@@ -72,7 +72,9 @@ def check(options) -> None:
             raise ValueError(f"--{name} {getattr(options, name)!r} is none: expected the form {pattern}")
     kind, dash, size = options.create.partition("-")
     if options.create and not (kind in RUNTIMES and dash and size.isdigit() and int(size) > 0):
-        raise ValueError(f"--create={options.create!r}: expected TYPE-SIZE with a TYPE of {', '.join(RUNTIMES)}")
+        raise ValueError(
+            f"--create={options.create!r}: expected TYPE-SIZE with a TYPE of {', '.join(RUNTIMES)} and a SIZE above 0"
+        )
     if (options.queued or options.spot or options.runtime_version) and not options.create:
         raise ValueError("--queued, --spot and --runtime_version are about --create=TYPE, which is not given")
 

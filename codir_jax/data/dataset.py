@@ -67,7 +67,7 @@ def load(options, tokenizer, *, seed: int, together: Together = preparation.ALON
         root=cache_root(options),
         together=together,
     )
-    rest = found.rest(train.label_names)
+    rest = found.rest(train.label_names, train.has_rows if together.index == 0 else None)
     raw, column_names = number_columns(rest.splits, train.column_names)
     splits, num_truncated = {"train": train.examples}, {"train": train.num_truncated}
     for split, rows in raw.items():

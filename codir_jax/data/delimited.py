@@ -11,7 +11,7 @@ import csv
 import dataclasses
 import difflib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from codir_jax.data import compressed, parquet
@@ -19,6 +19,9 @@ from codir_jax.data.compressed import kind_of
 from codir_jax.processes import json_text
 
 TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", parquet.SUFFIX)
+
+# Of a text, and of a field of a .csv: a long novel.
+MOST_CHARACTERS = 1_000_000
 
 # As they are told.
 KNOWN = ".tsv, .csv, .jsonl or .parquet"
@@ -72,7 +75,8 @@ def read_lines(path: Path, problems: list[str], span: Span = WHOLE) -> list[str]
         return None
     try:
         with compressed.open_bytes(path) as file:
-            file.seek(span.start)
+            if span.start:  # of no .gz
+                file.seek(span.start)
             content = file.read() if span.end is None else file.read(span.end - span.start)
     except compressed.BROKEN as error:
         problems.append(at(path, None, compressed.what_is_wrong(path, error)))
@@ -176,8 +180,8 @@ def read_table(
         first_line, header = next(rows, (1, []))
     if _has_missing(path, first_line, required, header, problems, named_by or {}):
         return None
-    if twice := [name for name in dict.fromkeys([*required, *optional]) if header.count(name) > 1]:
-        problems.append(at(path, first_line, f"the column {twice[0]!r} is there twice; give each a name of its own"))
+    if told := comes_twice(header, [*required, *optional]):
+        problems.append(at(path, first_line, told))
         return None
 
     wanted = {name: header.index(name) for name in [*required, *optional] if name in header}
@@ -195,6 +199,12 @@ def read_table(
     if not numbers and not problems and span.is_whole:
         problems.append(at(path, None, "the file has no rows"))
     return Table(path, numbers, columns)
+
+
+def csv_reader(lines: Iterable[str], separator: str = ","):
+    """Returns Python's strict reader of quoted fields, each of at most `MOST_CHARACTERS` (its own limit is 2^17)."""
+    csv.field_size_limit(MOST_CHARACTERS)
+    return csv.reader(lines, delimiter=separator, strict=True)
 
 
 def read_header(path: Path, suffix: str) -> list[str]:
@@ -221,7 +231,7 @@ def csv_cuts(path: Path, apart: int) -> list[int]:
                 yield line.decode("utf-8", "replace")
 
     try:
-        for _ in csv.reader(lines(), strict=True):
+        for _ in csv_reader(lines()):
             if position >= target:
                 cuts.append(position)
                 target = position + apart
@@ -248,7 +258,7 @@ def _csv_rows(
     path: Path, lines: Sequence[str], problems: list[str], first_line: int
 ) -> Iterator[tuple[int, list[str]]]:
     """Yields (first line of the row, fields): a quoted field may go over several lines."""
-    reader = csv.reader(io.StringIO("\n".join(lines), newline=""), strict=True)
+    reader = csv_reader(io.StringIO("\n".join(lines), newline=""))
     number = first_line
     while True:
         try:
@@ -261,6 +271,12 @@ def _csv_rows(
             return
         yield number, row
         number = reader.line_num + first_line
+
+
+def comes_twice(header: Sequence[str], names: Iterable[str]) -> str:
+    """Returns the sentence of the first of `names` that is there more than once, "" where none is."""
+    twice = next((name for name in names if header.count(name) > 1), None)
+    return "" if twice is None else f"the column {twice!r} is there twice; give each a name of its own"
 
 
 def _has_missing(path: Path, line: int | None, required: Sequence[str], header: Sequence[str], problems, named_by):
@@ -298,6 +314,9 @@ def _parquet_table(path: Path, required, optional, problems: list[str], named_by
     if header is None or _has_missing(path, None, required, header, problems, named_by):
         return None
     names = [name for name in dict.fromkeys([*required, *optional]) if name in header]
+    if told := comes_twice(header, names):
+        problems.append(at(path, None, told))
+        return None
     try:
         columns = parquet.read(path, names)
     except parquet.BrokenError as error:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from codir_jax.data import compressed
 from codir_jax.data.batch import DataError
 from codir_jax.data.compressed import kind_of
-from codir_jax.data.delimited import TABLE_SUFFIXES, at, read_lines
+from codir_jax.data.delimited import TABLE_SUFFIXES, at, csv_reader, read_lines
 from codir_jax.processes.user_error import MissingFileError, UserError
 
 # Column of texts that come alone.
@@ -135,7 +135,7 @@ def _separated(path: Path) -> dict[str, list]:
     lines = read_lines(path, problems)
     if lines is None:
         raise DataError(problems)
-    reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator_of(path), strict=True)
+    reader = csv_reader((f"{line}\n" for line in lines), separator_of(path))
     header, rows, number = next(reader), [], 2
     try:
         for row in reader:

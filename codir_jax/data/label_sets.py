@@ -6,13 +6,12 @@ import collections
 import re
 from collections.abc import Collection, Iterable, Sequence
 
+from codir_jax.data import table_labels
 from codir_jax.data.delimited import Table, at, nearest
-from codir_jax.data.table_columns import label_name
+from codir_jax.data.table_labels import SEPARATORS, class_name
 from codir_jax.processes import json_text
 from codir_jax.processes.user_error import UserError
 
-# What may part the names of a cell, where the user does not say.
-SEPARATORS = ("|", ";", ",")
 # A list that was written down as text, as pandas does in a CSV.
 _LIST_AS_TEXT = re.compile(r"\[\s*(['\"].*)?\]", re.DOTALL)
 _LONGEST_TOLD = 40
@@ -44,8 +43,8 @@ def names_of(cell, separator: str) -> list[str]:
       separator: of texts; "": a text is one name.
     """
     if isinstance(cell, list | tuple):
-        return [label_name(name) for name in cell]
-    if (text := label_name(cell)) == "":
+        return [class_name(name) for name in cell]
+    if (text := class_name(cell)) == "":
         return []
     return [name.strip() for name in text.split(separator)] if separator and isinstance(cell, str) else [text]
 
@@ -105,30 +104,16 @@ def _wrong(cell, names: Sequence[str]) -> str:
     return ""
 
 
-def constant_classes(labels: Sequence[tuple[int, ...]], names: Sequence[str]) -> list[str]:
-    """Returns what is wrong with classes that no text has, or every one."""
+def doubts(labels: Sequence[tuple[int, ...]], names: Sequence[str]) -> list[str]:
+    """Returns a sentence for each class that no text of train has, or every one."""
     counts = [sum(column) for column in zip(*labels, strict=True)]
     told = []
     for name, count in zip(names, counts, strict=False):
         if count == 0:
-            told.append(f"class {name!r} has no example in train")
+            told += table_labels.without_example([name], ())
         elif count == len(labels):
             told.append(f"every text of train has the class {name!r}; there is nothing to learn of it, leave it out")
     return told
-
-
-def joined_name(names: Collection[str]) -> tuple[str, list[str]] | None:
-    """Returns a name that seems to be several, with its parts: each is a name by itself or part of another such one.
-
-    Parts that a comma joins count as names only where they stand alone elsewhere: "Albany, NY" is one name.
-    """
-    for separator in SEPARATORS:
-        parts_of = {name: [part.strip() for part in name.split(separator)] for name in names if separator in name}
-        uses = collections.Counter(part for parts in parts_of.values() for part in set(parts) if separator != ",")
-        for name, parts in parts_of.items():
-            if all(part and (part in names or uses[part] > 1) for part in parts):
-                return name, parts
-    return None
 
 
 def rarest(sets: Sequence[Collection[str]]) -> list[str]:

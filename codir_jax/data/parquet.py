@@ -1,4 +1,4 @@
-"""Parquet files as tables: row i stands on "line" i, counted from 1."""
+"""Parquet files as tables: row i stands on "line" i, counted from 1. Like a .gz, one may not unpack to too much."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from codir_jax.data.compressed import TOO_MUCH, most_bytes
+
 SUFFIX = ".parquet"
+_ROWS_AT_ONCE = 8192
+_BYTES_OF_VALUE = 8
 
 
 def column_names(path: Path) -> list[str]:
@@ -22,15 +26,13 @@ def read(path: Path, names: Sequence[str]) -> dict[str, list]:
     """Returns the columns as Python values, None for a null.
 
     Raises:
-      BrokenError: it is no parquet file, or a part of it cannot be read.
+      BrokenError: it is no parquet file, a part of it cannot be read, or it unpacks to too much.
     """
-    import pyarrow
-
-    try:
-        table = _open(path).read(columns=list(names))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise BrokenError(f"the parquet file is damaged ({error}); fetch or write it again") from error
-    return {name: table.column(name).to_pylist() for name in names}
+    columns: dict[str, list] = {name: [] for name in names}
+    for batch in _batches(path, names):
+        for name, values in columns.items():
+            values += batch.column(name).to_pylist()
+    return columns
 
 
 def rows(path: Path, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
@@ -39,24 +41,58 @@ def rows(path: Path, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     Raises:
       BrokenError: as `read`.
     """
-    import pyarrow
-
-    try:
-        for batch in _open(path).iter_batches(columns=list(names)):
-            yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise BrokenError(f"the parquet file is damaged ({error}); fetch or write it again") from error
+    for batch in _batches(path, names):
+        yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)
 
 
 class BrokenError(Exception):
     """What is wrong with a file, in words; those who read it name the file."""
 
 
-def _open(path: Path):
+def _batches(path: Path, names: Sequence[str]) -> Iterator[Any]:
+    """Yields some thousand rows at a time, texts as places in a dictionary: one that comes often is there once."""
+    import pyarrow
+
+    left = most_bytes(path)
+    try:
+        schema = _open(path).schema_arrow
+        file = _open(path, [name for name in names if _is_text(schema.field(name).type)])
+        groups = (file.metadata.row_group(i) for i in range(file.num_row_groups))
+        columns = (group.column(i) for group in groups for i in range(group.num_columns))
+        read = (column for column in columns if {column.path_in_schema, column.path_in_schema.split(".")[0]} & {*names})
+        if sum(column.total_uncompressed_size for column in read) > left:
+            raise BrokenError(TOO_MUCH)
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(names)):
+            left -= sum(map(_num_bytes, batch.columns))
+            if left < 0:
+                raise BrokenError(TOO_MUCH)
+            yield batch
+    except (pyarrow.ArrowException, OSError) as error:
+        raise BrokenError(f"the parquet file is damaged ({error}); fetch or write it again") from error
+
+
+def _num_bytes(column) -> int:
+    """Of a column whose rows hold each their own value, and of the values as Python has them, about."""
+    import pyarrow
+    from pyarrow import compute
+
+    num_bytes = column.nbytes + _BYTES_OF_VALUE * len(column)
+    if isinstance(column, pyarrow.DictionaryArray) and _is_text(column.dictionary.type):
+        num_bytes += compute.sum(compute.binary_length(column.dictionary).take(column.indices)).as_py() or 0
+    return num_bytes
+
+
+def _is_text(kind) -> bool:
+    from pyarrow import types
+
+    return types.is_string(kind) or types.is_large_string(kind)
+
+
+def _open(path: Path, as_dictionary: Sequence[str] = ()):
     import pyarrow
     from pyarrow import parquet
 
     try:
-        return parquet.ParquetFile(path)
+        return parquet.ParquetFile(path, read_dictionary=list(as_dictionary))
     except (pyarrow.ArrowException, OSError) as error:
         raise BrokenError(f"is named {SUFFIX} and is no whole parquet file ({error})") from error

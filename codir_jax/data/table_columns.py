@@ -6,9 +6,10 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 from codir_jax.data.batch import check_new_columns
-from codir_jax.data.delimited import Table, at
+from codir_jax.data.delimited import MOST_CHARACTERS, Table, at
 from codir_jax.processes import json_text
 from codir_jax.processes.user_error import UserError
 
@@ -20,21 +21,44 @@ _PLAIN = re.compile(r"[!-~]")  # of ASCII, what has ink
 def check_texts(
     table: Table, columns: Sequence[str], problems: list[str], *, may_be_empty: bool = False
 ) -> tuple[list[str], list[str] | None]:
-    """Returns (first texts, second texts or None); tells of empty ones and of what is no text."""
+    """Returns (first texts, second texts or None); tells of empty ones, of what is no text and of huge ones."""
     for column in columns:
         for line, text in zip(table.lines, table.columns[column], strict=True):
             if not isinstance(text, str):
                 problems.append(at(table.path, line, f"expected a text in column {column!r}, got {text!r}"))
-            elif not text.strip():
-                if not may_be_empty:
-                    problems.append(at(table.path, line, f"empty text in column {column!r}"))
-            elif not json_text.is_unicode(text):
-                problems.append(at(table.path, line, f"broken encoding in column {column!r}: half a surrogate pair"))
-            elif not may_be_empty and not _is_visible(text):
-                told = f"text in column {column!r} holds nothing that can be seen: {text[:20]!a}"
-                problems.append(at(table.path, line, told))
+            elif text.strip():
+                if wrong := _what_is_wrong(text, f" in column {column!r}", may_be_empty):
+                    problems.append(at(table.path, line, wrong))
+            elif not may_be_empty:
+                problems.append(at(table.path, line, f"empty text in column {column!r}"))
     texts = [table.columns[column] for column in columns]
     return texts[0], texts[1] if len(texts) > 1 else None
+
+
+def check_lines(path: Path, lines: Sequence[str], problems: list[str], first_line: int = 1) -> list[str]:
+    """Returns the texts of a file with one a line, blank ones left out; tells what `check_texts` tells.
+
+    Args:
+      first_line: number of the first of `lines`.
+    """
+    for number, text in enumerate(lines, first_line):
+        if text.strip() and (wrong := _what_is_wrong(text)):
+            problems.append(at(path, number, wrong))
+    return [text for text in lines if text.strip()]
+
+
+def _what_is_wrong(text: str, where: str = "", may_be_unseen: bool = False) -> str:
+    """Why a text that is not blank is none to learn from, "" where it is one."""
+    if not json_text.is_unicode(text):
+        return f"broken encoding{where}: half a surrogate pair"
+    if not may_be_unseen and not _is_visible(text):
+        return f"text{where} holds nothing that can be seen: {text[:20]!a}"
+    if len(text) > MOST_CHARACTERS:
+        return (
+            f"text{where} of {len(text):,} characters; expected at most {MOST_CHARACTERS:,}: did the file lose its "
+            "line ends or a quote? Cut what is really so long: no model reads more than its first words"
+        )
+    return ""
 
 
 def parse_targets(
@@ -57,13 +81,6 @@ def parse_targets(
                 problems.append(at(table.path, line, told))
         targets.append(target)
     return None if all(target is None for target in targets) else targets
-
-
-def label_name(value) -> str:
-    """Returns the name of a class as a cell holds it, "" for an empty one."""
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value).strip()
 
 
 def named_columns(options) -> dict[str, str]:

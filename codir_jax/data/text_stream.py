@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from codir_jax.data import compressed, parquet
 from codir_jax.data.batch import DataError
 from codir_jax.data.compressed import kind_of
-from codir_jax.data.delimited import at, nearest
+from codir_jax.data.delimited import at, comes_twice, csv_reader, nearest
 from codir_jax.data.given_rows import separator_of
 from codir_jax.processes import json_text
 from codir_jax.processes.user_error import MissingFileError, UserError
@@ -91,6 +91,8 @@ def _of_parquet(path: str, columns: tuple[str, ...], id_column: str) -> Iterator
         for name in names:
             if name not in header:
                 raise _no_column(path, None, name, header, columns)
+        if told := comes_twice(header, names):
+            raise _problem(path, None, told)
         for number, values in enumerate(parquet.rows(Path(path), list(dict.fromkeys(names))), 1):
             row = dict(zip(dict.fromkeys(names), values, strict=True))
             for column in columns:
@@ -143,15 +145,18 @@ def _of_table(
 ) -> Iterator[Row]:
     separator = separator_of(Path(path))
     if is_csv or separator != "\t":
-        reader = csv.reader((f"{line}\n" for _, line in lines), delimiter=separator, strict=True)
+        reader = csv_reader((f"{line}\n" for _, line in lines), separator)
         table = ((reader.line_num, row) for row in reader)
     else:
         table = ((number, line.split("\t")) for number, line in lines)
     try:
         _, header = next(table, (1, []))
-        for column in (*columns, *([id_column] if id_column else [])):
+        wanted = (*columns, *([id_column] if id_column else []))
+        for column in wanted:
             if column not in header:
                 raise _no_column(path, 1, column, header, columns)
+        if told := comes_twice(header, wanted):
+            raise _problem(path, 1, told)
         places, of_id = [header.index(column) for column in columns], header.index(id_column) if id_column else None
         for number, row in table:
             if len(row) != len(header):

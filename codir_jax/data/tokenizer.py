@@ -22,6 +22,8 @@ _WORDPIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _ROBERTA_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 # Pieces are learned from the most frequent words: rarer ones of a huge corpus decide nothing, and cost the most.
 _MAX_WORDS = 500_000
+# Share of a text's words that its own vocabulary may leave unknown: of more a model learns little.
+_MOST_UNKNOWN = 0.1
 
 
 def load_tokenizer(path_or_name: str | os.PathLike, vocab_size: int | None = None):
@@ -288,6 +290,13 @@ def _learn_pieces(counts: dict[str, int], num_pieces: int) -> list[str]:
             alphabet[piece] = alphabet.get(piece, 0) + counts[word]
     learned = sorted(alphabet, key=lambda piece: (-alphabet[piece], piece))[: max(num_pieces, 0)]
     known = set(learned)
+    unknown = sum(counts[word] for word, pieces in zip(words, splits, strict=True) if not known.issuperset(pieces))
+    if unknown > _MOST_UNKNOWN * sum(counts.values()):
+        raise UserError(
+            f"vocab_size={num_pieces + len(_WORDPIECE_SPECIALS)}: the text has {len(alphabet):,} different characters "
+            f"(those within a word apart), and with the most frequent {len(learned):,} alone {unknown:,} of its "
+            f"{sum(counts.values()):,} words are unknown; give {len(alphabet) + len(_WORDPIECE_SPECIALS):,} or more"
+        )
 
     pair_counts: dict[tuple[str, str], int] = {}
     where: dict[tuple[str, str], set[int]] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from codir_jax.data.batch import DataError, RawSplit
 from codir_jax.data.compressed import kind_of
 from codir_jax.data.delimited import TABLE_SUFFIXES, at, read_lines, read_table
-from codir_jax.data.table_columns import check_texts, named_columns, parse_column
+from codir_jax.data.table_columns import check_lines, check_texts, named_columns, parse_column
 from codir_jax.processes.user_error import UserError
 
 
@@ -90,7 +90,7 @@ def _read(options, like: RawSplit, problems: list[str]) -> RawSplit | None:
         return None
     if kind_of(path) == ".txt":
         lines = read_lines(path, problems)
-        return None if lines is None else RawSplit([line for line in lines if line.strip()])
+        return None if lines is None else RawSplit(check_lines(path, lines, problems))
     further = {name: named_columns(options).get(name, name) for name in like.columns}
     table = read_table(path, list(dict.fromkeys([*texts, *further.values()])), problems)
     if table is None:

@@ -8,6 +8,7 @@ from codir_jax.data.batch import LABELLED_COLUMNS, Column, DataError, RawSplit, 
 from codir_jax.data.on_disk import sources
 from codir_jax.data.on_disk.streamed import LEAST_BYTES
 from codir_jax.data.sets import contract as sets
+from codir_jax.data.table_labels import class_name
 from codir_jax.objectives.contract import TrainRows
 from codir_jax.objectives.heads.classification import Classification
 from codir_jax.processes.user_error import UserError
@@ -88,7 +89,7 @@ def _train(data: ConfigDict) -> tuple[RawSplit, int, int, bool]:
         # The other units have rows of the same size, about.
         count = round(len(rows[-1]) * sum(unit.num_bytes for unit in units) / max(units[0].num_bytes, 1))
         found += min(count, most or count)
-    classes = train.label_names or set(rows[0].labels or ())
+    classes = train.label_names or set(map(class_name, rows[0].labels or ()))
     return rows[0], found, 1 if train.is_regression else len(classes), train.is_regression
 
 

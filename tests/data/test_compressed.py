@@ -1,11 +1,14 @@
 """Tables that are gzip-compressed read like those that are not; damaged ones are told by file, before anything else."""
 
 import gzip
+import tracemalloc
 
 import pytest
 
-from codir_jax.data import dataset, judged_texts, settings, text_stream
+from codir_jax.data import compressed, dataset, judged_texts, settings, text_stream
 from codir_jax.data.batch import DataError
+from codir_jax.data.corpus import settings as corpus_settings
+from codir_jax.data.corpus import vocabulary
 from codir_jax.data.on_disk import tables
 from codir_jax.data.sets import contract
 from codir_jax.processes.user_error import UserError
@@ -84,3 +87,47 @@ def test_a_compressed_file_that_lies_or_is_cut_is_told(tmp_path, name, content, 
         with pytest.raises(DataError, match=told.replace(": ", ":.*")):
             text_stream.check(str(path))
             list(text_stream.texts(str(path), "sentence1"))
+
+
+BOMBS = {"zeros": bytes, "one line": lambda count: b"sentence\tlabel\n" + b"the cat sees\t1\n" * (count // 15)}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_small_file_that_unpacks_to_very_much_is_refused_while_it_is_read(tmp_path, monkeypatch, bomb):
+    monkeypatch.setattr(compressed, "_FREE_BYTES", 1 << 16)
+    for name in ("t.tsv", "t.txt"):
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(BOMBS[bomb](1 << 20)))
+    table, texts = (str(tmp_path / f"{name}.gz") for name in ("t.tsv", "t.txt"))
+    options = _options("text_classification", train_path=table, dev_path=table)
+    corpus = corpus_settings.default_config()
+    corpus.update({"sources": texts})
+    for read in (
+        lambda: dataset.read(options),
+        lambda: dataset.read(_options("demo", unlabelled_path=texts)),
+        lambda: judged_texts.scored_pairs(table, {}),
+        lambda: list(text_stream.texts(texts, "")),
+        lambda: list(vocabulary.texts(corpus)),
+    ):
+        with pytest.raises(UserError, match=r"t\.t(sv|xt)\.gz.*unpacks to more than 100 times its size"):
+            read()
+
+
+def test_no_more_is_unpacked_than_the_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(compressed, "_FREE_BYTES", 1 << 20)
+    (tmp_path / "t.gz").write_bytes(gzip.compress(bytes(64 << 20)))
+    most = compressed.most_bytes(tmp_path / "t.gz")
+    assert most == 100 * (tmp_path / "t.gz").stat().st_size
+    tracemalloc.start()
+    with pytest.raises(compressed.TooMuchError), compressed.open_bytes(tmp_path / "t.gz") as file:
+        file.read()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * most < 64 << 20
+
+
+def test_what_is_in_proportion_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(compressed, "_FREE_BYTES", 0)
+    content = "".join(f"text {i} of the cat that sees {i * i}\n" for i in range(20_000)).encode()
+    (tmp_path / "t.txt.gz").write_bytes(gzip.compress(content))
+    with compressed.open_bytes(tmp_path / "t.txt.gz") as file:
+        assert file.readline() == b"text 0 of the cat that sees 0\n" and file.read() == content.partition(b"\n")[2]

@@ -4,7 +4,8 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from codir_jax.data import dataset, delimited, settings, text_stream
+from codir_jax.data import compressed, dataset, delimited, settings, text_stream
+from codir_jax.data import parquet as parquet_lib
 from codir_jax.data.batch import DataError
 from codir_jax.data.on_disk import tables
 
@@ -49,3 +50,46 @@ def test_a_damaged_file_a_missing_one_and_a_missing_column_are_told(path, tmp_pa
     (tmp_path / "damaged.parquet").write_bytes(content[:4] + b"\xff" * 40 + content[44:])
     assert "is no whole parquet file" in problems_of("cut.parquet")[0]
     assert "damaged" in problems_of("damaged.parquet")[0]
+
+
+BOMBS = {
+    "a page of zeros": lambda: {"sentence": ["\0" * (1 << 20)] * 2, "label": [0, 1]},
+    "a long text in every row": lambda: {"sentence": ["a" * 10_000] * 9_000, "label": [0, 1] * 4_500},
+    "rows without end": lambda: {"sentence": ["a"] * 200_000, "label": [0, 1] * 100_000},
+    "a long list in every row": lambda: {"sentence": [[0] * 5_000] * 200, "label": [0, 1] * 100},
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_small_file_that_unpacks_to_very_much_is_refused(tmp_path, monkeypatch, bomb):
+    monkeypatch.setattr(compressed, "_FREE_BYTES", 1 << 16)
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pyarrow.table(BOMBS[bomb]()), path, compression="zstd")
+    assert path.stat().st_size < 1 << 15
+    config = settings.default_config()
+    config.update({"name": "text_classification", "train_path": str(path)})
+    with pytest.raises(DataError, match=r"t\.parquet: unpacks to more than 100 times its size"):
+        dataset.read(config)
+    with pytest.raises(DataError, match=r"t\.parquet: unpacks to more than 100 times its size"):
+        list(text_stream.rows(str(path), ("sentence",)))
+
+
+def test_values_of_every_type_and_nulls_are_read_as_they_are(tmp_path):
+    columns = {"a": ["x", None, "x"], "b": [1, None, 3], "c": [[1], [], None], "d": [True, False, None]}
+    columns["e"] = pyarrow.array(["u", "v", "u"]).dictionary_encode()
+    columns["f"] = pyarrow.array(["u", None, "w"], pyarrow.large_string())
+    table = pyarrow.table(columns)
+    parquet.write_table(table, tmp_path / "t.parquet")
+    assert parquet_lib.read(tmp_path / "t.parquet", list(columns)) == table.to_pydict()
+    assert list(parquet_lib.rows(tmp_path / "t.parquet", ["b", "a"]))[1:] == [(None, None), (3, "x")]
+
+
+def test_a_column_that_is_there_twice_is_refused_where_it_is_asked_for(tmp_path):
+    columns = [pyarrow.array(["x", "y"]), pyarrow.array(["u", "v"]), pyarrow.array([0, 1])]
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pyarrow.table(columns, names=["sentence", "sentence", "label"]), path)
+    problems = []
+    assert delimited.read_table(path, ["sentence"], problems) is None and "'sentence' is there twice" in problems[0]
+    assert delimited.read_table(path, ["label"], problems).columns == {"label": [0, 1]}
+    with pytest.raises(DataError, match="'sentence' is there twice"):
+        list(text_stream.rows(str(path), ("sentence",)))

@@ -120,6 +120,8 @@ def _encoded(folder: Path) -> None:
     (folder / "train.tsv.gz").write_bytes(packed)
     (folder / "hidden.tsv").write_bytes(packed)
     (folder / "cut.tsv.gz").write_bytes(packed[: len(packed) // 2])
+    many = b"sentence\tlabel\n" + b"the cats sleep\tneg\n" * ((72 << 20) // 19)
+    (folder / "bomb.tsv.gz").write_bytes(gzip.compress(many, mtime=0))
 
 
 def make_run(folder: Path) -> None:

@@ -162,7 +162,7 @@ def cache_root(config) -> Path:
 def _find(config) -> dict[str, tuple[sources.Source, ...]]:
     found = {"train": sources.find(config.sources, config.tfds_data_dir)}
     if config.dev_sources.strip():
-        found["dev"] = sources.find(config.dev_sources, config.tfds_data_dir)
+        found["dev"] = sources.find(config.dev_sources, config.tfds_data_dir, named_by="data.dev_sources")
         _check_apart(found["train"], found["dev"])
     return found
 

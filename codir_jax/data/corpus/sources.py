@@ -81,8 +81,11 @@ class Unit:
         return f"unit-{self.index:05d}"
 
 
-def find(entries: str, tfds_data_dir: str = "") -> tuple[Source, ...]:
+def find(entries: str, tfds_data_dir: str = "", *, named_by: str = "") -> tuple[Source, ...]:
     """Returns the sources of a comma-separated list, files in sorted order.
+
+    Args:
+      named_by: field that holds the list, told with its problems.
 
     Raises:
       DataError: an entry finds nothing, a file has an unknown format or is named twice, a weight is no number.
@@ -102,7 +105,7 @@ def find(entries: str, tfds_data_dir: str = "") -> tuple[Source, ...]:
             seen[file.path] = entry
         sources.append(Source(entry, weight, found))
     if problems:
-        raise DataError(problems)
+        raise DataError([f"{named_by}: {problem}" if named_by else problem for problem in problems])
     return tuple(sources)
 
 

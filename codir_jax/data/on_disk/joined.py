@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from codir_jax.data.batch import DataError
+from codir_jax.data import table_labels
+from codir_jax.data.batch import DataError, RawSplit
 from codir_jax.data.delimited import at
 from codir_jax.data.on_disk import shard
 from codir_jax.data.on_disk.streamed import Streamed
@@ -66,7 +67,7 @@ def join(streamed: Streamed, folder: Path, num_labelled: int, num_unlabelled: in
 
     Raises:
       MissingFileError: a shard is missing.
-      DataError: a class without a row, only one class, a column of numbers and of texts.
+      DataError: a class without a row, labels that betray a wrong column, a column of numbers and of texts.
       UserError: more rows than ids.
     """
     facts = []
@@ -77,18 +78,8 @@ def join(streamed: Streamed, folder: Path, num_labelled: int, num_unlabelled: in
                 f"no whole shard unit-{i:05d} in {folder}; processes that share a run must share data.cache_dir"
             )
         facts.append(found)
-    problems: list[str] = []
-    present = {name for fact in facts for name in fact["label_names"]}
-    label_names = streamed.label_names
-    if not streamed.is_regression:
-        label_names = label_names or streamed.order_names(present)
-        problems += [
-            at(streamed.source, None, f"class {name!r} has no example in train")
-            for name in label_names
-            if name not in present
-        ]
-        if len(label_names) == 1:
-            problems.append(at(streamed.source, None, f"only one class, {label_names[0]!r}; expected at least two"))
+    label_names, doubts = _labels(streamed, facts[:num_labelled])
+    problems = [at(streamed.source, None, doubt) for doubt in doubts if doubt]
     column_names = {}
     for column in facts[0]["columns"]:
         known = [fact["columns"][column]["names"] for fact in facts]
@@ -104,6 +95,33 @@ def join(streamed: Streamed, folder: Path, num_labelled: int, num_unlabelled: in
     if (num_rows := found.total("num_rows")) >= (1 << 31) - 1:
         raise UserError(f"the train split has {num_rows} rows, and ids go to 2^31 - 2; leave some out")
     return found
+
+
+def _labels(streamed: Streamed, facts: Sequence[dict]) -> tuple[tuple[str, ...], list[str]]:
+    """(the classes in order, what the labels of all parts together betray)."""
+    if streamed.is_regression:
+        ends = [end for fact in facts for end in fact["label_range"]]
+        return (), [table_labels.doubt_of_scores(min(ends), max(ends))] if ends else []
+    present = {name for fact in facts for name in fact["label_names"]}
+    kinds = sorted({kind for fact in facts for kind in fact["label_kinds"]})
+    if len(kinds) > 1:
+        return (), [f"labels are of the types {' and '.join(kinds)}; expected one type of labels"]
+    if streamed.label_names:
+        return streamed.label_names, table_labels.without_example(streamed.label_names, present)
+    names = table_labels.order_names(present)
+    doubt = table_labels.doubt_of_joined(names)
+    return names, [doubt or table_labels.doubt_of_names(names, sum(fact["num_rows"] for fact in facts))]
+
+
+def has_rows(folder: Path, num_labelled: int, rows: RawSplit) -> np.ndarray:
+    """Returns which rows have the texts of a row in the first shards, bool [n]; one shard is in memory at a time."""
+    asked, place_of_row = np.unique(shard.hashes(rows), return_inverse=True)
+    is_there = np.zeros(len(asked), bool)
+    for index in range(num_labelled if len(asked) else 0):
+        found = np.load(folder / f"unit-{index:05d}" / shard.ROWS_FILE, mmap_mode="r")["hash"]
+        places = np.minimum(np.searchsorted(asked, found), len(asked) - 1)
+        is_there[places[asked[places] == found]] = True
+    return is_there[place_of_row]
 
 
 def write(streamed: Streamed, joined: Joined, folder: Path, name: str, num_train_examples: int, seed: int) -> None:

@@ -6,12 +6,13 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from codir_jax.data.batch import DataError
+from codir_jax.data.batch import DataError, RawSplit
 from codir_jax.data.on_disk import joined as joined_lib
 from codir_jax.data.on_disk import shard
 from codir_jax.data.on_disk.encoding import Encoding, encoding_of
@@ -24,7 +25,7 @@ from codir_jax.processes import whole
 from codir_jax.processes.user_error import UserError
 
 # Part of the cache key: count up when the reading or the layout of rows changes.
-_VERSION = 1
+_VERSION = 2
 _SHARDS_FILE = "shards.json"
 
 
@@ -34,12 +35,14 @@ class Loaded(NamedTuple):
     Attributes:
       examples: its rows. label_names: of the classes in order. num_truncated: of its texts.
       column_names: further column -> its sorted texts, () for numbers.
+      has_rows: rows of another split -> bool [n], which have the texts of a labelled row here, of those not drawn too.
     """
 
     examples: StoredExamples
     label_names: tuple[str, ...]
     num_truncated: int
     column_names: dict[str, tuple[str, ...]]
+    has_rows: Callable[[RawSplit], np.ndarray]
 
 
 def load(
@@ -104,6 +107,7 @@ def load(
         joined.label_names,
         facts["num_truncated"],
         joined.column_names,
+        functools.partial(joined_lib.has_rows, folder, counts[0]),
     )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from codir_jax.data import numbered
+from codir_jax.data import numbered, table_labels
 from codir_jax.data.batch import RawSplit
 from codir_jax.data.on_disk.encoding import Encoding
 from codir_jax.data.on_disk.streamed import Unit
@@ -66,14 +66,15 @@ def _fill(unit: Unit, encoding: Encoding, is_regression: bool, place: Path) -> d
     lengths = np.diff(offsets).reshape(-1, rows.texts_per_row)
     table["length"], table["tokens"] = lengths.max(axis=1, initial=0), lengths.sum(axis=1)
     table["cut"] = is_cut.reshape(-1, rows.texts_per_row).sum(axis=1)
-    table["hash"] = _hashes(rows)
+    table["hash"] = hashes(rows)
     names: list[str] = []
     if rows.labels is not None and is_regression:
         table["label"] = rows.labels
     elif rows.labels is not None:
-        names = sorted(set(rows.labels))
+        of_rows = [table_labels.class_name(label) for label in rows.labels]
+        names = sorted(set(of_rows))
         number = {name: i for i, name in enumerate(names)}
-        table["label"] = [number[name] for name in rows.labels]
+        table["label"] = [number[name] for name in of_rows]
     np.save(place / ROWS_FILE, table)
     columns = {}
     for name, values in rows.columns.items():
@@ -91,6 +92,8 @@ def _fill(unit: Unit, encoding: Encoding, is_regression: bool, place: Path) -> d
         "num_tokens": int(offsets[-1]),
         "longest": int(table["length"].max(initial=1)),
         "label_names": names,
+        "label_kinds": [] if is_regression else table_labels.kinds(rows.labels or ()),
+        "label_range": [float(min(rows.labels)), float(max(rows.labels))] if is_regression and rows.labels else [],
         "columns": columns,
         "digest": digest.hexdigest(),
     }
@@ -129,8 +132,8 @@ def parse(
     return lengths, body[start:end], body[end:]
 
 
-def _hashes(rows: RawSplit) -> np.ndarray:
-    """64 bits of each row's texts, outer white space aside."""
+def hashes(rows: RawSplit) -> np.ndarray:
+    """64 bits of each row's texts, outer white space aside: uint64 [n]."""
     columns: list[Sequence[str]] = [rows.texts_a, *rows.apart]
     if rows.texts_b is not None:
         columns.append(rows.texts_b)

@@ -24,10 +24,15 @@ _ROWS_OF_UNIT = 1 << 16
 
 
 class Found(NamedTuple):
-    """A streamed train split, and what reads the other splits once its classes are known."""
+    """A streamed train split, and what reads the other splits once its classes are known.
+
+    Attributes:
+      rest: (names of the classes in order, `load.Loaded.has_rows` or None) -> the other splits; with the second it says
+        what makes scores on them worth little.
+    """
 
     train: Streamed
-    rest: Callable[[tuple[str, ...]], RawData]
+    rest: Callable[..., RawData]
 
 
 def find(options) -> Found | None:
@@ -65,7 +70,6 @@ def _of_file(module, options, path: Path, more: Path | None) -> Found | None:
         is_regression=bool(options.is_regression),
         is_pair=len(texts) > 1,
         texts_per_row=1,
-        order_names=module.order_names,
         source=str(path),
     )
     return Found(train, rest)
@@ -99,11 +103,10 @@ def _of_rows(raw: RawData, options, more: Path) -> Found:
         is_regression=raw.is_regression,
         is_pair=rows.texts_b is not None,
         texts_per_row=rows.texts_per_row,
-        order_names=lambda names: tuple(sorted(names)),
         source=f"data {options.name}",
     )
     others = {split: rows for split, rows in raw.splits.items() if split != "train"}
-    return Found(train, lambda _: raw._replace(splits=others))
+    return Found(train, lambda *_: raw._replace(splits=others))
 
 
 def _part(rows: RawSplit) -> tuple[int, Callable]:

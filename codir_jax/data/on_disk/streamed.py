@@ -21,7 +21,8 @@ class Unit:
     Attributes:
       name: of its shard. num_bytes: of text.
       read: adds what is wrong to the list that it is given, and returns rows like those of any split but for their
-        labels: names of classes, or targets of a regression; None for rows without labels, in all of a unit or in none.
+        labels: those of classes as the file has them, or targets of a regression; None for rows without labels, in all
+        of a unit or in none.
     """
 
     name: str
@@ -38,7 +39,6 @@ class Streamed(NamedTuple):
       label_names: of the classes, in order; (): those found, sorted, or a regression.
       is_regression: labels are targets.
       is_pair: a row is two texts, encoded together. texts_per_row: that are encoded each by itself.
-      order_names: (names that were found) -> those of the classes in order.
       source: what is told to hold the rows.
     """
 
@@ -48,5 +48,4 @@ class Streamed(NamedTuple):
     is_regression: bool
     is_pair: bool
     texts_per_row: int
-    order_names: Callable[[set[str]], tuple[str, ...]]
     source: str

@@ -12,7 +12,7 @@ from codir_jax.data.compressed import is_compressed, kind_of
 from codir_jax.data.delimited import Span, Table
 from codir_jax.data.on_disk.streamed import UNIT_BYTES, Unit
 from codir_jax.data.shards import files
-from codir_jax.data.table_columns import check_texts, parse_column
+from codir_jax.data.table_columns import check_lines, check_texts, parse_column
 
 SUFFIXES = (".txt", *delimited.TABLE_SUFFIXES)
 # (table, values of the label column, problems) -> labels as of `streamed.Unit`.
@@ -52,7 +52,7 @@ class PartOfTable:
     def _read(self, span: Span, problems: list[str]) -> RawSplit | None:
         if kind_of(self.path) == ".txt":
             lines = delimited.read_lines(self.path, problems, span)
-            return None if lines is None else RawSplit([line for line in lines if line.strip()])
+            return None if lines is None else RawSplit(check_lines(self.path, lines, problems, span.first_line))
         required = dict.fromkeys([*self.texts, *filter(None, [self.label]), *(column for _, column in self.further)])
         header = self.header if span.start else None
         table = delimited.read_table(self.path, list(required), problems, header=header, span=span)

@@ -19,7 +19,7 @@ from codir_jax.data.compressed import kind_of
 from codir_jax.data.delimited import Table, at, column_names, nearest, read_lines, read_table
 from codir_jax.data.sentence_rows import LABEL_NAMES, LAYOUTS, Pair, Triplet, rows
 from codir_jax.data.sets.contract import RawData
-from codir_jax.data.table_columns import check_texts, parse_targets
+from codir_jax.data.table_columns import check_lines, check_texts, parse_targets
 from codir_jax.processes.fields import field
 from codir_jax.processes.user_error import UserError
 
@@ -101,8 +101,7 @@ def scored(config) -> dict[str, RawSplit]:
 
 def _read_train(config, path: Path, problems: list[str]) -> list:
     if kind_of(path) == ".txt":
-        found = [line for line in read_lines(path, problems) or [] if line.strip()]
-        return _enough(path, found, problems)
+        return _enough(path, check_lines(path, read_lines(path, problems) or [], problems), problems)
     columns, has_label = _columns(config, path, problems)
     table = read_table(path, [*columns, *[config.label_column] * has_label], problems) if columns else None
     if table is None:

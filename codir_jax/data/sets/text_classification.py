@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from codir_jax.data import label_sets
+from codir_jax.data import label_sets, table_labels
 from codir_jax.data.batch import DataError, RawSplit
 from codir_jax.data.delimited import Table, at, nearest, read_table
 from codir_jax.data.sets.contract import RawData
-from codir_jax.data.table_columns import check_texts, label_name, named_columns, parse_column, parse_targets
-from codir_jax.processes import console, json_text
+from codir_jax.data.table_columns import check_texts, named_columns, parse_column, parse_targets
+from codir_jax.data.table_labels import class_name, order_names
+from codir_jax.processes import console
 from codir_jax.processes.fields import field
 from codir_jax.processes.user_error import UserError
 
@@ -20,8 +20,6 @@ CONFIG_ARGUMENT = "own"
 
 
 # What only own files read: .tsv (unquoted), .csv (quoted) with a header line, .jsonl or .parquet.
-# So few may stand in a file of any size.
-_FEW_CLASSES = 20
 FIELDS = {
     "train_path": field("", "own file to train on"),
     "dev_path": field("", "own file to judge by"),
@@ -41,6 +39,8 @@ def check(config) -> None:
     names = _listed(config.label_names)
     if len(set(names)) < len(names):
         raise UserError(f"data.label_names names one twice: {config.label_names!r}")
+    if len(names) == 1:
+        raise UserError(f"data.label_names names only one class, {names[0]!r}; expected at least two")
     for name in ("text_column", "label_column"):
         if not config[name].strip():
             raise UserError(f"data.{name} is empty; name a column")
@@ -75,28 +75,34 @@ def read(config) -> RawData:
         raise UserError("classes are unknown: set data.train_path, or data.label_names to their names in order")
     problems: list[str] = []
     tables = _tables(config, paths, problems)
-    separator = _separator(config, tables)
+    separator, is_one = _separator(config, tables), not config.is_multi_label
     label_names: tuple[str, ...] = ()
     if not config.is_regression:
         label_names = given_names or _names_in(config, tables.get("train"), separator)
         for table in tables.values():
-            if config.is_multi_label:
-                label_sets.check(table, table.columns.get(config.label_column, ()), separator, problems)
+            values = table.columns.get(config.label_column, ())
+            if is_one:
+                table_labels.check_kinds(table, values, problems)
             else:
-                _check_labels(table, config.label_column, problems)
+                label_sets.check(table, values, separator, problems)
         if "train" in tables and not given_names and not problems:
-            _check_names(config, tables["train"], label_names)
+            doubt = table_labels.doubt_of_joined(label_names) if is_one else ""
+            doubt = doubt or table_labels.doubt_of_names(label_names, len(tables["train"].lines))
+            if doubt:  # told best before every row of dev is
+                raise DataError([at(tables["train"].path, None, doubt)])
     raw = _rows(config, tables, label_names, "train" in paths, problems, separator=separator)
-    if "train" in tables and config.is_multi_label:
-        wrong = label_sets.constant_classes(raw["train"].labels or (), label_names)
-        problems += [at(tables["train"].path, None, told) for told in wrong]
-    elif "train" in tables and not config.is_regression:
-        _check_classes(tables["train"].path, raw["train"].labels, label_names, problems)
-    elif "train" in tables and len(set(raw["train"].labels or ())) == 1 and not problems:
-        problems.append(at(tables["train"].path, None, f"all scores are {raw['train'].labels[0]}; nothing to learn"))
+    if "train" in tables and not problems:
+        labels = raw["train"].labels
+        if config.is_regression:
+            doubts = [table_labels.doubt_of_scores(min(labels), max(labels))]
+        elif config.is_multi_label:
+            doubts = label_sets.doubts(labels, label_names)
+        else:
+            doubts = table_labels.without_example(label_names, {label_names[label] for label in set(labels)})
+        problems += [at(tables["train"].path, None, doubt) for doubt in doubts if doubt]
     if problems:
         raise DataError(problems)
-    _tell_overlap(tables, raw)
+    _tell_of_judged(tables, raw, label_names, _is_row_of(raw["train"]) if "train" in raw else None)
     if config.is_multi_label:
         return RawData(raw, label_names, False, SEVERAL_METRICS, is_multi_label=True)
     return RawData(raw, label_names, bool(config.is_regression), metrics_of(len(label_names)))
@@ -107,8 +113,11 @@ def train_file(config) -> Path | None:
     return _paths(config).get("train")
 
 
-def stream(config) -> tuple[dict, Callable[[tuple[str, ...]], RawData]]:
+def stream(config) -> tuple[dict, Callable[..., RawData]]:
     """What reads the train file a part at a time, and the other splits once the classes are known.
+
+    Returns:
+      Fields of `on_disk.tables.PartOfTable`; and `rest` of `on_disk.sources.Found`.
 
     Raises:
       DataError: the dev or the test file has problems; those of its labels are told when the classes are known.
@@ -117,15 +126,20 @@ def stream(config) -> tuple[dict, Callable[[tuple[str, ...]], RawData]]:
     problems: list[str] = []
     others = {split: path for split, path in paths.items() if split != "train"}
     tables = _tables(config, others, problems)
+    if not config.is_regression:
+        for table in tables.values():
+            table_labels.check_kinds(table, table.columns.get(config.label_column, ()), problems)
     _rows(config, tables, given_names, False, problems, has_labels=bool(given_names) or config.is_regression)
     if problems:
         raise DataError(problems)
 
-    def rest(label_names: tuple[str, ...]) -> RawData:
+    def rest(label_names: tuple[str, ...], is_in_train: Callable | None = None) -> RawData:
         found: list[str] = []
         raw = _rows(config, tables, label_names, True, found)
         if found:
             raise DataError(found)
+        if is_in_train is not None:
+            _tell_of_judged(tables, raw, label_names, is_in_train)
         return RawData(raw, label_names, bool(config.is_regression), metrics_of(len(label_names)))
 
     parse_labels = parse_targets if config.is_regression else functools.partial(_named_classes, known=given_names)
@@ -136,12 +150,6 @@ def stream(config) -> tuple[dict, Callable[[tuple[str, ...]], RawData]]:
         "further": tuple(named_columns(config).items()),
     }
     return of_part, rest
-
-
-def order_names(names: set[str]) -> tuple[str, ...]:
-    """The names of classes in the order of their numbers: as numbers if all are whole numbers, else as text."""
-    is_numeric = all(name.lstrip("-").isdecimal() for name in names)
-    return tuple(sorted(names, key=(lambda name: (int(name), name)) if is_numeric else None))
 
 
 def _paths(config) -> dict[str, Path]:
@@ -216,7 +224,7 @@ def _parse_classes(table, values, label_names, problems, has_train, *, may_be_em
     index = {name: i for i, name in enumerate(label_names)}
     labels: list[int | None] = []
     for line, value in zip(table.lines, values, strict=True):
-        name = label_name(value)
+        name = class_name(value)
         if name not in index and not (may_be_empty and name == ""):
             if name == "":
                 problems.append(at(table.path, line, "empty label"))
@@ -226,15 +234,16 @@ def _parse_classes(table, values, label_names, problems, has_train, *, may_be_em
     return None if all(label is None for label in labels) else labels
 
 
-def _named_classes(table: Table, values, problems: list[str], *, known: tuple[str, ...]) -> list[str]:
-    """The names of the rows' classes; `known`: those that may be, () for any."""
-    names = [label_name(value) for value in values]
-    for line, name in zip(table.lines, names, strict=True):
+def _named_classes(table: Table, values, problems: list[str], *, known: tuple[str, ...]) -> list:
+    """The labels of the rows of a part of train, as the file has them; `known`: names that may be, () for any."""
+    table_labels.check_kinds(table, values, problems)
+    for line, value in zip(table.lines, values, strict=True):
+        name = class_name(value)
         if name == "":
             problems.append(at(table.path, line, "empty label"))
         elif known and name not in known:
             problems.append(_unknown(table, line, name, known))
-    return names
+    return list(values)
 
 
 def _unknown(table: Table, line: int, name: str, known: tuple[str, ...]) -> str:
@@ -242,88 +251,25 @@ def _unknown(table: Table, line: int, name: str, known: tuple[str, ...]) -> str:
     return at(table.path, line, f"unknown label {name!r}; known: {told}{nearest(name, known)}")
 
 
-def _tell_overlap(tables: Mapping[str, Table], raw: Mapping[str, RawSplit]) -> None:
-    """Says how many texts of dev or test are in train too, and where."""
-    if "train" not in raw:
-        return
-    known = set(zip(raw["train"].texts_a, raw["train"].texts_b or raw["train"].texts_a, strict=True))
+def _is_row_of(train: RawSplit) -> Callable[[RawSplit], list[bool]]:
+    """What tells of rows whether train has their texts."""
+    known = set(_texts_of(train))
+    return lambda rows: [texts in known for texts in _texts_of(rows)]
+
+
+def _texts_of(rows: RawSplit) -> Iterator[tuple[str, str]]:
+    return ((a.strip(), b.strip()) for a, b in zip(rows.texts_a, rows.texts_b or rows.texts_a, strict=True))
+
+
+def _tell_of_judged(tables: Mapping[str, Table], raw: Mapping[str, RawSplit], label_names, is_in_train) -> None:
+    """Says what makes scores on dev or test worth little; `is_in_train` is None where there is no train file."""
     for split, rows in raw.items():
-        texts = zip(rows.texts_a, rows.texts_b or rows.texts_a, strict=True)
-        lines = [line for line, text in zip(tables[split].lines, texts, strict=True) if text in known]
-        if split != "train" and lines:
-            first = ", ".join(map(str, lines[:3]))
-            console.say(
-                f"note: {len(lines):,} of {len(rows.texts_a):,} texts of {tables[split].path} are also in train, first "
-                f"in line {first}: scores on them are too good"
-            )
-
-
-def _check_labels(table: Table, column: str, problems: list[str]) -> None:
-    """Tells of labels that are no names: lists, objects, half characters, and of numbers beside texts."""
-    kinds: dict[type, int] = {}
-    for line, value in zip(table.lines, table.columns.get(column, ()), strict=False):
-        if value is None:
+        if split == "train":
             continue
-        if not isinstance(value, str | int | float):
-            told = f"label {str(value)[:40]!r} is a {type(value).__name__}; expected a name"
-            told += f" ({_SEVERAL})" * isinstance(value, list)
-            problems.append(at(table.path, line, told))
-            continue
-        if isinstance(value, str) and not json_text.is_unicode(value):
-            problems.append(at(table.path, line, "broken encoding in the label: half a surrogate pair"))
-        if value != "" and type(value) not in kinds:
-            kinds[type(value)] = line
-            if len(kinds) == 2:
-                one, other = (kind.__name__ for kind in kinds)
-                told = f"label {value!r} is of type {other}, those before of type {one}; expected one type of labels"
-                problems.append(at(table.path, line, told))
-
-
-_SEVERAL = "for several labels a text: data.is_multi_label=True, --multi_label"
-
-
-def _check_names(config, train: Table, names: tuple[str, ...]) -> None:
-    """Refuses what is told best before every row of dev is: one class, numbers, as many as rows, joined ones.
-
-    Raises:
-      DataError: with what to do.
-    """
-    told = ""
-    if config.is_multi_label and not names:
-        told = "no row has a label; is data.label_column (--label_column) the column of the labels?"
-    elif len(names) == 1:
-        told = f"only one class, {names[0]!r}; expected at least two"
-    elif not config.is_multi_label and (joined := label_sets.joined_name(names)):
-        told = (
-            f"the label {joined[0]!r} joins labels that others have too: {', '.join(map(repr, joined[1]))} ({_SEVERAL}"
-            "; to keep it as one class set data.label_names to all their names)"
-        )
-    elif len(names) > 2 and all(map(_is_number, names)) and not all(name.lstrip("+-").isdecimal() for name in names):
-        told = (
-            f"the labels are numbers such as {names[0]}: for scores set data.is_regression=True (--regression), for "
-            "classes data.label_names to their names"
-        )
-    elif len(names) > max(_FEW_CLASSES, len(train.lines) // 2):
-        told = (
-            f"{len(names):,} classes in {len(train.lines):,} rows; is data.label_column (--label_column) the column of "
-            "the labels, or are they scores (--regression)? To keep them set data.label_names to all their names"
-        )
-    if told:
-        raise DataError([at(train.path, None, told)])
-
-
-def _is_number(name: str) -> bool:
-    try:
-        return math.isfinite(float(name))
-    except ValueError:
-        return False
-
-
-def _check_classes(path: Path, labels, label_names, problems) -> None:
-    present = set(labels or ())
-    for i, name in enumerate(label_names):
-        if i not in present:
-            problems.append(at(path, None, f"class {name!r} has no example in train"))
+        table = tables[split]
+        table_labels.tell_of_judged(table.path, rows.labels or (), label_names)
+        if is_in_train is not None:
+            table_labels.tell_overlap(table.path, table.lines, is_in_train(rows))
 
 
 def _names_in(config, table: Table | None, separator: str) -> tuple[str, ...]:
@@ -333,18 +279,15 @@ def _names_in(config, table: Table | None, separator: str) -> tuple[str, ...]:
     values = table.columns[config.label_column]
     if config.is_multi_label:
         return order_names(label_sets.names_in(values, separator))
-    return order_names({label_name(value) for value in values} - {""})
+    return order_names({class_name(value) for value in values} - {""})
 
 
 def _separator(config, tables: Mapping[str, Table]) -> str:
-    """What parts the labels of a cell: as the config says, else found in the train file, or in all where there is none,
-    and told."""
+    """What parts the labels of a cell: as the config says, or found in the train file, in all without one; then told."""
     if config.label_separator or not config.is_multi_label:
         return config.label_separator
-    looked_at = [tables["train"]] if "train" in tables else list(tables.values())
-    found = label_sets.find_separator(
-        cell for table in looked_at for cell in table.columns.get(config.label_column, ())
-    )
+    column, looked_at = config.label_column, [tables["train"]] if "train" in tables else list(tables.values())
+    found = label_sets.find_separator(cell for table in looked_at for cell in table.columns.get(column, ()))
     if found:
         console.say(f"{', '.join(table.path.name for table in looked_at)}: labels of a text are parted by {found!r}")
     return found

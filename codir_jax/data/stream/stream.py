@@ -113,11 +113,15 @@ def load(config, tokenizer, together: Together = preparation.ALONE) -> Streams:
     together.require_shared(root)
     settings.check(config)
     reading = shards.reading_of(tokenizer, tokenizer_lib.state(tokenizer), config)
-    names = {"train": config.sources, "dev": config.dev_sources, "test": config.test_sources}
+    names = {"train": "sources", "dev": "dev_sources", "test": "test_sources"}
     if together.index != 0:  # one process first: a TFDS data set that is not there yet is fetched once
         together.barrier("stream sources")
     try:
-        found = {split: sources.find(text, config.tfds_data_dir) for split, text in names.items() if text.strip()}
+        found = {
+            split: sources.find(config[name], config.tfds_data_dir, named_by=f"data.{name}")
+            for split, name in names.items()
+            if config[name].strip()
+        }
     finally:
         if together.index == 0:
             together.barrier("stream sources")

@@ -9,13 +9,12 @@ import pytest
 
 from codir_jax.data import dataset, pipeline, settings
 from codir_jax.data.batch import DataError
-from codir_jax.data.on_disk import shard, sources, tables
+from codir_jax.data.on_disk import shard, tables
 from codir_jax.data.on_disk.examples import StoredExamples
-from codir_jax.data.shards import files, preparation
+from codir_jax.data.shards import preparation
 from codir_jax.data.shards.preparation import Together
-from codir_jax.data.tokenizer import train_wordpiece
+from tests.data.on_disk.conftest import WORDS
 
-WORDS = ["the", "a", "small", "large", "red", "cat", "dog", "bird", "sees", "hears", "café", "“quoted”", "of", "and"]
 LABELS = ("bad", "good", "so so")
 
 
@@ -24,21 +23,6 @@ def _texts(count, seed=0):
     texts = [" ".join(rng.choice(WORDS, rng.integers(1, 12))) for _ in range(count)]
     texts[7] = f" {texts[2]} "  # equal, outer white space aside
     return texts
-
-
-@pytest.fixture(scope="module")
-def wordpiece():
-    return train_wordpiece(WORDS, 80)
-
-
-@pytest.fixture
-def small(monkeypatch):
-    """Everything is large, and units are small; they are tokenised in this process."""
-    monkeypatch.setattr(preparation, "_num_cores", lambda: 1)
-    monkeypatch.setattr(sources, "LEAST_BYTES", 0)
-    monkeypatch.setattr(tables, "UNIT_BYTES", 700)
-    monkeypatch.setattr(files, "_MIN_UNIT_BYTES", 700)
-    monkeypatch.setattr(sources, "_ROWS_OF_UNIT", 50)
 
 
 def _write(path, rows, names):
