@@ -283,7 +283,7 @@ def _names_in(config, table: Table | None, separator: str) -> tuple[str, ...]:
 
 
 def _separator(config, tables: Mapping[str, Table]) -> str:
-    """What parts the labels of a cell: as the config says, or found in the train file, in all without one; then told."""
+    """What parts the labels of a cell: as the config says, or found in the train file (in all without one) and told."""
     if config.label_separator or not config.is_multi_label:
         return config.label_separator
     column, looked_at = config.label_column, [tables["train"]] if "train" in tables else list(tables.values())
