@@ -55,11 +55,9 @@ def compress(folder: str | os.PathLike, method: str, output: str | os.PathLike, 
         config,
         weights,
         head=head,
-        label_names=source.label_names,
-        is_regression=source.is_regression,
-        is_pair=source.is_pair,
         sentence=source.sentence,
         hf_config=source.hf_config,
+        **source.labels,
     )
     tokenizer.save_pretrained(str(output))
     if (output / packed.FILE).exists():

@@ -66,6 +66,7 @@ def export(
     head: str = "classification",
     label_names: Sequence[str] | None = None,
     is_regression: bool = False,
+    is_multi_label: bool = False,
     is_pair: bool | None = None,
     sentence: SentenceFacts | None = None,
     sample_batch: Mapping[str, np.ndarray],
@@ -85,7 +86,7 @@ def export(
         tokenizer: a transformers tokenizer.
         head: of `models.heads.HEADS`.
         label_names: in the order of the logits; None: "LABEL_0", ...
-        is_regression: one output, squared error.
+        is_regression: one output, squared error. is_multi_label: any number of classes a text.
         is_pair: whether the head is for pairs of texts; None: not known.
         sentence: of a sentence encoder, see `huggingface.save_pretrained`.
         sample_batch: `input_ids`, `attention_mask`, `token_type_ids`, int32 [batch, seq]; a padded row belongs in it.
@@ -98,7 +99,8 @@ def export(
     Raises:
         ParityError: above `TOLERANCE`; the folder is left for inspection.
     """
-    labels = {"label_names": label_names, "is_regression": is_regression, "is_pair": is_pair}
+    labels = {"label_names": label_names, "is_regression": is_regression, "is_multi_label": is_multi_label}
+    labels |= {"is_pair": is_pair}
     max_length = served_length(tokenizer, config.max_length)
     with console.progress_bar("export", 0, 2, unit="part", is_inner=True) as bar:
         folder = save_pretrained(folder, config, params, head=head, sentence=sentence, hf_config=hf_config, **labels)
@@ -112,6 +114,7 @@ def export(
         head,
         label_names,
         is_regression,
+        is_multi_label,
         sentence_folder.read(folder),
         results,
         training_config,

@@ -59,6 +59,7 @@ class Pretrained:
         new_weights: paths, "classifier/kernel", of the head weights that were drawn at random.
         sentence: how a sentence encoder's vector is made; None with another head.
         is_pair: whether its head is for pairs of texts; None where the checkpoint does not say.
+        is_multi_label: the head has labels, of which a text has any number.
     """
 
     config: TransformerConfig
@@ -73,6 +74,13 @@ class Pretrained:
     new_weights: tuple[str, ...]
     sentence: SentenceFacts | None = None
     is_pair: bool | None = None
+    is_multi_label: bool = False
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What it says of its labels, as `save_pretrained` takes it."""
+        names = ("label_names", "is_regression", "is_multi_label", "is_pair")
+        return {name: getattr(self, name) for name in names}
 
 
 def read_sizes(folder: Path) -> TransformerConfig:
@@ -158,7 +166,7 @@ def load_pretrained(
     if facts and facts.dense:
         tree["pooler"], new_weights = sentence_folder.read_pooler(folder, facts.dense, config.hidden_size), []
     has_head = not new_weights
-    told = Labels(None, num_labels == 1, None)
+    told = Labels(None, num_labels == 1, False, None)
     if has_head and spec.labels:
         with _of_config(folder):
             told = labels.read(hf_config, num_labels)
@@ -175,6 +183,7 @@ def load_pretrained(
         new_weights=tuple(new_weights),
         sentence=facts,
         is_pair=told.is_pair,
+        is_multi_label=told.is_multi_label,
     )
 
 
@@ -186,6 +195,7 @@ def save_pretrained(
     head: str = "classification",
     label_names: Sequence[str] | None = None,
     is_regression: bool = False,
+    is_multi_label: bool = False,
     is_pair: bool | None = None,
     sentence: SentenceFacts | None = None,
     hf_config: Mapping[str, Any] | None = None,
@@ -201,11 +211,13 @@ def save_pretrained(
         head: of `heads.HEADS`. label_names and is_regression are for a head with labels.
         label_names: class names in the order of the logits; None: "LABEL_0", ...
         is_regression: writes problem_type "regression", which makes transformers' loss a squared error.
+        is_multi_label: writes "multi_label_classification": a binary cross entropy of each class.
         is_pair: whether the head is for pairs of texts; None: not known.
         sentence: of head "embedding"; its pooling is the config's. None: vectors of any norm, texts of any length.
         hf_config: the `config.json` that the model came from; keys that we do not know are kept.
     """
-    of_head = {"label_names": label_names, "is_regression": is_regression, "is_pair": is_pair}
+    of_head = {"label_names": label_names, "is_regression": is_regression, "is_multi_label": is_multi_label}
+    of_head |= {"is_pair": is_pair}
     weights = methods.weights_of(params)
     return save_weights(folder, config, weights, head=head, sentence=sentence, hf_config=hf_config, **of_head)
 
@@ -218,6 +230,7 @@ def save_weights(
     head: str,
     label_names: Sequence[str] | None = None,
     is_regression: bool = False,
+    is_multi_label: bool = False,
     is_pair: bool | None = None,
     sentence: SentenceFacts | None = None,
     hf_config: Mapping[str, Any] | None = None,
@@ -241,7 +254,7 @@ def save_weights(
         "dtype": "float32",
     }
     if spec.labels:
-        written |= labels.written(label_names, weights["/".join(spec.labels)].shape[0], is_regression)
+        written |= labels.written(label_names, weights["/".join(spec.labels)].shape[0], is_regression, is_multi_label)
         written |= {} if is_pair is None else {labels.IS_PAIR: is_pair}
     _write_tensors(folder, tensors)
     whole.write_text(folder / "config.json", json.dumps(written, indent=2, sort_keys=True) + "\n")

@@ -16,12 +16,14 @@ REGRESSION, CLASSES, SEVERAL = "regression", "single_label_classification", "mul
 class Labels(NamedTuple):
     """Attributes:
     names: of the classes in the order of the outputs; None where there are none, or "LABEL_0", ...
-    is_regression: problem_type "regression", or one output.
+    is_regression: problem_type "regression", or one output of none.
+    is_multi_label: problem_type "multi_label_classification": a text has any number of classes.
     is_pair: whether the head is for pairs of texts; None where the config does not say.
     """
 
     names: tuple[str, ...] | None
     is_regression: bool
+    is_multi_label: bool
     is_pair: bool | None
 
 
@@ -33,12 +35,7 @@ def read(hf_config: Mapping[str, Any], num_labels: int) -> Labels:
     """
     problem, is_pair = hf_config.get("problem_type"), hf_config.get(IS_PAIR)
     if problem not in (None, REGRESSION, CLASSES, SEVERAL) or not isinstance(problem, str | None):
-        raise UserError(f"problem_type: expected {REGRESSION!r} or {CLASSES!r}, got {problem!r}")
-    if problem == SEVERAL:
-        raise UserError(
-            f"problem_type {SEVERAL!r} (several labels for one text) is not supported: its answers would be read as "
-            "one label; remove problem_type to take the model as a start for another training"
-        )
+        raise UserError(f"problem_type: expected {REGRESSION!r}, {CLASSES!r} or {SEVERAL!r}, got {problem!r}")
     if problem == REGRESSION and num_labels != 1:
         raise UserError(f"problem_type {REGRESSION!r} has one output, and the weights have {num_labels}")
     if not isinstance(is_pair, bool | None):
@@ -48,10 +45,13 @@ def read(hf_config: Mapping[str, Any], num_labels: int) -> Labels:
         raise UserError(f"num_labels: expected a whole number, got {count!r}")
     names = _names(hf_config.get("id2label"), num_labels)
     _check_numbers(hf_config.get("label2id"))
-    return Labels(names, problem == REGRESSION or num_labels == 1, is_pair)
+    is_multi_label = problem == SEVERAL
+    return Labels(names, problem == REGRESSION or (num_labels == 1 and not is_multi_label), is_multi_label, is_pair)
 
 
-def written(label_names: Sequence[str] | None, num_labels: int, is_regression: bool) -> dict[str, Any]:
+def written(
+    label_names: Sequence[str] | None, num_labels: int, is_regression: bool, is_multi_label: bool = False
+) -> dict[str, Any]:
     """The entries of a config.json, those of `read` but for `IS_PAIR`.
 
     Raises:
@@ -67,7 +67,7 @@ def written(label_names: Sequence[str] | None, num_labels: int, is_regression: b
     return {
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
-        "problem_type": REGRESSION if is_regression else CLASSES,
+        "problem_type": REGRESSION if is_regression else SEVERAL if is_multi_label else CLASSES,
     }
 
 

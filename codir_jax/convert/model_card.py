@@ -46,6 +46,7 @@ def model_card(
     head: str,
     label_names: Sequence[str] | None,
     is_regression: bool,
+    is_multi_label: bool,
     sentence: SentenceFacts | None,
     results: Mapping[str, Any] | None,
     training_config: Mapping[str, Any] | None,
@@ -58,7 +59,7 @@ def model_card(
     """The folder's README.md: YAML front matter, what it is, results, how to load it, limits, training config."""
     about, teacher = head_spec(head).card, without_path(teacher_name)
     lines = ["---", _front(name, config, about, results or {}, provenance), "---", "", f"# {escaped(name)}", ""]
-    does = about.does(label_names and tuple(map(escaped, label_names)), is_regression, is_pair)
+    does = about.does(label_names and tuple(map(escaped, label_names)), is_regression, is_multi_label, is_pair)
     lines.append(
         f"This {family(config.family).title} encoder of {config.in_words} {does}. "
         "Trained with codir_jax" + (f"; its teacher was `{_code(teacher)}`." if teacher else ".")
@@ -68,6 +69,8 @@ def model_card(
     if sentence:
         made = f"{_POOLED[config.pooling]}, {_NORM[sentence.normalize]}"
         lines += ["", f"Vectors have {config.hidden_size} numbers: {made}."]
+    if is_multi_label:
+        lines += ["", "The sigmoid of each logit is the probability of that label; those above 0.5 are the answer."]
     lines += ["", "## Intended use", "", *_use(about, provenance)]
     lines += ["", "## Results", ""]
     rows = list(_rows(results or {}))

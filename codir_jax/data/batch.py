@@ -5,7 +5,8 @@ A batch is a flat dict of numpy arrays, name -> column, with B rows padded to le
     input_ids       int32   [B, L]  pad token where there is no token
     attention_mask  int32   [B, L]  1 on tokens, 0 on padding
     token_type_ids  int32   [B, L]  1 on the second text of a pair (BERT), else 0
-    labels          int32   [B]     class, or float32 [B] target of a regression; 0 where unlabelled or padded
+    labels          int32   [B]     class, or float32 [B] target of a regression; 0 where unlabelled or padded. Where a
+                                    text has any number of classes, float32 [B, C]: 1 where it has one
     label_mask      float32 [B]     1 where the row is real and labelled
     example_mask    float32 [B]     1 where the row is real, 0 on rows that fill up an uneven last batch
     example_ids     int32   [B]     row of the unshuffled split (labelled first, then unlabelled); padded rows: its size
@@ -72,7 +73,7 @@ LABELLED_COLUMNS: dict[str, Column] = {
     "input_ids": Column(("length",), np.int32),
     "attention_mask": Column(("length",), np.int32),
     "token_type_ids": Column(("length",), np.int32),
-    "labels": Column((), np.int32),  # float32 for a regression
+    "labels": Column((), np.int32),  # float32 for a regression, and of shape (classes,) for several a text
     "label_mask": Column((), np.float32),
     "example_mask": Column((), np.float32),
     "example_ids": Column((), np.int32),
@@ -160,7 +161,7 @@ def with_sizes(columns: Mapping[str, Column], **dims: int) -> dict[str, Column]:
 
 def columns_of(examples: Examples) -> dict[str, Column]:
     """Returns the columns of the batches of a split, its further ones included."""
-    columns = dict(LABELLED_COLUMNS, labels=Column((), examples.labels.dtype))
+    columns = dict(LABELLED_COLUMNS, labels=Column(examples.labels.shape[1:], examples.labels.dtype))
     if examples.texts_per_row > 1:
         columns |= {name: Column((examples.texts_per_row, "length"), np.int32) for name in TOKEN_COLUMNS}
         columns["text_ids"] = Column((examples.texts_per_row,), np.int32)
@@ -204,14 +205,15 @@ class RawSplit:
     Attributes:
       texts_a: n first (or only) texts.
       texts_b: n second texts of pairs, encoded together with the first ones, or None.
-      labels: n class indices (int) or regression targets (float), a None for a row without one; None if none has.
+      labels: n class indices (int), regression targets (float) or, where a text has any number of classes, tuples of 0
+        and 1, one a class; a None for a row without one; None if none has.
       apart: further texts of a row, n each, where every text of a row is encoded by itself; texts_b is None then.
       columns: name -> n numbers (rows of numbers) or n texts, which become class numbers: further columns of a batch.
     """
 
     texts_a: list[str]
     texts_b: list[str] | None = None
-    labels: list[int | float | None] | None = None
+    labels: list[int | float | tuple[int, ...] | None] | None = None
     apart: tuple[list[str], ...] = ()
     columns: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
 
@@ -265,6 +267,7 @@ class DatasetInfo:
       num_classes: classes; 1 for a regression.
       label_names: name of each class, () for a regression.
       is_regression: whether labels are float targets.
+      is_multi_label: whether a text has any number of classes.
       is_pair: whether an example is two texts.
       metrics: metric names in order, the first is the primary one.
       num_truncated: split -> number of examples (texts, where a row has several) cut to the maximal length.
@@ -285,6 +288,7 @@ class DatasetInfo:
     splits: tuple[str, ...]
     texts_per_row: int = 1
     column_names: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    is_multi_label: bool = False
 
     @property
     def truncation(self) -> str:
@@ -303,7 +307,7 @@ class Examples:
       tokens: int32 [total].
       token_types: int8 [total].
       offsets: int64 [n T + 1], starting at 0.
-      labels: int32 [n] classes or float32 [n] targets; 0 where unlabelled.
+      labels: int32 [n] classes, float32 [n] targets, or float32 [n, C] of 0 and 1; 0 where unlabelled.
       is_labelled: bool [n].
       text_ids: int32 [n], smallest row with the same text (pair); with T > 1 [n, T], smallest number of a text that is
         the same.

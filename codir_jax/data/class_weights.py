@@ -38,18 +38,40 @@ def of_classes(setting: str, label_names: Sequence[str], labels: np.ndarray) -> 
     if not setting:
         return ()
     counts = np.bincount(labels, minlength=len(label_names))
-    if setting == BALANCED:
-        weights = 1 / counts
-    else:
-        named = _named(setting)
-        for name in named:
-            if name not in label_names:
-                raise UserError(
-                    f"data.class_weights: no class {name!r}; classes are {', '.join(label_names)}"
-                    f"{nearest(name, list(label_names))}"
-                )
-        weights = np.asarray([named.get(name, 1.0) for name in label_names])
+    weights = 1 / counts if setting == BALANCED else np.asarray(_in_order(_named(setting), label_names))
     return tuple((weights * counts.sum() / (weights * counts).sum()).tolist())
+
+
+def of_yes(setting: str, label_names: Sequence[str], labels: np.ndarray) -> tuple[float, ...]:
+    """Returns how much a yes counts beside a no for each class, where a text has any number of them; () for all alike.
+
+        balanced     w_c = (n - n_c) / n_c, so that both weigh as much in sum
+        NAME=WEIGHT  w_c = WEIGHT, 1 for a class that is not named
+
+    Args:
+      setting, label_names: as of `of_classes`.
+      labels: [n, classes] of 0 and 1, of the labelled train rows; no class is without one.
+
+    Raises:
+      UserError: a name that no class has.
+    """
+    if not setting:
+        return ()
+    if setting == BALANCED:
+        counts = labels.sum(axis=0)
+        return tuple(((len(labels) - counts) / counts).tolist())
+    return _in_order(_named(setting), label_names)
+
+
+def _in_order(named: dict[str, float], label_names: Sequence[str]) -> tuple[float, ...]:
+    """The weight of each class, 1 of one that is not named."""
+    for name in named:
+        if name not in label_names:
+            raise UserError(
+                f"data.class_weights: no class {name!r}; classes are {', '.join(label_names)}"
+                f"{nearest(name, list(label_names))}"
+            )
+    return tuple(named.get(name, 1.0) for name in label_names)
 
 
 def _named(setting: str) -> dict[str, float]:

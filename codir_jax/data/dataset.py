@@ -56,6 +56,7 @@ def load(options, tokenizer, *, seed: int, together: Together = preparation.ALON
             max_length=options.max_length,
             num_train_examples=options.num_train_examples,
             seed=seed,
+            is_multi_label=raw.is_multi_label,
         )
     train = on_disk.load(
         found.train,
@@ -149,6 +150,7 @@ def tokenize_dataset(
     unlabelled: RawSplit | None = None,
     num_train_examples: int = 0,
     seed: int = 0,
+    is_multi_label: bool = False,
 ) -> Dataset:
     """Returns the tokenised dataset; train rows are the labelled ones, then those without a label.
 
@@ -163,6 +165,7 @@ def tokenize_dataset(
       unlabelled: rows that join the train split without labels; raw["unlabelled"] is the same.
       num_train_examples: labelled train rows to keep, drawn by `seed`, in their order; 0 keeps all.
       seed: of that draw only.
+      is_multi_label: a text has any number of classes.
 
     Raises:
       UserError: pairs and single texts are mixed, or the draw leaves a class without an example.
@@ -201,6 +204,7 @@ def tokenize_dataset(
         splits=tuple(splits),
         texts_per_row=texts_per_row,
         column_names=column_names,
+        is_multi_label=is_multi_label,
     )
     pad_token_id = int(tokenizer.pad_token_id)
     return Dataset(info, splits, pad_token_id, fingerprint(info, splits, pad_token_id))
@@ -247,13 +251,16 @@ def tokenize_split(rows: RawSplit, tokenizer, max_length: int, is_regression: bo
         firsts = [text for row in zip(rows.texts_a, *rows.apart, strict=True) for text in row]
     tokens, token_types, offsets, num_truncated = token_cache.encode(tokenizer, firsts, rows.texts_b, max_length)
     labels = rows.labels if rows.labels is not None else [None] * len(rows)
+    of_one = next((label for label in labels if label is not None), 0)
+    nothing = (0,) * len(of_one) if isinstance(of_one, tuple) else 0
+    is_float = is_regression or isinstance(of_one, tuple)
     text_ids = same_text_ids(firsts, rows.texts_b)
     examples = Examples(
         tokens=tokens,
         token_types=token_types,
         offsets=offsets,
         labels=np.asarray(
-            [0 if label is None else label for label in labels], np.float32 if is_regression else np.int32
+            [nothing if label is None else label for label in labels], np.float32 if is_float else np.int32
         ),
         is_labelled=np.asarray([label is not None for label in labels], bool),
         text_ids=text_ids.reshape(len(rows), -1) if rows.apart else text_ids,
@@ -303,6 +310,8 @@ def _draw(rows: RawSplit, num_labelled: int, num_examples: int, seed: int, label
     kept = drawn(num_labelled, num_examples, seed).tolist()
     taken = rows.take([*kept, *range(num_labelled, len(rows))])
     present = set(taken.labels or ()) - {None}
+    if any(isinstance(label, tuple) for label in present):
+        present = {i for label in present for i, has_it in enumerate(label) if has_it}
     missing = [label_name for i, label_name in enumerate(label_names) if i not in present]
     if present and missing:
         raise UserError(

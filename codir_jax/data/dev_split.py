@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 
 import numpy as np
+
+from codir_jax.data import label_sets
 
 SHARE = 0.1
 # More distinct labels than this are no classes to draw from one by one.
 _MOST_STRATA = 1000
+
+
+def draw_with_sets(texts: Sequence[Hashable], sets: Sequence[Collection[str]], seed: int) -> np.ndarray:
+    """As `draw`, of texts with any number of classes: by the rarest one of each.
+
+    A class whose texts would all be of the dev split keeps the first of them in train.
+
+    Args:
+      texts, seed: as of `draw`. sets: names of the classes of each row.
+    """
+    in_dev = draw(texts, label_sets.rarest(sets), seed)
+    of_text: dict[Hashable, list[int]] = {}
+    for row, text in enumerate(texts):
+        of_text.setdefault(text, []).append(row)
+    known = {name for row in np.flatnonzero(~in_dev) for name in sets[row]}
+    for row in np.flatnonzero(in_dev):
+        if not known.issuperset(sets[row]):
+            in_dev[of_text[texts[row]]] = False
+            known |= {name for same in of_text[texts[row]] for name in sets[same]}
+    return in_dev
 
 
 def draw(texts: Sequence[Hashable], strata: Sequence[Hashable], seed: int) -> np.ndarray:

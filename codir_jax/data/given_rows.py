@@ -203,10 +203,13 @@ def _of_set(found, split: str, told: str) -> Given:
 
 
 def _columns_of(found) -> dict[str, list]:
-    """The columns of a Dataset: classes by their names, -1 is no label."""
+    """The columns of a Dataset: classes by their names, -1 is no label; lists of classes as lists of names."""
     columns = {}
     for name in found.column_names:
-        values, names = found[name][:], getattr(found.features[name], "names", None)
+        values, feature = found[name][:], found.features[name]
+        names = getattr(feature, "names", None)
+        if several := getattr(getattr(feature, "feature", None), "names", None):
+            values = [None if value is None else [several[number] for number in value] for value in values]
         if names and all(isinstance(value, int | None) for value in values):
             values = [None if value is None or value < 0 else names[value] for value in values]
         columns[name] = list(values)
@@ -236,7 +239,9 @@ def _of_rows(split: str, rows: Sequence) -> dict[str, list]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it: None for what pandas calls missing, numbers of numpy as Python's."""
+    """A value as JSON has it: None for what pandas calls missing, numbers of numpy as Python's, lists for arrays."""
+    if isinstance(value, list | tuple | set) or getattr(value, "ndim", 0):
+        return [_plain(entry) for entry in (sorted(value, key=str) if isinstance(value, set) else value)]
     value = value.item() if hasattr(value, "item") else value
     if value is None or isinstance(value, str | bool | int):
         return value

@@ -152,13 +152,15 @@ def collate(
     shape = (batch_size, length) if examples.texts_per_row == 1 else is_token.shape
 
     is_labelled = is_real & examples.is_labelled[safe]
+    labels = np.array(examples.labels[safe])
+    labels[~is_labelled] = 0
     text_ids = np.array(examples.text_ids[safe])
     text_ids[~is_real] = -1
     return {
         "input_ids": input_ids.reshape(shape),
         "attention_mask": is_token.astype(np.int32).reshape(shape),
         "token_type_ids": token_type_ids.reshape(shape),
-        "labels": np.where(is_labelled, examples.labels[safe], 0).astype(examples.labels.dtype),
+        "labels": labels,
         "label_mask": is_labelled.astype(np.float32),
         "example_mask": is_real.astype(np.float32),
         "example_ids": np.where(is_real, rows, num_examples).astype(np.int32),

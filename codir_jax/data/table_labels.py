@@ -6,6 +6,7 @@ know of their labels.
 
 from __future__ import annotations
 
+import collections
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -19,6 +20,11 @@ _FEW_CLASSES = 20
 _LONG_NAME = 10_000  # of a class, in characters
 # Of more digits Python makes no number, and no class has a name so long.
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+
+# What may part the names of several labels in a cell.
+SEPARATORS = ("|", ";", ",")
+_SEVERAL = "for several labels a text: data.is_multi_label=True, --multi_label"
 
 
 def class_name(value) -> str:
@@ -47,6 +53,7 @@ def check_kinds(table: Table, values: Iterable, problems: list[str]) -> None:
             continue
         if not isinstance(value, str | int | float):
             told = f"label {str(value)[:40]!r} is a {type(value).__name__}; expected a name"
+            told += f" ({_SEVERAL})" * isinstance(value, list)
             problems.append(at(table.path, line, told))
             continue
         if isinstance(value, str) and len(value) > _LONG_NAME:
@@ -62,8 +69,27 @@ def check_kinds(table: Table, values: Iterable, problems: list[str]) -> None:
                 problems.append(at(table.path, line, told))
 
 
+def doubt_of_joined(names: Collection[str]) -> str:
+    """Returns what a class betrays that joins others, "" for nothing: its parts are classes or parts of others, too.
+
+    Parts that a comma joins count only where they stand alone elsewhere: "Albany, NY" is one class.
+    """
+    for separator in SEPARATORS:
+        parts_of = {name: [part.strip() for part in name.split(separator)] for name in names if separator in name}
+        uses = collections.Counter(part for parts in parts_of.values() for part in set(parts) if separator != ",")
+        for name, parts in parts_of.items():
+            if all(part and (part in names or uses[part] > 1) for part in parts):
+                return (
+                    f"the label {name!r} joins labels that others have too: {', '.join(map(repr, parts))} ({_SEVERAL}; "
+                    "to keep it as one class set data.label_names to all their names)"
+                )
+    return ""
+
+
 def doubt_of_names(names: Sequence[str], num_rows: int) -> str:
     """Returns what the classes that were found in `num_rows` rows of train betray, "" for nothing."""
+    if not names:
+        return "no row has a label; is data.label_column (--label_column) the column of the labels?"
     if len(names) == 1:
         return f"only one class, {names[0]!r}; expected at least two"
     if len(names) > 2 and all(map(_is_number, names)) and not all(name.lstrip("+-").isdecimal() for name in names):
@@ -93,14 +119,17 @@ def tell_of_judged(path: Path, labels: Sequence, label_names: Sequence[str]) -> 
     """Says where a score on the rows of a dev or test file tells nothing, because all have one label.
 
     Args:
-      labels: class numbers, or with no label_names scores; None where a row has none.
+      labels: class numbers, tuples of 0 and 1 or, with no label_names, scores; None where a row has none.
     """
     present = set(labels) - {None}
     if len(present) != 1:
         return
     only, count = present.pop(), sum(label is not None for label in labels)
-    told = f"score {only:g}, and with it correlations are 0 or without meaning"
-    if label_names:
+    if isinstance(only, tuple):
+        told = "same classes, and always to answer those is right on all of them"
+    elif not label_names:
+        told = f"score {only:g}, and with it correlations are 0 or without meaning"
+    else:
         told = f"class {label_names[only]!r}, and always to answer that is right on all of them"
     rows = "the one row has" if count == 1 else f"all {count:,} rows have"
     console.say(f"note: {path}: {rows} the {told}; a score on them tells nothing")

@@ -1,7 +1,8 @@
 """Metrics of labelled tasks by name, as fractions (0.612, not 61.2), from labels and predictions of one split.
 
 Every metric is `metric(labels, predictions) -> float`. Classification takes class numbers (int [num_examples]),
-regression takes values (float [num_examples]). Where a correlation is undefined - the predictions or the labels are all
+regression takes values (float [num_examples]); of texts with any number of classes (`several_labels`) both are
+[num_examples, classes]. Where a correlation is undefined - the predictions or the labels are all
 the same - it is 0.0, and `notes` says so in a sentence: a collapsed model must show as a number, not as a nan.
 
 scikit-learn and scipy take 1.7 s to import, so each function imports what it needs.
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from codir_jax.evaluation import several_labels
 from codir_jax.processes.user_error import UserError
 
 
@@ -46,6 +48,8 @@ def macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Unweighted mean of the F1 of each class that occurs in the labels or the predictions."""
     from sklearn.metrics import f1_score
 
+    if np.ndim(labels) == 2:
+        return several_labels.macro_f1(labels, predictions)
     labels, predictions = _class_arrays("macro_f1", labels, predictions)
     return float(f1_score(labels, predictions, average="macro", zero_division=0.0))
 
@@ -108,6 +112,9 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "spearman": spearman,
     "r2": r2,
     "combined": combined,
+    "micro_f1": several_labels.micro_f1,
+    "subset_accuracy": several_labels.subset_accuracy,
+    "average_precision": several_labels.average_precision,
 }
 
 
@@ -116,8 +123,8 @@ def compute(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) -
 
     Args:
       names: keys of METRICS; the first is the task's primary metric.
-      labels: int [num_examples] classes, or float [num_examples] values for regression.
-      predictions: the same shape and kind (classes after the argmax, not logits).
+      labels: int [num_examples] classes, float [num_examples] values of a regression, or 0 and 1 [num_examples, C].
+      predictions: the same shape and kind (classes after the argmax, not logits; of several classes the logits).
 
     Raises:
       ValueError: an unknown name, arrays of two shapes, or values that are no classes where the metric counts classes.

@@ -81,18 +81,32 @@ def _check_finite(values: np.ndarray, ids: np.ndarray) -> None:
 
 
 def score(logits: np.ndarray, labels: np.ndarray, metrics: tuple[str, ...], is_regression: bool) -> dict[str, float]:
-    """Task metrics from logits float32 [n, classes] and labels [n]."""
-    predictions = logits[:, 0] if is_regression else logits.argmax(-1)
-    return metrics_lib.compute(metrics, labels, predictions)
+    """Task metrics from logits float32 [n, classes] and labels [n], or [n, classes] of any number a text."""
+    return metrics_lib.compute(metrics, labels, answers_of(logits, is_regression, np.ndim(labels) == 2))
 
 
-def distance_to_teacher(logits: np.ndarray, teacher_logits: np.ndarray, is_regression: bool) -> dict[str, float]:
+def answers_of(logits: np.ndarray, is_regression: bool, is_multi_label: bool) -> np.ndarray:
+    """What metrics take of logits [n, classes]: values or classes [n], or the logits themselves of several a text."""
+    if is_multi_label:
+        return logits
+    return logits[:, 0].astype(np.float64) if is_regression else logits.argmax(-1)
+
+
+def distance_to_teacher(
+    logits: np.ndarray, teacher_logits: np.ndarray, is_regression: bool, is_multi_label: bool = False
+) -> dict[str, float]:
     """How close a student is to its teacher on a split; varies far less between seeds than the task's score.
 
     Returns:
       {"teacher_kl": mean KL(teacher || student) in nats, "teacher_agreement": share of equal predictions}, or
-      {"teacher_mse"} for a regression.
+      {"teacher_mse"} for a regression. Of several classes a text the KL is a class's in the mean, and predictions are
+      equal where all classes are.
     """
+    if is_multi_label:
+        student, teacher = ((-np.logaddexp(0, -x), -np.logaddexp(0, x)) for x in (logits, teacher_logits))
+        kl = sum(np.exp(ours) * (ours - theirs) for ours, theirs in zip(teacher, student, strict=True))
+        agrees = np.all((logits > 0) == (teacher_logits > 0), axis=-1)
+        return {"teacher_kl": float(np.mean(kl)), "teacher_agreement": float(np.mean(agrees))}
     if is_regression:
         return {"teacher_mse": float(np.mean((logits - teacher_logits) ** 2))}
     student, teacher = (x - np.logaddexp.reduce(x, axis=-1, keepdims=True) for x in (logits, teacher_logits))

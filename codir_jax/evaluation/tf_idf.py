@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -51,13 +52,20 @@ class LinearModel(NamedTuple):
     num_rows: int
 
     def predict(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
-        """The class, int [n], or the value, float [n], of each text, a tuple of one or of the two of a pair."""
-        return self.linear.predict(_features(self.counted, texts))
+        """The class, int [n], or the value, float [n], of each text, a tuple of one or of the two of a pair.
+
+        Of any number of classes a text float [n, classes], above 0 for those that it has.
+        """
+        features = _features(self.counted, texts)
+        if getattr(self.linear, "multilabel_", False):
+            return self.linear.decision_function(features)
+        return self.linear.predict(features)
 
     @property
     def num_weights(self) -> int:
         """Weights of the linear model, and the rarity of every word."""
-        return int(self.linear.coef_.size + np.size(self.linear.intercept_) + len(self.counted.vocabulary_))
+        parts = [one for one in getattr(self.linear, "estimators_", [self.linear]) if hasattr(one, "coef_")]
+        return int(sum(one.coef_.size + np.size(one.intercept_) for one in parts) + len(self.counted.vocabulary_))
 
     @property
     def num_bytes(self) -> int:
@@ -68,10 +76,11 @@ class LinearModel(NamedTuple):
 def linear_model(
     texts: Sequence[tuple[str, ...]], labels: Sequence[float], is_regression: bool, seed: int = 0
 ) -> LinearModel:
-    """Logistic regression, or ridge regression, on TF-IDF.
+    """Logistic regression, or ridge regression, on TF-IDF; of any number of classes a text one against the rest each.
 
     Args:
-      texts: a tuple of one text, or of the two of a pair. labels: int classes, or float targets.
+      texts: a tuple of one text, or of the two of a pair.
+      labels: int classes, float targets, or [n, classes] of 0 and 1.
       seed: of the draw where there are more than MAX_TRAIN_ROWS, and of the folds.
     """
     from sklearn.linear_model import LogisticRegression, Ridge
@@ -88,12 +97,27 @@ def linear_model(
     else:
         model, strengths = LogisticRegression(max_iter=1000), {"C": list(STRENGTHS)}
     features = _features(counted, texts)
+    if labels.ndim == 2:
+        model = _one_against_rest(model, features, labels, seed)
+        return LinearModel(counted, model, "TF-IDF + logistic regression, one class against the rest", len(rows))
     if is_regression or np.unique(labels, return_counts=True)[1].min() >= NUM_FOLDS:
         folds = KFold(NUM_FOLDS, shuffle=True, random_state=seed) if is_regression else NUM_FOLDS
         model = GridSearchCV(model, strengths, cv=folds).fit(features, labels).best_estimator_
     else:
         model = model.fit(features, labels)
     return LinearModel(counted, model, f"TF-IDF + {'ridge' if is_regression else 'logistic'} regression", len(rows))
+
+
+def _one_against_rest(model, features, labels: np.ndarray, seed: int):
+    """A fitted classifier for each class; their one strength is the best for a third of the rows that is held out."""
+    from sklearn.model_selection import GridSearchCV, ShuffleSplit
+    from sklearn.multiclass import OneVsRestClassifier
+
+    strengths, held_out = {"estimator__C": list(STRENGTHS)}, ShuffleSplit(1, test_size=1 / NUM_FOLDS, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Label .* is present in all training examples")
+        search = GridSearchCV(OneVsRestClassifier(model), strengths, cv=held_out, scoring="f1_micro")
+        return search.fit(features, labels).best_estimator_
 
 
 def _features(counted, texts: Sequence[tuple[str, ...]]):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from codir_jax.data.batch import RawSplit
-from codir_jax.evaluation import metrics, tf_idf
+from codir_jax.evaluation import metrics, runner, tf_idf
 from codir_jax.evaluation import statistics as intervals
 from codir_jax.tasks.contract import Task
 
@@ -37,7 +37,8 @@ def compare(
 
     Args:
       task: with `read_rows`.
-      answers: name of a model -> logits on dev, float32 [n, classes]; of a regression [n, 1].
+      answers: name of a model -> logits on dev, float32 [n, classes]; of a regression [n, 1]. Of any number of classes
+        a text there is no table of confusions, and two models agree on a row where they agree on all classes.
       metric: of `metrics.METRICS`, by which the rows are drawn again.
       teacher, student: whose disagreements are shown; those that have no answers are left out.
       baseline: that the others are compared with; "" is none.
@@ -50,10 +51,10 @@ def compare(
       (of the student), "disagreements"}.
     """
     rows = task.read_rows()
-    dev, is_regression = rows["dev"], task.labels["is_regression"]
+    dev, is_regression, several = rows["dev"], task.labels["is_regression"], task.labels["is_multi_label"]
     names = task.labels["label_names"] or ()
     labels = np.asarray(dev.labels)
-    predictions = {name: _predicted(logits, is_regression) for name, logits in answers.items()}
+    predictions = {name: runner.answers_of(logits, is_regression, several) for name, logits in answers.items()}
     bar = _bar(rows, is_regression, metric, batch_size, seed) if "train" in rows else None
     if bar:
         predictions[BAR] = bar.pop("predictions")
@@ -67,15 +68,11 @@ def compare(
             observed = score(labels, predictions[name]) - score(labels, predictions[baseline])
             own["difference"] = intervals.resampled_difference(observed, scores[name], scores[baseline])._asdict()
     found: dict[str, Any] = {"num_rows": len(labels), "label_names": list(names), "bar": bar, "by_model": by_model}
-    found["confused"] = {} if is_regression else _confused(labels, predictions[student], names)
+    found["confused"] = {} if is_regression or several else _confused(labels, predictions[student], names)
     if teacher in predictions:
         pair = predictions[teacher], predictions[student]
         found["disagreements"] = _disagreements(dev, labels, *pair, names)
     return found
-
-
-def _predicted(logits: np.ndarray, is_regression: bool) -> np.ndarray:
-    return logits[:, 0].astype(np.float64) if is_regression else logits.argmax(-1)
 
 
 def _texts(rows: RawSplit) -> list[tuple[str, ...]]:
@@ -122,6 +119,7 @@ def _by_class(labels: np.ndarray, predictions: np.ndarray, names) -> dict[str, A
     """{"classes": a row a class with precision, recall, F1 and how often it is the label}."""
     from sklearn.metrics import precision_recall_fscore_support
 
+    predictions = predictions > 0 if labels.ndim == 2 else predictions
     columns = precision_recall_fscore_support(labels, predictions, labels=range(len(names)), zero_division=0.0)
     keys = ("precision", "recall", "f1", "support")
     rows = zip(names, *(column.tolist() for column in columns), strict=True)
@@ -156,6 +154,8 @@ def _confused(labels: np.ndarray, predictions: np.ndarray, names) -> dict[str, A
 
 def _disagreements(dev: RawSplit, labels, teacher, student, names) -> dict[str, Any]:
     """{"count", "teacher_right", "student_right" (of classes), "rows": the first ones, of numbers the farthest}."""
+    if labels.ndim == 2:
+        labels, teacher, student = (_sets(answer) for answer in (labels, teacher, student))
     if names:
         differing = np.flatnonzero(teacher != student)
         right = {
@@ -167,6 +167,8 @@ def _disagreements(dev: RawSplit, labels, teacher, student, names) -> dict[str, 
         right = {"mean_distance": float(np.abs(teacher - student).mean())}
 
     def told(value) -> str:
+        if isinstance(value, tuple):
+            return ", ".join(names[i] for i in value) or "none"
         return names[int(value)] if names else f"{value:.4g}"
 
     texts = _texts(dev)
@@ -184,6 +186,13 @@ def _disagreements(dev: RawSplit, labels, teacher, student, names) -> dict[str, 
             for row in differing[:NUM_SHOWN]
         ],
     }
+
+
+def _sets(answers: np.ndarray) -> np.ndarray:
+    """The classes of each row of [n, classes], above 0 for yes: an array of n tuples of numbers."""
+    sets = np.empty(len(answers), object)
+    sets[:] = [tuple(np.flatnonzero(row > 0).tolist()) for row in answers]
+    return sets
 
 
 def _cut(text: str) -> str:

@@ -40,6 +40,8 @@ def compress(
     text_pair_column: str = "",
     label_column: str = "",
     regression: bool = False,
+    multi_label: bool = False,
+    label_separator: str = "",
     task: str = "",
     glue_dir: str = "",
     domain_column: str = "",
@@ -80,6 +82,8 @@ def compress(
       layers: of the student; 0 is half of the teacher's.
       text_column, text_pair_column, label_column, regression: of own files; empty: found by their names
         and what they hold, and told.
+      multi_label: of own files: a text has any number of classes, names joined in a cell by `label_separator` (empty:
+        that of | ; , which is in them, and told), or a list of names; nothing for a text of no class.
       domain_column: of own files, for a recipe of domains. domains: those that get a student; empty: all.
       then: ways to make the trained model smaller at once, of `compression.methods`: "int8", "rank64+int4". Each is a
         row of the table and a folder in then/.

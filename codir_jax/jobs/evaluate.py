@@ -89,7 +89,10 @@ def _by_file(
     config = stage_config.default_config(finetune.default_config())
     saved = stage_config.load(_saved(model)).data if _saved(model) else {}
     data = {name: given or saved.get(name, config.data[name]) for name, given in columns.items()}
-    config.data.update(data | {"name": "text_classification", "dev_path": path, "is_regression": source.is_regression})
+    data |= {"name": "text_classification", "dev_path": path, "is_regression": source.is_regression}
+    data |= {"is_multi_label": source.is_multi_label}
+    data |= {"label_separator": saved.get("label_separator", "")} if source.is_multi_label else {}
+    config.data.update(data)
     config.data.label_names = "" if source.is_regression else ",".join(names)
     tokenizer = tokenizer_lib.load_tokenizer(folder, source.config.vocab_size)
     config.data.max_length = tokenizer_lib.served_length(tokenizer, source.config.max_length)

@@ -75,9 +75,6 @@ def export_model(
             source.params,
             tokenizer,
             head=head,
-            label_names=source.label_names,
-            is_regression=source.is_regression,
-            is_pair=source.is_pair,
             sentence=source.sentence,
             sample_batch=sample_batch(tokenizer, min(source.config.max_length, 64)),
             results=card_results,
@@ -85,6 +82,7 @@ def export_model(
             teacher_name=(config or {}).get("teacher", {}).get("path", ""),
             hf_config=source.hf_config,
             provenance=_provenance(config or {}, results or {}, license, language, base_model, data),
+            **source.labels,
         )
         if (noise := source.folder / NOISE_FILE).is_file():
             shutil.copy2(noise, output)

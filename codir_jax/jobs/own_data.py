@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codir_jax.data import dev_split, given_rows, guessed_columns
+from codir_jax.data import dev_split, given_rows, guessed_columns, label_sets
 from codir_jax.data.batch import DataError
 from codir_jax.data.compressed import kind_of
 from codir_jax.data.delimited import column_names, nearest, read_table
@@ -72,16 +72,27 @@ def complete(flags: Mapping[str, Any], folder: Path, seed: int) -> dict[str, Any
     flags |= {"text_column": found.text, "text_pair_column": found.text_pair, "label_column": found.label}
     if found != given:
         console.say(f"{path.name}: {_told(found, path)}")
+    labels = columns[found.label]
+    if flags["multi_label"] and not flags["label_separator"]:
+        flags["label_separator"] = label_sets.find_separator(labels)
+        if flags["label_separator"]:
+            console.say(f"{path.name}: the labels of a text are parted by {flags['label_separator']!r}")
     if flags["dev"]:
         return flags
     texts = list(zip(*(columns[name] for name in (found.text, found.text_pair) if name), strict=True))
     by = [name for name in (flags["domain_column"], "" if flags["regression"] else found.label) if name]
     strata = list(zip(*(map(str, columns[name]) for name in by), strict=True)) or [()] * len(texts)
-    in_dev = dev_split.draw(texts, strata, seed)
+    if flags["multi_label"]:
+        sets = [label_sets.names_of(cell, flags["label_separator"]) for cell in labels]
+        in_dev = dev_split.draw_with_sets(texts, sets, seed)
+    else:
+        in_dev = dev_split.draw(texts, strata, seed)
     for split, chosen in (("train", ~in_dev), ("dev", in_dev)):
         rows = {name: list(itertools.compress(values, chosen)) for name, values in columns.items()}
         flags[split] = str(_write(rows, folder, split))
     told = f" of each {' and '.join(map(repr, by))}" if by else ""
+    if flags["multi_label"]:
+        told = f" of the texts by the rarest of their {found.label!r}"
     console.say(
         f"no --dev: a tenth{told} is set aside as dev by seed {seed}: {in_dev.sum():,} of the {len(texts):,} rows of "
         f"{path.name}; {(~in_dev).sum():,} are trained on"

@@ -53,7 +53,6 @@ def write(model: str, stage: Path, config: ConfigDict, folder: Path) -> dict[str
     made = pruned_vocabulary.prune(source, before, train)
     length = tokenizer_lib.served_length(before, source.config.max_length)
     difference = _difference(source, before, made, head, train, length)
-    labels = {"label_names": source.label_names, "is_regression": source.is_regression, "is_pair": source.is_pair}
     facts = {
         "words": len(made.kept),
         "words_before": source.config.vocab_size,
@@ -74,7 +73,7 @@ def write(model: str, stage: Path, config: ConfigDict, folder: Path) -> dict[str
             head=head,
             sentence=source.sentence,
             hf_config=made.source.hf_config,
-            **labels,
+            **source.labels,
         )
         tokenizer_lib.save_tokenizer(made.tokenizer, aside / "best", length)
         for name in ("results.json", "config.json"):

@@ -188,8 +188,10 @@ def _classes(results: Mapping[str, Any], answers: Mapping[str, Any]) -> list[Blo
     page: list[Block] = [
         Heading("By class"),
         Table(["class", "model", "dev rows", "precision", "recall", "F1"], rows, num_texts=2),
-        Heading("What is taken for what", 3),
     ]
+    if not answers["confused"]:
+        return [*page, Paragraph("A text has any number of classes; a model answers those above a probability of 0.5.")]
+    page.append(Heading("What is taken for what", 3))
     if "matrix" in answers["confused"]:
         matrix = zip(names, answers["confused"]["matrix"], strict=True)
         page.append(Table(["label \\ answer", *names], [[name, *map(str, row)] for name, row in matrix]))

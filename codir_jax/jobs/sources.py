@@ -23,6 +23,8 @@ FIELDS = {
     "text_pair_column": "text_pair_column",
     "label_column": "label_column",
     "regression": "is_regression",
+    "multi_label": "is_multi_label",
+    "label_separator": "label_separator",
     "glue_dir": "glue_dir",
 }
 

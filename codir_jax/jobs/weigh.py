@@ -100,6 +100,8 @@ def _read(config: ConfigDict) -> tuple[dict[str, RawSplit], tuple[str, ...]]:
     raw = dataset.read(config.data)
     if raw.is_regression:
         raise UserError("Meta-KD is of classes, and the labels are a regression's")
+    if raw.is_multi_label:
+        raise UserError("Meta-KD is of one class a text, and these have several (data.is_multi_label)")
     for split, part in raw.splits.items():
         if "domain_ids" not in part.columns:
             raise UserError(f"the {split} file has no column {config.data.columns.partition('=')[2]!r}")

@@ -35,6 +35,35 @@ def soft_target_loss(student_logits: jax.Array, teacher_logits: jax.Array, tempe
     return jnp.square(temperature) * jnp.sum(jnp.exp(teacher) * (teacher - student), axis=-1)
 
 
+def binary_soft_target_loss(student_logits: jax.Array, teacher_logits: jax.Array, temperature: float) -> jax.Array:
+    """Divergence from the teacher's softened answer for each class by itself, mean over the classes, times T^2.
+
+        T^2/C sum_c [p_T ln (p_T / p_S) + (1 - p_T) ln ((1 - p_T) / (1 - p_S))],   p = sigmoid(z_c / T)
+
+    For texts with any number of classes; of one class it is `soft_target_loss` of the logits (z, 0).
+
+    Args:
+        student_logits: float [..., C].
+        teacher_logits: float [..., C].
+        temperature: T > 0.
+
+    Returns:
+        float32 [...], >= 0 up to rounding.
+
+    Raises:
+        ValueError: the two shapes differ.
+    """
+    _check_same_shape("student_logits", student_logits, "teacher_logits", teacher_logits, _CLASSES_HINT)
+    student = _float32(student_logits) / temperature
+    teacher = jax.lax.stop_gradient(_float32(teacher_logits) / temperature)
+
+    def part(sign):
+        ours, theirs = jax.nn.log_sigmoid(sign * student), jax.nn.log_sigmoid(sign * teacher)
+        return jnp.exp(theirs) * (theirs - ours)
+
+    return jnp.square(temperature) * jnp.mean(part(1.0) + part(-1.0), axis=-1)
+
+
 def regression_loss(predictions: jax.Array, targets: jax.Array) -> jax.Array:
     """Squared error of squeezed predictions against labels or a teacher's predictions.
 

@@ -70,8 +70,8 @@ class Card(NamedTuple):
 
     Attributes:
         pipeline_tag: of the Hugging Face hub.
-        does: (label names or None, is it a regression, is it for pairs of texts or None) -> what the model does, after
-            "This BERT encoder ...".
+        does: (label names or None, is it a regression, has a text any number of labels, is it for pairs of texts or
+            None) -> what the model does, after "This BERT encoder ...".
         library: of the hub's list, that serves it.
         auto_class: of transformers, that loads it.
         usage: lines of Python that use the folder with `library`.
@@ -80,7 +80,7 @@ class Card(NamedTuple):
     """
 
     pipeline_tag: str
-    does: Callable[[Sequence[str] | None, bool, bool | None], str]
+    does: Callable[[Sequence[str] | None, bool, bool, bool | None], str]
     library: str
     auto_class: str
     usage: Sequence[str]

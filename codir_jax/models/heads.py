@@ -261,8 +261,12 @@ def _build_classifier(config: TransformerConfig, num_labels: int, dtype: Any, re
     return SequenceClassifier(config, num_labels, dtype, remat)
 
 
-def _classifies(label_names: Sequence[str] | None, is_regression: bool, is_pair: bool | None) -> str:
-    kind = "a regression score" if is_regression else f"one of {len(label_names)} classes" if label_names else "classes"
+def _classifies(
+    label_names: Sequence[str] | None, is_regression: bool, is_multi_label: bool, is_pair: bool | None
+) -> str:
+    how_many = "any number" if is_multi_label else "one"
+    kind = f"{how_many} of {len(label_names)} classes" if label_names else "classes"
+    kind = "a regression score" if is_regression else kind
     return f"gives {kind} to {_TAKES[is_pair]}"
 
 

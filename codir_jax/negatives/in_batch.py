@@ -33,6 +33,7 @@ def usable_negatives(
     *,
     mask_same_label: bool,
     mask_same_text: bool,
+    label_sets: jax.Array | None = None,
 ) -> jax.Array:
     """True where a key is not a false negative of the anchor. For batch, queue and sampled bank rows alike.
 
@@ -44,6 +45,8 @@ def usable_negatives(
         is_valid: bool [Q] or [B, K], False for keys that are padding or not filled yet.
         mask_same_label: drop keys of the anchor's class; only if both labels are known.
         mask_same_text: drop keys with the anchor's text (duplicates, and the example itself).
+        label_sets: int32 [S, W] of `sampling.label_sets`, where a label is the number of a set of classes: then two
+            with a class in common are as one label.
 
     Returns:
         bool [B, Q] or [B, K].
@@ -53,7 +56,10 @@ def usable_negatives(
     if mask_same_text:
         usable &= anchor_text_ids[:, None] != key_text_ids
     if mask_same_label:
-        usable &= (anchor_labels[:, None] != key_labels) | (anchor_labels[:, None] < 0)
+        is_same = anchor_labels[:, None] == key_labels
+        if label_sets is not None:
+            is_same = _have_common(label_sets, anchor_labels, key_labels)
+        usable &= ~is_same | (anchor_labels[:, None] < 0)
     return usable
 
 
@@ -65,6 +71,7 @@ def false_negative_mask(
     *,
     mask_same_label: bool,
     mask_same_text: bool,
+    label_sets: jax.Array | None = None,
 ) -> jax.Array:
     """True at [i, j] where batch row j may serve as a negative of row i.
 
@@ -77,6 +84,7 @@ def false_negative_mask(
         label_mask: float32 or bool [B], nonzero where the row is labelled.
         mask_same_label: drop rows of the same class; only if both are labelled.
         mask_same_text: drop rows with the same text.
+        label_sets: as of `usable_negatives`.
 
     Returns:
         bool [B, B].
@@ -91,5 +99,15 @@ def false_negative_mask(
         is_real,
         mask_same_label=mask_same_label,
         mask_same_text=mask_same_text,
+        label_sets=label_sets,
     )
     return usable & is_real[:, None] & ~jnp.eye(usable.shape[0], dtype=bool)
+
+
+def _have_common(label_sets: jax.Array, anchor_labels: jax.Array, key_labels: jax.Array) -> jax.Array:
+    """Whether two sets have a class in common: bool [B, Q] or [B, K]; an unknown one (-1) has none with any."""
+
+    def words(labels):
+        return jnp.where(labels[..., None] < 0, 0, label_sets[jnp.maximum(labels, 0)])
+
+    return jnp.any(words(anchor_labels)[:, None] & words(key_labels) != 0, axis=-1)

@@ -21,6 +21,7 @@ def nearest(
     mask_same_text: bool,
     chunk_size: int = 256,
     split: Callable[[np.ndarray], jax.Array] = jnp.asarray,
+    label_sets: jax.Array | None = None,
 ) -> jax.Array:
     """Row ids of each row's nearest usable rows, nearest first; equal cosines in order of id.
 
@@ -36,7 +37,7 @@ def nearest(
       classes: int32 [N]; -1 = unlabelled. text_ids: int32 [N].
       num_neighbours: M.
       similarity_ceiling: largest cosine that a neighbour may have.
-      mask_same_label, mask_same_text: as in `in_batch.usable_negatives`.
+      mask_same_label, mask_same_text, label_sets: as in `in_batch.usable_negatives`.
       chunk_size: rows searched at a time; the devices that `split` splits over must divide it.
       split: puts the ids of a chunk, int32 [chunk_size], on the devices.
 
@@ -53,7 +54,7 @@ def nearest(
     found = []
     for start in range(0, num_rows, chunk_size):
         ids = np.minimum(np.arange(start, start + chunk_size), num_rows - 1).astype(np.int32)
-        found.append(_nearest_of(vectors, classes, text_ids, split(ids), **options))
+        found.append(_nearest_of(vectors, classes, text_ids, split(ids), label_sets, **options))
     neighbours = jnp.concatenate(found)[:num_rows]
     return jnp.pad(neighbours, ((0, 0), (0, num_neighbours - neighbours.shape[1])), constant_values=-1)
 
@@ -62,7 +63,7 @@ def nearest(
     jax.jit, static_argnames=("num_neighbours", "similarity_ceiling", "mask_same_label", "mask_same_text")
 )
 def _nearest_of(
-    vectors, classes, text_ids, ids, *, num_neighbours, similarity_ceiling, mask_same_label, mask_same_text
+    vectors, classes, text_ids, ids, label_sets, *, num_neighbours, similarity_ceiling, mask_same_label, mask_same_text
 ):
     """int32 [rows, num_neighbours] of the rows `ids`."""
     cosines = in_batch.score_matrix(vectors[ids], vectors)
@@ -74,6 +75,7 @@ def _nearest_of(
         cosines <= similarity_ceiling,
         mask_same_label=mask_same_label,
         mask_same_text=mask_same_text,
+        label_sets=label_sets,
     )
     usable &= ids[:, None] != jnp.arange(vectors.shape[0])
     best, rows = jax.lax.top_k(jnp.where(usable, cosines, -jnp.inf), num_neighbours)

@@ -15,6 +15,8 @@ from codir_jax.negatives import repeats, row_tables
 from codir_jax.processes.user_error import UserError
 
 _LABELS_AT_ONCE = 1 << 22
+# Of a word of a set of classes; the sign of an int32 is left out.
+_BITS = 31
 
 
 def class_starts(labels) -> np.ndarray:
@@ -133,6 +135,21 @@ def bin_labels(values: np.ndarray, num_bins: int) -> np.ndarray:
         raw_bins = np.floor(middle_rank * num_bins / is_known.sum())
         bins[is_known] = np.unique(raw_bins, return_inverse=True)[1][inverse]
     return bins
+
+
+def label_sets(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sets of classes as numbers, so that rows with any number of classes have one label each (ours).
+
+    Args:
+        labels: [N, C] of 0 and 1.
+
+    Returns:
+        (int32 [N], the number of each row's set; int32 [S, ceil(C / 31)], its classes as bits, 31 a word: two rows have
+        a class in common where a word of both has a bit in common. The empty set has one with none, itself included.)
+    """
+    sets, numbers = np.unique(np.asarray(labels) > 0, axis=0, return_inverse=True)
+    bits = np.pad(sets, ((0, 0), (0, -sets.shape[1] % _BITS))).reshape(len(sets), -1, _BITS)
+    return numbers.reshape(-1).astype(np.int32), (bits << np.arange(_BITS)).sum(axis=-1).astype(np.int32)
 
 
 def sample_other_class(

@@ -118,7 +118,12 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     pairs, compared = matches(config, setting), wanted(config, setting)
     groups = spaces.num_groups(config, len(pairs))
     is_of_tokens, train = config.contrast.unit == "token", setting.rows
-    classes = None if train is None else classes_of(config, train)
+    classes, sets = None, None
+    if train is not None and train.is_multi_label:
+        numbers, sets = sampling.label_sets(train.labels[:])
+        classes = np.where(train.is_labelled[:], numbers, -1).astype(np.int32)
+    elif train is not None:
+        classes = classes_of(config, train)
     options, num_train = config.negatives, 0 if train is None else train.num_train
     uses_bank, uses_cache = (not is_of_tokens and name in options.source for name in ("bank", "teacher_cache"))
     draws = uses_bank or uses_cache
@@ -159,6 +164,8 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         if classes is not None and not is_of_tokens:
             # Stand-ins, like the random teacher: see `tables`.
             frozen["train_rows"] = row_tables.stand_in(num_train, 2)
+            if sets is not None:
+                frozen["label_sets"] = jnp.asarray(sets)
         if has_index:
             frozen["sorted_rows"] = row_tables.stand_in(num_train)
         if uses_cache:
@@ -231,6 +238,7 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
                 mask_same_label=options.mask_same_label or options.label_aware,
                 mask_same_text=options.mask_same_text,
                 split=split,
+                label_sets=None if sets is None else jnp.asarray(sets),
             )
             nearest = placement.fetch(found)
             made["neighbours"] = RowTable(num_train, nearest.shape[1:], np.int32, -1, lambda a, b: nearest[a:b])

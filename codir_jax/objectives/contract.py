@@ -240,6 +240,7 @@ class TrainRows(NamedTuple):
         are arrays, or what gives one for each slice.
       is_regression: labels are targets.
       columns: further columns of a batch, name -> [num_train, ...].
+      is_multi_label: labels are float32 [num_train, classes] of 0 and 1.
     """
 
     labels: Any
@@ -247,6 +248,7 @@ class TrainRows(NamedTuple):
     text_ids: Any
     is_regression: bool
     columns: Mapping[str, Any] = MappingProxyType({})
+    is_multi_label: bool = False
 
     @property
     def num_train(self) -> int:

@@ -94,7 +94,8 @@ def contrastive_term(config, features, state, frozen, batch, bank_ids=None, pool
       features: {"student", "teacher": unit float32 [batch, groups, dim]}.
       state: as from `init_state`; other entries pass through.
       frozen: {"train_rows" int32 [num_train + 1 or more, 2]}, class (-1 = unlabelled) and text number of each train
-        row; nothing at pre-training.
+        row; of texts with any number of classes also {"label_sets" int32 [S, W]}, of `sampling.label_sets`, and a
+        class is the number of a set. Nothing at pre-training.
       batch: of `data.batch`.
       bank_ids: int32 [batch, K], or [K] for the whole batch: bank rows; None without a bank.
       pool: freshly projected teacher rows, {"ids" int32 [batch, P] or [P], -1 = no row;
@@ -233,6 +234,7 @@ def _sources(config, features, state, frozen, batch, whole, bank_ids, drawn, poo
     options, own_ids = config.negatives, batch["example_ids"]
     mask_same_class = _masks_classes(config) if "train_rows" in frozen else options.mask_same_document
     false_negatives = {"mask_same_label": mask_same_class, "mask_same_text": options.mask_same_text}
+    false_negatives["label_sets"] = frozen.get("label_sets")
     is_real = (batch["example_mask"] > 0)[:, None]
     found = {name: [] for name in (*SIDES, "taught")}
 
@@ -277,6 +279,8 @@ def _masks_classes(config) -> bool:
 def _usable_rows(config, frozen, batch, whole, ids, is_valid):
     """Usable bool [batch, K] of train rows `ids`; a pool that all anchors share is made label-aware here."""
     options, is_one_hot = config.negatives, config.contrast.target == "one_hot"
+    sets = frozen.get("label_sets")  # a row of another set may still have a class in common
+    is_pool = options.shared or sets is not None
     found = row_tables.look_up(frozen["train_rows"], ids)
     return in_batch.usable_negatives(
         constrain(whole.classes, "batch"),
@@ -284,8 +288,9 @@ def _usable_rows(config, frozen, batch, whole, ids, is_valid):
         found[..., 0],
         found[..., 1],
         is_valid,
-        mask_same_label=is_one_hot and (options.mask_same_label or (options.shared and options.label_aware)),
+        mask_same_label=is_one_hot and (options.mask_same_label or (is_pool and options.label_aware)),
         mask_same_text=options.mask_same_text,
+        label_sets=sets,
     )
 
 

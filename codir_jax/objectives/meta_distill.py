@@ -65,9 +65,11 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     """The objective.
 
     Raises:
-      UserError: depths that do not divide, or unequal numbers of heads.
+      UserError: depths that do not divide, unequal numbers of heads, or texts with any number of classes.
     """
     check(config)
+    if setting.head.is_multi_label:
+        raise UserError("objective.name='meta_distill' is of one class a text, and these have several")
     ours, theirs = setting.student.config, setting.teacher.config
     if theirs.num_layers % ours.num_layers:
         raise UserError(

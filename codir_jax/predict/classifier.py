@@ -77,6 +77,9 @@ class Predictor:
     def __call__(self, texts: Iterable, text_pairs: Iterable[str] | None = None) -> list[dict[str, Any]]:
         """One dict a text, in order: {"label", "probabilities", "logits"}; a regression: {"value"}.
 
+        Of a model of any number of labels a text {"labels", "probabilities", "logits"}: those of a probability above
+        0.5, the likeliest first.
+
         Args:
           texts: a list, tuple, numpy array or column of texts of any length, or of pairs (first, second); of texts
             that are longer than `max_length` the rest is left out.
@@ -117,10 +120,14 @@ class Predictor:
         """The answer for one row of logits float32 [classes]."""
         if self.source.is_regression:
             return {"value": float(logits[0])}
-        probabilities = np.exp(logits - np.logaddexp.reduce(logits))
+        names, several = self.label_names, self.source.is_multi_label
+        probabilities = np.exp(logits - (np.logaddexp(0, logits) if several else np.logaddexp.reduce(logits)))
+        answer = {"label": names[int(logits.argmax())]}
+        if several:
+            answer = {"labels": [names[i] for i in np.argsort(-logits, kind="stable") if logits[i] > 0]}
         return {
-            "label": self.label_names[int(logits.argmax())],
-            "probabilities": {n: float(p) for n, p in zip(self.label_names, probabilities, strict=True)},
+            **answer,
+            "probabilities": {n: float(p) for n, p in zip(names, probabilities, strict=True)},
             "logits": [float(x) for x in logits],
         }
 

@@ -1,4 +1,4 @@
-"""Labelled texts: classes or a regression target for a text or a pair, judged by metrics on dev."""
+"""Labelled texts: a class, several or a regression target for a text or a pair, judged by metrics on dev."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from codir_jax.data import synthetic as random_texts
 from codir_jax.data.batch import Dataset, RawSplit
 from codir_jax.data.sets import contract as sets
 from codir_jax.evaluation import metrics as metrics_lib
-from codir_jax.evaluation import probe, runner
+from codir_jax.evaluation import probe, runner, several_labels
 from codir_jax.evaluation.metrics import Metric
 from codir_jax.objectives import contract as objectives
 from codir_jax.objectives.contract import Setting, TrainRows
@@ -39,13 +39,13 @@ def check(config: ConfigDict) -> None:
     """Refuses what cannot be, before any file is opened."""
     objectives.require_head(config.objective.name, "classification")
     sets.require_task(config.data.name, "classification")
-    if config.data.class_weights and getattr(
-        objectives.objective_module(config.objective.name), "OWN_TASK_LOSS", False
-    ):
-        raise UserError(
-            f"data.class_weights={config.data.class_weights!r}: objective.name={config.objective.name!r} has a task "
-            "loss of its own, which knows no weights; leave them out"
-        )
+    if getattr(objectives.objective_module(config.objective.name), "OWN_TASK_LOSS", False):
+        has_own = f"objective.name={config.objective.name!r} has a task loss of its own, which"
+        if config.data.class_weights:
+            told = f"data.class_weights={config.data.class_weights!r}: {has_own} knows no weights; leave them out"
+            raise UserError(told)
+        if config.data.is_multi_label:
+            raise UserError(f"data.is_multi_label (--multi_label): {has_own} is of one class a text; use 'codir'")
     settings.check(config.data)
 
 
@@ -82,11 +82,13 @@ class Classification:
     def __init__(self, config: ConfigDict, data: Dataset, tokenizer=None):
         info = data.info
         self.config, self.data, self.tokenizer = config, data, tokenizer
-        self.head = Head(info.num_classes, info.is_regression, *_mean_and_scale(data), self._class_weights())
+        self.head = Head(
+            info.num_classes, info.is_regression, *_mean_and_scale(data), self._class_weights(), info.is_multi_label
+        )
         self.metrics = tuple(Metric(name) for name in info.metrics)
         self.splits, self.fingerprint = tuple(data.splits), data.fingerprint
         self.labels = {"label_names": info.label_names or None, "is_regression": info.is_regression}
-        self.labels["is_pair"] = info.is_pair
+        self.labels |= {"is_multi_label": info.is_multi_label, "is_pair": info.is_pair}
         self.served_length = config.data.max_length
         self._forward = functools.cache(runner.make_forward)
 
@@ -96,7 +98,8 @@ class Classification:
         require_split(self.data, "train")
         train = self.data.splits["train"]
         info = self.data.info
-        return TrainRows(train.labels, train.is_labelled, train.text_ids, info.is_regression, train.columns)
+        kind = {"is_regression": info.is_regression, "is_multi_label": info.is_multi_label}
+        return TrainRows(train.labels, train.is_labelled, train.text_ids, columns=train.columns, **kind)
 
     @property
     def typical_length(self) -> int:
@@ -167,8 +170,19 @@ class Classification:
         return self._score(logits, split)
 
     def weakness(self, scores: Mapping[str, float], feed: LabelledFeed) -> str:
-        """No better than a constant answer: the squared error of the mean, or the accuracy of the majority class."""
+        """No better than a constant answer: the squared error of the mean, or the accuracy of the majority class.
+
+        Of several classes a text the average precision, which no threshold decides.
+        """
         del feed
+        if self.data.info.is_multi_label:
+            share = several_labels.mean_share(self.data.splits["dev"].labels)
+            if scores["average_precision"] > share:
+                return ""
+            return (
+                f"has an average precision of {scores['average_precision']:.3f}, no better than one answer for all "
+                f"texts ({share:.3f})"
+            )
         if self.data.info.is_regression:
             if scores["r2"] > 0:
                 return ""
@@ -197,7 +211,8 @@ class Classification:
             del frozen
             scores, logits = self.examine(feed, setting.student, params["student"], layout)
             if reference is not None:
-                scores |= runner.distance_to_teacher(logits, reference, self.data.info.is_regression)
+                info = self.data.info
+                scores |= runner.distance_to_teacher(logits, reference, info.is_regression, info.is_multi_label)
             return scores
 
         return judge
@@ -206,6 +221,8 @@ class Classification:
         """A function (params, frozen) -> metrics on dev of a linear classifier of vectors_of(params, batch)."""
         if self.data.info.is_regression:
             raise UserError("a linear probe is of classes, and the labels are a regression's")
+        if self.data.info.is_multi_label:
+            raise UserError("a linear probe is of one class a text, and these have several (data.is_multi_label)")
         forward = jax.jit(vectors_of)
         train, dev = self.data.splits["train"], self.data.splits["dev"]
         rows = probe.draw_rows(train.labels, train.is_labelled, self.config.seed)
@@ -223,6 +240,8 @@ class Classification:
         info = self.data.info
         sizes = ", ".join(f"{name} {len(split)}" for name, split in self.data.splits.items())
         kind = "regression" if info.is_regression else f"{info.num_classes} classes {list(info.label_names)}"
+        if info.is_multi_label:
+            kind += self._labels_a_text()
         text = f"data {info.name}: {sizes}; {kind}"
         if unlabelled := info.num_train - info.num_labelled:
             text += f"; {unlabelled} of train unlabelled"
@@ -236,6 +255,16 @@ class Classification:
             "num_truncated": self.data.info.num_truncated,
         }
 
+    def _labels_a_text(self) -> str:
+        """How many classes the labelled texts have, in words."""
+        split = next((split for split in ("train", "dev") if split in self.data.splits), self.splits[0])
+        examples = self.data.splits[split]
+        counts = np.asarray(examples.labels)[np.asarray(examples.is_labelled)].sum(axis=-1)
+        if not len(counts):
+            return ", any number a text"
+        told = f", {counts.mean():.2f} of them a text of {split} in the mean, {(counts == 0).sum():,} texts with none"
+        return told + "; no text has two: is it of one class a text (without --multi_label)?" * (counts.max() < 2)
+
     def _class_weights(self) -> tuple[float, ...]:
         setting, info = self.config.data.class_weights, self.data.info
         if setting and info.is_regression:
@@ -243,12 +272,15 @@ class Classification:
         if not setting or not info.num_labelled:
             return ()
         labels = self.data.splits["train"].labels[: int(info.num_labelled)]
+        if info.is_multi_label:
+            return class_weights.of_yes(setting, info.label_names, np.asarray(labels, np.float64))
         return class_weights.of_classes(setting, info.label_names, np.asarray(labels, np.int64))
 
     def _score(self, logits: np.ndarray, split: str) -> dict[str, float]:
         info = self.data.info
         # What a teacher's weakness is told by is measured with what the task is judged by.
-        names = dict.fromkeys((*info.metrics, "r2" if info.is_regression else "accuracy"))
+        told_by = "r2" if info.is_regression else "average_precision" if info.is_multi_label else "accuracy"
+        names = dict.fromkeys((*info.metrics, told_by))
         return runner.score(logits, self.data.splits[split].labels, tuple(names), info.is_regression)
 
 
@@ -272,7 +304,13 @@ def has_classes(source, info) -> bool:
 
 
 def check_label_names(source, info, path: str) -> None:
-    """Refuses a model whose classes have the same names in another order, or other names."""
+    """Refuses a model whose classes have the same names in another order, or other names, or are answered otherwise."""
+    if source.is_multi_label != info.is_multi_label:
+        kinds = ("one class a text", "any number of classes a text")
+        raise UserError(
+            f"model {path} answers {kinds[source.is_multi_label]}, data {info.name} has {kinds[info.is_multi_label]} "
+            "(data.is_multi_label, --multi_label); set it as the model has it, or fine-tune the model on this data"
+        )
     if not has_classes(source, info):
         raise UserError(
             f"model {path} has classes {list(source.label_names)}, data {info.name} has {list(info.label_names)}; "

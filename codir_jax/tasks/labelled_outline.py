@@ -71,7 +71,7 @@ def _train(data: ConfigDict) -> tuple[RawSplit, int, int, bool]:
     """(rows of the train split, or of its first part where it is streamed; all its rows; classes; is a regression)."""
     streamed = sources.find(data)
     if streamed is None:
-        raw, label_names, is_regression, _ = dataset.read(data)
+        raw, label_names, is_regression, *_ = dataset.read(data)
         if "train" not in raw:
             raise UserError(f"data {data.name} has no train split; it has: {', '.join(raw)}")
         train, more = raw["train"], raw.get("unlabelled")

@@ -9,6 +9,7 @@ EXAMPLES = """examples:
   codir compress --teacher=roberta-base --train=train.tsv --dev=dev.tsv --layers=6 --output=runs/mine
   codir compress --teacher=roberta-base --task=sst2 --layers=6 --output=runs/sst2
   codir compress --teacher=roberta-base --text='books/*.txt' --layers=6 --output=runs/any_task
+  codir compress --teacher=roberta-base --train=news.csv --label_column=tags --multi_label --output=runs/tags
   codir compress --demo --compare=finetune,distill --output=runs/quickstart
   codir compress --demo --compare=finetune --seeds=5 --price_per_hour=0.4 --output=runs/quickstart
   codir compress --demo --then=int8,prune50+int4,rank32 --max_loss_percent=3 --output=runs/smaller
@@ -45,6 +46,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text_pair_column", default="", help="second text, for tasks on pairs")
     parser.add_argument("--label_column", default="", help="(default: found and told)")
     parser.add_argument("--regression", action="store_true", help="labels are numbers, not class names")
+    parser.add_argument(
+        "--multi_label", action="store_true", help="a text has any number of labels: joined names, a list, or none"
+    )
+    parser.add_argument(
+        "--label_separator", default="", help="of --multi_label: what joins them (default: found, told)"
+    )
     parser.add_argument("--text", default="", help="running text instead: files, folders, globs, comma separated")
     parser.add_argument("--task", default="", help="a GLUE task instead of your files: cola, sst2, ...")
     parser.add_argument("--glue_dir", default="", help="GLUE in the official layout; empty: download")

@@ -61,7 +61,6 @@ def rewrite(place, **changes):
         ({"id2label": {"0": "a", "1": "b", "2": "\ud800"}}, "expected a text for 2"),
         ({"label2id": [1]}, "label2id: expected"),
         ({"problem_type": "regression"}, "problem_type 'regression' has one output, and the weights have 3"),
-        ({"problem_type": "multi_label_classification"}, "several labels for one text"),
         ({"problem_type": ["regression"]}, "problem_type: expected"),
         ({"text_pair": "yes"}, "text_pair: expected true or false, got 'yes'"),
     ],
@@ -242,7 +241,9 @@ def test_labels_are_read_as_they_were_written():
     told = labels.written(["no", "yes"], 2, False)
     assert labels.read(told, 2) == (("no", "yes"), False, None)
     assert labels.read(labels.written(None, 3, False), 3) == (None, False, None)
-    assert labels.read({"problem_type": "regression"}, 1) == (None, True, None)
+    assert labels.read({"problem_type": "regression"}, 1) == (None, True, False, None)
+    assert labels.read({"problem_type": "multi_label_classification"}, 3) == (None, False, True, None)
+    assert labels.read({"problem_type": "multi_label_classification"}, 1) == (None, False, True, None)  # no regression
     assert labels.read({"id2label": {"0": 5, "1": 7}, "text_pair": True}, 2) == (("5", "7"), False, True)
 
 

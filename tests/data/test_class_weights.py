@@ -33,3 +33,12 @@ def test_a_class_that_is_not_there_is_refused():
     class_weights.check("bc=2")
     with pytest.raises(UserError, match=r"no class 'bc'.*did you mean 'b=c'"):
         class_weights.of_classes("bc=2", NAMES, LABELS)
+
+
+def test_of_several_classes_a_text_a_yes_weighs_as_all_noes_do():
+    """By hand: 2 of 8 rows are a, so a yes weighs 6 / 2; 4 are b=c, 8 - 4 over 4."""
+    labels = np.zeros((8, 3))
+    labels[:2, 0] = labels[:4, 1] = labels[:1, 2] = 1
+    assert class_weights.of_yes("balanced", NAMES, labels) == pytest.approx((3.0, 1.0, 7.0))
+    assert class_weights.of_yes("b=c=3", NAMES, labels) == (1.0, 3.0, 1.0)
+    assert class_weights.of_yes("", NAMES, labels) == ()

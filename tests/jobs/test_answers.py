@@ -11,7 +11,8 @@ class _Rows:
     """A task of six dev rows."""
 
     def __init__(self, labels, names, train=None):
-        self.labels = {"label_names": names, "is_regression": not names}
+        several = names and isinstance(labels[0], tuple)
+        self.labels = {"label_names": names, "is_regression": not names, "is_multi_label": several}
         texts = [f"text {number}" for number in range(len(labels))]
         self._rows = {"dev": RawSplit(texts, labels=labels)}
         if train:
@@ -87,3 +88,22 @@ def test_a_long_text_is_cut():
     told = _compare(task, {"teacher": _logits(0), "codir": _logits(1)}, "accuracy", baseline="")
     text = told["disagreements"]["rows"][0]["texts"][0]
     assert len(text) <= answers.MAX_CHARACTERS and text.endswith(" w ...")
+
+
+def test_of_several_classes_a_text_each_is_told_and_models_agree_on_all_or_none():
+    """Micro-F1 by hand: 3 of 4 labels found, none wrong: 6 / 7."""
+    task = _Rows([(1, 1), (0, 1), (0, 0), (1, 0)], ("hot", "new"), RawSplit(["hot", "new", "hot new", "old"] * 4))
+    task.read_rows()["train"] = task.read_rows()["train"].with_labels([(1, 0), (0, 1), (1, 1), (0, 0)] * 4)
+    task.read_rows()["dev"] = RawSplit(["hot new", "new", "old", "hot"], labels=task.read_rows()["dev"].labels)
+    right = np.array([[1.0, 0.5], [-1, 2], [-3, -1], [4, -2]], np.float32)
+    student = right.copy()
+    student[0, 0] = -0.1
+    told = _compare(task, {"teacher": right, "codir": student}, "micro_f1", baseline="teacher")
+    assert told["confused"] == {} and told["by_model"]["codir"]["difference"]["mean"] == pytest.approx(-1 / 7)
+    hot, new = told["by_model"]["codir"]["classes"]
+    assert (hot["precision"], hot["recall"], hot["support"], new["f1"]) == (1.0, 0.5, 2, 1.0)
+    differing = told["disagreements"]
+    assert (differing["count"], differing["teacher_right"], differing["student_right"]) == (1, 1, 0)
+    expected = {"row": 1, "texts": ["hot new"], "label": "hot, new", "teacher": "hot, new", "student": "new"}
+    assert differing["rows"] == [expected]
+    assert told["bar"]["dev"] == {"micro_f1": 1.0} and "one class against the rest" in told["bar"]["title"]

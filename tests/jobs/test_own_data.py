@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from codir_jax.jobs import own_data
@@ -11,7 +12,7 @@ from codir_jax.processes.user_error import UserError
 
 NOTHING = dict.fromkeys(
     ("train", "dev", "test", "unlabelled", "text_column", "text_pair_column", "label_column", "domain_column"), ""
-) | {"regression": False}
+) | {"regression": False, "multi_label": False, "label_separator": ""}
 
 
 @pytest.fixture
@@ -66,3 +67,22 @@ def test_rows_of_python_are_written_down_and_domains_are_drawn_from_alike(tmp_pa
         prepared(tmp_path, train=rows, domain_column="shops")
     with pytest.raises(UserError, match="have no labels"):
         prepared(tmp_path, train="texts.txt")
+
+
+def test_cells_of_several_labels_are_parted_and_the_dev_split_has_some_of_each(tmp_path, told):
+    cells = ["news|sport"] * 40 + ["sport"] * 40 + ["news|rare"] * 2 + [""] * 20 + ["lone"]
+    path = tmp_path / "t.tsv"
+    path.write_text("text\ttags\n" + "".join(f"the {i}th text\t{cell}\n" for i, cell in enumerate(cells)))
+    flags = prepared(tmp_path / "job", train=str(path), label_column="tags", multi_label=True)
+    assert flags["label_separator"] == "|" and any("parted by '|'" in line for line in told)
+    dev = [row["tags"] for row in rows_of(flags["dev"])]
+    assert {cell: dev.count(cell) for cell in set(cells)} == {
+        "news|sport": 4, "sport": 4, "news|rare": 1, "": 2, "lone": 0,
+    }  # fmt: skip
+
+
+def test_lists_of_labels_come_from_python(tmp_path, told):
+    rows = [{"text": f"the {i}th text", "label": [["a"], ["a", "b"], [], np.array(["b"])][i % 4]} for i in range(40)]
+    flags = prepared(tmp_path / "job", train=rows, multi_label=True)
+    assert flags["label_separator"] == "" and len(rows_of(flags["dev"])) == 4
+    assert {tuple(row["label"]) for row in rows_of(flags["train"])} == {("a",), ("a", "b"), (), ("b",)}

@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from codir_jax.losses import contrastive
-from codir_jax.negatives import in_batch
+from codir_jax.negatives import in_batch, sampling
 
 TEMPERATURE = 0.07
 # Two shards of a batch hold different classes and texts, and the last row pads the batch.
@@ -131,3 +131,26 @@ def test_eight_devices_give_the_global_loss_and_gradient_and_per_device_negative
     assert local_loss < 0.5 * one_loss
     error = np.linalg.norm(local_gradient[0] - one_gradient[0]) / np.linalg.norm(one_gradient[0])
     assert error > 0.3
+
+
+def test_sets_of_classes_that_share_one_are_no_negatives_of_each_other():
+    """Pair by pair, of 70 classes, which take three words; an empty set shares nothing, an unknown one either."""
+    rng = np.random.default_rng(0)
+    classes = (rng.random((16, 70)) < 0.02).astype(np.float32)
+    classes[0], classes[5], classes[6] = 0, classes[4], 0
+    classes[7, 30] = classes[8, 31] = classes[9, 30] = classes[10, 69] = classes[11, 69] = 1
+    numbers, sets = sampling.label_sets(classes)
+    assert sets.shape == (len(np.unique(classes, axis=0)), 3) and numbers[4] == numbers[5] and (sets >= 0).all()
+    expected = np.array([[i != j and not (classes[i] * classes[j]).any() for j in range(16)] for i in range(16)])
+    expected[15], expected[:, 15] = np.arange(16) != 15, np.arange(16) != 15  # its label is not known
+    mask = in_batch.false_negative_mask(
+        numbers,
+        np.arange(16),
+        np.ones(16),
+        np.arange(16) < 15,
+        mask_same_label=True,
+        mask_same_text=True,
+        label_sets=jnp.asarray(sets),
+    )
+    np.testing.assert_array_equal(mask, expected)
+    assert not mask[7, 9] and mask[7, 8] and mask[0, 6] and not mask[10, 11]

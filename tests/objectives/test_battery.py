@@ -193,9 +193,10 @@ def test_a_step_is_finite_and_keeps_the_shape_of_the_state(name):
     _assert_is_finite_and_keeps_shape(name)
 
 
+@pytest.mark.parametrize("kind", ["is_regression", "is_multi_label"])
 @pytest.mark.parametrize("name", ["finetune", "distill l2", "codir paper"])
-def test_a_step_on_a_regression_is_finite_and_keeps_the_shape_of_the_state(name):
-    _assert_is_finite_and_keeps_shape(name, is_regression=True)
+def test_a_step_on_other_labels_is_finite_and_keeps_the_shape_of_the_state(name, kind):
+    _assert_is_finite_and_keeps_shape(name, **{kind: True})
 
 
 def _assert_is_finite_and_keeps_shape(name, **kind):
@@ -210,13 +211,22 @@ def _assert_is_finite_and_keeps_shape(name, **kind):
 
 @pytest.mark.parametrize("name", of_methods())
 def test_eight_devices_give_the_loss_gradient_and_state_of_one(name):
-    setting, _, parts, _ = _make(name)
+    _assert_eight_devices_give_that_of_one(name)
+
+
+@pytest.mark.parametrize("name", [pytest.param("codir teacher cache", marks=pytest.mark.slow), "codir paper"])
+def test_eight_devices_give_that_of_one_where_a_text_has_several_classes(name):
+    _assert_eight_devices_give_that_of_one(name, is_multi_label=True)
+
+
+def _assert_eight_devices_give_that_of_one(name, **kind):
+    setting, _, parts, _ = _make(name, **kind)
     batch = tiny.batch(setting, ids=np.arange(14), num_padding=2)
-    one = _gradient(name, batch, jax.random.key(1))
+    one = _gradient(name, batch, jax.random.key(1), **kind)
     mesh = make_mesh({"data": 8, "fsdp": 1, "model": 1})
     sharded = jax.device_put(batch, rules.batch_sharding(mesh))
     whole = jax.device_put(parts, rules.replicated(mesh))
-    _assert_close(_gradient(name, sharded, jax.random.key(1), whole), one)
+    _assert_close(_gradient(name, sharded, jax.random.key(1), whole, **kind), one)
 
 
 def test_negatives_of_each_device_alone_would_give_another_loss():

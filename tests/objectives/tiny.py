@@ -41,20 +41,28 @@ def sizes(num_layers, hidden_size=16, dropout=0.1):
     )
 
 
-def setting(*, is_regression=False, teacher_width=16, num_unlabelled=4, num_microbatches=1):
-    """One-layer student, two-layer teacher, 24 train rows of 3 classes (or a regression), the last ones unlabelled."""
+def setting(*, is_regression=False, is_multi_label=False, teacher_width=16, num_unlabelled=4, num_microbatches=1):
+    """One-layer student, two-layer teacher, 24 train rows of 3 classes (or a regression), the last ones unlabelled.
+
+    Of any number of classes a text, row i has those of the bits of i % 7: none, one or two of the three, but never all.
+    """
     rng = np.random.default_rng(0)
     num_classes = 1 if is_regression else 3
-    labels = np.arange(NUM_TRAIN) % 3
+    labels = np.arange(NUM_TRAIN, dtype=np.int32) % 3
+    if is_regression:
+        labels = rng.normal(size=NUM_TRAIN).astype(np.float32)
+    if is_multi_label:
+        labels = (np.arange(NUM_TRAIN)[:, None] % 7 >> np.arange(3) & 1).astype(np.float32)
     return Setting(
-        head=Classification(num_classes, is_regression),
+        head=Classification(num_classes, is_regression, is_multi_label=is_multi_label),
         student=build_model(sizes(1), "classification", num_classes),
         teacher=build_model(sizes(2, teacher_width), "classification", num_classes),
         rows=TrainRows(
-            labels=rng.normal(size=NUM_TRAIN).astype(np.float32) if is_regression else labels.astype(np.int32),
+            labels=labels,
             is_labelled=np.arange(NUM_TRAIN) < NUM_TRAIN - num_unlabelled,
             text_ids=np.arange(NUM_TRAIN, dtype=np.int32),
             is_regression=is_regression,
+            is_multi_label=is_multi_label,
             columns={
                 "domain_ids": (np.arange(NUM_TRAIN) % 4).astype(np.int32),
                 "example_weights": np.linspace(0.2, 1.0, NUM_TRAIN).astype(np.float32),
@@ -140,7 +148,7 @@ def batch(of, ids=None, length=8, num_padding=0, seed=1):
     return {
         **whole,
         **{name: values.astype(of.rows.columns[name].dtype) for name, values in columns.items()},
-        "labels": np.where(labelled, of.rows.labels[rows], 0).astype(of.rows.labels.dtype),
+        "labels": of.rows.labels[rows] * labelled.reshape(-1, *[1] * (of.rows.labels.ndim - 1)),
         "label_mask": labelled.astype(np.float32),
         "text_ids": np.where(is_text, of.rows.text_ids[rows], -1).astype(np.int32),
     }

@@ -109,7 +109,8 @@ def _labels(streamed: Streamed, facts: Sequence[dict]) -> tuple[tuple[str, ...],
     if streamed.label_names:
         return streamed.label_names, table_labels.without_example(streamed.label_names, present)
     names = table_labels.order_names(present)
-    return names, [table_labels.doubt_of_names(names, sum(fact["num_rows"] for fact in facts))]
+    doubt = table_labels.doubt_of_joined(names)
+    return names, [doubt or table_labels.doubt_of_names(names, sum(fact["num_rows"] for fact in facts))]
 
 
 def has_rows(folder: Path, num_labelled: int, rows: RawSplit) -> np.ndarray:

@@ -56,7 +56,7 @@ def find(options) -> Found | None:
 
 
 def _of_file(module, options, path: Path, more: Path | None) -> Found | None:
-    if kind_of(path) not in tables.SUFFIXES:
+    if kind_of(path) not in tables.SUFFIXES or options.is_multi_label:
         return None
     of_part, rest = module.stream(options)
     texts, names = of_part["texts"], [name for name, _ in of_part["further"]]

@@ -41,12 +41,14 @@ class RawData(NamedTuple):
       label_names: of the classes in the order of their numbers; () for a regression.
       is_regression: labels are float targets.
       metrics: names, the primary one first.
+      is_multi_label: a text has any number of classes.
     """
 
     splits: dict[str, RawSplit]
     label_names: tuple[str, ...]
     is_regression: bool
     metrics: tuple[str, ...]
+    is_multi_label: bool = False
 
 
 class Unread(NamedTuple):

@@ -1,4 +1,4 @@
-"""One's own files: single texts or pairs, classes by name or a regression target, and further columns."""
+"""One's own files: single texts or pairs, a class or several by name or a regression target, and further columns."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from codir_jax.data import table_labels
+from codir_jax.data import label_sets, table_labels
 from codir_jax.data.batch import DataError, RawSplit
 from codir_jax.data.delimited import Table, at, nearest, read_table
 from codir_jax.data.sets.contract import RawData
 from codir_jax.data.table_columns import check_texts, named_columns, parse_column, parse_targets
 from codir_jax.data.table_labels import class_name, order_names
+from codir_jax.processes import console
 from codir_jax.processes.fields import field
 from codir_jax.processes.user_error import UserError
 
@@ -25,6 +26,9 @@ FIELDS = {
     "test_path": field("", "own file to test by; its labels are optional"),
     "label_column": field("label", "column of the labels"),
     "is_regression": field(False, "labels are float targets, not class names"),
+    # Names joined in a cell, or a list of them; an empty cell is a text of no class.
+    "is_multi_label": field(False, "a text has any number of classes"),
+    "label_separator": field("", "what parts the names of a cell; empty: the one of | ; , that is in them"),
     # Comma separated; empty: as found in the train file, sorted.
     "label_names": field("", "class names in order"),
 }
@@ -40,6 +44,13 @@ def check(config) -> None:
     for name in ("text_column", "label_column"):
         if not config[name].strip():
             raise UserError(f"data.{name} is empty; name a column")
+    if config.is_regression and config.is_multi_label:
+        raise UserError("data.is_regression and data.is_multi_label: labels are numbers or names; set one of them")
+    if config.label_separator and not config.is_multi_label:
+        raise UserError(
+            f"data.label_separator={config.label_separator!r} is of texts with several classes: set "
+            "data.is_multi_label=True (--multi_label) as well"
+        )
     if config.text_column == config.text_pair_column:
         raise UserError(f"data.text_pair_column and data.text_column are both {config.text_column!r}; name two columns")
     if config.label_column in (config.text_column, config.text_pair_column):
@@ -64,26 +75,36 @@ def read(config) -> RawData:
         raise UserError("classes are unknown: set data.train_path, or data.label_names to their names in order")
     problems: list[str] = []
     tables = _tables(config, paths, problems)
+    separator, is_one = _separator(config, tables), not config.is_multi_label
     label_names: tuple[str, ...] = ()
     if not config.is_regression:
-        label_names = given_names or _names_in(tables.get("train"), config.label_column)
+        label_names = given_names or _names_in(config, tables.get("train"), separator)
         for table in tables.values():
-            table_labels.check_kinds(table, table.columns.get(config.label_column, ()), problems)
+            values = table.columns.get(config.label_column, ())
+            if is_one:
+                table_labels.check_kinds(table, values, problems)
+            else:
+                label_sets.check(table, values, separator, problems)
         if "train" in tables and not given_names and not problems:
-            doubt = table_labels.doubt_of_names(label_names, len(tables["train"].lines))
+            doubt = table_labels.doubt_of_joined(label_names) if is_one else ""
+            doubt = doubt or table_labels.doubt_of_names(label_names, len(tables["train"].lines))
             if doubt:  # told best before every row of dev is
                 raise DataError([at(tables["train"].path, None, doubt)])
-    raw = _rows(config, tables, label_names, "train" in paths, problems)
+    raw = _rows(config, tables, label_names, "train" in paths, problems, separator=separator)
     if "train" in tables and not problems:
         labels = raw["train"].labels
         if config.is_regression:
             doubts = [table_labels.doubt_of_scores(min(labels), max(labels))]
+        elif config.is_multi_label:
+            doubts = label_sets.doubts(labels, label_names)
         else:
             doubts = table_labels.without_example(label_names, {label_names[label] for label in set(labels)})
         problems += [at(tables["train"].path, None, doubt) for doubt in doubts if doubt]
     if problems:
         raise DataError(problems)
     _tell_of_judged(tables, raw, label_names, _is_row_of(raw["train"]) if "train" in raw else None)
+    if config.is_multi_label:
+        return RawData(raw, label_names, False, SEVERAL_METRICS, is_multi_label=True)
     return RawData(raw, label_names, bool(config.is_regression), metrics_of(len(label_names)))
 
 
@@ -160,7 +181,14 @@ def _tables(config, paths: Mapping[str, Path], problems: list[str]) -> dict[str,
 
 
 def _rows(
-    config, tables: Mapping[str, Table], label_names, has_train: bool, problems: list[str], *, has_labels: bool = True
+    config,
+    tables: Mapping[str, Table],
+    label_names,
+    has_train: bool,
+    problems: list[str],
+    *,
+    has_labels: bool = True,
+    separator: str = "",
 ) -> dict[str, RawSplit]:
     """The rows of the tables; without `has_labels` their labels are not looked at."""
     raw, further = {}, named_columns(config)
@@ -169,12 +197,20 @@ def _rows(
         labels = None
         if values is not None and config.is_regression:
             labels = parse_targets(table, values, problems, may_be_empty=split == "test")
+        elif values is not None and config.is_multi_label:
+            labels = label_sets.parse(table, values, label_names, separator, problems)
+            if split == "test" and not any(map(any, labels)):
+                labels = None  # a column without a label says nothing of its texts
         elif values is not None:
             labels = _parse_classes(table, values, label_names, problems, has_train, may_be_empty=split == "test")
         present = {name: column for name, column in further.items() if column in table.columns}
         columns = {name: parse_column(table, column, problems) for name, column in present.items()}
         raw[split] = RawSplit(*check_texts(table, _text_columns(config), problems), labels, columns=columns)
     return raw
+
+
+# Of texts with several classes, the primary one first.
+SEVERAL_METRICS = ("micro_f1", "macro_f1", "subset_accuracy", "average_precision")
 
 
 def metrics_of(num_classes: int) -> tuple[str, ...]:
@@ -236,9 +272,25 @@ def _tell_of_judged(tables: Mapping[str, Table], raw: Mapping[str, RawSplit], la
             table_labels.tell_overlap(table.path, table.lines, is_in_train(rows))
 
 
-def _names_in(table: Table | None, column: str) -> tuple[str, ...]:
+def _names_in(config, table: Table | None, separator: str) -> tuple[str, ...]:
     """Returns the labels found, in order."""
-    return () if table is None else order_names({class_name(value) for value in table.columns[column]} - {""})
+    if table is None:
+        return ()
+    values = table.columns[config.label_column]
+    if config.is_multi_label:
+        return order_names(label_sets.names_in(values, separator))
+    return order_names({class_name(value) for value in values} - {""})
+
+
+def _separator(config, tables: Mapping[str, Table]) -> str:
+    """What parts the labels of a cell: as the config says, or found in the train file (in all without one) and told."""
+    if config.label_separator or not config.is_multi_label:
+        return config.label_separator
+    column, looked_at = config.label_column, [tables["train"]] if "train" in tables else list(tables.values())
+    found = label_sets.find_separator(cell for table in looked_at for cell in table.columns.get(column, ()))
+    if found:
+        console.say(f"{', '.join(table.path.name for table in looked_at)}: labels of a text are parted by {found!r}")
+    return found
 
 
 def _listed(names: str) -> tuple[str, ...]:

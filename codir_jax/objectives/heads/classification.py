@@ -1,4 +1,7 @@
-"""A classifier or a regression: logits, one row an example.
+"""A classifier, of one class a text or of any number, or a regression: logits, one row an example.
+
+Of any number of classes each is a question by itself, yes or no: its loss is a binary cross entropy, its soft target a
+binary distribution, both in the mean over the classes.
 
 A regression is trained on targets of mean 0 and deviation 1, (y - mean) / scale of the train set: of raw ones, such as
 prices, a fresh head at 0 learns nothing but their size for most of a run. Everything outside of a step, a teacher's
@@ -13,7 +16,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from codir_jax.losses import distillation
-from codir_jax.losses.task import task_loss
+from codir_jax.losses.task import several_labels_loss, task_loss
 from codir_jax.models.apply import apply_model
 from codir_jax.objectives.contract import HeadTerms, masked_sum
 
@@ -26,7 +29,9 @@ class Classification:
     """Attributes:
     num_labels: classes; 1 for a regression. is_regression: labels are float targets.
     mean, scale: of the targets of the train set.
-    class_weights: how much an example of each class counts in the task loss; () for all alike.
+    class_weights: how much an example of each class counts in the task loss; () for all alike. Of any number of classes
+      a text, how much a yes counts beside a no.
+    is_multi_label: a text has any number of classes.
     """
 
     num_labels: int
@@ -34,6 +39,7 @@ class Classification:
     mean: float = 0.0
     scale: float = 1.0
     class_weights: tuple[float, ...] = ()
+    is_multi_label: bool = False
     name: str = dataclasses.field(default="classification", init=False)
     kept: str = dataclasses.field(default="logits", init=False)
 
@@ -48,11 +54,7 @@ class Classification:
 
     def terms(self, config, batch, student, teacher=None, memory=None) -> HeadTerms:
         """Cross entropy (regression: squared error) over labelled rows, and the teacher's soft targets over all."""
-        labels = self._standardised(batch["labels"])
-        losses = task_loss(student, labels, self.is_regression)
-        if self.class_weights:
-            losses *= jnp.asarray(self.class_weights)[labels]
-        task = masked_sum(losses, batch["label_mask"])
+        task = masked_sum(self._task_losses(student, self._standardised(batch["labels"])), batch["label_mask"])
         metrics = {"task_loss": task}
         if teacher is None:
             return HeadTerms(task, None, metrics)
@@ -60,11 +62,19 @@ class Classification:
             values = distillation.regression_loss(student[:, 0], self._standardised(teacher[:, 0]))
             soft = masked_sum(values, batch["example_mask"])
         else:
-            values = distillation.soft_target_loss(student, teacher, config.soft_target_temperature)
-            soft = masked_sum(values, batch["example_mask"])
-            same = student.argmax(-1) == teacher.argmax(-1)
+            several = self.is_multi_label
+            loss = distillation.binary_soft_target_loss if several else distillation.soft_target_loss
+            soft = masked_sum(loss(student, teacher, config.soft_target_temperature), batch["example_mask"])
+            same = ((student > 0) == (teacher > 0)).all(-1) if several else student.argmax(-1) == teacher.argmax(-1)
             metrics["teacher_agreement"] = masked_sum(same, batch["example_mask"])
         return HeadTerms(task, soft, {**metrics, "soft_target_loss": soft})
+
+    def _task_losses(self, logits, labels):
+        """Of each row, float32 [batch]."""
+        if self.is_multi_label:
+            return several_labels_loss(logits, labels, jnp.asarray(self.class_weights or 1.0))
+        losses = task_loss(logits, labels, self.is_regression)
+        return losses * jnp.asarray(self.class_weights)[labels] if self.class_weights else losses
 
     def memory(self, config, width: int) -> dict:
         """Nothing."""

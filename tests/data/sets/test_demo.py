@@ -111,7 +111,7 @@ def test_the_agreement_labels_follow_from_the_text(splits):
 
 def test_read_gives_raw_splits_and_what_the_dataset_needs_to_know():
     config = ConfigDict({"demo_num_train": 60, "demo_num_dev": 20, "demo_seed": 0})
-    raw, label_names, is_regression, metrics = demo.read(config)
+    raw, label_names, is_regression, metrics, _ = demo.read(config)
     assert list(raw) == ["train", "dev"] and len(raw["train"].texts_a) == 60
     assert raw["dev"].texts_b is None and set(raw["dev"].labels) == {0, 1}
     assert label_names == ("unacceptable", "acceptable") and not is_regression

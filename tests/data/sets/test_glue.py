@@ -104,7 +104,7 @@ def config(tmp_path):
 def test_official_files_of_every_task_come_back_in_order_through_array_record(task, tmp_path, config):
     folder = write(tmp_path / "glue", task)
     config.name = task
-    raw, label_names, is_regression, metrics = glue.read(config)
+    raw, label_names, is_regression, metrics, _ = glue.read(config)
     assert raw == glue_files.read_official(folder, task)
     assert list(tmp_path.glob("cache/**/*array_record*"))
     assert set(raw) == set(glue.TASKS[task].files) and metrics == glue.TASK_METRICS[task]

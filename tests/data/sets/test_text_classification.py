@@ -39,7 +39,7 @@ def problems_of(read, files, **fields):
 
 def test_tsv_is_unquoted_and_splits_lines_at_newlines_only(read):
     text = 'he said "no\u2028yes\x85 and\rso'
-    raw, names, is_regression, metrics = read({"train.tsv": f"sentence\tlabel\n{text}\tb\nit's \"\ta\n"})
+    raw, names, is_regression, metrics, _ = read({"train.tsv": f"sentence\tlabel\n{text}\tb\nit's \"\ta\n"})
     assert raw["train"].texts_a == [text, "it's \""] and raw["train"].labels == [1, 0]
     assert names == ("a", "b") and not is_regression and metrics[0] == "accuracy"
 
@@ -65,7 +65,7 @@ def test_windows_files_with_byte_order_mark_read_like_others(read):
 
 def test_pairs_named_classes_and_an_unlabelled_test_file(read):
     train = "p\th\tgold\na\tb\tyes\nc\td\tno\ne\tf\tmaybe\n"
-    raw, names, _, metrics = read(
+    raw, names, _, metrics, _ = read(
         {"train.tsv": train, "dev.tsv": train, "test.tsv": "p\th\na\tb\n"},
         text_column="p",
         text_pair_column="h",
@@ -82,7 +82,9 @@ def test_test_labels_are_read_where_they_are(read):
 
 
 def test_a_regression_has_float_targets(read):
-    raw, names, is_regression, metrics = read({"train.tsv": "sentence\tlabel\na\t1.5\nb\t-2e1\n"}, is_regression=True)
+    raw, names, is_regression, metrics, _ = read(
+        {"train.tsv": "sentence\tlabel\na\t1.5\nb\t-2e1\n"}, is_regression=True
+    )
     assert raw["train"].labels == [1.5, -20.0] and names == () and is_regression and metrics == ("pearson", "spearman")
 
 
@@ -165,7 +167,7 @@ def test_unlabelled_text_joins_train(read, tmp_path, name, content):
         ({"train.tsv": "sentence\tlabel\nx\t1\ny\t\uff11\n"}, {"is_regression": True}, "train.tsv:3: score '\uff11' is "
          "not a number"),
         ({"train.jsonl": '{"sentence": "x", "label": "a"}\n{"sentence": "y", "label": [1]}\n'}, {}, "train.jsonl:2: "
-         "label '[1]' is a list; expected a name"),
+         "label '[1]' is a list; expected a name (for several labels a text: data.is_multi_label=True, --multi_label)"),
         ({"train.jsonl": '{"sentence": "x", "label": "0"}\n{"sentence": "y", "label": 1}\n'}, {}, "train.jsonl:2: "
          "label 1 is of type int, those before of type str; expected one type of labels"),
         ({"train.jsonl": '{"sentence": "x", "label": "a"}\n{"sentence": "y", "label": "\\ud800"}\n'}, {},

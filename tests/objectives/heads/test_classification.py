@@ -55,3 +55,16 @@ def test_examples_count_as_the_weight_of_their_class_says():
     batch = {"labels": jnp.asarray([0, 1, 1]), "label_mask": jnp.asarray([1.0, 1.0, 0.0])}
     total, count = head.terms(None, batch, jnp.zeros((3, 2))).task
     assert float(total) == pytest.approx(3.5 * np.log(2), rel=1e-6) and float(count) == 2
+
+
+def test_of_several_classes_a_yes_counts_as_its_weight_says_and_models_agree_on_all_classes():
+    """By hand: at logits of 0 each answer costs ln 2; of three rows the last has no label."""
+    head = Classification(2, class_weights=(3.0, 1.0), is_multi_label=True)
+    batch = {"labels": jnp.asarray([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]), "label_mask": jnp.asarray([1.0, 1.0, 0.0])}
+    batch["example_mask"] = jnp.ones(3)
+    teacher = jnp.asarray([[-1.0, -1.0], [1.0, -1.0], [0.0, 0.0]])
+    terms = head.terms(distill.default_config(), batch, jnp.zeros((3, 2)), teacher)
+    total, count = terms.task
+    assert float(total) == pytest.approx((4 + 2) / 2 * np.log(2), rel=1e-6) and float(count) == 2
+    assert [float(x) for x in terms.metrics["teacher_agreement"]] == [2.0, 3.0]
+    assert float(terms.soft[0]) > 0 and head.as_served(batch) is batch
