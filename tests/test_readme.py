@@ -89,7 +89,8 @@ def _calls():
         for language, block in _blocks(name):
             if language == "python":
                 for node in ast.walk(ast.parse(block)):
-                    if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("codir_jax."):
+                    is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+                    if is_call and ast.unparse(node.func).startswith("codir_jax."):
                         yield name, node.func.attr, ast.unparse(node)
 
 
