@@ -90,7 +90,7 @@ def _calls():
             if language == "python":
                 for node in ast.walk(ast.parse(block)):
                     is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-                    if is_call and ast.unparse(node.func).startswith("codir_jax."):
+                    if is_call and ast.unparse(node.func.value) == "codir_jax":
                         yield name, node.func.attr, ast.unparse(node)
 
 
