@@ -391,6 +391,21 @@ def test_a_full_disk_at_the_end_is_told_in_a_sentence_whichever_library_meets_it
         work._finish({}, {}, False)
 
 
+def test_a_vocabulary_is_pruned_of_a_job_that_begins(base, files, tmp_path, monkeypatch):
+    """The teacher, whose words the student takes over, is not there yet when the job is looked through."""
+
+    class Trains(Exception):
+        pass
+
+    def train_stage(config, workdir, **watchers):
+        raise Trains(workdir)
+
+    monkeypatch.setattr(compress_lib, "train_stage", train_stage)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Trains, match="teacher"):
+        compress(teacher=base, **files, output="mine", prune_vocabulary=True, **TINY)
+
+
 def test_a_limit_picks_a_row(finished, smaller):
     arguments, folder, _ = finished
     then = list(SMALLER)
