@@ -98,6 +98,8 @@ def _fault(row) -> str:
         return 'expected an object with "candidates", a list of at least one text'
     if not all(isinstance(one, str) and one.strip() for one in row["candidates"]):
         return "a candidate is empty or no text"
+    if not all(map(json_text.is_unicode, row["candidates"])):
+        return "broken encoding in a candidate: half a surrogate pair"
     scores = row.get("scores", [0.0] * len(row["candidates"]))
     if not isinstance(scores, list) or len(scores) != len(row["candidates"]):
         return f'"scores" is not a list of {len(row["candidates"])} numbers, one a candidate'
@@ -105,7 +107,7 @@ def _fault(row) -> str:
         return '"scores" holds something that is no finite number'
     if "gold" in row and not (isinstance(row["gold"], int) and 0 <= row["gold"] < len(row["candidates"])):
         return f'"gold" is no place among the {len(row["candidates"])} candidates'
-    if not isinstance(row.get("reference", ""), str):
+    if not isinstance(row.get("reference", ""), str) or not json_text.is_unicode(row.get("reference", "")):
         return '"reference" is no text'
     return ""
 

@@ -239,11 +239,16 @@ class Work:
         return self._finish(configs(fits), trained, fits)
 
     def _finish(self, configs: dict[str, ConfigDict], trained: dict[int, dict[str, Any]], fits: bool) -> dict[str, Any]:
-        """Writes and prints the results."""
+        """Writes and prints the results.
+
+        Raises:
+          CannotWriteError: a full disk, whichever library met it; the same call measures and exports again.
+        """
         from codir_jax.jobs import results as results_lib
 
-        results = results_lib.of_job(self, configs, trained, fits)
-        self._write(results)
+        with whole.full_disk_told(self.folder):
+            results = results_lib.of_job(self, configs, trained, fits)
+            self._write(results)
         return results
 
     def _write(self, results: dict[str, Any]) -> None:

@@ -54,6 +54,12 @@ def run(
     of_data = split or glue_submission
     if split and input != "-":
         raise UserError("--split and --input both say what to predict; give one")
+    if glue_submission and (input != "-" or output != "-" or split):
+        raise UserError("--glue_submission is of a whole task and a folder; leave out --input, --output and --split")
+    if (config or overrides["config"]) and not of_data:
+        raise UserError("--config names the data that --split is of; give --split, or leave --config out")
+    if of_data and text_pair_column:
+        raise UserError("--text_pair_column is of --input; leave it out")
     if of_data and (echo or id_column):
         raise UserError("--echo and --id_column are of --input; the rows of a split have a number only")
     if id_column and not echo:

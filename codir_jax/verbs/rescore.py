@@ -21,6 +21,8 @@ references, KEY WORDS, in a file of their own. Candidates are ranked by
 --tune_on chooses both weights of a grid by word errors; they are written to OUTPUT.weights.json, with the word error
 rate where references are known. Output files appear whole or not at all."""
 OVERRIDES = ()
+# Of the log score, and of a word.
+_WEIGHTS = (1.0, 0.0)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +32,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", default="", help="Kaldi text with what was said; else that in the lists")
     parser.add_argument("--tune_on", default="", help="n-best lists with references, by which weights are chosen")
     parser.add_argument("--tune_reference", default="", help="Kaldi text of --tune_on")
-    parser.add_argument("--model_weight", type=float, default=1.0, help="of the log score (default: %(default)s)")
-    parser.add_argument("--length_weight", type=float, default=0.0, help="nats a word (default: %(default)s)")
+    log_score, words = _WEIGHTS
+    parser.add_argument("--model_weight", type=float, default=log_score, help="of the log score (default: %(default)s)")
+    parser.add_argument("--length_weight", type=float, default=words, help="nats a word (default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=32, help="sentences run together (default: %(default)s)")
 
 
@@ -46,6 +49,10 @@ def run(overrides, *, model: str, model_weight: float, length_weight: float, bat
     for name, weight in (("model_weight", model_weight), ("length_weight", length_weight)):
         if not math.isfinite(weight):
             raise UserError(f"--{name} must be finite, got {weight}")
+    if flags["tune_reference"] and not flags["tune_on"]:
+        raise UserError("--tune_reference says what was said in --tune_on; give that too")
+    if flags["tune_on"] and (model_weight, length_weight) != _WEIGHTS:
+        raise UserError("--tune_on chooses both weights; leave out --model_weight and --length_weight, or it")
     input_path, output = flags.pop("input"), flags.pop("output")
     weights = Weights(model_weight, length_weight)
     told = scoring.rescore(model, input_path, output, weights=weights, batch_size=batch_size, **flags)

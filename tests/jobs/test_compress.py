@@ -16,9 +16,10 @@ from codir_jax.data.tokenizer import load_tokenizer
 from codir_jax.jobs import chosen, screen
 from codir_jax.jobs import compress as compress_lib
 from codir_jax.jobs import recipe as recipe_lib
+from codir_jax.jobs import results as results_lib
 from codir_jax.jobs.compress import compress
 from codir_jax.processes import whole
-from codir_jax.processes.user_error import UserError
+from codir_jax.processes.user_error import CannotWriteError, UserError
 from codir_jax.stage import workdir
 from codir_jax.tasks import classification
 
@@ -377,6 +378,17 @@ def test_a_finished_job_is_served_with_the_words_of_train_and_in_another_format(
         codir_jax.load(str(path))(["sentence number 3 is good"]) for path in (folder / "export", folder / "codir")
     ]
     assert answers[0][0]["logits"] == pytest.approx(answers[1][0]["logits"], abs=1e-5)
+
+
+def test_a_full_disk_at_the_end_is_told_in_a_sentence_whichever_library_meets_it(tmp_path, monkeypatch):
+    def of_job(*_):  # as the error of tokenizers, which is no OSError
+        raise Exception("No space left on device (os error 28)")
+
+    monkeypatch.setattr(results_lib, "of_job", of_job)
+    work = object.__new__(compress_lib.Work)
+    work.folder = tmp_path / "job"
+    with pytest.raises(CannotWriteError, match=r"job cannot be written \(No space left on device\)"):
+        work._finish({}, {}, False)
 
 
 def test_a_vocabulary_is_pruned_of_a_job_that_begins(base, files, tmp_path, monkeypatch):
