@@ -43,7 +43,8 @@ class Family(NamedTuple):
         encoder: (config, dtype, remat) -> Linen module, called as `transformer.Encoder` is. One that reads a stream
             takes a `carry` beside it and returns one, see `lstm.Encoder`.
         shrink: name of a way -> (config, params, **options) -> (smaller config, its first params). With params None
-            only the sizes change. "layers" is `layer_selection.shrink`, "units" `unit_selection.shrink`.
+            only the sizes change. "layers" is `layer_selection.shrink`, "units" `unit_selection.shrink`, "width"
+            `width_selection.shrink`.
         flops: (config, seq_len) -> operations of one text through the encoder; None: not modelled.
         heads: of `heads.HEADS`, those that the encoder serves; () is all.
     """

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from codir_jax.models import hf_keys, layer_selection, transformer, unit_selection
+from codir_jax.models import hf_keys, layer_selection, transformer, unit_selection, width_selection
 from codir_jax.models.contract import Family
 from codir_jax.models.heads import WORD_TABLE, head_spec
 from codir_jax.models.hf_keys import HfKey, Path
@@ -111,7 +111,11 @@ def encoder_family(
         tied={"masked_lm": tied},
         class_prefix=class_prefix,
         encoder=transformer.Encoder,
-        shrink={"layers": layer_selection.shrink, "units": unit_selection.shrink},
+        shrink={
+            "layers": layer_selection.shrink,
+            "units": unit_selection.shrink,
+            "width": width_selection.shrink,
+        },
         flops=transformer.flops,
     )
 

@@ -11,9 +11,7 @@ import dataclasses
 from codir_jax.models import bert, roberta
 from codir_jax.models.encoder_family import Names, encoder_family
 
-BASE = dataclasses.replace(
-    roberta.BASE, family="mpnet", vocab_size=30527, type_vocab_size=None, layer_norm_eps=1e-5, relative_buckets=32
-)
+BASE = dataclasses.replace(roberta.BASE, family="mpnet", vocab_size=30527, type_vocab_size=None, relative_buckets=32)
 
 SIZES = {"mpnet-base": BASE}
 
@@ -56,6 +54,5 @@ FAMILY = encoder_family(
     sizes=SIZES,
     fields=HF_FIELDS,
     names=NAMES,
-    # Its code numbers positions from token 1 and counts 32 buckets of distances, whatever the config says.
-    fixed={"pad_token_id": 1, "relative_buckets": 32},
+    fixed={"pad_token_id": 1},  # its code numbers positions from there, whatever the config says
 )

@@ -21,7 +21,7 @@ from codir_jax.models.layers import ACTIVATIONS, activate, dense, embed, layer_n
 from codir_jax.models.outputs import EncoderOutput
 from codir_jax.models.pooling import POOLINGS
 from codir_jax.models.products import gradients_together, product, scores
-from codir_jax.models.relative_bias import RelativeBias
+from codir_jax.models.relative_bias import NUM_BUCKETS, RelativeBias
 from codir_jax.models.weights import rows, transposed
 from codir_jax.processes.user_error import UserError
 
@@ -46,7 +46,8 @@ REMAT = {
 RANGES = {
     **dict.fromkeys(("vocab_size", "hidden_size", "num_heads", "intermediate_size", "type_vocab_size"), ranges.SIZE),
     "num_layers": ranges.LAYERS,
-    **dict.fromkeys(("max_positions", "embedding_width", "relative_buckets"), ranges.SIZE),
+    **dict.fromkeys(("max_positions", "embedding_width"), ranges.SIZE),
+    "relative_buckets": ranges.Range(NUM_BUCKETS, NUM_BUCKETS),
     "pad_token_id": ranges.ID,
     "layer_norm_eps": ranges.EPSILON,
     **dict.fromkeys(("hidden_dropout", "attention_dropout", "classifier_dropout"), ranges.RATE),

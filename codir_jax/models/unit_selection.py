@@ -35,11 +35,20 @@ def shrink(config: Any, params: Mapping[str, Any] | None, *, share: float) -> tu
         first, second = encoder[name]["mlp_in"], encoder[name]["mlp_out"]
         if isinstance(first["kernel"], Mapping) or isinstance(second["kernel"], Mapping):
             raise UserError(f"{name} keeps its feed-forward weights as factors; leave out units before that")
-        weight = np.linalg.norm(first["kernel"], axis=0) * np.linalg.norm(second["kernel"], axis=1)
-        kept = np.sort(np.argsort(-weight, kind="stable")[:num_kept])
+        kept = kept_units(first["kernel"], second["kernel"], num_kept)
         encoder[name] = {
             **encoder[name],
             "mlp_in": {"kernel": first["kernel"][:, kept], "bias": first["bias"][kept]},
             "mlp_out": {**second, "kernel": second["kernel"][kept]},
         }
     return smaller, {**params, "encoder": encoder}
+
+
+def kept_units(first: np.ndarray, second: np.ndarray, num_kept: int) -> np.ndarray:
+    """Ascending numbers of the units between two kernels, [in, units] and [units, out], that weigh most."""
+    return strongest(np.linalg.norm(first, axis=0) * np.linalg.norm(second, axis=1), num_kept)
+
+
+def strongest(weights: np.ndarray, num_kept: int) -> np.ndarray:
+    """Ascending places of the largest of these numbers; of equal ones the first."""
+    return np.sort(np.argsort(-weights, kind="stable")[:num_kept])

@@ -56,7 +56,8 @@ STUDENT = {
     "num_layers": field(0, "layers; 0: half of the teacher's, -1: all", at_least=0, at_most=10_000, also=(-1,)),
     # With "teacher": "uniform", "first", "last" or a list such as "2,4,6".
     "init_layers": field("uniform", "teacher layers that the student starts from", reads=parse_start),
-    # Sizes with init "random"; 0 or empty: as the teacher's.
+    # Sizes with init "random"; with "teacher" the widths, of features, heads and units that weigh most
+    # (models/width_selection.py). 0 or empty: as the teacher's.
     "family": field(
         "", "model family, a file of codir_jax/models; empty: the teacher's", reads=lambda name: name and family(name)
     ),

@@ -19,6 +19,7 @@ from codir_jax.models.contract import family
 from codir_jax.models.heads import abstract_params, build_model
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.models.weights import axes_of
+from codir_jax.models.width_selection import WIDTHS
 from codir_jax.objectives.contract import Head
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
@@ -120,10 +121,17 @@ def make_student(config: ConfigDict, head: Head, teacher: Model | None, text_tok
     """The student with its starting weights: from the teacher's layers, a checkpoint, or random (params None)."""
     options = config.student
     if options.init == "teacher":
-        shrink = family(teacher.config.family).shrink["layers"]
-        sizes, params = shrink(
+        ways = family(teacher.config.family).shrink
+        sizes, params = ways["layers"](
             teacher.config, teacher.params, num_layers=options.num_layers, layers=options.init_layers
         )
+        if narrower := {name: options[name] for name in WIDTHS if options[name]}:
+            if "width" not in ways:
+                raise UserError(
+                    f"student.{min(narrower)}: {family(teacher.config.family).title} models are not made narrower; "
+                    "leave it 0, or use student.init='random'"
+                )
+            sizes, params = ways["width"](sizes, params, **narrower)
         source = teacher.source
     elif options.init == "pretrained":
         source = load_checkpoint(head, options.path, "student.path", config.seed, options.pooling)

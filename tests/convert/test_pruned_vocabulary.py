@@ -116,17 +116,18 @@ def test_the_likeliest_pieces_stay_so_without_the_others(unigram, tmp_path):
 
 
 def test_unknown_and_padding_stay_what_they_are_wherever_they_are(unigram):
-    """The unknown token is the last one, and positions are numbered from the padding's number on, which is 15."""
+    """The unknown token is the last one, and positions are numbered from the padding's number on, which is 2."""
     source, of_xlm = unigram
-    pieces = [*json.loads(of_xlm.backend_tokenizer.to_str())["model"]["vocab"][4:-1], ("<unk>", 0.0)]
-    core = Tokenizer(models.Unigram([tuple(piece) for piece in pieces], unk_id=len(pieces) - 1))
+    pieces = [tuple(piece) for piece in json.loads(of_xlm.backend_tokenizer.to_str())["model"]["vocab"][4:-1]]
+    pieces = [*pieces[:2], ("<pad>", 0.0), *pieces[2:], ("<unk>", 0.0)]
+    core = Tokenizer(models.Unigram(pieces, unk_id=len(pieces) - 1))
     core.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", pad_token=pieces[15][0])
-    config = dataclasses.replace(source.config, pad_token_id=15, position_offset=16)
-    made = pruned_vocabulary.prune(dataclasses.replace(source, config=config), tokenizer, RawSplit(["the \u4e2d cats"]))
-    assert made.source.config.pad_token_id == made.tokenizer.pad_token_id == 15
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", pad_token="<pad>")
+    config = dataclasses.replace(source.config, pad_token_id=2, position_offset=3)
+    made = pruned_vocabulary.prune(dataclasses.replace(source, config=config), tokenizer, RawSplit(["sleep \u4e2d"]))
+    assert made.source.config.pad_token_id == made.tokenizer.pad_token_id == 2
     assert len(made.kept) < len(tokenizer)
-    new, old = (one.backend_tokenizer.encode("cats \u4e2d").ids for one in (made.tokenizer, tokenizer))
+    new, old = (one.backend_tokenizer.encode("sleep \u4e2d").ids for one in (made.tokenizer, tokenizer))
     assert made.kept[new].tolist() == old and old[-1] == len(pieces) - 1
 
 

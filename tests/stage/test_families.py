@@ -49,7 +49,7 @@ def test_a_student_of_half_the_layers_is_trained_saved_and_read(name, words, tmp
     told["teacher.cache_dir"] = str(tmp_path / "cache")
     loaded = config_lib.load("configs/codir/finetune_distill.py:tiny,paper", list(told.items()))
     results = run.run(loaded, tmp_path / "run")
-    assert np.isfinite(results["dev"]["mcc"])
+    assert np.isfinite(results["dev"]["matthews_correlation"])
     student = load_pretrained(tmp_path / "run" / "best")
     assert student.has_head and student.config.family == name and student.config.num_layers == 1
     first, last = (params["encoder"][f"layer_{i}"]["mlp_in"]["kernel"] for i in (0, 1))

@@ -9,9 +9,11 @@ import pytest
 
 from codir_jax import config as config_lib
 from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.models import sizes
 from codir_jax.objectives.contract import Objective
+from codir_jax.objectives.heads.classification import Classification
 from codir_jax.processes.user_error import UserError
-from codir_jax.stage import run
+from codir_jax.stage import models, run
 from codir_jax.stage.assembled import read_parts
 from codir_jax.stage.initial_state import InitialState
 
@@ -76,3 +78,14 @@ def test_initialisation_draws_what_no_step_draws():
     assert not [key for key in of_init if key in of_steps]
     # Without the constant they are the same.
     assert jax.random.key_data(jax.random.split(jax.random.key(0), 4)).tolist() == of_steps[:4]
+
+
+def test_widths_of_a_student_that_starts_from_its_teacher_are_its_own():
+    """Heads keep their size; what cannot be made narrower says so."""
+    changes = [("student.num_layers", "1"), ("student.hidden_size", "16"), ("student.intermediate_size", "24")]
+    config = config_lib.load(STUDENT, [*SMALL, *changes])
+    student, _ = models.shapes_only(config, Classification(2), sizes.named("tiny"), None)
+    made = student.config
+    assert (made.num_layers, made.hidden_size, made.num_heads, made.intermediate_size) == (1, 16, 1, 24)
+    with pytest.raises(UserError, match=r"student\.hidden_size: long short-term memory .* are not made narrower"):
+        models.make_student(config, None, models.Model(None, None, sizes.named("lstm-small"), None), None)
