@@ -4,7 +4,15 @@ import dataclasses
 import time
 from typing import Any
 
-from codir_jax.benchmark import exchange, inference, peak, pytorch, pytorch_language_model, training
+from codir_jax.benchmark import (
+    exchange,
+    inference,
+    peak,
+    pytorch,
+    pytorch_language_model,
+    pytorch_sentence_encoder,
+    training,
+)
 from codir_jax.benchmark import subject as subject_lib
 from codir_jax.evaluation import cost
 from codir_jax.models.heads import abstract_params
@@ -13,7 +21,9 @@ from codir_jax.sharding import rules
 from codir_jax.stage import workdir
 
 SECTIONS = ("train_live", "train_cached", "pretraining", "evaluation", "inference")
-OTHER_SECTIONS = ("collectives", "pytorch_training", "pytorch_inference", "pytorch_language_model")  # on request
+OTHER_SECTIONS = ("collectives", "pytorch_training", "pytorch_inference")  # on request
+# Sections, on request too, that bring their own models.
+OWN_MODELS = ("pytorch_language_model", "pytorch_sentence_encoder")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +31,10 @@ class Request:
     """What to measure.
 
     Attributes:
-      sections: of SECTIONS and OTHER_SECTIONS, in order; () is all of SECTIONS that the config's task has.
-      config: PATH.py[:ARG] of a distillation; "" is the demo. overrides: (dotted key, text).
+      sections: of SECTIONS and OTHER_SECTIONS, in order; () is all of SECTIONS that the config's task has. One of
+        OWN_MODELS stands alone.
+      config: PATH.py[:ARG] of a distillation (of pytorch_sentence_encoder: of triplets); "" is the demo.
+      overrides: (dotted key, text).
       model: of a randomly started teacher, see `models.sizes.names()`; for a config without a teacher.path.
       steps: timed steps. epochs: whole ones in their place; 0 is none.
       fixed_length: random texts of so many tokens in place of the config's data; 0 is the data.
@@ -39,10 +51,12 @@ class Request:
     batch_size: int = 0
 
     def __post_init__(self):
-        known = (*SECTIONS, *OTHER_SECTIONS)
+        known = (*SECTIONS, *OTHER_SECTIONS, *OWN_MODELS)
         unknown = [name for name in self.sections if name not in known]
         if unknown:
             raise UserError(f"--sections has {unknown}; known: {', '.join(known)}")
+        if len(self.sections) > 1 and (alone := set(OWN_MODELS) & set(self.sections)):
+            raise UserError(f"--sections has {alone.pop()}, which measures models of its own: give it alone")
         if self.epochs and self.epochs < 2:
             raise UserError(f"--epochs={self.epochs}; the first one compiles and is left out: give at least 2")
         for name, least in (("steps", 2), ("fixed_length", 0), ("batch_size", 0)):
@@ -62,6 +76,8 @@ def run(request: Request, started: float, say=lambda text: None) -> dict[str, An
     Raises:
       UserError: before anything is measured.
     """
+    if request.sections and request.sections[0] in OWN_MODELS:
+        return {"sections": {request.sections[0]: _own_models(request, say)}, **workdir.environment()}
     config = subject_lib.load_config(
         request.config, request.overrides, batch_size=request.batch_size, fixed_length=request.fixed_length
     )
@@ -105,11 +121,9 @@ def run(request: Request, started: float, say=lambda text: None) -> dict[str, An
         elif name == "inference":
             measured = inference.inference(subject, num_repeats=max(request.steps, 20))
         elif name == "pytorch_training":
-            measured = pytorch.training(subject, epochs=request.epochs or 4, say=say)
+            measured = pytorch.training(subject, num_epochs=request.epochs or 4, say=say)
         elif name == "pytorch_inference":
             measured = pytorch.inference(subject, num_repeats=request.steps, say=say)
-        elif name == "pytorch_language_model":
-            measured = pytorch_language_model.measure(request.steps, say)
         else:
             measured = exchange.measure(subject)
         sections[name] = measured
@@ -127,6 +141,13 @@ def run(request: Request, started: float, say=lambda text: None) -> dict[str, An
     first = sections[wanted[0]]
     results |= {name: first[name] for name in first if name.startswith("sentences_per_second")}
     return results
+
+
+def _own_models(request: Request, say) -> dict[str, Any]:
+    if request.sections == ("pytorch_language_model",):
+        return pytorch_language_model.measure(request.steps, say)
+    config = pytorch_sentence_encoder.load_config(request.config, request.overrides, request.batch_size)
+    return pytorch_sentence_encoder.measure(config, num_turns=request.epochs or 4, say=say)
 
 
 def _possible(subject) -> tuple[str, ...]:

@@ -2,8 +2,7 @@
 
 import itertools
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,16 +11,15 @@ import numpy as np
 from codir_jax.benchmark import pytorch_step
 from codir_jax.benchmark.pytorch_step import Corner
 from codir_jax.benchmark.subject import Subject
+from codir_jax.benchmark.turns import epochs, in_turns, spread
 from codir_jax.convert import pytorch_model
 from codir_jax.evaluation import cost
-from codir_jax.sharding import placement
-from codir_jax.training.metrics import MetricBuffer
 
 BATCH_SIZES = (1, 32)
 CORNERS = tuple(Corner(*flags) for flags in itertools.product((True, False), (True, False), (False, True)))
 
 
-def training(subject: Subject, *, epochs: int, say: Callable[[str], None]) -> dict[str, Any]:
+def training(subject: Subject, *, num_epochs: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Epochs of every corner of PyTorch and of ours, live and cached, in turns; the first, which compiles, is left out.
 
     Returns:
@@ -34,8 +32,8 @@ def training(subject: Subject, *, epochs: int, say: Callable[[str], None]) -> di
     """
     corners = {corner: pytorch_step.Training(subject, corner) for corner in CORNERS}
     arms = {f"PyTorch, {corner.name}": run.epoch for corner, run in corners.items()}
-    ours = {"codir, live": _epochs(subject, True, epochs), "codir, cached": _epochs(subject, False, epochs)}
-    seconds = in_turns({**ours, **arms}, epochs, say)
+    ours = {"codir, live": _epochs(subject, True, num_epochs), "codir, cached": _epochs(subject, False, num_epochs)}
+    seconds = in_turns({**ours, **arms}, num_epochs, say)
     num_texts = subject.stage.feed.num_train
     rates = {name: [num_texts / s for s in values[1:]] for name, values in seconds.items()}
     rivals = {name: rates[name] for name in arms}
@@ -46,7 +44,7 @@ def training(subject: Subject, *, epochs: int, say: Callable[[str], None]) -> di
     return {
         "rates": rates,
         "ratios": ratios,
-        "num_turns": epochs - 1,
+        "num_turns": num_epochs - 1,
         "sentences_per_second": statistics.median(rates["codir, cached"]),
     }
 
@@ -91,46 +89,12 @@ def inference(subject: Subject, *, num_repeats: int, say: Callable[[str], None])
     return result
 
 
-def in_turns(
-    arms: Mapping[str, Callable[[], Any]], num_turns: int, say: Callable[[str], None]
-) -> dict[str, list[float]]:
-    """Seconds of each turn of each arm. Every turn runs all of them; the first one changes from turn to turn."""
-    names, seconds = list(arms), {name: [] for name in arms}
-    for turn in range(num_turns):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
-            start = time.perf_counter()
-            arms[name]()
-            seconds[name].append(time.perf_counter() - start)
-        say(f"turn {turn + 1} of {num_turns}: " + "; ".join(f"{name} {seconds[name][-1]:.2f} s" for name in names))
-    return seconds
-
-
-def spread(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
-    """{"median", "min", "max"} of the ratios of the turns: ours over theirs."""
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    return {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
-
-
 def _epochs(subject: Subject, live: bool, num_epochs: int) -> Callable[[], None]:
-    """A function that trains the next epoch, as a run does: batches put ahead, metrics fetched at the end."""
+    """A function that trains the next epoch."""
     columns = {} if live else subject.teacher_rows()
     abstract = subject.stage.abstract_state(live=live)
     step = subject.stage.initial_state.step(abstract)
-    state, frozen = subject.start(abstract, columns)
-    feed = subject.stage.feed
-    batches = placement.put_ahead(feed.train_on_host(0, num_epochs * feed.steps_per_epoch, columns), feed.sharding)
-
-    def epoch() -> None:
-        nonlocal state
-        buffer = MetricBuffer()
-        for number, batch in enumerate(itertools.islice(batches, feed.steps_per_epoch)):
-            state, metrics = step(state, frozen, batch)
-            buffer.append(number, metrics)
-        buffer.flush()
-        jax.block_until_ready(state)
-
-    return epoch
+    return epochs(subject.stage, step, *subject.start(abstract, columns), columns, num_epochs)
 
 
 def _pass(torch, model, inputs):

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from codir_jax.benchmark import pytorch_step
-from codir_jax.benchmark.pytorch import in_turns, spread
+from codir_jax.benchmark.turns import in_turns, spread
 from codir_jax.models.heads import build_model
 from codir_jax.models.lstm import SIZES
 from codir_jax.objectives import language_model

@@ -29,6 +29,9 @@ _TRAINING: tuple[tuple[str, Callable[[Mapping], Any]], ...] = (
 def render(results: Mapping[str, Any]) -> str:
     """The whole result in text."""
     sections = results["sections"]
+    for name, own in _OWN_MODELS.items():
+        if name in sections:
+            return "\n".join([results["devices"], *own(sections[name])])
     lines = [
         f"teacher {results['models']['teacher']} ({results['teacher']}), student {results['models']['student']}",
         f"data {results['data']}, {results['num_train']:,} texts; objective {results['objective']}",
@@ -54,8 +57,6 @@ def render(results: Mapping[str, Any]) -> str:
         lines += ["", *_pytorch_training(sections["pytorch_training"])]
     if "pytorch_inference" in sections:
         lines += ["", *_pytorch_inference(sections["pytorch_inference"])]
-    if "pytorch_language_model" in sections:
-        lines += ["", *_pytorch_language_model(sections["pytorch_language_model"])]
     if "collectives" in sections:
         lines += ["", *_collectives(sections["collectives"])]
     return "\n".join(lines)
@@ -109,6 +110,21 @@ def _pytorch_language_model(section: Mapping) -> list[str]:
     for arm, rate in section["tokens_per_second"].items():
         rows.append([arm, f"{rate:,.0f}", "" if arm == "codir" else _spread(section["ratio"])])
     return _aligned(rows)
+
+
+def _pytorch_sentence_encoder(section: Mapping) -> list[str]:
+    rows = [[f"median of {section['num_turns']} turns", "triplets trained / s", "texts encoded / s"]]
+    training, encoding = section["training"], section["encoding"]
+    for arm in training["triplets_per_second"]:
+        rows.append([arm, f"{training['triplets_per_second'][arm]:,.1f}", f"{encoding['texts_per_second'][arm]:,.1f}"])
+    rows.append(["codir, over it", _spread(training["ratio"]), _spread(encoding["ratio"])])
+    return [*_aligned(rows), f"largest difference of the vectors at the start: {section['largest_difference']:.1e}"]
+
+
+_OWN_MODELS = {
+    "pytorch_language_model": _pytorch_language_model,
+    "pytorch_sentence_encoder": _pytorch_sentence_encoder,
+}
 
 
 def _spread(ratio: Mapping[str, float]) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from codir_jax.convert.folder import without_path
+from codir_jax.convert.markdown import escaped
 from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.models.contract import NO_LIMIT, family
 from codir_jax.models.heads import head_spec
@@ -18,8 +18,6 @@ _POOLED = {
     "cls": "the first token's state in the last layer",
     "pooler": "the first token's state in the last layer, through a linear layer and tanh",
 }
-# An underscore inside a word, as in a metric's name, is no markup.
-_MARKDOWN = re.compile(r"[\\`*\[\]<>|~#&$!]|(?<![^\W_])_|_(?![^\W_])")
 _NORM = {True: "of norm 1", False: "not normalised, so compare them by their cosine"}
 
 
@@ -60,14 +58,14 @@ def model_card(
 ) -> str:
     """The folder's README.md: YAML front matter, what it is, results, how to load it, limits, training config."""
     about, teacher = head_spec(head).card, without_path(teacher_name)
-    lines = ["---", _front(name, config, about, results or {}, provenance), "---", "", f"# {_escaped(name)}", ""]
-    does = about.does(label_names and tuple(map(_escaped, label_names)), is_regression, is_multi_label, is_pair)
+    lines = ["---", _front(name, config, about, results or {}, provenance), "---", "", f"# {escaped(name)}", ""]
+    does = about.does(label_names and tuple(map(escaped, label_names)), is_regression, is_multi_label, is_pair)
     lines.append(
         f"A {family(config.family).title} encoder of {config.in_words}, that {does}. "
         "Trained with codir_jax" + (f"; its teacher was `{_code(teacher)}`." if teacher else ".")
     )
     if label_names and not is_regression:
-        lines += ["", "Labels: " + ", ".join(f"`{i}` {_escaped(label)}" for i, label in enumerate(label_names)) + "."]
+        lines += ["", "Labels: " + ", ".join(f"`{i}` {escaped(label)}" for i, label in enumerate(label_names)) + "."]
     if sentence:
         made = f"{_POOLED[config.pooling]}, {_NORM[sentence.normalize]}"
         lines += ["", f"Vectors have {config.hidden_size} numbers: {made}."]
@@ -131,7 +129,7 @@ def _front(name: str, config: TransformerConfig, about, results: Mapping[str, An
 
 
 def _use(about, provenance: Provenance) -> list[str]:
-    data, base = _escaped(provenance.data), _code(without_path(provenance.base_model))
+    data, base = escaped(provenance.data), _code(without_path(provenance.base_model))
     told = [f"For texts like those of its training data{f' ({data})' if data else ''}, and the task above alone."]
     if base:
         told.append(f"Made from `{base}`, whose terms of use hold here too.")
@@ -140,11 +138,6 @@ def _use(about, provenance: Provenance) -> list[str]:
     if not provenance.language:
         told.append("Its language was not named at export.")
     return [*told, "Do not let it decide about people without a person who checks."]
-
-
-def _escaped(text: object) -> str:
-    """One line of Markdown that shows the text as it is: no link, no HTML, no new line, no column of a table."""
-    return _MARKDOWN.sub(r"\\\g<0>", " ".join(str(text).split()))
 
 
 def _code(text: str) -> str:
@@ -160,8 +153,8 @@ def _limit(max_length: int, sentence: SentenceFacts | None) -> str:
 def _rows(results: Mapping[str, Any], prefix: str = ""):
     for key, value in results.items():
         if isinstance(value, Mapping):
-            yield from _rows(value, f"{prefix}{_escaped(key)} ")
+            yield from _rows(value, f"{prefix}{escaped(key)} ")
         elif isinstance(value, float):
-            yield f"{prefix}{_escaped(key)}", f"{value:.4g}"
+            yield f"{prefix}{escaped(key)}", f"{value:.4g}"
         elif isinstance(value, str | int):
-            yield f"{prefix}{_escaped(key)}", _escaped(value)
+            yield f"{prefix}{escaped(key)}", escaped(value)

@@ -218,7 +218,7 @@ class Work:
         if self.prunes:
             from codir_jax.jobs import pruned
 
-            pruned.check(planned[self.recipe.main])
+            pruned.check(next(iter(planned.values())), planned[self.recipe.main])
         learns_from = [stage.name for stage in self.stages if "tokenizer" in stage.placeholders()]
         makes_files = bool(learns_from or self.recipe.prepare)
         fits = False if makes_files else self._refuse(planned)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from codir_jax.convert.markdown import escaped
 from codir_jax.processes import whole
 
 
@@ -80,16 +81,16 @@ def markdown(blocks: Sequence[Block]) -> str:
 def _in_markdown(block: Block) -> str:
     match block:
         case Heading(text, level):
-            return f"{'#' * level} {_plain(text)}"
+            return f"{'#' * level} {escaped(text)}"
         case Paragraph(text):
-            return _plain(text)
+            return escaped(text)
         case Code(text):
             fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
             return f"{fence}\n{text}\n{fence}"
         case Figure(path, text):
-            return f"![{_plain(text)}]({path})"
+            return f"![{escaped(text)}]({path})"
         case Table(header, rows, _):
-            lines = [[_plain(cell) for cell in row] for row in (header, *rows)]
+            lines = [[escaped(cell) for cell in row] for row in (header, *rows)]
             widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
             told = [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
             return "\n".join(
@@ -99,14 +100,6 @@ def _in_markdown(block: Block) -> str:
                     *(f"| {line} |" for line in told[1:]),
                 )
             )
-
-
-def _plain(text: str) -> str:
-    """A text in one line in which nothing is markup."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = re.sub(r"([\\`*\[\]|~])", r"\\\1", text)
-    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
-    return re.sub(r"^(\d+)([.)] )|^([-+#])(?= )", lambda m: f"{m[1]}\\{m[2]}" if m[1] else f"\\{m[3]}", text)
 
 
 def page(blocks: Sequence[Block], folder: Path) -> str:

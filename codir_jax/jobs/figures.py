@@ -59,6 +59,47 @@ def curves(path: Path, folders: Mapping[str, list[Path]], results: Mapping[str, 
     _save(figure, path)
 
 
+# Title of a panel -> (whether a metric is drawn in it, axis, its scale).
+_HEALTH = {
+    "What a term still has to teach": (
+        lambda name: name.endswith("retrieval_rate") or name.startswith("gradient_cosine_"),
+        "share ranked first; cosine with the task",
+        "linear",
+    ),
+    "Gradients of the terms": (lambda name: name.startswith("gradient_norm_"), "length (log axis)", "log"),
+    "Similarity distributions": (lambda name: name.endswith("_entropy"), "entropy, nats", "linear"),
+}
+
+
+def health(path: Path, folder: Path, results: Mapping[str, Any]) -> bool:
+    """A panel for each kind of number that tells how a stage's terms fare; False, and no file, where there is none.
+
+    Args:
+      folder: workdir of the stage.
+    """
+    lines = read_metrics(folder / "metrics.jsonl")
+    names = sorted({name for line in lines for name in line})
+    panels = {title: own for title, (is_in, *_) in _HEALTH.items() if (own := [n for n in names if is_in(n)])}
+    if not panels:
+        return False
+    pyplot = _pyplot(path.name)
+    width = 11 if len(panels) > 1 else 6
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(width, 4), layout="constrained", squeeze=False)
+    for panel, (title, own) in zip(axes[0], panels.items(), strict=True):
+        for name in own:
+            points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
+            panel.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name.replace("_", " "))
+        _, label, scale = _HEALTH[title]
+        panel.set(title=title, xlabel="step", ylabel=label, yscale=scale)
+        panel.set_xlim(left=0)
+        if scale == "linear":
+            low, high = panel.get_ylim()
+            panel.set_ylim(min(0, low), max(1, high))
+        panel.legend(fontsize=7)
+    _save(figure, path)
+    return True
+
+
 def trade(path: Path, points: Mapping[str, Mapping[str, Any]], results: Mapping[str, Any]) -> None:
     """Two panels: score against latency and against bytes, both from zero; the line joins what nothing dominates.
 

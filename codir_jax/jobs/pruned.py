@@ -24,11 +24,16 @@ BOUND = 1e-5
 _NUM_COMPARED = 256
 
 
-def check(config: ConfigDict) -> None:
-    """Refuses a stage whose vocabulary cannot be pruned, before it is trained."""
-    if config.task.name == "masked_lm":
+def check(first: ConfigDict, pruned: ConfigDict) -> None:
+    """Refuses a job whose vocabulary cannot be pruned, before anything is trained.
+
+    Args:
+      first: config of the job's first stage: its tokenizer, which later stages take over, is there.
+      pruned: config of the stage whose model is pruned.
+    """
+    if pruned.task.name == "masked_lm":
         raise UserError("--prune_vocabulary is of students of labelled texts; a masked language model is for any text")
-    pruned_vocabulary.check(make_tokenizer(config))
+    pruned_vocabulary.check(make_tokenizer(first))
 
 
 def write(model: str, stage: Path, config: ConfigDict, folder: Path) -> dict[str, Any]:

@@ -32,14 +32,15 @@ def write(folder: Path, results: Mapping[str, Any]) -> None:
     parts = [over_seeds.place(folder, seed, seeds[0]) for seed in seeds]
     places = {name: [part / name for part in parts] for name in results["models"]}
     figures.curves(folder / FIGURES / "curves.svg", places, results)
+    has_health = figures.health(folder / FIGURES / "health.svg", folder / results["main"], results)
     if points := _points(results):
         figures.trade(folder / FIGURES / "trade.svg", points, results)
     if results["then"]:
         pareto.write_csv(folder / "pareto.csv", results["models"])
-    document.write(folder, NAME, contents(folder, results, has_trade=bool(points)))
+    document.write(folder, NAME, contents(folder, results, has_trade=bool(points), has_health=has_health))
 
 
-def contents(folder: Path, results: Mapping[str, Any], *, has_trade: bool) -> list[Block]:
+def contents(folder: Path, results: Mapping[str, Any], *, has_trade: bool, has_health: bool) -> list[Block]:
     """The blocks of the page."""
     answers = results["answers"]
     page: list[Block] = [Heading(f"{results['recipe']}: {results['task']}", 1), Paragraph(results["verdict"])]
@@ -57,6 +58,8 @@ def contents(folder: Path, results: Mapping[str, Any], *, has_trade: bool) -> li
         page += _classes(results, answers) + _disagreements(results, answers)
     page += served.section(results)
     page += [Heading("Training"), Figure(f"{FIGURES}/curves.svg", "Loss terms and dev scores over the whole run")]
+    if has_health:
+        page.append(Figure(f"{FIGURES}/health.svg", _health(folder, results)))
     board = f"pip install tensorboard; tensorboard --logdir={folder}"
     page += [_settings(folder, results), Paragraph("Every metric of every stage, in a browser:"), Code(board)]
     page += _origin(results)
@@ -226,6 +229,16 @@ def _disagreements(results: Mapping[str, Any], answers: Mapping[str, Any]) -> li
     ]
     table = [Table(["dev row", "text", "label", "teacher", "student"], rows, num_texts=None)] if rows else []
     return [Heading("Where teacher and student differ"), Paragraph(told), *table]
+
+
+def _health(folder: Path, results: Mapping[str, Any]) -> str:
+    """Whether the main student's terms had something to teach, and since when not."""
+    main, told = results["models"][results["main"]]["title"], []
+    own = folder / results["main"] / "results.json"
+    since = json.loads(own.read_text()).get("nothing_to_teach_since", {}) if own.exists() else {}
+    for name, step in since.items():
+        told.append(f"By {name.replace('_', ' ')} a term of {main} has had nothing to teach since step {step}.")
+    return " ".join(told) or f"{main}: every term had something to teach to the end, as far as its metrics tell."
 
 
 def _settings(folder: Path, results: Mapping[str, Any]) -> Table:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from codir_jax.jobs import sweep_table, workers
-from codir_jax.jobs.sweep_table import read_results
 from codir_jax.jobs.workers import Run
 from codir_jax.processes import claims
 from codir_jax.processes.console import say
@@ -171,10 +170,10 @@ def choose(
         return arm.trials[0], {}
     scores, primary, is_open = {}, None, False
     for number, runs in enumerate(search):
-        found = [read_results(run.workdir) for run in runs]
+        found = [workdir_lib.read_results(Path(run.workdir)) for run in runs]
         is_open |= any(not results and run.workdir not in lost for results, run in zip(found, runs, strict=True))
         if all(found):
-            primary = sweep_table.primary(found[0], runs[0].workdir)
+            primary = sweep_table.primary(found[0])
             of_runs = [sweep_table.score(each, primary, run.workdir) for each, run in zip(found, runs, strict=True)]
             scores[number] = sum(of_runs) / len(of_runs)
     told = {" ".join(f"{k}={v}" for k, v in arm.trials[n]): round(score, 4) for n, score in scores.items()}

@@ -1,6 +1,5 @@
 """The table of a sweep: mean, spread, paired differences, from the results of its runs."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,22 +7,11 @@ from codir_jax.evaluation import statistics
 from codir_jax.evaluation.metrics import Metric
 from codir_jax.processes import whole
 from codir_jax.processes.user_error import UserError
+from codir_jax.stage.workdir import read_results
 
 
-def read_results(workdir: str) -> dict[str, Any] | None:
-    """results.json of a finished run, None of another."""
-    path = Path(workdir) / "results.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def primary(results: dict[str, Any], workdir: str) -> Metric:
-    """The metric that the run was judged by.
-
-    Raises:
-      UserError: the results are of an older version, which did not say in which direction a metric is better.
-    """
-    if "metrics" not in results:
-        raise UserError(f"{workdir} is of an older version: its results.json has no 'metrics'; run it again")
+def primary(results: dict[str, Any]) -> Metric:
+    """The metric that the run was judged by."""
     return Metric(**results["metrics"][0])
 
 
@@ -57,12 +45,12 @@ def make(arms, tasks, final, chosen, searched, baseline: str, metric: str = "") 
         winner yet has None and no runs.
 
     Raises:
-      UserError: arms of a task that are judged by different metrics, a run without the metric, or an older version's.
+      UserError: arms of a task that are judged by different metrics or a run without the metric.
     """
     table: dict[str, Any] = {}
     for task in tasks:
         rows: dict[str, Any] = {}
-        found = {arm.name: [read_results(run.workdir) for run in final[task, arm.name]] for arm in arms}
+        found = {arm.name: [read_results(Path(run.workdir)) for run in final[task, arm.name]] for arm in arms}
         for arm in arms:
             rows[arm.name] = {
                 "config": arm.config.replace("{task}", task),
@@ -91,7 +79,7 @@ def _row(found: list[dict[str, Any] | None], runs, name: str) -> dict[str, Any]:
     row: dict[str, Any] = {"seeds": [results["seed"] for results, _ in finished]}
     if not finished:
         return row
-    of_run = primary(finished[0][0], finished[0][1].workdir)
+    of_run = primary(finished[0][0])
     known = {one["name"]: Metric(**one) for one in finished[0][0]["metrics"]}
     metric = known.get(name, Metric(name, unit="")) if name else of_run  # another number of dev is told as it is
     results = [each for each, _ in finished]

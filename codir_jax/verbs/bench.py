@@ -18,8 +18,9 @@ Without --config: the embedded demo texts and a teacher of random weights, which
 Sections: train_live, train_cached, pretraining (CoDIR of masked language models of these sizes, live teacher, on
 random chunks), evaluation, inference; on request collectives, what the devices send each other in a step (on one
 machine with XLA_FLAGS=--xla_force_host_platform_device_count=8), pytorch_training and pytorch_inference, in turns with
-PyTorch, which must be installed (--epochs, default 4, and --steps are the turns), and pytorch_language_model, the same
-of an LSTM of 2 x 200 on random tokens."""
+PyTorch, which must be installed (--epochs, default 4, and --steps are the turns). Alone: pytorch_language_model, the
+same of an LSTM of 2 x 200 on random tokens, and pytorch_sentence_encoder, a trainer of sentence-transformers and its
+vectors (without --config: MiniLM's sizes, random weights, embedded triplets)."""
 OVERRIDES = ("config",)
 
 

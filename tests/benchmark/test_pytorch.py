@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from codir_jax.benchmark import bench, pytorch, pytorch_step, table
+from codir_jax.benchmark import bench, pytorch, pytorch_sentence_encoder, pytorch_step, table, turns
 from codir_jax.benchmark import subject as subject_lib
 from codir_jax.benchmark.bench import Request
 from codir_jax.benchmark.pytorch_step import Corner
@@ -23,13 +23,13 @@ def _subject(*overrides):
 def test_every_turn_runs_every_arm_and_starts_with_another():
     order = []
     arms = {name: lambda name=name: order.append(name) for name in "abc"}
-    seconds = pytorch.in_turns(arms, 4, lambda _: None)
+    seconds = turns.in_turns(arms, 4, lambda _: None)
     assert "".join(order) == "abcbcacababc"
     assert {name: len(values) for name, values in seconds.items()} == dict.fromkeys("abc", 4)
 
 
 def test_a_ratio_is_of_the_two_values_of_one_turn():
-    assert pytorch.spread([2.0, 6.0, 8.0], [1.0, 2.0, 8.0]) == {"median": 2.0, "min": 1.0, "max": 3.0}
+    assert turns.spread([2.0, 6.0, 8.0], [1.0, 2.0, 8.0]) == {"median": 2.0, "min": 1.0, "max": 3.0}
 
 
 def test_there_are_eight_corners_of_two_dtypes_two_orders_and_two_teachers():
@@ -46,11 +46,43 @@ def test_without_torch_it_says_what_to_install(monkeypatch):
 def test_the_table_shows_the_ratio_over_each_corner():
     section = {
         "rates": {"codir, cached": [30.0, 20.0], "PyTorch, live, grouped, float32": [10.0, 10.0]},
-        "ratios": {"codir, cached": {"PyTorch, live, grouped, float32": pytorch.spread([30.0, 20.0], [10.0, 10.0])}},
+        "ratios": {"codir, cached": {"PyTorch, live, grouped, float32": turns.spread([30.0, 20.0], [10.0, 10.0])}},
         "num_turns": 2,
     }
     lines = table._pytorch_training(section)
     assert lines[-1].split()[-5:] == ["10.0", "2.50", "(2.00", "to", "3.00)"]
+
+
+def test_a_section_with_models_of_its_own_stands_alone_and_needs_triplets():
+    with pytest.raises(UserError, match="give it alone"):
+        Request(("inference", "pytorch_sentence_encoder"))
+    request = Request(("pytorch_sentence_encoder",), "configs/pair_supcon/train.py:demo,joint")
+    with pytest.raises(UserError, match="trains on triplets"):
+        bench.run(request, started=0.0)
+
+
+def test_the_table_of_a_sentence_encoder_has_both_rates_and_their_ratios():
+    seconds = {"codir": [9.0, 1.0, 2.0], "sentence-transformers": [9.0, 2.0, 6.0]}
+    counts = dict.fromkeys(seconds, 60)
+    section = {
+        "training": pytorch_sentence_encoder._told(seconds, counts, "triplets_per_second"),
+        "encoding": pytorch_sentence_encoder._told(seconds, counts, "texts_per_second"),
+        "largest_difference": 1e-7,
+        "num_turns": 2,
+    }
+    told = table.render({"sections": {"pytorch_sentence_encoder": section}, "devices": "1 x cpu"}).splitlines()
+    assert told[2].split() == ["codir", "45.0", "45.0"] and told[3].split() == ["sentence-transformers", "20.0", "20.0"]
+    assert told[4].count("2.50 (2.00 to 3.00)") == 2
+
+
+@pytest.mark.slow
+def test_a_sentence_encoder_trains_beside_the_library_from_the_same_vectors():
+    for name in ("torch", "sentence_transformers", "accelerate", "datasets"):
+        pytest.importorskip(name)
+    small = (("data.demo_num_triplets", "64"), ("data.demo_num_scored", "8"), ("student.num_layers", "1"))
+    request = Request(("pytorch_sentence_encoder",), "", (*small, ("student.hidden_size", "48")), epochs=2)
+    found = bench.run(request, started=0.0)["sections"]["pytorch_sentence_encoder"]
+    assert found["largest_difference"] < 1e-5 and found["training"]["ratio"]["median"] > 0
 
 
 def test_a_method_that_is_not_written_in_pytorch_is_refused():

@@ -254,7 +254,7 @@ def test_a_model_card_shows_what_it_quotes_as_text():
     card = model_card.model_card(
         "m<b>", config, "classification", names, False, None, results, None, "t`\n# x", "passed", 16, None
     )
-    assert "`0` a \\| b, `1` \\[x\\](http://evil), `2` \\<script\\> --- \\# big, `3` not_acceptable." in card
+    assert "`0` a \\| b, `1` \\[x\\](http://evil), `2` &lt;script&gt; --- \\# big, `3` not_acceptable." in card
     assert "| dev x\\|y | 1\\|2 |" in card and "| dev matthews_correlation | 0.5 |" in card
-    assert "# m\\<b\\>\n" in card and "`t' # x`" in card
+    assert "# m&lt;b&gt;\n" in card and "`t' # x`" in card
     assert not [line for line in card.splitlines() if line.startswith(("# big", "# x"))]

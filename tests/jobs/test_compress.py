@@ -379,6 +379,21 @@ def test_a_finished_job_is_served_with_the_words_of_train_and_in_another_format(
     assert answers[0][0]["logits"] == pytest.approx(answers[1][0]["logits"], abs=1e-5)
 
 
+def test_a_vocabulary_is_pruned_of_a_job_that_begins(base, files, tmp_path, monkeypatch):
+    """The teacher, whose words the student takes over, is not there yet when the job is looked through."""
+
+    class Trains(Exception):
+        pass
+
+    def train_stage(config, workdir, **watchers):
+        raise Trains(workdir)
+
+    monkeypatch.setattr(compress_lib, "train_stage", train_stage)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Trains, match="teacher"):
+        compress(teacher=base, **files, output="mine", prune_vocabulary=True, **TINY)
+
+
 def test_a_limit_picks_a_row(finished, smaller):
     arguments, folder, _ = finished
     then = list(SMALLER)

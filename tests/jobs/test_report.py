@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from codir_jax.jobs import over_seeds, report, verdict
+from codir_jax.jobs import figures, over_seeds, report, verdict
 from codir_jax.jobs.command_line import command_of
 from codir_jax.jobs.compress import compress
 from codir_jax.processes.user_error import UserError
@@ -76,6 +76,26 @@ def test_the_page_tells_models_cost_and_origin_and_needs_no_other_file(tmp_path)
     ]  # fmt: skip
     for told in ("codir compress --output=runs", "train 1,000, dev 200", "python 3.11", "0.25"):
         assert told in text and told in page
+
+
+def test_the_page_tells_whether_the_terms_had_something_to_teach(tmp_path):
+    (tmp_path / "codir").mkdir()
+    lines = [
+        {"step": step, "loss": 1.0, "retrieval_rate": 0.4 * step, "gradient_norm_task_loss": 2.0} for step in (1, 2)
+    ]
+    (tmp_path / "codir" / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    run = {"nothing_to_teach_since": {"retrieval_rate": 2}, "num_steps": 2, "best_step": 2, "seconds": 1.0}
+    (tmp_path / "codir" / "results.json").write_text(json.dumps(run))
+    (tmp_path / "codir" / "config.json").write_text("{}")
+    assert figures.health(tmp_path / "health.svg", tmp_path / "codir", {})
+    drawn = (tmp_path / "health.svg").read_text()  # matplotlib tells each text in a comment
+    for told in ("What a term still has to teach", "Gradients of the terms", "retrieval rate"):
+        assert told in drawn
+    assert "Similarity distributions" not in drawn
+    page = report.contents(tmp_path, _results(), has_trade=False, has_health=True)
+    told = [block.text for block in page if getattr(block, "path", "").endswith("health.svg")]
+    assert told == ["By retrieval rate a term of student, CoDIR has had nothing to teach since step 2."]
+    assert not figures.health(tmp_path / "none.svg", tmp_path / "finetune", {})
 
 
 @pytest.mark.parametrize(

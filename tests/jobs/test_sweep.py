@@ -19,6 +19,7 @@ from codir_jax.jobs.workers import Run
 from codir_jax.main import main
 from codir_jax.processes import claims
 from codir_jax.processes.user_error import UserError
+from codir_jax.stage.workdir import read_results
 from codir_jax.verbs.sweep import EXAMPLES
 from tests.test_readme import CODIR
 
@@ -33,7 +34,7 @@ def _finish(run, score, teacher_kl=0.1, metric=ACCURACY):
     seed = int(dict(run.overrides)["seed"])
     dev = {metric["name"]: score, "teacher_kl": teacher_kl}
     results = {"primary_metric": metric["name"], "metrics": [metric], "dev": dev, "dev_last": dev, "seed": seed}
-    results |= {"seconds": 1.0, "teacher_dev": {metric["name"]: 0.9}}
+    results |= {"best_step": 1, "seconds": 1.0, "teacher_dev": {metric["name"]: 0.9}}
     with contextlib.suppress(UserError):  # of a test that looks at the runs alone
         claims.claim(Path(run.workdir).parents[2], claims.SWEEP, "--output")
     claims.claim(run.workdir, claims.RUN, "--workdir")
@@ -223,7 +224,7 @@ def test_results_that_do_not_say_what_is_better_are_refused(tmp_path):
         _finish(run, 0.5)
         path = Path(run.workdir) / "results.json"
         path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "metrics"}))
-    with pytest.raises(UserError, match=r"older version.*run it again"):
+    with pytest.raises(UserError, match="does not hold the results of a run"):
         sweep.choose(arm, runs)
 
 
@@ -341,5 +342,5 @@ def test_a_run_is_what_the_train_command_does(tmp_path):
     quick = (("train.total_steps", "1"), ("data.demo_num_train", "64"), ("data.demo_num_dev", "16"), ("seed", "0"))
     run = Run("configs/codir/finetune_teacher.py:tiny", quick, str(tmp_path / "run"))
     assert workers.run_all([run], 1) == []
-    assert sweep_table.read_results(run.workdir)["num_steps"] == 1
+    assert read_results(Path(run.workdir))["num_steps"] == 1
     assert "step 1/1" in (tmp_path / "run" / "log.txt").read_text()
