@@ -41,11 +41,11 @@ def check(config: ConfigDict) -> None:
     sets.require_task(config.data.name, "classification")
     if getattr(objectives.objective_module(config.objective.name), "OWN_TASK_LOSS", False):
         has_own = f"objective.name={config.objective.name!r} has a task loss of its own, which"
+        if config.data.is_multi_label:
+            raise UserError(f"data.is_multi_label (--multi_label): {has_own} is of one class a text; use 'codir'")
         if config.data.class_weights:
             told = f"data.class_weights={config.data.class_weights!r}: {has_own} knows no weights; leave them out"
             raise UserError(told)
-        if config.data.is_multi_label:
-            raise UserError(f"data.is_multi_label (--multi_label): {has_own} is of one class a text; use 'codir'")
     settings.check(config.data)
 
 
@@ -263,7 +263,7 @@ class Classification:
         if not len(counts):
             return ", any number a text"
         told = f", {counts.mean():.2f} of them a text of {split} in the mean, {(counts == 0).sum():,} texts with none"
-        return told + "; no text has two: is it of one class a text (without --multi_label)?" * (counts.max() < 2)
+        return told + "; no text has two: is it of one class a text (without --multi_label)?" * int(counts.max() < 2)
 
     def _class_weights(self) -> tuple[float, ...]:
         setting, info = self.config.data.class_weights, self.data.info

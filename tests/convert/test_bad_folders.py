@@ -239,12 +239,13 @@ def test_no_code_of_a_repository_is_named_in_what_is_written(tmp_path):
 
 def test_labels_are_read_as_they_were_written():
     told = labels.written(["no", "yes"], 2, False)
-    assert labels.read(told, 2) == (("no", "yes"), False, None)
-    assert labels.read(labels.written(None, 3, False), 3) == (None, False, None)
+    assert labels.read(told, 2) == (("no", "yes"), False, False, None)
+    assert labels.read(labels.written(None, 3, False), 3) == (None, False, False, None)
+    assert labels.read(labels.written(["a", "b"], 2, False, True), 2) == (("a", "b"), False, True, None)
     assert labels.read({"problem_type": "regression"}, 1) == (None, True, False, None)
     assert labels.read({"problem_type": "multi_label_classification"}, 3) == (None, False, True, None)
     assert labels.read({"problem_type": "multi_label_classification"}, 1) == (None, False, True, None)  # no regression
-    assert labels.read({"id2label": {"0": 5, "1": 7}, "text_pair": True}, 2) == (("5", "7"), False, True)
+    assert labels.read({"id2label": {"0": 5, "1": 7}, "text_pair": True}, 2) == (("5", "7"), False, False, True)
 
 
 def test_a_model_card_shows_what_it_quotes_as_text():
@@ -252,7 +253,7 @@ def test_a_model_card_shows_what_it_quotes_as_text():
     names = ["a | b", "[x](http://evil)", "<script>\n---\n# big", "not_acceptable"]
     results = {"dev": {"matthews_correlation": 0.5, "x|y": "1|2"}}
     card = model_card.model_card(
-        "m<b>", config, "classification", names, False, None, results, None, "t`\n# x", "passed", 16, None
+        "m<b>", config, "classification", names, False, False, None, results, None, "t`\n# x", "passed", 16, None
     )
     assert "`0` a \\| b, `1` \\[x\\](http://evil), `2` &lt;script&gt; --- \\# big, `3` not_acceptable." in card
     assert "| dev x\\|y | 1\\|2 |" in card and "| dev matthews_correlation | 0.5 |" in card

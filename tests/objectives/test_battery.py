@@ -219,6 +219,16 @@ def test_eight_devices_give_that_of_one_where_a_text_has_several_classes(name):
     _assert_eight_devices_give_that_of_one(name, is_multi_label=True)
 
 
+def test_texts_that_share_a_class_of_several_are_no_negatives_of_each_other():
+    """Counted pair by pair; of the bank nothing was visited yet, so that all negatives are the batch's."""
+    setting, *_ = _make("codir paper", is_multi_label=True)
+    batch = tiny.batch(setting, ids=np.arange(14), num_padding=2)
+    labels = setting.rows.labels[:14]
+    expected = sum(i != j and not labels[i] @ labels[j] for i in range(14) for j in range(14))
+    total, count = _gradient("codir paper", batch, jax.random.key(1), is_multi_label=True)[0][1][1]["num_negatives"]
+    assert (float(total), float(count)) == (expected, 14) and 0 < expected < 14 * 13
+
+
 def _assert_eight_devices_give_that_of_one(name, **kind):
     setting, _, parts, _ = _make(name, **kind)
     batch = tiny.batch(setting, ids=np.arange(14), num_padding=2)
