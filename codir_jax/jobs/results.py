@@ -106,7 +106,7 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
         "command": job.command,
         **workdir.environment(),
     }
-    return results | {"verdict": verdict.sentence(results)}
+    return results | {"verdict": verdict.told(results)}
 
 
 def _model(job, stage: StageSpec, fits: bool) -> str:

@@ -1,13 +1,20 @@
-"""Whether the student differs from plain fine-tuning by more than noise, in one sentence."""
+"""Whether the student differs from plain fine-tuning by more than noise, and whether its teacher could teach."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from codir_jax.jobs.recipe import TEACHER
+
 UNKNOWN = "what another seed would change is not known (--seeds=5 tells)"
 
 
+def told(results: Mapping[str, Any]) -> str:
+    """Both, for a person."""
+    return f"{sentence(results)} {weak_teacher(results)}".strip()
+
+
 def sentence(results: Mapping[str, Any]) -> str:
-    """Of the exported model or, where that is plain fine-tuning itself, of the main one.
+    """One sentence of the exported model or, where that is plain fine-tuning itself, of the main one.
 
     Args:
       results: of a job. With several seeds the interval is over the seeds, with one over the rows of dev.
@@ -34,6 +41,22 @@ def sentence(results: Mapping[str, Any]) -> str:
         is_better = (found["mean"] > 0) == _higher_is_better(results)
         verdict = f"{'better' if is_better else 'worse'} by more than that noise"
     return f"{pair}, dev {metric}: {mean}, 95 % interval {low} to {high} ({basis}), so it is {verdict}{rest}."
+
+
+def weak_teacher(results: Mapping[str, Any]) -> str:
+    """What to do where the teacher is no better on dev than plain fine-tuning of its student; "" where it is."""
+    rows, baseline, metric = results["models"], results["baseline"], results["primary_metric"]
+    if not baseline or metric not in rows.get(TEACHER, {}).get("dev", {}) or metric not in rows[baseline]["dev"]:
+        return ""
+    taught = rows[TEACHER]["dev"][metric]
+    plain = results["over_seeds"].get(baseline, {}).get("mean", rows[baseline]["dev"][metric])
+    if (taught > plain) if _higher_is_better(results) else (taught < plain):
+        return ""
+    return (
+        f"The teacher, {taught:.4f}, is no better on dev than {rows[baseline]['title']}, {plain:.4f}: it has nothing "
+        "to teach. Train it longer, or at another rate, in a new folder: --teacher_config.train.total_epochs=10 "
+        "--teacher_config.optimizer.learning_rate=1e-4."
+    )
 
 
 def _difference(results: Mapping[str, Any], name: str) -> tuple[Mapping[str, float] | None, str, str]:

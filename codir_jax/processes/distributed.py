@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from codir_jax.processes.peers import LOST, Peers
+from codir_jax.processes.peers import LOST, Peers, hear_before_abort
 from codir_jax.processes.user_error import CannotWriteError, MissingFileError, UserError
 
 # Exit status of a run that was stopped by SIGTERM after a checkpoint (EX_TEMPFAIL): start it again.
@@ -175,6 +175,7 @@ def start(place: Place, *, connect_timeout: float, heartbeat_timeout: float) -> 
     address = (host, int(client.blocking_key_value_get("codir/peers", int(connect_timeout * 1000))))
     _peers = Peers(place.process_id, place.num_processes, heartbeat_timeout, listener=listener, address=address)
     _peers.meet()
+    hear_before_abort()
     deadline.cancel()
     _place = place
 

@@ -9,8 +9,10 @@ from it "lost SENTENCE".
 """
 
 import contextlib
+import ctypes
 import os
 import selectors
+import signal
 import socket
 import threading
 import time
@@ -132,6 +134,23 @@ class Peers:
             for connection in list(self._links):
                 with contextlib.suppress(OSError):  # the end of a connection is seen where it is read
                     connection.sendall(f"{line}\n".encode())
+
+
+def hear_before_abort(seconds: float = 5.0) -> None:
+    """An abort of C++ waits so long for the watch, which ends this process by `LOST` where another one is gone.
+
+    When process 0 is killed, JAX's client and the watch see their connections close at the same moment, and the client
+    calls abort(). Once in some hundred kills it was the first: status -6 and no sentence. Python's own handlers of
+    signals come too late for an abort, so this one is the C library's.
+    """
+
+    handler = _HANDLER(lambda _: time.sleep(seconds))  # the watch runs meanwhile; when it returns, abort() goes on
+    _kept.append(handler)  # as long as the process lives: the C library holds its address alone
+    ctypes.CDLL(None).signal(int(signal.SIGABRT), handler)
+
+
+_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)
+_kept: list = []
 
 
 class _Link:

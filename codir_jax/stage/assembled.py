@@ -87,6 +87,8 @@ class Stage:
         if not num_steps:
             epoch = stage.feed.steps_per_epoch
             num_steps = config_lib.duration_steps(config.train, "total", steps_per_epoch=epoch)
+            if config.train.total_epochs >= 0:
+                num_steps = max(num_steps, config.train.at_least_steps)
         return dataclasses.replace(stage, num_steps=max(num_steps, 1))
 
     @property

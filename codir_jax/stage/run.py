@@ -84,6 +84,11 @@ class _Run:
                 f"word embedding: {len(seen.ids):,} of {seen.vocab_size:,} rows are trained, those of the train set's "
                 "words (student.word_rows)"
             )
+        if 0 < (least := self.config.train.at_least_steps) == stage.num_steps and self.config.train.total_epochs >= 0:
+            console.say(
+                f"length: {least} steps (train.at_least_steps), {least / stage.feed.steps_per_epoch:.1f} epochs, for "
+                f"train.total_epochs={self.config.train.total_epochs:g} would be fewer"
+            )
         self.eval_every = max(stage.duration("train", "eval_every"), 1)
         self.checkpoint_every = max(stage.duration("train", "checkpoint_every"), 1)
         # Refused here, before the teacher is run: an objective that cannot be made, or rules that do not fit it.

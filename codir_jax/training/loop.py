@@ -26,6 +26,9 @@ FIELDS = {
     # A duration is given in exactly one unit, the others are -1.
     "total_steps": field(-1, _TOTAL, at_least=1, at_most=MAX_STEPS, also=(-1,)),
     "total_epochs": field(3.0, _TOTAL, above=0, at_most=1e6, also=(-1,)),
+    # Of a run whose length is given in epochs: those of few rows are few steps. A length of the user's own is taken as
+    # it is, see stage.config.load.
+    "at_least_steps": field(0, "steps of a run at least; 0: none", at_least=0, at_most=MAX_STEPS),
     "log_every_steps": field(50, "interval of the lines that are logged", at_least=1, at_most=MAX_STEPS, binds=False),
     "eval_every_steps": field(-1, _EVAL, at_least=1, at_most=MAX_STEPS, also=(-1,)),
     "eval_every_epochs": field(1.0, _EVAL, above=0, at_most=1e6, also=(-1,)),

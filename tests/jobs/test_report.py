@@ -120,6 +120,19 @@ def test_one_sentence_says_whether_it_is_more_than_noise(changes, told):
     assert told in _results(**changes)["verdict"]
 
 
+def test_a_teacher_that_is_no_better_than_plain_fine_tuning_is_told():
+    assert "nothing to teach" not in verdict.told(_results())
+    models = _results()["models"]
+    models["teacher"]["dev"] = {"accuracy": 0.79}
+    told = verdict.told(_results(models=models))
+    assert "The teacher, 0.7900, is no better on dev than student, fine-tuning, 0.8000" in told
+    over_seeds = {"finetune": {"mean": 0.7}, "codir": {}}
+    assert "nothing to teach" not in verdict.told(_results(models=models, over_seeds=over_seeds))
+    assert "nothing to teach" not in verdict.told(_results(models=models, baseline=""))
+    less = [{"name": "accuracy", "higher_is_better": False}]
+    assert "nothing to teach" not in verdict.told(_results(models=models, metrics=less))
+
+
 def test_of_several_seeds_means_intervals_and_paired_differences_are_told(tmp_path):
     """Differences .1, .2, .3: mean .2, sd .1, t(2, 0.975) = 4.30265."""
     titles = {"finetune": "plain", "codir": "ours"}

@@ -1,6 +1,9 @@
 """The watch of processes over each other, both ends in this process; what would end it is written down instead."""
 
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -102,3 +105,24 @@ def test_processes_that_part_together_do_not_blame_each_other(world):
     processes[0].part("the same reason")  # it waits until the other is gone
     time.sleep(0.6)
     assert ended == []
+
+
+ABORTS = """
+import ctypes, os, threading, time
+from codir_jax.processes import peers
+peers.hear_before_abort(1.0)
+def watch():
+    time.sleep(0.3)
+    os._exit(peers.LOST)
+if {is_lost}:
+    threading.Thread(target=watch, daemon=True).start()
+threading.Thread(target=ctypes.CDLL(None).abort, daemon=True).start()
+time.sleep(20)
+"""
+
+
+@pytest.mark.parametrize(("is_lost", "status"), [(True, peers.LOST), (False, -signal.SIGABRT)])
+def test_an_abort_of_c_waits_for_the_watch_and_then_goes_on(is_lost, status):
+    """JAX's client aborts when process 0 is killed; which of the two is first is chance."""
+    done = subprocess.run([sys.executable, "-c", ABORTS.format(is_lost=is_lost)], timeout=30, check=False)
+    assert done.returncode == status

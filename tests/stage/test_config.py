@@ -14,6 +14,7 @@ from codir_jax.processes.fields import flat
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import checks
 from codir_jax.stage import config as stage_config
+from codir_jax.stage.assembled import Stage
 from codir_jax.tasks.contract import task_module
 from tests.test_config import shipped
 
@@ -342,3 +343,20 @@ def test_a_field_that_came_later_does_not_make_another_config(tmp_path):
     saved = json.loads(Path(save(tmp_path, with_value("student.word_rows", ...))).read_text())
     assert stage_config.differing(config, saved) == []
     assert stage_config.differing(config, {"a": 1})
+
+
+def test_a_run_of_few_rows_has_its_least_steps_unless_a_length_is_given():
+    """The tiny teacher has 512 rows in batches of 64, one epoch."""
+    spec = "configs/codir/finetune_teacher.py"
+    assert stage_config.load(f"{spec}:own").train.at_least_steps == 600
+    assert stage_config.load(f"{spec}:own", [("train.total_epochs", "2")]).train.at_least_steps == 0
+    both = [("train.total_epochs", "2"), ("train.at_least_steps", "7")]
+    assert stage_config.load(f"{spec}:own", both).train.at_least_steps == 7
+    small = [("data.batch_size", "64"), ("data.eval_batch_size", "64")]
+    lengths = [
+        Stage.of(stage_config.load(f"{spec}:tiny", [*small, ("train.at_least_steps", least)])).num_steps
+        for least in ("0", "50")
+    ]
+    assert lengths == [8, 50]
+    steps = [("train.total_epochs", "-1"), ("train.total_steps", "3"), ("train.at_least_steps", "50")]
+    assert Stage.of(stage_config.load(f"{spec}:tiny", [*small, *steps])).num_steps == 3
