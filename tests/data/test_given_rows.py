@@ -125,6 +125,15 @@ def test_a_folder_of_datasets_gives_its_splits_and_names_its_classes(tmp_path):
         given_rows.read(str(tmp_path / "no_set"), "train")
 
 
+def test_lists_of_classes_keep_their_names(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    several = datasets.Sequence(datasets.ClassLabel(names=["news", "sport"]))
+    features = datasets.Features({"text": datasets.Value("string"), "labels": several})
+    rows = {"text": ["a", "b", "c"], "labels": [[0, 1], [], [1]]}
+    found = given_rows.read(datasets.Dataset.from_dict(rows, features=features), "train")
+    assert found.splits["train"]["labels"] == [["news", "sport"], [], ["sport"]]
+
+
 def test_columns_are_found_by_their_names_then_by_what_they_hold():
     def guess(columns, **given):
         return tuple(guessed_columns.guess(columns, **given))

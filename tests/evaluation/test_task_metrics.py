@@ -71,7 +71,7 @@ def test_f1_is_zero_without_a_positive_prediction_and_refuses_three_classes():
 
 
 def test_bad_input_is_told_by_name():
-    with pytest.raises(ValueError, match="unknown metric 'acc'; known: accuracy, combined"):
+    with pytest.raises(ValueError, match="unknown metric 'acc'; known: accuracy, average_precision"):
         metrics.compute(["acc"], LABELS, PREDICTIONS)
     with pytest.raises(ValueError, match="one shape"):
         metrics.accuracy(LABELS, PREDICTIONS[:-1])
