@@ -40,7 +40,7 @@ class Outputs(NamedTuple):
     head: str = "classification"
 
 
-def model_flops(config: Any, seq_len: int, outputs: Outputs) -> float | None:
+def model_flops(config: Any, seq_len: int, outputs: Outputs | None) -> float | None:
     """Operations of one forward pass of one example through the encoder and its head; a multiply-add counts 2.
 
     The family counts its encoder (`models.transformer.flops` says what counts), `models.heads.HEADS` the head. None
@@ -49,16 +49,17 @@ def model_flops(config: Any, seq_len: int, outputs: Outputs) -> float | None:
     Args:
       config: a family's, with what its `flops` reads.
       seq_len: tokens, padding included: the padded part is computed too.
-      outputs: of the head.
+      outputs: of the head; None: of the encoder alone.
     """
-    head = head_spec(outputs.head)
-    count = getattr(outputs, head.counts) if head.counts else 1
+    head = head_spec(outputs.head) if outputs else None
+    counts = head.counts if head else ""
+    count = getattr(outputs, counts) if counts else 1
     if seq_len < 1 or count < 1:
-        raise ValueError(f"seq_len and {head.counts} must be at least 1, got {seq_len} and {outputs}")
+        raise ValueError(f"seq_len and {counts} must be at least 1, got {seq_len} and {outputs}")
     encoder = family(config.family).flops
     if encoder is None:
         return None
-    return encoder(config, seq_len) + head.flops(config, count)
+    return encoder(config, seq_len) + (head.flops(config, count) if head else 0.0)
 
 
 def answer(module, head: str) -> ApplyFn:

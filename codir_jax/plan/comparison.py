@@ -27,7 +27,7 @@ def compare(planned: PlannedStage, found: Estimate, compiled: Compiled) -> dict[
     once = sum(flops / parts.get(name, 1) for name, flops in found.flops.items())
     rows = {
         "peak": (found.peak_bytes - found.program_bytes - ahead, compiled.peak_bytes),
-        "program": (found.program_bytes or None, compiled.program_bytes or None),
+        "program": (found.program_bytes / estimate.num_programs(planned) or None, compiled.program_bytes or None),
         "operations": (once / planned.stage.mesh.size, compiled.flops),
         "seconds": (found.seconds.get("busy"), compiled.seconds),
     }

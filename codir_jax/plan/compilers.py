@@ -25,7 +25,9 @@ class Compiler:
     Attributes:
       kept: of each layer until its backward pass. Autodiff asks for more: XLA computes some of it again in passing.
       passing: beside them where the backward pass begins, of the embeddings, the last layer and the loss.
-      late: of each layer from its backward pass to the end, where products that give gradients of weights come last.
+      again: beside a layer that is computed again, in its backward pass.
+      late: of each layer from its backward pass to the end, where products that give gradients of weights come last;
+        layers that are computed again make theirs at once (`models.products.gradients_together`).
       late_passing: beside them at the end.
       teacher: of a live teacher's layer while it runs: its input, its sum and its inner activation.
       split: share of the kept [tokens, hidden] that the model axis splits: queries, keys, values, mixed values.
@@ -33,15 +35,17 @@ class Compiler:
       keeps_all: takes no notice of student.remat.
       score_bytes: of a cosine of an anchor and a negative: value, exponential, mask, of both anchors.
       feature_copies: of a byte of the gathered features and of the bank rows that are read, at the end of the loss.
-      moved: read and written of each layer of the student in its forward and backward pass, one byte once; a teacher
-        takes a third. score_moved: likewise of a cosine. feature_moved: of a
+      moved: read and written of each layer of the student in its forward and backward pass, one byte once; a pass more
+        is a third more, and so is a teacher. score_moved: likewise of a cosine. feature_moved: of a
         byte of features or bank rows.
-      program: bytes of a program, without and for each layer of the student.
+      gathered: dtype in which fsdp gathers the kernels of a layer.
+      program: bytes of a program, without and for each layer of the student, of which a forward pass is a third.
       overlaps: share of the work that gradients can be summed behind.
     """
 
     kept: Arrays
     passing: Arrays
+    again: Arrays = Arrays()
     late: Arrays | None = None
     late_passing: Arrays = Arrays()
     teacher: Arrays = Arrays((2, 0), (1, 0))
@@ -53,6 +57,7 @@ class Compiler:
     moved: Arrays = Arrays()
     score_moved: float = 0.0
     feature_moved: float = 0.0
+    gathered: str = "float32"
     program: tuple[float, float] = (0.0, 0.0)
     overlaps: float = 0.0
 
@@ -74,6 +79,7 @@ CPU = Compiler(Arrays((11, 0), (3, 0), (2, 0)), Arrays((8, 0), (0, 0), (0.6, 0))
 GPU = Compiler(
     kept=Arrays((8, 0), (0, 4), (1, 4)),
     passing=Arrays((6, 0), (2, 0), (2.4, 0)),
+    again=Arrays((6, 0), (2, 0), (0, 0)),
     moved=Arrays((107, 0), (16, 0), (12, 0)),
     feature_copies=1.5,
     score_moved=74,
@@ -85,13 +91,15 @@ GPUS = dataclasses.replace(GPU, late=Arrays((8, 0), (2, 0)), late_passing=Arrays
 TPU = Compiler(
     kept=Arrays((4, 2), (0, 4), (0.5, 4)),
     passing=Arrays((4, 0), (0, 4), (0, 0)),
+    again=Arrays((1, 0)),
     masks=False,
     moved=Arrays((50, 0), (8, 0), (7, 0)),
     score_bytes=8,
     feature_copies=1.5,
     score_moved=74,
     feature_moved=5,
-    program=(20e6, 14e6),
+    gathered="bfloat16",  # a float32 product is one of bfloat16: what is sent is rounded before
+    program=(15e6, 15e6),
 )
 
 

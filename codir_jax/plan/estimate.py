@@ -1,4 +1,4 @@
-"""Everything that `codir plan` tells of a planned, as numbers."""
+"""Everything that `codir plan` tells of a planned stage, as numbers."""
 
 import dataclasses
 import math
@@ -34,8 +34,9 @@ class Estimate:
         batches' lengths.
       transfers: collectives of a step.
       host_bytes: of the data on every host. cache_bytes: of the teacher cache on disk.
-      program_bytes: of the program where it lies in the device's memory, as on a TPU.
-      seconds: of `times.of_step` and "run", with the one pass of a cached teacher; empty without published peaks.
+      program_bytes: of the programs where they lie in the device's memory, as on a TPU: one of each padded length.
+      seconds: of `times.of_step`, "early" of a step before the head joins, and "run", with the one pass of a cached
+        teacher; empty without published peaks.
     """
 
     parameters: dict[str, int]
@@ -69,12 +70,17 @@ def estimate(planned: PlannedStage, devices: Devices | None = None, utilisation:
     flops = step_flops(planned)
     found = transfers(planned, devices)
     seconds = {}
-    if devices:
+    if devices and devices.machine.flops:
         of = encoding(planned, "student", platform)
         seconds = times.of_step(planned, devices, flops, found, of, utilisation)
-    if seconds:
         rate = utilisation * devices.machine.flops[config.teacher.dtype] * devices.count
-        seconds["run"] = _teacher_pass_flops(planned) / rate + planned.stage.num_steps * seconds["step"]
+        num_early = planned.stage.initial_state.num_early_steps
+        seconds["run"] = _teacher_pass_flops(planned) / rate + (planned.stage.num_steps - num_early) * seconds["step"]
+        if num_early:
+            without_head = dataclasses.replace(planned, has_head=False, num_predictions=0)
+            early = step_flops(without_head), transfers(without_head, devices)
+            seconds["early"] = times.of_step(without_head, devices, *early, of, utilisation)["step"]
+            seconds["run"] += num_early * seconds["early"]
     return Estimate(
         parameters={
             "student": _count(planned.stage.student.module),
@@ -86,7 +92,7 @@ def estimate(planned: PlannedStage, devices: Devices | None = None, utilisation:
         transfers=found,
         host_bytes=planned.host_bytes,
         cache_bytes=planned.cache_bytes,
-        program_bytes=program_bytes(planned, platform),
+        program_bytes=num_programs(planned) * program_bytes(planned, platform),
         seconds=seconds,
     )
 
@@ -125,17 +131,25 @@ def passing_bytes(planned: PlannedStage, platform: str) -> dict[str, float]:
     if (num := planned.config.train.num_microbatches) > 1:
         # The word embeddings of the whole batch, and their gradient.
         kept += 2 * num * of.hidden(planned.student) * of.itemsize
-    kept += memory.device_bytes(_tied_decoder(planned))  # its gradient, which is made first
-    kept += traffic.weight_bytes(planned.state.params, only_split=True)
+    decoder = _tied_decoder(planned)
+    kept += memory.device_bytes(decoder)  # its gradient, which is made first
+    kept += traffic.kept_bytes(planned.state.params, decoder, compiler.gathered)
     gradients = memory.device_bytes(planned.state.params)
     return {"activations": kept, "gradients": 2 * gradients}  # as computed, and as added up
 
 
+def num_programs(planned: PlannedStage) -> int:
+    """Compiled steps of a run: of each padded length, and those of the steps before the head joins."""
+    return len(planned.length_buckets) * (2 if planned.stage.initial_state.num_early_steps else 1)
+
+
 def program_bytes(planned: PlannedStage, platform: str) -> float:
-    """Bytes of the program in the memory of a device: a part, and a part for each layer that it unrolls."""
+    """Bytes of a step's program in the memory of a device: a part, and a part for each layer that it unrolls."""
     alone, of_a_layer = compilers.of(platform, planned.stage.mesh.size).program
-    teacher = planned.teacher.num_layers / 3 if planned.is_live else 0.0
-    return alone + of_a_layer * (planned.student.num_layers + teacher)
+    config = planned.config
+    student = planned.student.num_layers * work.student_passes(config.student.remat, config.train.num_microbatches)
+    teacher = planned.teacher.num_layers if planned.is_live else 0
+    return alone + of_a_layer * (student + teacher) / 3
 
 
 def _loss_bytes(planned: PlannedStage, compiler: Compiler) -> float:
@@ -186,6 +200,7 @@ def _teacher_pass_flops(planned: PlannedStage) -> float:
 
 def transfers(planned: PlannedStage, devices: Devices | None = None) -> list[Transfer]:
     """The collectives of a step with the longest texts."""
+    platform = devices.machine.platform if devices else "cpu"
     return traffic.transfers(
         params=planned.state.params,
         decoder=_tied_decoder(planned),
@@ -198,7 +213,8 @@ def transfers(planned: PlannedStage, devices: Devices | None = None) -> list[Tra
         num_microbatches=planned.config.train.num_microbatches,
         features=planned.method_cost.features,
         gather="all-reduce" if devices and devices.gathers_by_sums else "all-gather",
-        scatter="reduce-scatter" if devices and devices.machine.platform == "gpu" else "all-reduce",
+        scatter="reduce-scatter" if platform == "gpu" else "all-reduce",
+        gathered=compilers.of(platform, planned.stage.mesh.size).gathered,
     )
 
 

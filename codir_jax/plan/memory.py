@@ -96,8 +96,9 @@ def activations(
     kept_of = {"none": layer, "block": hidden, "dots": min(dots, layer)}["none" if compiler.keeps_all else remat]
     kept = (layers - 1) * kept_of + layer
     taught = of.num_bytes(compiler.teacher, teacher) if teacher else 0.0
-    begins = kept + max(of.num_bytes(compiler.passing, student) + taught, of_loss)
-    if compiler.late is None:
+    passing = compiler.passing if compiler.keeps_all or remat == "none" else compiler.again
+    begins = kept + max(of.num_bytes(passing, student) + taught, of_loss)
+    if compiler.late is None or remat != "none":
         return begins
     ends = (layers - 1) * of.num_bytes(compiler.late, student) + layer + of.num_bytes(compiler.late_passing, student)
     return max(begins, ends)

@@ -36,6 +36,7 @@ class PlannedStage:
       num_predictions: masked slots of an example, 0 without any. host_bytes: of the data on every host.
       state, frozen: trees of jax.ShapeDtypeStruct with shardings.
       cache_bytes: of the teacher's outputs on disk; 0 without a cache.
+      has_head: False of the steps before the head joins.
     """
 
     stage: Stage
@@ -47,6 +48,7 @@ class PlannedStage:
     state: Any
     frozen: dict[str, Any]
     cache_bytes: int
+    has_head: bool = True
 
     @property
     def config(self) -> ConfigDict:
@@ -69,8 +71,10 @@ class PlannedStage:
         return self.length_buckets[-1]
 
     @property
-    def outputs(self) -> cost.Outputs:
-        """What the heads compute for a text."""
+    def outputs(self) -> cost.Outputs | None:
+        """What the heads compute for a text; None: nothing."""
+        if not self.has_head:
+            return None
         head = self.stage.task.head
         return cost.Outputs(num_labels=head.num_labels, num_predictions=self.num_predictions, head=head.name)
 
@@ -118,7 +122,7 @@ def of_config(config: ConfigDict, teacher: TransformerConfig | None, outline: Ou
     student, taught = models.shapes_only(config, outline.head, teacher, tokenizer)
     stage = Stage.of(config, mesh, parts=(outline, student, taught))
     cache_bytes = _cache_bytes(stage, outline.num_train) if _is_kept(stage, outline) else 0
-    objective = _stretched(stage.objective, outline.num_table_rows, outline.num_train)
+    objective = _stretched(stage.trained_objective, outline.num_table_rows, outline.num_train)
     start = dataclasses.replace(stage.initial_state, objective=objective)
     is_live = stage.distils and not cache_bytes
     state, frozen = start.abstract(without=() if is_live else ("teacher",))

@@ -7,7 +7,7 @@ import jax
 
 from codir_jax.plan import memory
 from codir_jax.plan import planned as planned_lib
-from codir_jax.plan.estimate import Estimate, passing_bytes
+from codir_jax.plan.estimate import Estimate, num_programs, passing_bytes
 from codir_jax.plan.machines import Devices
 from codir_jax.plan.planned import PlannedStage
 from codir_jax.processes import distributed
@@ -67,7 +67,7 @@ def text(
         "",
         *_rows("bytes on a device", {name: size(n) for name, n in found.held.items() if n}),
         *_rows("  in a step", {name: size(n) for name, n in found.passing.items()}),
-        *_rows("  program", {"": size(found.program_bytes)} if found.program_bytes else {}),
+        *_rows("  programs", {str(num_programs(planned)): size(found.program_bytes)} if found.program_bytes else {}),
     ]
     whole = f" of {size(machine.memory_bytes)}" if machine.memory_bytes else ""
     lines += [
@@ -95,6 +95,7 @@ def text(
             f"  {of} {machine.flops[of] / 1e12:.0f} TFLOP/s, memory {size(machine.memory_bytes)} at "
             f"{machine.memory_bandwidth / 1e9:.0f} GB/s, exchange {devices.bandwidth / 1e9:.0f} GB/s one way",
             "a step: " + ", ".join(f"{seconds[part]:.3g} s {part}" for part in PARTS if seconds[part]),
+            *([f"  before objective.head_from {seconds['early']:.3g} s"] if "early" in seconds else []),
             f"  in all {seconds['step']:.3g} s; the run {duration(seconds['run'])} beside compilation and evaluation",
             ASSUMPTIONS.format(utilisation=utilisation),
         ]

@@ -1,6 +1,6 @@
 """Seconds of a step on a machine whose peaks are published."""
 
-from codir_jax.plan import compilers, memory
+from codir_jax.plan import compilers, memory, work
 from codir_jax.plan.machines import Devices
 from codir_jax.plan.memory import Encoding
 from codir_jax.plan.planned import PlannedStage
@@ -24,7 +24,7 @@ def of_step(
     of: Encoding,
     utilisation: float,
 ) -> dict[str, float]:
-    """{"encoders", "vocabulary", "contrastive", "optimizer", "busy", "exchange", "step"}; {} without published peaks.
+    """{"encoders", "vocabulary", "contrastive", "optimizer", "busy", "exchange", "step"}, of published peaks.
 
     The encoders compute or move memory, whichever takes longer; the contrastive term does one after the other. "busy"
     is what a device does by itself, "step" all: a TPU sums gradients after the backward pass, a GPU behind it.
@@ -34,8 +34,6 @@ def of_step(
       utilisation: share of the published peak that matrix products are assumed to reach.
     """
     machine, config = devices.machine, planned.config
-    if machine.flops is None:
-        return {}
     compiler = compilers.of(machine.platform, devices.count)
     rate = {side: machine.flops[config[side].dtype] for side in ("student", "teacher")}
     rate |= dict.fromkeys(planned.method_cost.flops, machine.flops[PRECISION])
@@ -43,7 +41,8 @@ def of_step(
     def computing(*names):
         return sum(flops.get(name, 0.0) / (utilisation * rate[name] * devices.count) for name in names)
 
-    moved = planned.student.num_layers * of.num_bytes(compiler.moved, planned.student)
+    passes = work.student_passes(config.student.remat, config.train.num_microbatches)
+    moved = passes / 3 * planned.student.num_layers * of.num_bytes(compiler.moved, planned.student)
     if planned.is_live:
         moved += planned.teacher.num_layers * of.num_bytes(compiler.moved, planned.teacher) / 3
     moved *= config.train.num_microbatches

@@ -63,6 +63,7 @@ def transfers(
     features: Features | None,
     gather: str = "all-gather",
     scatter: str = "all-reduce",
+    gathered: str = "float32",
 ) -> list[Transfer]:
     """The collectives of a step.
 
@@ -75,6 +76,7 @@ def transfers(
       mesh_sizes: mesh axis -> devices.
       features: of a contrastive method, else None.
       gather, scatter: kinds by which the compiler gathers them and brings their gradients back.
+      gathered: dtype in which fsdp gathers kernels.
     """
     fsdp, model = mesh_sizes[rules.FSDP], mesh_sizes[rules.MODEL]
     shards, devices = mesh_sizes[rules.DATA] * fsdp, math.prod(mesh_sizes.values())
@@ -88,7 +90,7 @@ def transfers(
     def hidden(sizes):
         return of.hidden(sizes) * of.itemsize
 
-    kernels, words, others = _by_gradient(params)
+    kernels, words, others = _by_use(params)
     for what, weights, dtype, times in (
         ("gradients of kernels", kernels, kernel_gradients, num_microbatches),
         # Looked up once, for all microbatches; as the decoder it has a gradient that is summed for itself.
@@ -104,9 +106,12 @@ def transfers(
         add(f"{what} (fsdp)", "reduce-scatter", split, times, fsdp, dtype)
         if weights is not decoder:  # whose parts join those of the words before that
             add(f"{what} (data)", "all-reduce", split / fsdp, 1, shards // fsdp, dtype)
-    # Gathered before the forward pass and kept for the backward pass, microbatches or not.
-    add("student weights (fsdp)", "all-gather", weight_bytes(params, only_split=True), 1, fsdp)
-    add("teacher weights (fsdp)", "all-gather", weight_bytes(teacher or {}, only_split=True), 1, fsdp)
+    # Gathered before the forward pass, microbatches or not.
+    for side, weights in (("student", params), ("teacher", teacher or {})):
+        kernels, *rest = _by_use(weights)
+        size = jnp.dtype(gathered).itemsize / 4 * weight_bytes(kernels, only_split=True)
+        add(f"{side} kernels (fsdp)", "all-gather", size, 1, fsdp, gathered)
+        add(f"{side} weights (fsdp)", "all-gather", weight_bytes(rest, only_split=True), 1, fsdp)
     # A layer sums its two outputs over `model`; backward the inputs of mlp_in and of queries, keys and values.
     student_sums = student_sizes.num_layers * (2 + 4 + 2 * again)
     student_sums += student_sizes.vocab_size % model == 0  # words are looked up once, for all microbatches
@@ -136,11 +141,18 @@ def transfers(
     return found
 
 
-def _by_gradient(params: Any) -> tuple[list, list, list]:
-    """(kernels of products in the student's dtype, its words, all else: products of a classifier are float32)."""
+def kept_bytes(params: Any, decoder: Any, gathered: str) -> float:
+    """Bytes on one device of what fsdp gathers and the backward pass needs: all but a table that is looked up only."""
+    kernels, _, others = _by_use(params)
+    size = jnp.dtype(gathered).itemsize / 4
+    return size * weight_bytes(kernels, only_split=True) + weight_bytes((others, decoder), only_split=True)
+
+
+def _by_use(weights: Any) -> tuple[list, list, list]:
+    """(kernels of products in the model's dtype, its words, all else: products of a classifier are float32)."""
     parts: tuple[list, list, list] = [], [], []
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
         names = {getattr(key, "key", None) for key in path}
-        is_kernel = {"student", "kernel"} <= names and names & {"encoder", "transform"}
-        parts[0 if is_kernel else 1 if {"student", "word"} <= names else 2].append(leaf)
+        is_kernel = "kernel" in names and names & {"encoder", "transform"}
+        parts[0 if is_kernel else 1 if "word" in names else 2].append(leaf)
     return parts

@@ -19,7 +19,7 @@ def student_passes(remat: str, num_microbatches: int) -> float:
 def encoders(
     student: TransformerConfig,
     teacher: TransformerConfig | None,
-    outputs: cost.Outputs,
+    outputs: cost.Outputs | None,
     length: int,
     rows: int,
     *,

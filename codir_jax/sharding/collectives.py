@@ -78,8 +78,10 @@ def parse(hlo_text: str) -> list[Collective]:
         line_end = hlo_text.find("\n", match.end())
         rest = hlo_text[match.end() : line_end if line_end >= 0 else None]
         shapes = _shapes(shape_text)
-        if channel := _CHANNEL.search(rest):
-            # In one computation they differ: what jax writes itself (shard_map) may share a channel.
+        around = [one for end, one in sliced.items() if one.end() < match.start() < end]
+        if not around and (channel := _CHANNEL.search(rest)):
+            # In one computation they differ: what jax writes itself (shard_map) may share a channel. So do slices that
+            # a TPU's compiler has joined, layer by layer with the same shapes: each is run.
             computation = hlo_text.rfind("\n}", 0, match.start())
             if channels.setdefault((channel.group(1), kind, shapes), computation) != computation:
                 continue
@@ -89,7 +91,7 @@ def parse(hlo_text: str) -> list[Collective]:
                 shapes = tuple(shape for shape in shapes if shape != ("u32", ()))
             shapes = shapes[len(shapes) // 2 :]
         group = _group_size(rest, num_partitions)
-        if around := [one for end, one in sliced.items() if one.end() < match.start() < end]:
+        if around:
             kind, shapes = "reduce-scatter", _shapes(around[0].group(1))
         num_bytes = sum(_num_bytes(*shape) for shape in shapes) * (group if kind == "reduce-scatter" else 1)
         runs = max(times.get(hlo.computation_at(hlo_text, match.start()), 1), 1)

@@ -86,13 +86,13 @@ def seen_words(options: ConfigDict, tokens: np.ndarray | None, models: list[Mode
       tokens: int32, ids that the inputs of a run can hold; None where they are not known.
       models: student, and teacher if there is one; they share a vocabulary.
     """
-    student = models[0]
-    if options.word_rows == "all" or tokens is None or student.params is None:
+    if options.word_rows == "all" or tokens is None or options.init == "random":
         return None
     if any(factors.are_in(_table(model.params)) for model in models if model.params is not None):
         return None  # every factor has a part in every row
-    ids = np.union1d(tokens, [model.config.pad_token_id for model in models]).astype(np.int32)
     vocab_size = min(model.config.vocab_size for model in models)
+    # A plan may be of models that have fewer words than its tokenizer.
+    ids = np.union1d(tokens[tokens < vocab_size], [model.config.pad_token_id for model in models]).astype(np.int32)
     missing = -len(ids) % MULTIPLE
     if len(ids) + missing > LARGEST_SHARE * vocab_size:
         return None

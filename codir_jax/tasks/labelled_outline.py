@@ -1,5 +1,7 @@
 """A labelled train set by its number and lengths, and the padded batches that follow from them."""
 
+import dataclasses
+
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -16,6 +18,8 @@ from codir_jax.tasks.contract import Outline
 
 # So many texts are tokenised; of more, an even sample. So many lengths make up the epoch that is looked at.
 NUM_TOKENISED, NUM_LENGTHS = 4096, 200_000
+# Of at most so many texts in memory all are tokenised: a run trains the words that occur. More texts have most words.
+MAX_ALL = 100_000
 # Tables are made for at most this many examples; `codir plan` stretches their first axis for more.
 MAX_TABLE_ROWS = 1 << 14
 # Without a tokenizer: word pieces of an English word, and specials.
@@ -46,29 +50,35 @@ def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) 
         how = "as given" if length else "the most that data.max_length lets through (--length=N)"
         told = f"{num_train:,} train examples; {data.name} is not on this machine; {longest} tokens each, {how}"
         return of_lengths(data, num_train, np.asarray([longest]), known.num_classes, known.is_regression, told)
-    train, found, num_classes, is_regression = _train(data)
+    train, found, num_classes, is_regression, is_whole = _train(data)
     if train.apart:
         raise UserError(f"data {data.name} has several texts a row, and what they cost is not modelled")
-    rows = range(0, len(train), -(-len(train) // NUM_TOKENISED))
+    num_train = num_examples or found
+    takes_all = text_tokenizer is not None and is_whole and num_train == found <= MAX_ALL
+    rows = range(0, len(train), 1 if takes_all else -(-len(train) // NUM_TOKENISED))
+    seen = None
     firsts = [train.texts_a[i] for i in rows]
     seconds = [train.texts_b[i] for i in rows] if train.texts_b is not None else None
+    if takes_all or (text_tokenizer is not None and not length):
+        tokens, _, offsets, _ = tokenizer.encode(text_tokenizer, firsts, seconds, data.max_length)
+        seen = np.unique(tokens) if takes_all else None
     if length:
         lengths, how = np.asarray([length]), f"lengths as given: {length}"
     elif text_tokenizer is not None:
-        _, _, offsets, _ = tokenizer.encode(text_tokenizer, firsts, seconds, data.max_length)
         lengths, how = np.diff(offsets), f"{len(rows):,} of them tokenised"
     else:
         both = zip(firsts, seconds, strict=True) if seconds else ((text, "") for text in firsts)
         words = np.asarray([len(a.split()) + len(b.split()) for a, b in both])
         lengths = np.minimum(np.ceil(words * TOKENS_PER_WORD).astype(int) + NUM_SPECIAL, data.max_length)
         how = f"lengths estimated from words ({TOKENS_PER_WORD} tokens each: there is no tokenizer)"
-    num_train = num_examples or found
     told = f"{num_train:,} train examples{' as given' if num_examples else ''}; {data.name}: {found:,}, {how}"
-    return of_lengths(data, num_train, lengths, num_classes, is_regression, told)
+    made = of_lengths(data, num_train, lengths, num_classes, is_regression, told)
+    return dataclasses.replace(made, seen_tokens=seen)
 
 
-def _train(data: ConfigDict) -> tuple[RawSplit, int, int, bool]:
-    """(rows of the train split, or of its first part where it is streamed; all its rows; classes; is a regression)."""
+def _train(data: ConfigDict) -> tuple[RawSplit, int, int, bool, bool]:
+    """(rows of the train split, or of its first part where it is streamed; how many a run has; classes; is a
+    regression; whether the rows are all that a run has)."""
     streamed = sources.find(data)
     if streamed is None:
         raw, label_names, is_regression, *_ = dataset.read(data)
@@ -76,7 +86,8 @@ def _train(data: ConfigDict) -> tuple[RawSplit, int, int, bool]:
             raise UserError(f"data {data.name} has no train split; it has: {', '.join(raw)}")
         train, more = raw["train"], raw.get("unlabelled")
         found = min(len(train), data.num_train_examples or len(train)) + (len(more) if more else 0)
-        return train, found, 1 if is_regression else len(label_names), is_regression
+        is_whole = not more and found == len(train)
+        return train, found, 1 if is_regression else len(label_names), is_regression, is_whole
     train, problems = streamed.train, []
     labelled, unlabelled = train.units()
     found, rows = 0, []
@@ -90,7 +101,7 @@ def _train(data: ConfigDict) -> tuple[RawSplit, int, int, bool]:
         count = round(len(rows[-1]) * sum(unit.num_bytes for unit in units) / max(units[0].num_bytes, 1))
         found += min(count, most or count)
     classes = train.label_names or set(map(class_name, rows[0].labels or ()))
-    return rows[0], found, 1 if train.is_regression else len(classes), train.is_regression
+    return rows[0], found, 1 if train.is_regression else len(classes), train.is_regression, False
 
 
 def host_bytes(options: ConfigDict, num_train: int, length: float) -> float:

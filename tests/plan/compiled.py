@@ -1,5 +1,7 @@
 """A job of chosen sizes, planned and compiled, so that the two can be compared. Nothing is run."""
 
+import dataclasses
+
 import jax
 import numpy as np
 from jax.sharding import AbstractMesh
@@ -32,8 +34,9 @@ def plan(
     pretrains=False,
     objective=(),
     overrides=(),
+    seen_words=0,
 ) -> PlannedStage:
-    """A job on an abstract mesh; layers of student and teacher."""
+    """A job on an abstract mesh; layers of student and teacher; number of words that occur, 0: not known."""
     if pretrains:
         preset = ("pretrain",) if method == "codir" else ()
         config = stage_config.default_config(METHODS[method].default_config(*preset), "masked_lm")
@@ -68,6 +71,8 @@ def plan(
         outline = masked_lm_task.outline(config, num_train, length, None)
     else:
         outline = labelled_outline.of_lengths(config.data, num_train, np.asarray([length]), 2, False, "")
+        if seen_words:
+            outline = dataclasses.replace(outline, seen_tokens=np.arange(seen_words))
     return planned_lib.of_config(config, teacher, outline, abstract)
 
 

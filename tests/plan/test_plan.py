@@ -160,7 +160,8 @@ def test_the_data_of_a_config_are_counted_and_sampled(monkeypatch):
     tokenizer = classification.fresh_tokenizer(config)
     whole = labelled_outline.outline(config, 0, 0, tokenizer)
     assert whole.num_train == len(whole.lengths) == 512
-    monkeypatch.setattr(labelled_outline, "NUM_TOKENISED", 100)
+    for limit in ("NUM_TOKENISED", "MAX_ALL"):
+        monkeypatch.setattr(labelled_outline, limit, 100)
     part = labelled_outline.outline(config, 0, 0, tokenizer)
     assert part.num_train == 512
     assert 80 <= len(part.lengths) <= 100

@@ -138,7 +138,13 @@ SLICED = """HloModule jit_step, num_partitions=8
   ROOT %t = (f32[32,16]{1,0}, f32[2,8]{1,0}) tuple(%dynamic-slice.1, %dynamic-slice.2)
 }
 
+%all-reduce-scatter.8 (input_2: f32[128,16], input_3: f32[8,8]) -> (f32[32,16], f32[2,8]) {
+  %all-reduce.79 = (f32[128,16], f32[8,8]) all-reduce(%i, %j), channel_id=1, replica_groups={{0,1,2,3},{4,5,6,7}}
+  ROOT %u = (f32[32,16]{1,0}, f32[2,8]{1,0}) tuple(%dynamic-slice.3, %dynamic-slice.4)
+}
+
 ENTRY %main (p.3: f32[4]) -> f32[4] {
+  %fusion.1 = (f32[32,16]{1,0}, f32[2,8]{1,0}) fusion(%v, %w), kind=kCustom, calls=%all-reduce-scatter.8
   %fusion = (f32[32,16]{1,0}, f32[2,8]{1,0}) fusion(%x, %y), kind=kCustom, calls=%all-reduce-scatter.7
   %all-reduce.77 = f32[32,16]{1,0} all-reduce(%x), channel_id=1, replica_groups={{0,4},{1,5},{2,6},{3,7}}
   %all-reduce.78 = f32[32,16]{1,0} all-reduce(%y), channel_id=1, replica_groups={{0,4},{1,5},{2,6},{3,7}}
@@ -147,7 +153,8 @@ ENTRY %main (p.3: f32[4]) -> f32[4] {
 
 
 def test_a_sum_of_which_a_tpu_keeps_a_slice_is_scattered_and_a_shared_channel_joins_nothing():
-    scattered, *summed = parse(SLICED)
+    again, scattered, *summed = parse(SLICED)
+    assert again == scattered  # of another layer with the same shapes
     assert (scattered.kind, scattered.group) == ("reduce-scatter", 4)
     assert scattered.shapes == (("f32", (32, 16)), ("f32", (2, 8)))
     assert scattered.num_bytes == 4 * (128 * 16 + 8 * 8)
