@@ -46,7 +46,9 @@ def test_every_section_is_there_and_is_json(steps):
 
 def test_flops_are_those_of_the_shapes(steps):
     sizes = sizes_lib.named("tiny")
-    half = types.SimpleNamespace(family="bert", hidden_size=32, intermediate_size=64, num_layers=1)
+    half = types.SimpleNamespace(
+        family="bert", hidden_size=32, intermediate_size=64, num_layers=1, has_projection=False
+    )
     live = steps["sections"]["train_live"]["flops_per_step"]
     assert live["teacher"]["padded"] == live["teacher"]["real"] == 16 * cost.model_flops(sizes, 8, cost.Outputs(2))
     assert live["student"]["padded"] == 3 * 16 * cost.model_flops(half, 8, cost.Outputs(2))

@@ -12,7 +12,9 @@ from codir_jax.evaluation import cost
 from codir_jax.models.heads import build_model
 from codir_jax.models.transformer import TransformerConfig
 
-BASE = types.SimpleNamespace(family="bert", hidden_size=768, intermediate_size=3072, num_layers=12)
+BASE = types.SimpleNamespace(
+    family="bert", hidden_size=768, intermediate_size=3072, num_layers=12, has_projection=False
+)
 SMALL = TransformerConfig(
     family="bert",
     vocab_size=50,

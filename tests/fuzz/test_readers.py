@@ -20,6 +20,7 @@ from codir_jax.convert import folder as model_folder
 from codir_jax.data import delimited, nbest, text_stream
 from codir_jax.data.sets import text_classification
 from codir_jax.processes.user_error import UserError
+from codir_jax.stage import config as stage_config
 
 EXAMPLES = int(os.environ.get("CODIR_EXAMPLES", "25"))
 # Time is bounded by the example: a reader that hangs is found by the deadline.
@@ -181,7 +182,7 @@ def test_overrides_of_any_text(data):
 
 
 def _checked(overrides):
-    config = config_lib.load("configs/codir/finetune_distill.py:tiny", overrides)
+    config = stage_config.load("configs/codir/finetune_distill.py:tiny", overrides)
     json.loads(config_lib.to_json(config), parse_constant=lambda name: pytest.fail(f"{overrides}: {name} was taken"))
 
 

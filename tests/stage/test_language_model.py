@@ -118,7 +118,7 @@ def test_what_cannot_be_is_refused_before_training(tmp_path):
     for overrides, message in (
         ([("data.sources", str(text))], "tokenizer_path is empty"),
         ([("student.hidden_size", "0")], r"needs student.hidden_size"),
-        ([("student.num_heads", "2")], "student.num_heads=2, but a long short-term memory"),
+        ([("student.num_heads", "2")], "student.num_heads=2, but long short-term memory"),
         ([("student.remat", "block")], "remat='block' is of transformers"),
         ([("objective.name", "masked_lm")], "trains a masked_lm head, and the task has a language_model head"),
         ([("student.tie_embeddings", "True"), ("student.embedding_size", "4")], "tied embeddings need"),
