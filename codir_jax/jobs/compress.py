@@ -191,6 +191,7 @@ class Work:
         self.stages = recipe.chosen(self.compared)
         chosen.check(export, self.stages)
         self._check_layers()
+        self._check_given()
 
     def _check_layers(self) -> None:
         if not isinstance(self.layers, int) or isinstance(self.layers, bool) or self.layers < 0:
@@ -199,6 +200,12 @@ class Work:
             )
         if self.layers and not any("layers" in stage.placeholders() for stage in self.stages):
             raise UserError(f"--layers={self.layers}: no stage of this recipe takes a number of layers; leave it out")
+
+    def _check_given(self) -> None:
+        """Refuses a model that nothing of the recipe would take."""
+        is_taken = any(stage.placeholders() & {"given", TEACHER} for stage in self.stages)
+        if self.given and not is_taken and not self.recipe.prepare and all(stage.config for stage in self.stages):
+            raise UserError(f"--teacher={self.given}: no stage of this recipe takes a model; leave it out")
 
     def run(self, overrides, teacher_overrides) -> dict[str, Any]:
         """Runs what is not finished, and returns the results.

@@ -31,8 +31,8 @@ def check(first: ConfigDict, pruned: ConfigDict) -> None:
       first: config of the job's first stage: its tokenizer, which later stages take over, is there.
       pruned: config of the stage whose model is pruned.
     """
-    if pruned.task.name == "masked_lm":
-        raise UserError("--prune_vocabulary is of students of labelled texts; a masked language model is for any text")
+    if "sources" in pruned.data:
+        raise UserError("--prune_vocabulary is of students of labelled texts; a model of running text is for any text")
     pruned_vocabulary.check(make_tokenizer(first))
 
 

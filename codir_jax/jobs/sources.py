@@ -96,6 +96,8 @@ def domain_words(source: Source, domain_column: str, domains: Sequence[str]) -> 
         return []
     if source.name != "own":
         raise UserError("--domain_column is of own files: give --train and --dev")
+    if twice := sorted({name for name in domains if list(domains).count(name) > 1}):
+        raise UserError(f"--domains names {', '.join(twice)} twice")
     config = stage_config.load("configs/meta_kd/teacher.py:own,mixed", list(source.overrides))
     found = weigh.domains_in(config.data, domain_column)
     if unknown := [name for name in domains if name not in found]:

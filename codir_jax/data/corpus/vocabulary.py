@@ -40,7 +40,7 @@ def train(
 
     Args:
       kind: "byte_level_bpe" (RoBERTa's) or "wordpiece" (BERT's, lower case).
-      config: the data section: sources, text_field, document_boundary, tfds_data_dir.
+      config: the data section: sources, text_field, tfds_data_dir; of running text in whatever form.
       vocab_size: pieces at most, specials included.
       max_bytes: of text to read, about.
       tell: is told what is done, a line each.
@@ -64,7 +64,7 @@ def train(
     tell(f"learning a {kind} vocabulary from {read / 1e6:,.1f} of {total / 1e6:,.1f} MB of text")
     bar = progress("learn", 0, read, "B") if progress else None
     try:
-        found = _texts(units, config.document_boundary, config.text_field, bar, max_bytes / max(read, 1))
+        found = _texts(units, config.text_field, bar, max_bytes / max(read, 1))
         tokenizer = KINDS[kind](found, vocab_size)
     finally:
         if bar is not None:
@@ -85,16 +85,16 @@ def texts(config) -> Iterator[str]:
       DataError: at the end of a unit with problems, with file and line.
     """
     units = sources_lib.units(sources_lib.find(config.sources, config.tfds_data_dir))
-    return _texts(units, config.document_boundary, config.text_field, None, math.inf)
+    return _texts(units, config.text_field, None, math.inf)
 
 
-def _texts(units, boundary: str, text_field: str, bar, most_for_a_byte: float) -> Iterator[str]:
+def _texts(units, text_field: str, bar, most_for_a_byte: float) -> Iterator[str]:
     """At most so many characters of a unit for each of its bytes: one that is packed, or huge, does not take all."""
     is_empty = True
     for unit in units:
         problems: list[str] = []
         left = most_for_a_byte * unit.num_bytes
-        for _, text in documents.events(unit, boundary, text_field, problems):
+        for _, text in documents.events(unit, "file", text_field, problems):
             if text:
                 is_empty = False
                 yield text

@@ -51,6 +51,13 @@ def check(config) -> None:
         raise UserError(f"data.sentence_columns names one to three columns, got {config.sentence_columns!r}")
     if len(_listed(config.scored_columns)) != len(PAIR):
         raise UserError(f"data.scored_columns names two columns, got {config.scored_columns!r}")
+    if config.is_regression:
+        raise UserError("data.is_regression (--regression) is of classifiers; scored pairs are data.dev_path (--dev)")
+    if config.text_pair_column and not config.unlabelled_path:
+        raise UserError(
+            f"data.text_pair_column={config.text_pair_column!r} (--text_pair_column) is of classifiers; name the "
+            "columns of pairs by data.sentence_columns"
+        )
     labels = [label for field in ("positive", "negative", "dropped") for label in _listed(config[f"{field}_labels"])]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UserError(f"data.positive_labels, negative_labels and dropped_labels share {', '.join(twice)}")
