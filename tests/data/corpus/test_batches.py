@@ -116,7 +116,7 @@ def test_a_vocabulary_is_learned_from_the_sources(kind, write, config):
     by_hand = vocabulary.KINDS[kind](list(vocabulary.texts(config)), 290)
     assert trained.get_vocab() == by_hand.get_vocab() and "of 0.0 MB" in told[0]
     first = next(vocabulary.texts(config))
-    assert list(vocabulary._texts(sources.units(sources.find(config.sources)), "file", "text", None, 1e-3)) == [first]
+    assert list(vocabulary._texts(sources.units(sources.find(config.sources)), "text", None, 1e-3)) == [first]
     with pytest.raises(ValueError, match="unknown kind of tokenizer 'bpe'; known: byte_level_bpe, wordpiece"):
         vocabulary.train("bpe", config, 290)
     write({"c.txt": b"caf\xe9"})
