@@ -115,6 +115,22 @@ def without_example(names: Sequence[str], present: Collection[str]) -> list[str]
     return [f"class {name!r} has no example in train" for name in names if name not in present]
 
 
+def tell_of_lone(path: Path, lines: Sequence[int], labels: Sequence[int], label_names: Sequence[str]) -> None:
+    """Says which classes have one row of train, and where: no other text belongs to it.
+
+    Args:
+      lines: of the rows, numbers from 1. labels: class numbers.
+    """
+    counts = collections.Counter(labels)
+    alone = [(label_names[label], line) for line, label in zip(lines, labels, strict=True) if counts[label] == 1]
+    if alone:
+        first = ", ".join(f"{name!r} (line {line})" for name, line in alone[:3]) + ", ..." * (len(alone) > 3)
+        console.say(
+            f"note: {path}: {len(alone):,} of {len(label_names):,} classes have one text only: {first}; little is learnt "
+            "of such a class, and a contrast by class finds no other text for it"
+        )
+
+
 def tell_of_judged(path: Path, labels: Sequence, label_names: Sequence[str]) -> None:
     """Says where a score on the rows of a dev or test file tells nothing, because all have one label.
 

@@ -102,6 +102,8 @@ def read(config) -> RawData:
         problems += [at(tables["train"].path, None, doubt) for doubt in doubts if doubt]
     if problems:
         raise DataError(problems)
+    if "train" in tables and not (config.is_regression or config.is_multi_label):
+        table_labels.tell_of_lone(tables["train"].path, tables["train"].lines, raw["train"].labels, label_names)
     _tell_of_judged(tables, raw, label_names, _is_row_of(raw["train"]) if "train" in raw else None)
     if config.is_multi_label:
         return RawData(raw, label_names, False, SEVERAL_METRICS, is_multi_label=True)

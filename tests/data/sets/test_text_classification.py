@@ -236,3 +236,9 @@ def test_texts_of_dev_that_are_in_train_are_counted(read, capsys):
     assert "note: 2 of 3 texts of " in (told := capsys.readouterr().out) and "first in line 2, 3" in told
     read({"train.tsv": GOOD, "dev.tsv": "sentence\tlabel\na new one\tgood\n"})
     assert "also in train" not in capsys.readouterr().out
+
+
+def test_classes_of_one_text_are_told_with_their_lines(read, capsys):
+    read({"train.tsv": GOOD + "a bird\tgood\n", "dev.tsv": GOOD})
+    told = capsys.readouterr().out
+    assert "1 of 2 classes have one text only: 'bad' (line 3);" in told and "'good'" not in told
