@@ -7,6 +7,7 @@ know of their labels.
 from __future__ import annotations
 
 import collections
+import json
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from codir_jax.data.delimited import Table, at
 from codir_jax.processes import console, json_text
+from codir_jax.processes.user_error import UserError
 
 # So few may stand in a file of any size.
 _FEW_CLASSES = 20
@@ -32,6 +34,30 @@ def class_name(value) -> str:
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value).strip()
+
+
+def listed_names(text: str) -> tuple[str, ...]:
+    """Returns the class names that `data.label_names` lists: parted by commas, or a JSON list where one has a comma.
+
+    Raises:
+      UserError: it begins as a list and is none of names.
+    """
+    if not text.lstrip().startswith("["):
+        return tuple(name.strip() for name in text.split(",") if name.strip())
+    try:
+        names = json_text.parse(text)
+    except json_text.JsonError as error:
+        raise UserError(f'data.label_names begins as a JSON list and is {error}; expected ["one", "two"]') from error
+    if wrong := [name for name in names if not isinstance(name, str) or not name.strip()]:
+        raise UserError(f"data.label_names holds {wrong[0]!r}; expected names of classes")
+    return tuple(name.strip() for name in names)
+
+
+def list_names(names: Iterable[str]) -> str:
+    """Returns class names as `listed_names` reads them."""
+    names = list(names)
+    is_plain = all("," not in name and not name.startswith("[") for name in names)
+    return ",".join(names) if is_plain else json.dumps(names, ensure_ascii=False)
 
 
 def order_names(names: Collection[str]) -> tuple[str, ...]:
@@ -126,8 +152,8 @@ def tell_of_lone(path: Path, lines: Sequence[int], labels: Sequence[int], label_
     if alone:
         first = ", ".join(f"{name!r} (line {line})" for name, line in alone[:3]) + ", ..." * (len(alone) > 3)
         console.say(
-            f"note: {path}: {len(alone):,} of {len(label_names):,} classes have one text only: {first}; little is learnt "
-            "of such a class, and a contrast by class finds no other text for it"
+            f"note: {path}: {len(alone):,} of {len(label_names):,} classes have one text only: {first}; little is "
+            "learnt of such a class, and a contrast by class finds no other text for it"
         )
 
 

@@ -75,6 +75,7 @@ def _by_file(
     """Scores on a labelled file: the classes are the model's, texts are cut where it is served."""
     from codir_jax.convert import huggingface
     from codir_jax.convert.folder import model_folder
+    from codir_jax.data import table_labels
     from codir_jax.data import tokenizer as tokenizer_lib
     from codir_jax.models.heads import head_spec
     from codir_jax.objectives import finetune
@@ -93,7 +94,7 @@ def _by_file(
     data |= {"is_multi_label": source.is_multi_label}
     data |= {"label_separator": saved.get("label_separator", "")} if source.is_multi_label else {}
     config.data.update(data)
-    config.data.label_names = "" if source.is_regression else ",".join(names)
+    config.data.label_names = "" if source.is_regression else table_labels.list_names(names)
     tokenizer = tokenizer_lib.load_tokenizer(folder, source.config.vocab_size)
     config.data.max_length = tokenizer_lib.served_length(tokenizer, source.config.max_length)
     config.data.eval_batch_size = batch_size or config.data.eval_batch_size

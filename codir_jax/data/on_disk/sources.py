@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from codir_jax.data import table_labels
 from codir_jax.data import unlabelled as unlabelled_lib
 from codir_jax.data.batch import DataError, RawSplit
 from codir_jax.data.compressed import kind_of
@@ -66,7 +67,7 @@ def _of_file(module, options, path: Path, more: Path | None) -> Found | None:
     train = Streamed(
         identity=[[options[field] for field in fields], _identity(path), _identity(more)],
         units=lambda: tables.units(tables.parts(path, **of_part), unlabelled()),
-        label_names=tuple(name.strip() for name in options.label_names.split(",") if name.strip()),
+        label_names=table_labels.listed_names(options.label_names),
         is_regression=bool(options.is_regression),
         is_pair=len(texts) > 1,
         texts_per_row=1,

@@ -29,14 +29,14 @@ FIELDS = {
     # Names joined in a cell, or a list of them; an empty cell is a text of no class.
     "is_multi_label": field(False, "a text has any number of classes"),
     "label_separator": field("", "what parts the names of a cell; empty: the one of | ; , that is in them"),
-    # Comma separated; empty: as found in the train file, sorted.
-    "label_names": field("", "class names in order"),
+    # Comma separated, or a JSON list (names with commas); empty: as found in the train file, sorted.
+    "label_names": field("", "class names in order", reads=table_labels.listed_names),
 }
 
 
 def check(config) -> None:
     """Refuses classes that are named twice, and columns that cannot be what they are named for."""
-    names = _listed(config.label_names)
+    names = table_labels.listed_names(config.label_names)
     if len(set(names)) < len(names):
         raise UserError(f"data.label_names names one twice: {config.label_names!r}")
     if len(names) == 1:
@@ -66,7 +66,7 @@ def read(config) -> RawData:
       DataError: with file and line of up to ten problems.
     """
     paths = _paths(config)
-    given_names = _listed(config.label_names)
+    given_names = table_labels.listed_names(config.label_names)
     if not paths:
         raise UserError(
             "no files: set data.train_path and data.dev_path (and data.test_path) to .tsv, .csv, .jsonl or .parquet"
@@ -124,7 +124,7 @@ def stream(config) -> tuple[dict, Callable[..., RawData]]:
     Raises:
       DataError: the dev or the test file has problems; those of its labels are told when the classes are known.
     """
-    given_names, paths = _listed(config.label_names), _paths(config)
+    given_names, paths = table_labels.listed_names(config.label_names), _paths(config)
     problems: list[str] = []
     others = {split: path for split, path in paths.items() if split != "train"}
     tables = _tables(config, others, problems)
@@ -293,7 +293,3 @@ def _separator(config, tables: Mapping[str, Table]) -> str:
     if found:
         console.say(f"{', '.join(table.path.name for table in looked_at)}: labels of a text are parted by {found!r}")
     return found
-
-
-def _listed(names: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in names.split(",") if name.strip())

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from codir_jax.data import dataset, settings
+from codir_jax.data import dataset, settings, table_labels
 from codir_jax.data.batch import DataError
 from codir_jax.data.tokenizer import train_wordpiece
 from codir_jax.processes.user_error import UserError
@@ -242,3 +242,13 @@ def test_classes_of_one_text_are_told_with_their_lines(read, capsys):
     read({"train.tsv": GOOD + "a bird\tgood\n", "dev.tsv": GOOD})
     told = capsys.readouterr().out
     assert "1 of 2 classes have one text only: 'bad' (line 3);" in told and "'good'" not in told
+
+
+def test_names_with_commas_are_listed_as_json(read):
+    files = {"dev.tsv": "sentence\tlabel\nthe cat\tAlbany, NY\na dog\tRome\n"}
+    listed = table_labels.list_names(["Albany, NY", "Rome"])
+    assert read(files, label_names=listed).label_names == ("Albany, NY", "Rome")
+    assert table_labels.list_names(["a", "b"]) == "a,b" and table_labels.listed_names("a, b") == ("a", "b")
+    for broken in ('["a"', '["a", 1]', '["a", ""]'):
+        with pytest.raises(UserError, match=r"data\.label_names"):
+            table_labels.listed_names(broken)
