@@ -26,6 +26,9 @@ from codir_jax.data.table_columns import named_columns
 from codir_jax.processes.cache_folder import user_cache
 from codir_jax.processes.user_error import UserError
 
+# Of a train set on disk, for a person or a simple model to read.
+_MAX_DRAWN_ROWS = 20_000
+
 
 def load(options, tokenizer, *, seed: int, together: Together = preparation.ALONE) -> Dataset:
     """Returns the data set that a config names, checked in full and tokenised.
@@ -118,14 +121,16 @@ def read(options) -> RawData:
 
 
 def read_rows(options, label_names: Sequence[str], *, seed: int) -> dict[str, RawSplit]:
-    """Returns the labelled rows of `load` as a person reads them, in its order; of a train set on disk none of train.
+    """Returns the labelled rows of `load` as a person reads them, in its order; of a train set on disk a draw of train.
 
     Args:
       options, seed: as of `load`. label_names: of its classes, in order.
     """
     found = sources.find(options)
     if found is not None:
-        return dict(found.rest(tuple(label_names)).splits)
+        most = min(options.num_train_examples or _MAX_DRAWN_ROWS, _MAX_DRAWN_ROWS)
+        train = sources.draw_labelled(found.train, label_names, most, seed)
+        return {"train": train, **found.rest(tuple(label_names)).splits}
     splits = dict(contract.find(options.name).read(options).splits)
     splits.pop("unlabelled", None)
     if "train" in splits:

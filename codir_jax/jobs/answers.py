@@ -46,7 +46,7 @@ def compare(
       seed: of draws.
 
     Returns:
-      {"num_rows", "bar" (None where the train rows are on disk), "by_model": name -> what `_by_class` or `_by_size`
+      {"num_rows", "bar" (None without labelled train rows), "by_model": name -> what `_by_class` or `_by_size`
       tells with "interval", the score's 95 % interval over the rows, and "difference" to the baseline, "confused"
       (of the student), "disagreements"}.
     """

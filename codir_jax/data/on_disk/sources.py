@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from codir_jax.data import table_labels
 from codir_jax.data import unlabelled as unlabelled_lib
@@ -22,6 +25,8 @@ from codir_jax.data.table_columns import named_columns
 
 # Rows of a split in memory that are tokenised at a time.
 _ROWS_OF_UNIT = 1 << 16
+# Of which rows are drawn: a gigabyte of text.
+_MAX_UNITS_READ = 64
 
 
 class Found(NamedTuple):
@@ -54,6 +59,31 @@ def find(options) -> Found | None:
         return _of_file(module, options, train_path, more)
     raw = module.read(options)
     return None if "train" not in raw.splits else _of_rows(raw, options, more)
+
+
+def draw_labelled(train: Streamed, label_names: Sequence[str], most: int, seed: int) -> RawSplit:
+    """Returns labelled rows of a stream that was read before, at most `most`, drawn alike from all its units.
+
+    One unit is in memory at a time; of very many, some that lie evenly apart are read.
+
+    Args:
+      label_names: of the classes, in order, of which the rows get the numbers; () is a regression.
+    """
+    units = train.units()[0]
+    units = [units[i] for i in sorted({i * len(units) // _MAX_UNITS_READ for i in range(_MAX_UNITS_READ)})]
+    total, rng = sum(unit.num_bytes for unit in units), np.random.default_rng(seed)
+    firsts, seconds, labels = [], [], []
+    for unit in units:
+        rows = unit.read([])
+        rows = rows.take(sorted(rng.permutation(len(rows))[: math.ceil(most * unit.num_bytes / total)]))
+        firsts += rows.texts_a
+        seconds += rows.texts_b or []
+        labels += rows.labels
+    if not train.is_regression:
+        number = {name: i for i, name in enumerate(label_names)}
+        labels = [number[table_labels.class_name(label)] for label in labels]
+    drawn = RawSplit(firsts, seconds if train.is_pair else None, labels)
+    return drawn.take(sorted(rng.permutation(len(drawn))[:most]))
 
 
 def _of_file(module, options, path: Path, more: Path | None) -> Found | None:

@@ -105,3 +105,23 @@ def test_classes_that_look_like_numbers_and_are_none_are_ordered_as_texts(tmp_pa
     names = ("--5", "1", "9" * 5000, "²")
     loaded = _load(tmp_path, wordpiece, _tsv(lambda i: names[i % 4]), dev=_tsv(lambda i: names[i % 4], count=8))
     assert loaded.info.label_names == tuple(sorted(names))
+
+
+@pytest.mark.parametrize("fields", [{}, {"text_pair_column": "other"}, {"is_regression": True}])
+def test_rows_of_a_stream_are_drawn_alike_from_all_of_it(tmp_path, small, fields, monkeypatch):
+    monkeypatch.setattr(dataset, "_MAX_DRAWN_ROWS", 40)
+    numbers = fields.get("is_regression")
+    name = (lambda i: i) if numbers else (lambda i: "bad" if i < COUNT / 2 else "good")  # sorted, as files often are
+    text = "sentence\tother\tlabel\n" + "".join(f"the cat {i} sees\tit {i}\t{name(i)}\n" for i in range(COUNT))
+    (tmp_path / "train.tsv").write_text(text)
+    (tmp_path / "dev.tsv").write_text(text)
+    options = settings.default_config()
+    paths = {f"{split}_path": str(tmp_path / f"{split}.tsv") for split in ("train", "dev")}
+    options.update({"name": "text_classification"} | paths | fields)
+    rows = dataset.read_rows(options, () if numbers else ("bad", "good"), seed=1)
+    train = rows["train"]
+    places = [int(text.split()[2]) for text in train.texts_a]
+    assert len(train) == 40 == len(set(places)) and sum(place < COUNT / 2 for place in places) in range(12, 29)
+    assert train.labels == (places if numbers else [int(place >= COUNT / 2) for place in places])
+    assert train.texts_b == ([f"it {place}" for place in places] if "text_pair_column" in fields else None)
+    assert len(rows["dev"]) == COUNT
