@@ -1,10 +1,10 @@
-"""Cells that hold any number of labels: "food|travel", ["food", "travel"], or nothing for a text of no class."""
+"""Texts with any number of labels: cells "food|travel", ["food", "travel"], nothing; or a column of 0 and 1 a class."""
 
 from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from codir_jax.data import table_labels
 from codir_jax.data.delimited import Table, at, nearest
@@ -47,6 +47,32 @@ def names_of(cell, separator: str) -> list[str]:
     if (text := class_name(cell)) == "":
         return []
     return [name.strip() for name in text.split(separator)] if separator and isinstance(cell, str) else [text]
+
+
+def class_columns(label_column: str) -> tuple[str, ...]:
+    """Returns the columns of 0 and 1, one a class, that a comma-separated `data.label_column` names; () for one."""
+    columns = tuple(name.strip() for name in label_column.split(","))
+    return columns if len(columns) > 1 else ()
+
+
+def join_columns(columns: Mapping[str, Sequence]) -> list[list[str]]:
+    """Returns for each row the names of the columns that hold 1."""
+    rows = zip(*columns.values(), strict=True)
+    return [[name for name, value in zip(columns, row, strict=True) if _flag(value) == 1] for row in rows]
+
+
+def check_columns(table: Table, names: Sequence[str], problems: list[str]) -> None:
+    """Tells of values of class columns that are neither 0 nor 1, nor True or False."""
+    for name in names:
+        for line, value in zip(table.lines, table.columns[name], strict=True):
+            if _flag(value) is None:
+                told = f"{str(value)[:_LONGEST_TOLD]!r} in column {name!r}; expected 1 for a text of the class, else 0"
+                problems.append(at(table.path, line, told))
+
+
+def _flag(value) -> int | None:
+    text = class_name(value)
+    return 1 if text.casefold() in ("1", "1.0", "true") else 0 if text.casefold() in ("0", "0.0", "false") else None
 
 
 def names_in(cells: Iterable, separator: str) -> set[str]:

@@ -83,7 +83,8 @@ def compress(
       text_column, text_pair_column, label_column, regression: of own files; empty: found by their names
         and what they hold, and told.
       multi_label: of own files: a text has any number of classes, names joined in a cell by `label_separator` (empty:
-        that of | ; , which is in them, and told), or a list of names; nothing for a text of no class.
+        that of | ; , which is in them, and told), or a list of names; nothing for a text of no class. Or
+        label_column="a,b,c" are columns of 0 and 1, one a class.
       domain_column: of own files, for a recipe of domains. domains: those that get a student; empty: all.
       then: ways to make the trained model smaller at once, of `compression.methods`: "int8", "rank64+int4". Each is a
         row of the table and a folder in then/.

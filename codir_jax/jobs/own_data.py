@@ -68,11 +68,20 @@ def complete(flags: Mapping[str, Any], folder: Path, seed: int) -> dict[str, Any
         raise UserError(
             f"--domain_column={domain}: no such column; columns are {', '.join(columns)}{nearest(domain, [*columns])}"
         )
-    found = guessed_columns.guess({name: values for name, values in columns.items() if name != domain}, *given)
+    of_classes = label_sets.class_columns(given.label) if flags["multi_label"] else ()
+    if missing := [name for name in of_classes if name not in columns]:
+        raise UserError(
+            f"--label_column={given.label}: no column {missing[0]!r}; columns are {', '.join(columns)}"
+            f"{nearest(missing[0], [*columns])}"
+        )
+    looked_at = {name: values for name, values in columns.items() if name not in (domain, *of_classes)}
+    if of_classes:
+        looked_at[given.label] = label_sets.join_columns({name: columns[name] for name in of_classes})
+    found = guessed_columns.guess(looked_at, *given)
     flags |= {"text_column": found.text, "text_pair_column": found.text_pair, "label_column": found.label}
     if found != given:
         console.say(f"{path.name}: {_told(found, path)}")
-    labels = columns[found.label]
+    labels = looked_at[found.label]
     if flags["multi_label"] and not flags["label_separator"]:
         flags["label_separator"] = label_sets.find_separator(labels)
         if flags["label_separator"]:
@@ -81,7 +90,7 @@ def complete(flags: Mapping[str, Any], folder: Path, seed: int) -> dict[str, Any
         return flags
     texts = list(zip(*(columns[name] for name in (found.text, found.text_pair) if name), strict=True))
     by = [name for name in (flags["domain_column"], "" if flags["regression"] else found.label) if name]
-    strata = list(zip(*(map(str, columns[name]) for name in by), strict=True)) or [()] * len(texts)
+    strata = list(zip(*(map(str, (columns | looked_at)[name]) for name in by), strict=True)) or [()] * len(texts)
     if flags["multi_label"]:
         sets = [label_sets.names_of(cell, flags["label_separator"]) for cell in labels]
         in_dev = dev_split.draw_with_sets(texts, sets, seed)

@@ -44,7 +44,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unlabelled", default="", help="texts of your domain without labels (.txt, .tsv, ...)")
     parser.add_argument("--text_column", default="", help="(default: found and told)")
     parser.add_argument("--text_pair_column", default="", help="second text, for tasks on pairs")
-    parser.add_argument("--label_column", default="", help="(default: found and told)")
+    parser.add_argument(
+        "--label_column", default="", help="(default: found, told); of --multi_label also a,b,c: columns of 0 and 1"
+    )
     parser.add_argument("--regression", action="store_true", help="labels are numbers, not class names")
     parser.add_argument(
         "--multi_label", action="store_true", help="a text has any number of labels: joined names, a list, or none"

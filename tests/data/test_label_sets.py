@@ -8,6 +8,7 @@ import pytest
 from codir_jax.data import dev_split, label_sets, settings
 from codir_jax.data.batch import DataError
 from codir_jax.data.sets import text_classification
+from codir_jax.jobs import own_data
 from codir_jax.processes import console
 from codir_jax.processes.user_error import UserError
 
@@ -130,3 +131,40 @@ def test_no_class_loses_all_of_its_texts_to_dev():
         assert {name for row in np.flatnonzero(~in_dev) for name in sets[row]} == {"a", "b", "c"}
         moved += in_dev.sum() < 2
     assert moved
+
+
+def _columns(folder, rows, **fields):
+    options = settings.default_config()
+    options.update({"name": "text_classification", "is_multi_label": True, "label_column": "hot, new"} | fields)
+    for split in ("train", "dev"):
+        (folder / f"{split}.csv").write_text("sentence,hot,new\n" + "".join(f"a {row[0]},{row}\n" for row in rows))
+        options[f"{split}_path"] = str(folder / f"{split}.csv")
+    return text_classification.read(options)
+
+
+def test_a_column_of_0_and_1_a_class_says_the_same_as_names(tmp_path):
+    raw = _columns(tmp_path, ["1,0", "0,True", "1.0,1", "0,false"])
+    assert raw.label_names == ("hot", "new") and raw.is_multi_label
+    assert raw.splits["train"].labels == [(1, 0), (0, 1), (1, 1), (0, 0)] == raw.splits["dev"].labels
+    with pytest.raises(DataError, match=r"train\.csv:3: '2' in column 'hot'; expected 1 for a text of the class"):
+        _columns(tmp_path, ["1,0", "2,1"])
+    with pytest.raises(DataError, match="class 'new' has no example in train"):
+        _columns(tmp_path, ["1,0", "0,0"])
+    with pytest.raises(UserError, match="names a column twice, or none"):
+        _columns(tmp_path, ["1,0", "0,1"], label_column="hot,hot")
+    with pytest.raises(UserError, match="is a column of texts"):
+        _columns(tmp_path, ["1,0", "0,1"], label_column="hot,sentence")
+
+
+def test_a_job_sets_texts_of_class_columns_aside_and_finds_the_column_of_the_texts(tmp_path):
+    rows = "".join(f"a thing of number {i},{int(i % 2 == 0)},{int(i % 3 == 0)}\n" for i in range(60))
+    (tmp_path / "table.csv").write_text("words,hot,new\n" + rows)
+    flags = {
+        "train": str(tmp_path / "table.csv"), "dev": "", "text_column": "", "text_pair_column": "", "domain_column": "",
+        "label_column": "hot,new", "multi_label": True, "label_separator": "", "regression": False,
+    }  # fmt: skip
+    found = own_data.complete(flags, tmp_path / "data", seed=0)
+    assert (found["text_column"], found["label_column"], found["label_separator"]) == ("words", "hot,new", "")
+    assert (tmp_path / "data" / "dev.jsonl").exists() or found["dev"] != ""
+    with pytest.raises(UserError, match="no column 'old'; columns are words, hot, new"):
+        own_data.complete(flags | {"label_column": "hot,old"}, tmp_path / "other", seed=0)

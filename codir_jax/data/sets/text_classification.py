@@ -24,6 +24,7 @@ FIELDS = {
     "train_path": field("", "own file to train on"),
     "dev_path": field("", "own file to judge by"),
     "test_path": field("", "own file to test by; its labels are optional"),
+    # Of texts with any number of classes also a column of 0 and 1 for each, comma separated.
     "label_column": field("label", "column of the labels"),
     "is_regression": field(False, "labels are float targets, not class names"),
     # Names joined in a cell, or a list of them; an empty cell is a text of no class.
@@ -53,7 +54,10 @@ def check(config) -> None:
         )
     if config.text_column == config.text_pair_column:
         raise UserError(f"data.text_pair_column and data.text_column are both {config.text_column!r}; name two columns")
-    if config.label_column in (config.text_column, config.text_pair_column):
+    labels = _label_columns(config)
+    if len(set(labels)) < len(labels) or not all(labels):
+        raise UserError(f"data.label_column={config.label_column!r} names a column twice, or none")
+    if {*labels} & {config.text_column, config.text_pair_column}:
         raise UserError(f"data.label_column={config.label_column!r} is a column of texts; name that of the labels")
 
 
@@ -66,7 +70,7 @@ def read(config) -> RawData:
       DataError: with file and line of up to ten problems.
     """
     paths = _paths(config)
-    given_names = table_labels.listed_names(config.label_names)
+    given_names = _given_names(config)
     if not paths:
         raise UserError(
             "no files: set data.train_path and data.dev_path (and data.test_path) to .tsv, .csv, .jsonl or .parquet"
@@ -160,6 +164,17 @@ def _paths(config) -> dict[str, Path]:
     return {split: Path(path).expanduser() for split, path in named if path}
 
 
+def _label_columns(config) -> tuple[str, ...]:
+    """The columns of the labels: one, or one a class."""
+    return (config.is_multi_label and label_sets.class_columns(config.label_column)) or (config.label_column,)
+
+
+def _given_names(config) -> tuple[str, ...]:
+    """The classes that the config names, in order; () where the train file tells them."""
+    columns = _label_columns(config)
+    return table_labels.listed_names(config.label_names) or (columns if len(columns) > 1 else ())
+
+
 def _text_columns(config) -> list[str]:
     return [column for column in (config.text_column, config.text_pair_column) if column]
 
@@ -168,18 +183,27 @@ def _tables(config, paths: Mapping[str, Path], problems: list[str]) -> dict[str,
     further, tables = named_columns(config), {}
     for split, path in paths.items():
         required, optional = _text_columns(config), []
-        (optional if split == "test" else required).append(config.label_column)
+        (optional if split == "test" else required).extend(_label_columns(config))
         (required if split == "train" else optional).extend(further.values())
         # A column may join the batches and be the text or the label as well.
         optional = [column for column in dict.fromkeys(optional) if column not in required]
-        named_by = {
-            config[name]: f"data.{name}, --{name}" for name in ("label_column", "text_pair_column", "text_column")
-        }
+        named_by = dict.fromkeys(_label_columns(config), "data.label_column, --label_column")
+        named_by |= {config[name]: f"data.{name}, --{name}" for name in ("text_pair_column", "text_column")}
         required = list(dict.fromkeys(required))
         table = read_table(path, required, problems, optional=optional, named_by=named_by)
         if table is not None:
+            _join_class_columns(config, table, problems)
             tables[split] = table
     return tables
+
+
+def _join_class_columns(config, table: Table, problems: list[str]) -> None:
+    """Makes one column of labels, lists of names, out of a column of 0 and 1 a class."""
+    names = _label_columns(config)
+    if len(names) == 1 or not table.columns.keys() >= set(names):  # a test file may have no labels
+        return
+    label_sets.check_columns(table, names, problems)
+    table.columns[config.label_column] = label_sets.join_columns({name: table.columns[name] for name in names})
 
 
 def _rows(
