@@ -75,6 +75,7 @@ def export(
     teacher_name: str = "",
     hf_config: Mapping[str, Any] | None = None,
     provenance: Provenance = UNKNOWN,
+    title: str = "",
 ) -> ParityVerdict:
     """Writes a model with its head and compares the folder with the model in memory.
 
@@ -94,10 +95,10 @@ def export(
         training_config: for the card, in a details block.
         teacher_name: for the card, as `folder.without_path` tells it.
         hf_config: the `config.json` that the model came from; keys that we do not know are kept.
-        provenance: for the card.
+        provenance: for the card. title: of the card; empty: the folder's name.
 
     Raises:
-        ParityError: above `TOLERANCE`; the folder is left for inspection.
+        ParityError: above `TOLERANCE`.
     """
     labels = {"label_names": label_names, "is_regression": is_regression, "is_multi_label": is_multi_label}
     labels |= {"is_pair": is_pair}
@@ -109,7 +110,7 @@ def export(
         verdict = check_parity(folder, config, params, sample_batch, head)
         bar.update()
     card = model_card(
-        folder.resolve().name,
+        title or folder.resolve().name,
         config,
         head,
         label_names,
@@ -127,8 +128,8 @@ def export(
     whole.write_text(folder / "README.md", card)
     if not verdict.passed:
         raise ParityError(
-            f"{folder}: {verdict}. Do not serve this folder; export again, and if it repeats, report it with its "
-            f"config.json"
+            f"{folder}: {verdict}. It is not served; export again, and if that repeats, report it with the model's "
+            "config.json"
         )
     return verdict
 

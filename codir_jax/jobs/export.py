@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from codir_jax.convert import export, huggingface
+from codir_jax.compression import packed
+from codir_jax.convert import export, huggingface, sentence_folder
 from codir_jax.convert.folder import NOISE_FILE, model_folder, without_path
 from codir_jax.convert.formats import contract
 from codir_jax.convert.model_card import Provenance
@@ -21,6 +22,8 @@ from codir_jax.processes.user_error import UserError
 
 # A few texts of different lengths, on which an export is compared with its source.
 TEXTS = ("A small model.", "The keys to the cabinet are on the table that nobody uses any more.", "No.")
+# Of an earlier export in the same folder, where the new one has them not.
+_STALE = (huggingface.WEIGHTS, packed.FILE, sentence_folder.MODULES, NOISE_FILE)
 
 
 def export_model(
@@ -38,7 +41,7 @@ def export_model(
 
     Args:
       model: workdir of `codir train`, Hugging Face folder or hub name.
-      output: folder to write.
+      output: folder to write; an earlier export in it stays as it is until the new one is whole and judged.
       formats: of `convert.formats`, that it has beside the Hugging Face files.
       license, language, base_model, data: for the card, see `model_card.Provenance`. Empty: the card of the model that
         `base_model`, or the run's config, names; the last two as the run has them.
@@ -68,9 +71,10 @@ def export_model(
         card_results = {key: results[key] for key in ("dev", "seed", "parameters", "teacher_dev") if results.get(key)}
         card_results |= {"test": dict(test)} if test else {}
     claims.claim(output, claims.EXPORT, "--output")
-    with whole.full_disk_told(output):
+    whole.clean(Path(output))
+    with whole.files_into(Path(output), last="config.json", stale=_STALE + contract.files()) as aside:
         verdict = export.export(
-            output,
+            aside,
             source.config,
             source.params,
             tokenizer,
@@ -82,13 +86,14 @@ def export_model(
             teacher_name=(config or {}).get("teacher", {}).get("path", ""),
             hf_config=source.hf_config,
             provenance=_provenance(config or {}, results or {}, license, language, base_model, data),
+            title=Path(output).resolve().name,
             **source.labels,
         )
         if (noise := source.folder / NOISE_FILE).is_file():
-            shutil.copy2(noise, output)
+            shutil.copy2(noise, aside)
         batch = sample_batch(tokenizer, min(source.config.max_length, 64))
-        others = contract.write(Path(output), formats, head, batch)
-        with (Path(output) / "README.md").open("a", encoding="utf-8") as card:
+        others = contract.write(aside, formats, head, batch)
+        with (aside / "README.md").open("a", encoding="utf-8") as card:
             card.write(contract.in_card(formats))
     return "\n".join(map(str, (verdict, *others)))
 

@@ -1,7 +1,7 @@
 """Files and folders that appear whole: each is written aside, under a name that nobody can foresee, and renamed.
 
-Killed at any moment, or with an error, what was there before is there still. Names aside begin with a dot and lie in
-the same folder; `clean` removes what a killed process left.
+Killed at any moment, or with an error, what was there before is there still (`files_into`: until its last instant).
+Names aside begin with a dot and lie in the same folder; `clean` removes what a killed process left.
 """
 
 import contextlib
@@ -115,6 +115,35 @@ def folder(path: Path) -> Iterator[Path]:
             _remove(place)
             if path.exists():
                 _remove(old)
+
+
+@contextlib.contextmanager
+def files_into(path: Path, *, last: str, stale: Sequence[str] = ()) -> Iterator[Path]:
+    """An empty folder in the folder `path`, whose files move to `path` at the end; other files there stay.
+
+    Args:
+      last: a file without which readers refuse the folder: it goes first and comes last, so that nobody reads new files
+        beside old ones.
+      stale: files that go, unless they are among the new ones.
+
+    Raises:
+      CannotWriteError: no room, or a disk that is read only; nothing was moved.
+    """
+    path = Path(path)
+    place = path / _name_aside("files", "part")
+    with full_disk_told(path):
+        try:
+            place.mkdir(parents=True)
+            yield place
+            (path / last).unlink(missing_ok=True)
+            new = [file.relative_to(place) for file in sorted(place.rglob("*")) if file.is_file()]
+            for name in sorted(set(map(Path, stale)) - set(new)):
+                (path / name).unlink(missing_ok=True)
+            for name in sorted(new, key=lambda name: name == Path(last)):
+                (path / name).parent.mkdir(exist_ok=True)
+                os.replace(place / name, path / name)
+        finally:
+            _remove(place)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The export of a workdir: what its card tells of the run."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from transformers import PreTrainedTokenizerFast
 from codir_jax.convert.huggingface import load_pretrained, save_pretrained
 from codir_jax.jobs import export
 from codir_jax.jobs.export import _provenance, export_model
-from codir_jax.processes.user_error import UserError
+from codir_jax.processes.user_error import CannotWriteError, UserError
 
 GOLDEN = Path(__file__).parents[1] / "models" / "golden" / "bert_seqcls"
 
 
-def test_the_card_tells_hub_names_whole_and_no_path_of_the_machine(tmp_path):
+def test_the_card_tells_hub_names_whole_and_no_path_of_the_machine(tmp_path, monkeypatch):
     source = load_pretrained(GOLDEN)
     best = save_pretrained(tmp_path / "run" / "best", source.config, source.params)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -40,6 +41,20 @@ def test_the_card_tells_hub_names_whole_and_no_path_of_the_machine(tmp_path):
     assert '"path": "FacebookAI/roberta-base"' in card and '"tokenizer_path": "FacebookAI/roberta-large"' in card
     assert ModelCard(card).data.base_model == "FacebookAI/roberta-base"
     assert '"path": "student"' in card and '"train_path": "train.tsv"' in card and "secret" not in card
+    assert "# out" in card.splitlines()
+
+    # Another export to the same folder for which there is no room leaves the first one as it is.
+    def contents():
+        return {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+
+    def no_room(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = contents()
+    monkeypatch.setattr(export.contract, "write", no_room)
+    with pytest.raises(CannotWriteError, match="out cannot be written"):
+        export_model(str(tmp_path / "run"), str(tmp_path / "out"), license="mit")
+    assert contents() == before
 
 
 def test_licence_and_language_are_those_of_the_base_model_where_none_are_given(tmp_path):

@@ -1,5 +1,6 @@
 """Files and folders that appear whole: with an error, or a kill, what was there before is there still."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -133,3 +134,26 @@ def test_a_full_disk_names_the_file_whichever_library_met_it(tmp_path):
             with whole.file(str(tmp_path / "answers.jsonl")):
                 raise error
     assert not os.listdir(tmp_path)
+
+
+def test_files_take_their_places_together_and_nothing_moves_before_all_are_whole(tmp_path):
+    for name in ("config.json", "old.bin", "mine.txt"):
+        (tmp_path / name).write_text("old")
+    with pytest.raises(CannotWriteError), whole.files_into(tmp_path, last="config.json", stale=["old.bin"]) as aside:
+        (aside / "config.json").write_text("new")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("config.json", "old.bin", "mine.txt"), "old"
+    )
+    moved, replace = [], os.replace
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            os, "replace", lambda a, b: (moved.append((b.name, (tmp_path / "config.json").exists())), replace(a, b))
+        )
+        with whole.files_into(tmp_path, last="config.json", stale=["old.bin", "a.bin"]) as aside:
+            for name in ("config.json", "a.bin", "inner/z.bin"):
+                (aside / name).parent.mkdir(exist_ok=True)
+                (aside / name).write_text("new")
+    assert moved == [("a.bin", False), ("z.bin", False), ("config.json", False)]
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {"config.json", "a.bin", "inner/z.bin", "mine.txt"}

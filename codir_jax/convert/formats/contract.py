@@ -81,6 +81,11 @@ def known() -> tuple[str, ...]:
     return (HUGGINGFACE, *(name.replace("_", "-") for name in _modules()))
 
 
+def files() -> tuple[str, ...]:
+    """What all formats write, below a Hugging Face folder."""
+    return tuple(module.FILE for module in _modules().values())
+
+
 def require(names: Sequence[str], head: str = "") -> None:
     """Refuses an unknown format, one that has no room for the head, and one whose libraries are not installed.
 
@@ -112,11 +117,9 @@ def write(folder: Path, names: Sequence[str], head: str, batch: Mapping[str, np.
       batch: `input_ids`, `attention_mask`, `token_type_ids`, int32 [batch, seq]; rows of several lengths.
 
     Raises:
-      export.ParityError: a model computes something else; it is left for inspection.
+      export.ParityError: a model computes something else.
     """
     require(names, head)
-    for module in _modules().values():  # of an earlier export here: another model, perhaps
-        (folder / module.FILE).unlink(missing_ok=True)
     if not _others(names):
         return []
     source = load_pretrained(folder, head=head)
@@ -169,7 +172,7 @@ def _written(folder: Path, name: str, head: str, expected) -> Written:
         is_rounded=share is not None,
     )
     if not written.passed:
-        raise export.ParityError(f"{folder / module.FILE}: {written}. Do not serve it")
+        raise export.ParityError(f"{folder / module.FILE}: {written}. It is not served")
     return written
 
 
