@@ -122,19 +122,23 @@ def _notes(results: Mapping[str, Any]) -> str:
 
 
 def _seeds(results: Mapping[str, Any]) -> list[Block]:
-    header = ["model", "mean", "95 % interval", "minus plain fine-tuning", "scores"]
+    header = ["model", "split", "mean", "95 % interval", "minus plain fine-tuning", "scores"]
     rows = []
-    for row in results["over_seeds"].values():
-        gap = row.get("difference")
-        told = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})" if gap else ""
-        scores = " ".join(f"{score:.4f}" for score in row["scores"])
-        rows.append([row["title"], f"{row['mean']:.4f}", f"{row['low']:.4f} to {row['high']:.4f}", told, scores])
+    for split, of_split in (("dev", results["over_seeds"]), ("test", results["over_seeds_on_test"])):
+        for row in of_split.values():
+            gap = row.get("difference")
+            told = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})" if gap else ""
+            scores = " ".join(f"{score:.4f}" for score in row["scores"])
+            interval = f"{row['low']:.4f} to {row['high']:.4f}"
+            rows.append([row["title"], split, f"{row['mean']:.4f}", interval, told, scores])
     seeds = ", ".join(map(str, results["seeds"]))
+    once = " Of each run the best checkpoint on dev is taken; test is looked at once."
+    once *= bool(results["over_seeds_on_test"])
     return [
         Table(header, rows),
         Paragraph(
-            f"Seeds {seeds}, one teacher for all; intervals by Student's t, differences paired by seed. Everything "
-            f"else in this report is of seed {results['seeds'][0]}."
+            f"Seeds {seeds}, one teacher for all; intervals by Student's t, differences paired by seed.{once} "
+            f"Everything else in this report is of seed {results['seeds'][0]}."
         ),
     ]
 

@@ -12,6 +12,7 @@ from codir_jax.jobs import answers, chosen, export, measure, over_seeds, pareto,
 from codir_jax.jobs.recipe import TEACHER, Recipe, StageSpec
 from codir_jax.processes import console
 from codir_jax.stage import workdir
+from codir_jax.stage.evaluate import evaluate
 from codir_jax.tasks.contract import task_module
 
 Stages = Mapping[str, Mapping[str, Any]]
@@ -62,6 +63,7 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
         rows[name] |= facts
     for name, better in pareto.dominators(rows, primary).items():
         rows[name]["dominated_by"] = better
+    on_test = _on_test(job, rows, configs, titles, primary["name"], baseline) if seeds else {}
     told = None
     if measured.answers:
         console.say("== comparing answers, and counting words")
@@ -94,6 +96,7 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
         "answers": told,
         "seeds": list(job.seeds),
         "over_seeds": seeds,
+        "over_seeds_on_test": on_test,
         "export": str(folder / "export"),
         "export_wanted": job.export,
         "exported": exported,
@@ -136,6 +139,19 @@ def _over_seeds(job, trained: Mapping[int, Stages], titles: Mapping[str, str], m
     names = [stage.name for stage in chosen.candidates(job.stages)]
     scores = {name: [trained[seed][name]["dev"].get(metric) for seed in job.seeds] for name in names}
     return over_seeds.table(titles, {name: own for name, own in scores.items() if None not in own}, baseline)
+
+
+def _on_test(job, rows, configs, titles: Mapping[str, str], metric: str, baseline: str):
+    """The same on test, by which nothing was chosen; `rows` have those of the first seed. {} without a test set."""
+    scores = {}
+    for name in (stage.name for stage in chosen.candidates(job.stages)):
+        own = rows.get(name, {}).get("test", {}).get(metric)
+        if own is not None:
+            config = configs[name].copy_and_resolve_references()
+            config.student.dtype = "float32"  # as `measure` does
+            places = (over_seeds.place(job.folder, seed, job.seeds[0]) / name for seed in job.seeds[1:])
+            scores[name] = [own, *(evaluate(config, str(place), "test")[metric] for place in places)]
+    return over_seeds.table(titles, scores, baseline)
 
 
 def _add_speed_up(bar: dict[str, Any] | None, rows: Mapping[str, Mapping[str, Any]], batch_size: int) -> None:

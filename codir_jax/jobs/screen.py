@@ -40,6 +40,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 def summary(results: Mapping[str, Any]) -> str:
     """The table and the sentences below it, in lines of 80 columns."""
-    seeds = [f"{row['title']}: {row['told']}" for row in results["over_seeds"].values()]
+    of_splits = (("", results["over_seeds"]), (" on test", results["over_seeds_on_test"]))
+    seeds = [f"{row['title']}{split}: {row['told']}" for split, rows in of_splits for row in rows.values()]
     sentences = [*seeds, results["verdict"], f"exported: {results['why_exported']}", results["parity"]]
     return "\n".join((table(results), "", *("\n".join(textwrap.wrap(sentence, 80)) for sentence in sentences)))

@@ -45,6 +45,7 @@ def _results(**changes):
         "answers": answers,
         "seeds": [0],
         "over_seeds": {},
+        "over_seeds_on_test": {},
         "export": "runs/export",
         "exported": "codir",
         "why_exported": "student, CoDIR, the best",
@@ -140,8 +141,9 @@ def test_of_several_seeds_means_intervals_and_paired_differences_are_told(tmp_pa
     gap = found["codir"]["difference"]
     assert gap["mean"] == pytest.approx(0.2) and gap["high"] - 0.2 == pytest.approx(0.430265 / 3**0.5, rel=1e-5)
     assert found["codir"]["mean"] == pytest.approx(0.7) and "difference" not in found["finetune"]
-    report.write(tmp_path, _results(over_seeds=found, seeds=[0, 1, 2]))
+    report.write(tmp_path, _results(over_seeds=found, over_seeds_on_test=found, seeds=[0, 1, 2]))
     text = (tmp_path / "report.md").read_text()
+    assert "test is looked at once" in text and text.count("0.6000 0.8000 0.7000") == 2  # dev and test
     assert "## Over 3 seeds" in text and "+0.2000 (-0.0484 to +0.4484)" in text and "0.6000 0.8000 0.7000" in text
 
 
