@@ -138,7 +138,7 @@ def compress(
         layers=layers,
         seeds=over_seeds.of_job(seed, seeds, Path(output), [*overrides, *teacher_overrides]),
         price_per_hour=price_per_hour,
-        told={"license": license, "language": language},
+        told={"license": license, "language": language, "data": sources.name_of(train)},
     )
     arguments |= {"compare": work.compared, "seeds": len(work.seeds)}
     work.command = command_of("compress", compress, arguments)

@@ -44,7 +44,8 @@ def contents(folder: Path, results: Mapping[str, Any], *, has_trade: bool, has_h
     """The blocks of the page."""
     answers = results["answers"]
     page: list[Block] = [Heading(f"{results['recipe']}: {results['task']}", 1), Paragraph(results["verdict"])]
-    page += [Paragraph(f"Exported to {results['export']}: {results['why_exported']}. {results['parity']}.")]
+    parity = results["parity"].replace("\n", ". ")
+    page += [Paragraph(f"Exported to {results['export']}: {results['why_exported']}. {parity}.")]
     page += [Heading("Models"), models_table(results), Paragraph(_notes(results))]
     if results["then"]:
         page.append(Paragraph(_SMALLER))

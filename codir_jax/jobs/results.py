@@ -82,7 +82,7 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
     results = {
         "recipe": recipe.title,
         "given": job.given,
-        "task": config.data.get("sources") or Path(config.data.get("train_path", "")).name or main["task"],
+        "task": job.told.get("data") or config.data.get("sources") or _train_file(config) or main["task"],
         "num_examples": main.get("num_examples", {}),
         "primary_metric": main["primary_metric"],
         "metrics": main["metrics"],
@@ -110,6 +110,10 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
         **workdir.environment(),
     }
     return results | {"verdict": verdict.told(results)}
+
+
+def _train_file(config: ConfigDict) -> str:
+    return Path(config.data.get("train_path", "")).name
 
 
 def _model(job, stage: StageSpec, fits: bool) -> str:

@@ -42,5 +42,5 @@ def summary(results: Mapping[str, Any]) -> str:
     """The table and the sentences below it, in lines of 80 columns."""
     of_splits = (("", results["over_seeds"]), (" on test", results["over_seeds_on_test"]))
     seeds = [f"{row['title']}{split}: {row['told']}" for split, rows in of_splits for row in rows.values()]
-    sentences = [*seeds, results["verdict"], f"exported: {results['why_exported']}", results["parity"]]
+    sentences = [*seeds, results["verdict"], f"exported: {results['why_exported']}", *results["parity"].split("\n")]
     return "\n".join((table(results), "", *("\n".join(textwrap.wrap(sentence, 80)) for sentence in sentences)))

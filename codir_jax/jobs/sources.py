@@ -48,6 +48,13 @@ def with_overrides(flags: Mapping[str, Any], overrides: Sequence[tuple[str, str]
     return {**flags, **{flag: text for flag, text in fields.items() if text not in ("", "False", "false", "0")}}
 
 
+def name_of(train: Any) -> str:
+    """What a report calls train data: the name of a file or folder, a hub name whole; "" of objects in memory."""
+    if not isinstance(train, str | Path) or not str(train):
+        return ""
+    return Path(train).name if Path(train).expanduser().exists() else str(train)
+
+
 def source_of(flags: Mapping[str, Any]) -> Source:
     """The one source that was given.
 

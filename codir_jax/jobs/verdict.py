@@ -52,8 +52,10 @@ def weak_teacher(results: Mapping[str, Any]) -> str:
     plain = results["over_seeds"].get(baseline, {}).get("mean", rows[baseline]["dev"][metric])
     if (taught > plain) if _higher_is_better(results) else (taught < plain):
         return ""
+    num_rows = results["answers"]["num_rows"] if results["answers"] else 0
+    by = f" By these {num_rows:,} rows it" if num_rows else " It"
     return (
-        f"The teacher, {taught:.4f}, is no better on dev than {rows[baseline]['title']}, {plain:.4f}: it has nothing "
+        f"The teacher, {taught:.4f}, is no better on dev than {rows[baseline]['title']}, {plain:.4f}.{by} has nothing "
         "to teach. Train it longer, or at another rate, in a new folder: --teacher_config.train.total_epochs=10 "
         "--teacher_config.optimizer.learning_rate=1e-4."
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codir_jax.jobs import own_data
+from codir_jax.jobs import own_data, sources
 from codir_jax.processes import console
 from codir_jax.processes.user_error import UserError
 
@@ -86,3 +86,10 @@ def test_lists_of_labels_come_from_python(tmp_path, told):
     flags = prepared(tmp_path / "job", train=rows, multi_label=True)
     assert flags["label_separator"] == "" and len(rows_of(flags["dev"])) == 4
     assert {tuple(row["label"]) for row in rows_of(flags["train"])} == {("a",), ("a", "b"), (), ("b",)}
+
+
+def test_a_report_calls_the_data_what_the_user_calls_them(tmp_path):
+    (tmp_path / "news.csv").write_text("text,label\n")
+    names = {str(tmp_path / "news.csv"): "news.csv", "stanfordnlp/imdb": "stanfordnlp/imdb", "": ""}
+    assert {given: sources.name_of(given) for given in names} == names
+    assert sources.name_of([("a text", "good")]) == "" == sources.name_of(None)
