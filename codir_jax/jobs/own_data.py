@@ -74,6 +74,8 @@ def complete(flags: Mapping[str, Any], folder: Path, seed: int) -> dict[str, Any
             f"--label_column={given.label}: no column {missing[0]!r}; columns are {', '.join(columns)}"
             f"{nearest(missing[0], [*columns])}"
         )
+    if not of_classes and set(label_sets.class_columns(given.label)) & columns.keys() - {given.label}:
+        raise UserError(f"--label_column={given.label}: for a column of 0 and 1 a class give --multi_label, too")
     looked_at = {name: values for name, values in columns.items() if name not in (domain, *of_classes)}
     if of_classes:
         looked_at[given.label] = label_sets.join_columns({name: columns[name] for name in of_classes})
