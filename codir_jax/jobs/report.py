@@ -253,8 +253,10 @@ def _settings(folder: Path, results: Mapping[str, Any]) -> Table:
         if not (folder / name / "results.json").exists():
             continue
         config, run = (json.loads((folder / name / f"{file}.json").read_text()) for file in ("config", "results"))
-        settings = ("objective.name", "data.batch_size", "optimizer.learning_rate", "data.max_length")
-        cells = [row["title"], *(_setting(config, key) for key in settings), str(run["num_steps"])]
+        method, size, length = (
+            _setting(config, key) for key in ("objective.name", "data.batch_size", "data.max_length")
+        )
+        cells = [row["title"], method, size, f"{run['learning_rate']:g}", length, str(run["num_steps"])]
         rows.append([*cells, str(run["best_step"]), f"{run['seconds']:.0f}"])
     header = ["stage", "objective", "batch size", "learning rate", "longest text", "steps", "best step", "seconds"]
     return Table(header, rows, num_texts=2)

@@ -140,17 +140,22 @@ class Stage:
         return config_lib.duration_steps(self.config[section], name, steps_per_epoch=epoch, num_steps=self.num_steps)
 
     @functools.cached_property
+    def optimizer_config(self) -> ConfigDict:
+        """The config's, with the learning rate of the student's width."""
+        return optimizer.for_width(self.config.optimizer, self.student.config.hidden_size)
+
+    @functools.cached_property
     def schedule(self):
         """Learning rate by step."""
         warmup_steps = self.duration("optimizer", "warmup")
-        return optimizer.make_schedule(self.config.optimizer, self.num_steps, warmup_steps, self.feed.steps_per_epoch)
+        return optimizer.make_schedule(self.optimizer_config, self.num_steps, warmup_steps, self.feed.steps_per_epoch)
 
     @functools.cached_property
     def initial_state(self) -> InitialState:
         """What the first step starts from."""
         return InitialState(
             objective=self.trained_objective,
-            tx=optimizer.make_optimizer(self.config.optimizer, self.schedule),
+            tx=optimizer.make_optimizer(self.optimizer_config, self.schedule),
             example=self.feed.example(),
             mesh=self.mesh,
             rules=self.rules,

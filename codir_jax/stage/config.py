@@ -129,7 +129,8 @@ def load(spec: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
 
     Args:
       spec, overrides: as of `config.load`. A saved config of before a field was there gets its default, which is told.
-        A length of the run among the overrides is taken as it is: then `train.at_least_steps` is 0.
+        A length of the run, or a learning rate, among the overrides is taken as it is: then `train.at_least_steps`, or
+        `optimizer.of_width`, is 0.
 
     Raises:
       UserError: as `config.load`, and all fields of a wrong type or outside their range.
@@ -137,6 +138,8 @@ def load(spec: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
     given = {key for key, _ in overrides}
     if given & {"train.total_steps", "train.total_epochs"} and "train.at_least_steps" not in given:
         overrides = [*overrides, ("train.at_least_steps", "0")]
+    if "optimizer.learning_rate" in given and "optimizer.of_width" not in given:
+        overrides = [*overrides, ("optimizer.of_width", "0")]
     if not spec.partition(":")[0].endswith(".json"):
         config = config_lib.load(spec, overrides)
         check_fields(config)

@@ -89,6 +89,11 @@ class _Run:
                 f"length: {least} steps (train.at_least_steps), {least / stage.feed.steps_per_epoch:.1f} epochs, for "
                 f"train.total_epochs={self.config.train.total_epochs:g} would be fewer"
             )
+        if of_width := self.config.optimizer.of_width:
+            console.say(
+                f"learning rate: {stage.optimizer_config.learning_rate:g} for {stage.student.config.hidden_size} "
+                f"features; {self.config.optimizer.learning_rate:g} is for {of_width} (optimizer.of_width)"
+            )
         self.eval_every = max(stage.duration("train", "eval_every"), 1)
         self.checkpoint_every = max(stage.duration("train", "checkpoint_every"), 1)
         # Refused here, before the teacher is run: an objective that cannot be made, or rules that do not fit it.
@@ -323,6 +328,7 @@ class _Run:
                 "best_fingerprint": best.fingerprint,
                 "parameters": cost.count_parameters(best.params),
                 "num_steps": num_steps,
+                "learning_rate": stage.optimizer_config.learning_rate,
                 "skipped_updates": facts["skipped"],
                 "nothing_to_teach_since": facts["learned"],
                 "seed": self.config.seed,

@@ -26,6 +26,10 @@ FIELDS = {
     # "adam" is fairseq's Adam as in the released code, see scale_by_fairseq_adam.
     "name": field("adamw", "how the gradient becomes an update", words=NAMES),
     "learning_rate": field(5e-5, "peak of the rate", above=0, at_most=1e3),
+    # Wide models want low rates: with 768, a model of 384 features takes twice learning_rate.
+    "of_width": field(
+        0, "hidden size that learning_rate is for; 0: all take it as it is", at_least=0, at_most=1_000_000
+    ),
     "b1": field(0.9, "decay of the first moment, of the two Adams", at_least=0, below=1),
     "b2": field(0.999, "decay of the second moment, of the two Adams", at_least=0, below=1),
     "eps": field(1e-8, "added to the root of the second moment", above=0, at_most=1),
@@ -66,6 +70,18 @@ def check(config: ConfigDict) -> None:
         raise UserError(
             f"optimizer.momentum={config.momentum} is of sgd; with {config.name!r} set b1 and leave it at 0"
         )
+
+
+def for_width(config: ConfigDict, hidden_size: int) -> ConfigDict:
+    """The config with the learning rate of a model of that hidden size: in inverse proportion, where `of_width` is set.
+
+    The rule of Yang et al., "Tensor Programs V", 2022, for the matrices of a wider model under Adam.
+    """
+    if not config.of_width:
+        return config
+    scaled = config.copy_and_resolve_references()
+    scaled.update({"learning_rate": config.learning_rate * config.of_width / hidden_size, "of_width": 0})
+    return scaled
 
 
 def make_schedule(

@@ -28,11 +28,11 @@ def get_config(argument: str = "") -> ConfigDict:
     config = stage_config.default_config(objective_config(method))
     config.data.name = "text_classification" if task == "own" else task
     # A cut-down student needs more epochs and a higher rate than its teacher did.
-    config.optimizer.learning_rate = 1e-4
+    config.optimizer.update({"learning_rate": 1e-4, "of_width": 768})
     config.train.total_epochs = 6.0
     if task == "demo":
         config.data.update({"max_length": 18, "batch_size": 64, "num_length_buckets": 2, "bucket_window": 16})
-        config.optimizer.learning_rate = 5e-4
+        config.optimizer.update({"learning_rate": 5e-4, "of_width": 0})
         config.train.total_epochs = 2.0
     if "tiny" in words:
         config.data.update({"demo_num_train": 512, "demo_num_dev": 128, "max_length": 18})

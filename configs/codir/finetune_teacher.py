@@ -25,7 +25,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config = stage_config.default_config(finetune.default_config())
     config.data.name = "text_classification" if tasks[-1] == "own" else tasks[-1]
     config.student.init = "pretrained"  # student.path names the model
-    config.optimizer.learning_rate = 3e-5
+    config.optimizer.update({"learning_rate": 3e-5, "of_width": 768})
     # Three epochs of a small table would leave the head half trained, and its student better than it.
     config.train.update({"total_epochs": 3.0, "at_least_steps": 600})
     if tasks[-1] == "demo":
@@ -41,7 +41,7 @@ def demo_teacher(config: ConfigDict) -> None:
     config.student.update({"num_layers": 4, "hidden_size": 128, "num_heads": 4, "intermediate_size": 512})
     config.student.update({"initializer_range": 0.04, "dropout": 0.0})  # it sees each sentence only a few times
     config.data.update({"max_length": 18, "batch_size": 64, "num_length_buckets": 2, "bucket_window": 16})
-    config.optimizer.update({"learning_rate": 7e-4, "warmup_percent": 10.0})
+    config.optimizer.update({"learning_rate": 7e-4, "of_width": 0, "warmup_percent": 10.0})
     config.train.update({"total_epochs": 6.0, "at_least_steps": 0})
 
 

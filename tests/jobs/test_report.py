@@ -85,7 +85,13 @@ def test_the_page_tells_whether_the_terms_had_something_to_teach(tmp_path):
         {"step": step, "loss": 1.0, "retrieval_rate": 0.4 * step, "gradient_norm_task_loss": 2.0} for step in (1, 2)
     ]
     (tmp_path / "codir" / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    run = {"nothing_to_teach_since": {"retrieval_rate": 2}, "num_steps": 2, "best_step": 2, "seconds": 1.0}
+    run = {
+        "nothing_to_teach_since": {"retrieval_rate": 2},
+        "num_steps": 2,
+        "learning_rate": 2e-4,
+        "best_step": 2,
+        "seconds": 1.0,
+    }
     (tmp_path / "codir" / "results.json").write_text(json.dumps(run))
     (tmp_path / "codir" / "config.json").write_text("{}")
     assert figures.health(tmp_path / "health.svg", tmp_path / "codir", {})

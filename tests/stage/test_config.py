@@ -350,6 +350,8 @@ def test_a_run_of_few_rows_has_its_least_steps_unless_a_length_is_given():
     spec = "configs/codir/finetune_teacher.py"
     assert stage_config.load(f"{spec}:own").train.at_least_steps == 600
     assert stage_config.load(f"{spec}:own", [("train.total_epochs", "2")]).train.at_least_steps == 0
+    assert stage_config.load(f"{spec}:own").optimizer.of_width == 768
+    assert stage_config.load(f"{spec}:own", [("optimizer.learning_rate", "2e-5")]).optimizer.of_width == 0
     both = [("train.total_epochs", "2"), ("train.at_least_steps", "7")]
     assert stage_config.load(f"{spec}:own", both).train.at_least_steps == 7
     small = [("data.batch_size", "64"), ("data.eval_batch_size", "64")]

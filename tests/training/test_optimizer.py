@@ -272,3 +272,11 @@ def test_a_schedule_of_points_is_linear_between_them_and_jumps_where_one_comes_t
     np.testing.assert_allclose([schedule(step) for step in (0, 5, 10, 74, 75, 90)], expected, rtol=1e-5)
     with pytest.raises(UserError, match="points like 10%:1"):
         optimizer.check(_config(schedule="points", points="1,0"))
+
+
+def test_the_rate_of_another_width_is_in_inverse_proportion():
+    config = _config(learning_rate=1e-4, of_width=768)
+    rates = {width: optimizer.for_width(config, width).learning_rate for width in (384, 768, 1024)}
+    assert rates == {384: pytest.approx(2e-4), 768: pytest.approx(1e-4), 1024: pytest.approx(7.5e-5)}
+    assert optimizer.for_width(config, 384).of_width == 0 and config.learning_rate == 1e-4  # once, and not in place
+    assert optimizer.for_width(_config(learning_rate=1e-4), 384).learning_rate == 1e-4
