@@ -223,6 +223,10 @@ class Work:
         planned = configs(fits=False)
         for config in planned.values():
             stage_config.check(config)
+        if self.formats:
+            from codir_jax.jobs import served
+
+            served.require(self.formats, planned[self.recipe.main])
         if self.prunes:
             from codir_jax.jobs import pruned
 

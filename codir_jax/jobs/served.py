@@ -18,6 +18,7 @@ from codir_jax.data import length_buckets
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.evaluation import cost
 from codir_jax.jobs.document import Block, Heading, Paragraph, Table
+from codir_jax.objectives.contract import objective_module
 from codir_jax.processes import console
 from codir_jax.tasks.contract import Task, task_module
 
@@ -30,9 +31,14 @@ BATCH_SIZES = (1, 32)
 _REPEATS, _WARM_UP = 20, 3
 
 
-def require(formats: Sequence[str]) -> None:
-    """Refuses formats that are not known, or need what is not installed, before anything is trained."""
-    contract.require(formats)
+def require(formats: Sequence[str], config: ConfigDict | None = None) -> None:
+    """Refuses formats that are not known, or need what is not installed, before anything is trained.
+
+    Args:
+      config: of the stage that is exported; formats that have no room for its head are refused, too.
+    """
+    head = objective_module(task_module(config.task.name).PLAIN_OBJECTIVE).HEADS[0] if config else ""
+    contract.require(formats, head)
 
 
 def of_data(folder: str, formats: Sequence[str], config: ConfigDict) -> dict[str, dict[str, Any]]:

@@ -279,6 +279,7 @@ def test_what_is_exported_and_why(wanted, scores, higher, name, told):
         ({"demo": True, "recipe": "cadir"}, "does not exist"),
         ({"demo": True, "recipe": "../codir"}, "name of a folder"),
         ({"demo": True, "output": ""}, "--output is empty"),
+        ({"demo": True, "recipe": "language_model", "format": ["stablehlo"]}, "this model has a language_model head"),
     ],
 )
 def test_what_no_job_can_be_made_of_is_refused(arguments, message, tmp_path):
