@@ -4,9 +4,9 @@
         --config.teacher.path=runs/teacher --workdir=runs/student
 
 Arguments, comma separated: a task (cola sst2 mrpc stsb qqp mnli qnli rte wnli, own, demo), a method, and `tiny`.
-Methods: `paper` (default: CoDIR with InfoNCE), `released` (CoDIR as its code was published, defects repaired), and the
-baselines `distill` (soft targets), `l2` (soft targets + L2 on hidden states) and `finetune` (task loss only). All start
-from the same teacher layers.
+Methods: `paper` (default: CoDIR with InfoNCE), `released` (CoDIR as its code was published, defects repaired), `best`
+(ours: soft targets + L2 of the pooled hidden states, well weighted; the evidence is in README.md), and the baselines
+`distill` (soft targets) and `finetune` (task loss only). All start from the same teacher layers.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +17,7 @@ from codir_jax.objectives import codir, distill, finetune
 from codir_jax.stage import config as stage_config
 
 TASKS = (*TRAINABLE_TASKS, "own", "demo")
-METHODS = ("paper", "released", "distill", "l2", "finetune")
+METHODS = ("paper", "released", "best", "distill", "finetune")
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -49,6 +49,6 @@ def objective_config(method: str) -> ConfigDict:
     if method == "finetune":
         return finetune.default_config()
     config = distill.default_config()
-    if method == "l2":
-        config.hidden_loss = "l2"
+    if method == "best":
+        config.update({"hidden_loss": "l2", "hidden_weight": 64.0})
     return config

@@ -18,7 +18,7 @@ RECIPE = Recipe(
         StageSpec("finetune", "no teacher", f"{CONFIG},finetune"),
         StageSpec("first", "prepares", f"{CONFIG},distill", TAUGHT, in_table=False),
         StageSpec("second", "goes on", f"{CONFIG},finetune", (("student.path", "{first}"),)),
-        StageSpec("other", "a baseline", f"{CONFIG},l2", TAUGHT),
+        StageSpec("other", "a baseline", f"{CONFIG},distill", TAUGHT),
     ),
     main="second",
 )

@@ -77,7 +77,7 @@ def test_task_and_seed_are_filled_in(tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([f"--arm=l2 {DISTILL},l2"], "same number of trials"),
+        ([f"--arm=best {DISTILL},best"], "same number of trials"),
         (["--search_seeds=0"], "must not be among"),
         (["--baseline=best"], "must be one of the arms"),
         (["--tasks=rte,.."], "'..' becomes a folder"),
