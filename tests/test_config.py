@@ -109,7 +109,7 @@ def shipped():
 
 # Of the arguments beside none and `tiny`, which every config has.
 WORDS = {"finetune": ("stsb", "own", "demo"), "pretrain": ("roberta_base",)}
-METHODS = ("paper", "released", "distill", "l2", "finetune")
+METHODS = ("paper", "released", "distill", "best", "finetune")
 PRE_TRAINING = ("best", "masked_lm", "distill", "l2", "relations", "tokens")
 
 
