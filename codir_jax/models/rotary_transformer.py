@@ -4,8 +4,7 @@ Every n-th layer, from the first on, is global: a token attends to all others. I
 ones, it attends to those in a window around it.
 
 What the window costs: a local layer makes the scores of all pairs of tokens, as a global one does, and leaves out those
-outside. Both hold float [batch, heads, L, L] and take the same operations, so a window saves nothing here. Texts within
-the window are computed as in a global layer, without a comparison of places.
+outside. Both hold float [batch, heads, L, L] and take the same operations, so a window saves nothing here.
 
 References:
     Warner et al., "Smarter, Better, Faster, Longer: A Modern Bidirectional Encoder for Fast, Memory Efficient, and Long
@@ -198,7 +197,7 @@ class SelfAttention(nn.Module):
         whole = dense(c, 3 * c.hidden_size, ("embed", "heads"), "qkv", self.dtype, out_shape=shape, use_bias=False)(x)
         query, key, value = (jnp.moveaxis(whole[:, :, i], 2, 1) for i in range(3))
         is_seen = attention_mask[:, None, None, :] > 0
-        if not c.is_global(self.index) and x.shape[1] - 1 > c.local_attention // 2:
+        if not c.is_global(self.index):
             is_seen = is_seen & in_window(x.shape[1], c.local_attention)
         dropped = {"rate": c.attention_dropout, "seed": seed, "site": self.site}
         mixed = attend(self, turned(query, by), turned(key, by), value, is_seen, **dropped)

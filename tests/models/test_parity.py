@@ -77,7 +77,7 @@ def golden(request):
     return cached(request.param)
 
 
-@pytest.fixture(params=["bert_seqcls", "roberta_seqcls"])
+@pytest.fixture(params=["bert_seqcls", "roberta_seqcls", "modernbert_seqcls"])
 def classifier(request):
     return cached(request.param)
 
