@@ -16,7 +16,8 @@ import numpy as np
 
 def turns(length: int, head_size: int, theta: float) -> tuple[jax.Array, jax.Array]:
     """Cosines and sines of the angles, each float32 [length, head_size / 2]."""
-    frequencies = (theta ** -(np.arange(0, head_size, 2) / head_size)).astype(np.float32)
+    # Rounded twice, as torch has it: at position 3,000 one bit of a frequency turns a pair by 1e-4.
+    frequencies = 1 / (theta ** (np.arange(0, head_size, 2) / head_size)).astype(np.float32)
     angles = jnp.arange(length, dtype=jnp.float32)[:, None] * frequencies
     return jnp.cos(angles), jnp.sin(angles)
 

@@ -6,6 +6,9 @@ ones, it attends to those in a window around it.
 What the window costs: a local layer makes the scores of all pairs of tokens, as a global one does, and leaves out those
 outside. Both hold float [batch, heads, L, L] and take the same operations, so a window saves nothing here.
 
+Queries, keys and values lie in one kernel, and so do inner units and their gates, as in the checkpoint: one product for
+each. Where a mesh splits heads and units over devices (axis `model`), these exchange parts of the results.
+
 References:
     Warner et al., "Smarter, Better, Faster, Longer: A Modern Bidirectional Encoder for Fast, Memory Efficient, and Long
     Context Finetuning and Inference" (ModernBERT), arXiv 2412.13663.
@@ -177,11 +180,7 @@ class Embeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Each token attends to all real tokens or, in a local layer, to those in its window.
-
-    Queries, keys and values lie in one kernel, as in the checkpoint: where heads are split over devices, these exchange
-    parts of its result.
-    """
+    """Each token attends to all real tokens or, in a local layer, to those in its window."""
 
     config: RotaryConfig
     index: int
