@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from codir_jax.models.transformer import PROJECTIONS, SCORES
+from codir_jax.models.attention import PROJECTIONS, SCORES
 
 
 def apply_model(model, params, batch, rng: jax.Array | None = None, **more):

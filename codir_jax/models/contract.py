@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from codir_jax.models import layer_selection
 from codir_jax.models.hf_keys import HfKey, Path
 from codir_jax.processes.user_error import UserError
 
@@ -45,6 +46,8 @@ class Family(NamedTuple):
         shrink: name of a way -> (config, params, **options) -> (smaller config, its first params). With params None
             only the sizes change. "layers" is `layer_selection.shrink`, "units" `unit_selection.shrink`, "width"
             `width_selection.shrink`.
+        start_layers: (rule, config, number of layers) -> the layers that a student of `shrink["layers"]` starts from,
+            counted from 1; UserError where it cannot. As `layer_selection.select`, unless layers are of several kinds.
         flops: (config, seq_len) -> operations of one text through the encoder; None: not modelled.
         heads: of `heads.HEADS`, those that the encoder serves; () is all.
     """
@@ -61,6 +64,7 @@ class Family(NamedTuple):
     class_prefix: str
     encoder: Callable[[Any, Any, str], Any]
     shrink: Mapping[str, Callable[..., tuple[Any, dict | None]]]
+    start_layers: Callable[[str, Any, int], tuple[int, ...]] = layer_selection.select
     flops: Callable[[Any, int], float] | None = None
     heads: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
@@ -95,7 +99,7 @@ class HeadSpec(NamedTuple):
 
     Attributes:
         build: (config, num_labels, dtype, remat) -> Linen module.
-        weights: config -> its own weights: name in our tree -> "linear", "norm" or "array".
+        weights: config -> its own weights: name in our tree -> a kind of `hf_keys.head_keys`.
         labels: path of the weight that has one entry for each label; None for a head without labels.
         architecture: end of the class name of a checkpoint with this head: "ForMaskedLM"; "Model" is an encoder alone,
             whose names lack the family's prefix.

@@ -10,6 +10,7 @@ from codir_jax.models import hf_keys, layer_selection, transformer, unit_selecti
 from codir_jax.models.contract import Family
 from codir_jax.models.heads import WORD_TABLE, head_spec
 from codir_jax.models.hf_keys import HfKey, Path
+from codir_jax.models.ranges import Range
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.processes.user_error import UserError
 
@@ -127,15 +128,30 @@ def read_fields(hf_config: Mapping[str, Any], fields: Mapping[str, tuple[str, An
         UserError: a variant that the encoder is not: relative positions of BERT, a decoder, an unknown activation; or
             a number out of its range.
     """
-    if hf_config.get("is_decoder") or hf_config.get("add_cross_attention"):
-        raise UserError("config.json describes a decoder (is_decoder or add_cross_attention); expected an encoder")
     positions = hf_config.get("position_embedding_type", "absolute")
     if positions != "absolute":
         raise UserError(f"position_embedding_type {positions!r} is not supported; expected 'absolute'")
+    return read_numbers(hf_config, fields, transformer.RANGES)
+
+
+def read_numbers(
+    hf_config: Mapping[str, Any], fields: Mapping[str, tuple[str, Any]], ranges: Mapping[str, Range]
+) -> dict[str, Any]:
+    """Our field -> its value in the config.json of an encoder.
+
+    Args:
+        fields: our field -> (key in config.json, value when the key is absent).
+        ranges: of those fields that are numbers; where the value when absent is None, it may be None.
+
+    Raises:
+        UserError: a decoder, or a number out of its range.
+    """
+    if hf_config.get("is_decoder") or hf_config.get("add_cross_attention"):
+        raise UserError("config.json describes a decoder (is_decoder or add_cross_attention); expected an encoder")
     values = {ours: hf_config.get(theirs, default) for ours, (theirs, default) in fields.items()}
     for name, (theirs, default) in fields.items():
-        if name in transformer.RANGES and not (values[name] is None and default is None):
-            values[name] = transformer.RANGES[name].check(theirs, values[name])
+        if name in ranges and not (values[name] is None and default is None):
+            values[name] = ranges[name].check(theirs, values[name])
     return values
 
 

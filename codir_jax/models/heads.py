@@ -1,8 +1,8 @@
 """Heads on an encoder: classification or regression, masked LM, sentence embedding; and the table of all heads' facts.
 
 A head has one parameter tree for all families: {"encoder", "pooler", "classifier"}, {"encoder", "transform",
-"transform_norm", "decoder_bias"} or {"encoder"}, the last with "pooler" where the config's pooling says so. A new head
-is a Linen module and an entry of `HEADS`.
+"transform_norm", "decoder_bias"} or {"encoder"}, the first with "pooler_norm" and the last with "pooler" where the
+config says so. A new head is a Linen module and an entry of `HEADS`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from codir_jax.models.language_model import LanguageModel
 from codir_jax.models.layers import activate, dense, layer_norm
 from codir_jax.models.outputs import EmbeddingOutput, MaskedLMOutput, ModelOutput
 from codir_jax.models.pooling import first, masked_mean
-from codir_jax.models.transformer import REMAT, TransformerConfig
+from codir_jax.models.remat import REMAT
+from codir_jax.models.transformer import TransformerConfig
 from codir_jax.processes.user_error import UserError
 
 # Where every model with a head of this file has its word embedding, float32 [vocab, width].
@@ -29,9 +30,10 @@ WORD_TABLE = ("encoder", "embeddings", "word", "embedding")
 
 
 class SequenceClassifier(nn.Module):
-    """Logits from the first token. Regression is `num_labels=1`.
+    """Logits from the first token, or the mean of the tokens where the config says so. Regression is `num_labels=1`.
 
-    Dropout where the config says so, pooler, tanh or what the config says, dropout, classifier.
+    Dropout where the config says so, pooler, tanh or what the config says, a norm where it says so, dropout,
+    classifier.
     """
 
     config: TransformerConfig
@@ -43,7 +45,9 @@ class SequenceClassifier(nn.Module):
         c = self.config
         self.encoder = family(c.family).encoder(c, self.dtype, self.remat)
         # The head is a few rows: float32 costs nothing there and keeps logits exact under bfloat16.
-        self.pooler = dense(c, c.hidden_size, ("embed", "pooled"), None, jnp.float32)
+        self.pooler = dense(c, c.hidden_size, ("embed", "pooled"), None, jnp.float32, use_bias=c.head_bias)
+        if c.classifier_norm:
+            self.pooler_norm = layer_norm(c, "pooled", None)
         self.classifier = dense(c, self.num_labels, ("pooled", "classes"), None, jnp.float32)
 
     def __call__(
@@ -57,7 +61,7 @@ class SequenceClassifier(nn.Module):
     ) -> ModelOutput:
         """Logits float32 [batch, num_labels] and all hidden states; arguments as in `Encoder`."""
         encoded = self.encoder(input_ids, attention_mask, token_type_ids, words=words, deterministic=deterministic)
-        pooled, rate, seed = self._pooled(encoded, deterministic)
+        pooled, rate, seed = self._pooled(encoded, attention_mask, deterministic)
         return ModelOutput(
             logits=self.classifier(dropout(pooled, rate, seed, site=1)), hidden_states=encoded.hidden_states
         )
@@ -73,17 +77,20 @@ class SequenceClassifier(nn.Module):
     ) -> EmbeddingOutput:
         """What the classifier is linear in, float32 [batch, hidden], before its dropout; and all hidden states."""
         encoded = self.encoder(input_ids, attention_mask, token_type_ids, words=words, deterministic=deterministic)
-        return EmbeddingOutput(vectors=self._pooled(encoded, deterministic)[0], hidden_states=encoded.hidden_states)
+        vectors = self._pooled(encoded, attention_mask, deterministic)[0]
+        return EmbeddingOutput(vectors=vectors, hidden_states=encoded.hidden_states)
 
-    def _pooled(self, encoded, deterministic: bool):
-        """(what the pooler and its activation give, dropout rate of the head, its seed)."""
+    def _pooled(self, encoded, attention_mask: jax.Array, deterministic: bool):
+        """(what the pooler, its activation and its norm give, dropout rate of the head, its seed)."""
         c = self.config
         rate = c.hidden_dropout if c.classifier_dropout is None else c.classifier_dropout
         seed = dropout_seed(self, deterministic, rate)
-        x = first(encoded.hidden_states[-1])
+        states = encoded.hidden_states[-1]
+        x = masked_mean(states, attention_mask) if c.classifier_pooling == "mean" else first(states)
         if c.dropout_before_pooler:
             x = dropout(x, rate, seed, site=0)
-        return activate(c.classifier_act, self.pooler(x)), rate, seed
+        x = activate(c.classifier_act, self.pooler(x))
+        return self.pooler_norm(x) if c.classifier_norm else x, rate, seed
 
     def words(self, input_ids: jax.Array) -> jax.Array:
         """As `Encoder.words`."""
@@ -100,7 +107,7 @@ class MaskedLM(nn.Module):
     def setup(self) -> None:
         c = self.config
         self.encoder = family(c.family).encoder(c, self.dtype, self.remat)
-        self.transform = dense(c, c.word_width, ("embed", "pooled"), None, self.dtype)
+        self.transform = dense(c, c.word_width, ("embed", "pooled"), None, self.dtype, use_bias=c.head_bias)
         self.transform_norm = layer_norm(c, "pooled", None)
         bias_init = nn.with_logical_partitioning(nn.initializers.zeros_init(), ("vocab",))
         self.decoder_bias = self.param("decoder_bias", bias_init, (c.vocab_size,))
@@ -211,7 +218,7 @@ def build_model(
 ) -> nn.Module:
     """The module for a head of `HEADS`; regression is "classification" with num_labels 1.
 
-    `num_labels` is unused by a head without labels. `remat`, of `transformer.REMAT`, is what the forward pass keeps for
+    `num_labels` is unused by a head without labels. `remat`, of `remat.REMAT`, is what the forward pass keeps for
     the backward pass.
     """
     if remat not in REMAT:
@@ -255,6 +262,19 @@ def abstract_params(model: nn.Module) -> dict:
     return jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
 
 
+def _linear(config: TransformerConfig) -> str:
+    return "linear" if config.head_bias else "kernel"
+
+
+def _norm(config: TransformerConfig) -> str:
+    return "norm" if config.norm_bias else "scale"
+
+
+def _weights_of_classifier(config: TransformerConfig) -> dict[str, str]:
+    norm = {"pooler_norm": _norm(config)} if config.classifier_norm else {}
+    return {"pooler": _linear(config), **norm, "classifier": "linear"}
+
+
 def _build_classifier(config: TransformerConfig, num_labels: int, dtype: Any, remat: str) -> SequenceClassifier:
     if num_labels < 1:
         raise ValueError(f"num_labels must be at least 1, got {num_labels}")
@@ -290,12 +310,12 @@ def _in_jax(call: str) -> tuple[str, ...]:
 HEADS: dict[str, HeadSpec] = {
     "classification": HeadSpec(
         build=_build_classifier,
-        weights=lambda config: {"pooler": "linear", "classifier": "linear"},
+        weights=_weights_of_classifier,
         labels=("classifier", "bias"),
         architecture="ForSequenceClassification",
         answer="logits",
         counts="num_labels",
-        # On the first token: the pooler, then the labels.
+        # On one vector of the text: the pooler, then the labels.
         flops=lambda config, num_labels: 2.0 * config.hidden_size * (config.hidden_size + num_labels),
         card=Card(
             pipeline_tag="text-classification",
@@ -310,7 +330,11 @@ HEADS: dict[str, HeadSpec] = {
     ),
     "masked_lm": HeadSpec(
         build=lambda config, num_labels, dtype, remat: MaskedLM(config, dtype, remat),
-        weights=lambda config: {"transform": "linear", "transform_norm": "norm", "decoder_bias": "array"},
+        weights=lambda config: {
+            "transform": _linear(config),
+            "transform_norm": _norm(config),
+            "decoder_bias": "array",
+        },
         labels=None,
         architecture="ForMaskedLM",
         answer="logits",

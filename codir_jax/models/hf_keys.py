@@ -17,12 +17,22 @@ class HfKey(NamedTuple):
 
 def linear(path: Path, name: str) -> dict[Path, HfKey]:
     """Kernel and bias of a Dense layer."""
-    return {(*path, "kernel"): HfKey(f"{name}.weight", True), (*path, "bias"): HfKey(f"{name}.bias", False)}
+    return {**kernel(path, name), (*path, "bias"): HfKey(f"{name}.bias", False)}
+
+
+def kernel(path: Path, name: str) -> dict[Path, HfKey]:
+    """Kernel of a Dense layer without bias."""
+    return {(*path, "kernel"): HfKey(f"{name}.weight", True)}
 
 
 def norm(path: Path, name: str) -> dict[Path, HfKey]:
     """Scale and bias of a LayerNorm."""
-    return {(*path, "scale"): HfKey(f"{name}.weight", False), (*path, "bias"): HfKey(f"{name}.bias", False)}
+    return {**scale(path, name), (*path, "bias"): HfKey(f"{name}.bias", False)}
+
+
+def scale(path: Path, name: str) -> dict[Path, HfKey]:
+    """Scale of a LayerNorm without bias."""
+    return {(*path, "scale"): HfKey(f"{name}.weight", False)}
 
 
 def table(path: Path, name: str) -> dict[Path, HfKey]:
@@ -39,10 +49,11 @@ def head_keys(weights: Mapping[str, str], names: Mapping[str, str]) -> dict[Path
     """The head's part of a family's table.
 
     Args:
-        weights: `contract.HeadSpec.weights`: our name -> "linear", "norm" or "array".
+        weights: `contract.HeadSpec.weights`: our name -> "linear", "norm", both without bias "kernel" and "scale", or
+            "array".
         names: our name -> the family's; what is not in it has our name there too.
     """
-    kinds = {"linear": linear, "norm": norm, "array": array}
+    kinds = {"linear": linear, "kernel": kernel, "norm": norm, "scale": scale, "array": array}
     found: dict[Path, HfKey] = {}
     for ours, kind in weights.items():
         found |= kinds[kind]((ours,), names.get(ours, ours))

@@ -49,6 +49,11 @@ def select_layers(rule: str, num_teacher: int, num_student: int) -> tuple[int, .
     return layers
 
 
+def select(rule: str, config: Any, num_layers: int) -> tuple[int, ...]:
+    """`select_layers` for a student of `num_layers` of a teacher of that config."""
+    return select_layers(rule, config.num_layers, num_layers)
+
+
 def match_layers(spec: str, num_teacher: int, num_student: int) -> tuple[tuple[int, int], ...]:
     """Pairs (student layer, teacher layer) whose hidden states are compared.
 
@@ -132,15 +137,23 @@ def shrink(
     Raises:
         UserError: as `select_layers`.
     """
-    num_layers = {0: max(config.num_layers // 2, 1), -1: config.num_layers}.get(num_layers, num_layers)
+    num_layers = num_layers_of(config, num_layers)
     smaller = dataclasses.replace(config, num_layers=num_layers)
     chosen = select_layers(layers, config.num_layers, num_layers)
-    if params is None:
-        return smaller, None
+    return smaller, None if params is None else with_layers(params, chosen)
+
+
+def num_layers_of(config: Any, num_layers: int) -> int:
+    """Layers of a smaller model than that of `config`: 0 is half of them, -1 all."""
+    return {0: max(config.num_layers // 2, 1), -1: config.num_layers}.get(num_layers, num_layers)
+
+
+def with_layers(params: Mapping[str, Any], chosen: Sequence[int]) -> dict[str, Any]:
+    """A model's weights with these of its layers, counted from 1, in the place of all."""
     encoder = params["encoder"]
     template = {name: value for name, value in encoder.items() if not name.startswith("layer_")}
     template |= {f"layer_{i}": encoder[f"layer_{layer - 1}"] for i, layer in enumerate(chosen)}
-    return smaller, init_from_teacher(params, {**params, "encoder": template}, chosen)
+    return init_from_teacher(params, {**params, "encoder": template}, chosen)
 
 
 def init_from_teacher(

@@ -1,6 +1,6 @@
 """The layers of encoders and heads, with the logical axes of their weights, and the activations.
 
-A `config` has `initializer_range`; a norm reads its `layer_norm_eps`, a table its `hidden_size`.
+A `config` has `initializer_range`; a norm reads its `layer_norm_eps` and `norm_bias`, a table its `hidden_size`.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def layer_norm(config: Any, axis: str, name: str | None) -> nn.LayerNorm:
         dtype=jnp.float32,
         # E[x^2] - E[x]^2 cancels where the mean is large.
         use_fast_variance=False,
+        use_bias=config.norm_bias,
         scale_init=nn.with_logical_partitioning(nn.initializers.ones_init(), (axis,)),
         bias_init=nn.with_logical_partitioning(nn.initializers.zeros_init(), (axis,)),
         name=name,

@@ -130,6 +130,8 @@ _exact_scores.defvjp(lambda query, key: (_exact_scores(query, key), (query, key)
 class Dense(nn.Module):
     """x @ kernel + bias, kernel float32 [in, features], bias float32 [features]; the sum with the bias is float32.
 
+    Without `use_bias` there is none.
+
     Features may be several axes of x or of the result, such as heads and head size. The weights stay as they are: it is
     they who are given these axes, as an array of all tokens may have to be copied for it (on a TPU, where heads of 64
     features do not fill a tile).
@@ -148,12 +150,12 @@ class Dense(nn.Module):
     dtype: Any = jnp.float32
     in_axes: int = 1
     out_shape: tuple[int, ...] = ()
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         in_shape = x.shape[x.ndim - self.in_axes :]
         kernel = weights.declared(self, "kernel", self.kernel_init, (math.prod(in_shape), self.features))
-        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
         out_shape = self.out_shape or (self.features,)
         x = x.astype(self.dtype)
         if factors.are_in(kernel):
@@ -161,4 +163,7 @@ class Dense(nn.Module):
             y = product(x.reshape(*rows, -1), kernel).reshape(*rows, *out_shape)
         else:
             y = product(x, kernel.reshape(*in_shape, *out_shape), self.in_axes)
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
         return (y + bias.reshape(*(1,) * (y.ndim - len(out_shape)), *out_shape)).astype(self.dtype)

@@ -9,38 +9,21 @@ References:
 from __future__ import annotations
 
 import dataclasses
-import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from codir_jax.models import ranges
+from codir_jax.models import encoder_checks, ranges, remat
+from codir_jax.models.attention import attend
 from codir_jax.models.dropout import dropout, dropout_seed
-from codir_jax.models.layers import ACTIVATIONS, activate, dense, embed, layer_norm, weights_init
+from codir_jax.models.layers import activate, dense, embed, layer_norm, weights_init
 from codir_jax.models.outputs import EncoderOutput
-from codir_jax.models.pooling import POOLINGS
-from codir_jax.models.products import gradients_together, product, scores
+from codir_jax.models.products import product
 from codir_jax.models.relative_bias import NUM_BUCKETS, RelativeBias
 from codir_jax.models.weights import rows, transposed
 from codir_jax.processes.user_error import UserError
-
-# Large enough that exp() of it is 0 in float32, finite so that a row with no token at all gives a uniform
-# attention instead of NaN.
-MASKED_SCORE = -1e9
-# Collection of the raw attention scores, see `models.apply.apply_with_scores`.
-SCORES = "attention_scores"
-# Collection of queries, keys and values, see `models.apply.projections_of`.
-PROJECTIONS = "attention_projections"
-
-# What the forward pass keeps for the backward pass: "none" recomputes nothing, "block" keeps the input of each layer
-# only, "dots" also the results of its products with weights.
-REMAT = {
-    "none": None,
-    "block": jax.checkpoint_policies.nothing_saveable,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-}
-
 
 # What the fields of a `TransformerConfig` may be, where they are not None.
 RANGES = {
@@ -84,26 +67,14 @@ class TransformerConfig:
     has_pooler: bool = True  # whether an encoder alone has one, which the pooling "pooler" needs
     pooling: str = "mean"  # of `pooling.POOLINGS`: how a sentence encoder makes one vector of a text
 
+    # What the heads ask of any encoder, and is the same of all of these.
+    norm_bias: ClassVar[bool] = True  # a norm adds a bias
+    head_bias: ClassVar[bool] = True  # so does the layer of a head that meets the states
+    classifier_pooling: ClassVar[str] = "cls"  # of `pooling.POOLINGS`: what of the states a classifier reads
+    classifier_norm: ClassVar[bool] = False  # a classifier has a norm before its last layer
+
     def __post_init__(self) -> None:
-        for name in ("hidden_act", "classifier_act", "masked_lm_act"):
-            value = getattr(self, name) or self.hidden_act
-            if not isinstance(value, str) or value not in ACTIVATIONS:
-                raise UserError(f"{name} {value!r} is not supported; known: {', '.join(ACTIVATIONS)}")
-        if self.pooling not in POOLINGS:
-            raise UserError(f"pooling {self.pooling!r} is not supported; known: {', '.join(POOLINGS)}")
-        if self.pooling == "pooler" and not self.has_pooler:
-            others = ", ".join(repr(name) for name in POOLINGS if name != "pooler")
-            raise UserError(f"pooling 'pooler' is not supported: {self.family} models have no pooler; use {others}")
-        for name, known in RANGES.items():
-            if getattr(self, name) is not None:
-                known.check(name, getattr(self, name))
-        if self.pad_token_id >= self.vocab_size:
-            raise UserError(f"pad_token_id {self.pad_token_id} is no word of the {self.vocab_size} of vocab_size")
-        if self.hidden_size % self.num_heads:
-            fits = [n for n in range(1, min(self.hidden_size, 64) + 1) if self.hidden_size % n == 0]
-            raise UserError(
-                f"num_heads {self.num_heads} does not divide hidden_size {self.hidden_size}; that do: {fits}"
-            )
+        encoder_checks.check(self, RANGES)
         if self.max_length < 1:
             raise UserError(
                 f"max_positions {self.max_positions} leaves no position after the offset {self.position_offset}"
@@ -205,10 +176,7 @@ class Embeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """softmax(Q K^T / sqrt(d) + bias) V, softmax in float32, dropout on the probabilities.
-
-    Not `jax.nn.dot_product_attention`: it has no dropout argument, and BERT is trained with it.
-    """
+    """Each token attends to all real tokens, see `attention.attend`."""
 
     config: TransformerConfig
     site: int
@@ -227,14 +195,9 @@ class SelfAttention(nn.Module):
             return jnp.moveaxis(y, 2, 1)
 
         query, key, value = project("query"), project("key"), project("value")
-        self.sow(PROJECTIONS, "vectors", {"query": query, "key": key, "value": value})  # similarly
-        query = (query.astype(jnp.float32) * (1.0 / math.sqrt(c.head_size))).astype(self.dtype)
-        raw = scores(query, key) if bias is None else scores(query, key) + bias
-        self.sow(SCORES, "scores", raw)  # nothing is kept unless `apply` asks for the collection
-        masked = jnp.where(attention_mask[:, None, None, :] > 0, raw, MASKED_SCORE)
-        probabilities = jax.nn.softmax(masked, axis=-1).astype(self.dtype)
-        probabilities = dropout(probabilities, c.attention_dropout, seed, self.site)
-        mixed = jnp.moveaxis(jnp.einsum("bnqk,bnkd->bnqd", probabilities, value), 1, 2)
+        is_seen = attention_mask[:, None, None, :] > 0
+        dropped = {"rate": c.attention_dropout, "seed": seed, "site": self.site}
+        mixed = attend(self, query, key, value, is_seen, bias=bias, **dropped)
         return dense(c, c.hidden_size, ("heads", "embed"), "output", self.dtype, in_axes=2)(mixed)
 
 
@@ -267,7 +230,7 @@ class Encoder(nn.Module):
         config: sizes.
         dtype: of the computation (float32 or bfloat16); weights are float32, as are look-ups, LayerNorm,
             GELU, scores of the attention and softmax.
-        remat: of REMAT, what is kept for the backward pass.
+        remat: of `remat.REMAT`, what is kept for the backward pass.
     """
 
     config: TransformerConfig
@@ -303,20 +266,10 @@ class Encoder(nn.Module):
         x = self.embeddings(input_ids, token_type_ids, seed, words)
         bias = None if c.relative_buckets is None else self.relative_bias(input_ids.shape[1])
         hidden_states = [x]
-        run = Layer.__call__ if self.remat == "none" or self.is_initializing() else self._recomputed
         for layer in self.layers:
-            x = run(layer, x, attention_mask, bias, seed)
+            x = remat.run(layer, self.remat, x, attention_mask, bias, seed)
             hidden_states.append(x)
         return EncoderOutput(hidden_states=tuple(hidden_states))
-
-    def _recomputed(self, layer: Layer, x: jax.Array, attention_mask: jax.Array, bias, seed) -> jax.Array:
-        """The layer's output, whose backward pass computes the layer again, as far as `remat` says."""
-        params, alone = layer.variables["params"], layer.clone(parent=None)
-
-        def run(params, x, bias):
-            return alone.apply({"params": params}, x, attention_mask, bias, seed)
-
-        return jax.checkpoint(run, policy=REMAT[self.remat])(*gradients_together(params, x), bias)
 
     def words(self, input_ids: jax.Array) -> jax.Array:
         """The word embeddings of int32 ids [...], [..., width] in the dtype of the computation."""

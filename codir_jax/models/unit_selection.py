@@ -1,7 +1,8 @@
 """A feed-forward block with fewer inner units: those that move its output least are left out.
 
-A unit u of a layer weighs |w_in[:, u]| |w_out[u, :]|. Every layer loses equally many, so that the result is an ordinary
-model of a smaller `intermediate_size`: structured pruning, which makes dense hardware faster.
+A unit u of a layer weighs |w_in[:, u]| |w_out[u, :]|, and |w_gate[:, u]| times that where it has a gate, whose kernel
+lies beside w_in in one array [in, 2 units]. Every layer loses equally many, so that the result is an ordinary model of
+a smaller `intermediate_size`: structured pruning, which makes dense hardware faster.
 """
 
 import dataclasses
@@ -38,15 +39,26 @@ def shrink(config: Any, params: Mapping[str, Any] | None, *, share: float) -> tu
         kept = kept_units(first["kernel"], second["kernel"], num_kept)
         encoder[name] = {
             **encoder[name],
-            "mlp_in": {"kernel": first["kernel"][:, kept], "bias": first["bias"][kept]},
+            "mlp_in": {part: _columns(weight, num_units, kept) for part, weight in first.items()},
             "mlp_out": {**second, "kernel": second["kernel"][kept]},
         }
     return smaller, {**params, "encoder": encoder}
 
 
+def _columns(weight: np.ndarray, num_units: int, kept: np.ndarray) -> np.ndarray:
+    """Of [..., parts * units] the kept units of every part."""
+    parts = weight.reshape(*weight.shape[:-1], -1, num_units)[..., kept]
+    return parts.reshape(*weight.shape[:-1], -1)
+
+
 def kept_units(first: np.ndarray, second: np.ndarray, num_kept: int) -> np.ndarray:
-    """Ascending numbers of the units between two kernels, [in, units] and [units, out], that weigh most."""
-    return strongest(np.linalg.norm(first, axis=0) * np.linalg.norm(second, axis=1), num_kept)
+    """Ascending numbers of the units between two kernels that weigh most.
+
+    Args:
+        first: [in, parts * units], where parts, such as a gate, are multiplied. second: [units, out].
+    """
+    of_parts = np.linalg.norm(first.reshape(len(first), -1, len(second)), axis=0)
+    return strongest(of_parts.prod(axis=0) * np.linalg.norm(second, axis=1), num_kept)
 
 
 def strongest(weights: np.ndarray, num_kept: int) -> np.ndarray:

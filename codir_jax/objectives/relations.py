@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 
 from codir_jax.losses.relations import relation_distance
 from codir_jax.models.apply import projections_of
+from codir_jax.models.attention import PROJECTIONS
 from codir_jax.models.layer_selection import match_layers, parse_matches
-from codir_jax.models.transformer import PROJECTIONS
 from codir_jax.objectives import distill
 from codir_jax.objectives.contract import Objective, Setting, Step, init_model, masked_sum, mean, no_cost
 from codir_jax.objectives.microbatches import in_microbatches, run_student

@@ -2,7 +2,8 @@
 
 from ml_collections import ConfigDict
 
-from codir_jax.models.layer_selection import match_layers, select_layers
+from codir_jax.models.contract import family
+from codir_jax.models.layer_selection import match_layers
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import config as stage_config
 from codir_jax.stage.models import Model
@@ -12,7 +13,8 @@ def describe_models(config: ConfigDict, student: Model, teacher: Model | None) -
     """One line: what the student is, where its weights come from and which layers are matched."""
     text = f"student: {student.config.num_layers} layers x {student.config.hidden_size}"
     if config.student.init == "teacher":
-        layers = select_layers(config.student.init_layers, teacher.config.num_layers, student.config.num_layers)
+        select = family(teacher.config.family).start_layers
+        layers = select(config.student.init_layers, teacher.config, student.config.num_layers)
         text += f", started from teacher layers {', '.join(map(str, layers))} of {teacher.config.num_layers}"
     elif config.student.init == "pretrained":
         text += f", started from {config.student.path}"

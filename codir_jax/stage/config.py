@@ -14,7 +14,7 @@ from codir_jax.data import teacher_cache
 from codir_jax.models.contract import family
 from codir_jax.models.layer_selection import parse_start
 from codir_jax.models.pooling import POOLINGS
-from codir_jax.models.transformer import REMAT
+from codir_jax.models.remat import REMAT
 from codir_jax.objectives import contract as objectives
 from codir_jax.objectives import transform
 from codir_jax.processes import console

@@ -216,6 +216,23 @@ def test_the_verdict_is_a_plain_record():
     assert "torch not compared" in str(verdict)
 
 
+def test_what_stands_at_padding_is_not_compared(monkeypatch):
+    """Of padding whose window is empty transformers' attentions do not agree among themselves."""
+    source = GOLDEN / "modernbert_mlm"
+    loaded = load_pretrained(source, head="masked_lm")
+    io = np.load(source / "io.npz")
+    batch = {name: io[name].astype(np.int32) for name in exports.INPUTS}
+    monkeypatch.setattr(exports.importlib.util, "find_spec", lambda name: name)
+
+    def verdict(moved):
+        theirs = io["logits"] + moved[..., None].astype(np.float32)
+        monkeypatch.setattr(exports.in_torch, "answers", lambda *_: [theirs])
+        return exports.check_parity(source, loaded.config, loaded.params, batch, "masked_lm")
+
+    assert verdict(batch["attention_mask"] == 0).passed
+    assert not verdict(batch["attention_mask"] == 1).passed
+
+
 def test_torch_computes_the_same_from_the_folder(exported):
     pytest.importorskip("torch")
     _, _, verdict = exported

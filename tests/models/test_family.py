@@ -15,7 +15,6 @@ from codir_jax.convert.huggingface import load_pretrained, read_sizes, save_pret
 from codir_jax.evaluation import cost
 from codir_jax.models import contract, heads, sizes
 from codir_jax.models.heads import HEADS, abstract_params, build_model
-from codir_jax.models.layer_selection import select_layers
 from codir_jax.models.layers import dense
 from codir_jax.models.outputs import ModelOutput
 from codir_jax.sharding.rules import unbox
@@ -24,6 +23,10 @@ FAMILIES = contract.families()
 # A family says which heads it has; one that says nothing has all that are made of a text's states.
 EVERY = tuple(head for head in HEADS if head not in ("language_model", "sentence_score"))
 CASES = [(name, head) for name, family in FAMILIES.items() for head in family.heads or EVERY]
+# Of three layers: rule -> those that a student of two starts from, and a list of four. A family of layers of two kinds
+# allows others than those of one kind.
+CHOICES = {"uniform": (1, 3), "last": (2, 3), "3,1": (3, 1)}, "1,1,2,3"
+CHOICES_OF_KINDS = {"uniform": (1, 2), "first": (1, 2), "1,3": (1, 3)}, "1,2,3,3"
 TINY = {"num_layers": 3, "hidden_size": 8, "num_heads": 2, "intermediate_size": 12, "max_positions": 24}
 
 
@@ -56,12 +59,16 @@ def check_round_trip(family, head, folder):
     assert again.hf_config["architectures"] == [family.class_prefix + HEADS[head].architecture]
 
 
+def choices(config):
+    return CHOICES_OF_KINDS if hasattr(config, "is_global") else CHOICES
+
+
 def check_shrink(family, head):
     config = tiny(family)
     params = fresh(config, head)
-    for layers, chosen in {"uniform": (1, 3), "last": (2, 3), "3,1": (3, 1)}.items():
+    for layers, chosen in choices(config)[0].items():
         smaller, student = family.shrink["layers"](config, params, num_layers=2, layers=layers)
-        assert chosen == select_layers(layers, config.num_layers, 2)
+        assert chosen == family.start_layers(layers, config, 2)
         assert smaller == dataclasses.replace(config, num_layers=2)
         assert same(unbox_shapes(student), unbox_shapes(fresh(smaller, head)))
         for i, layer in enumerate(chosen):
@@ -99,7 +106,7 @@ def test_a_list_in_which_layers_repeat_makes_a_deeper_model(name):
     family = FAMILIES[name]
     config = tiny(family)
     params = fresh(config, (family.heads or tuple(HEADS))[0])
-    deeper, student = family.shrink["layers"](config, params, num_layers=4, layers="1,1,2,3")
+    deeper, student = family.shrink["layers"](config, params, num_layers=4, layers=choices(config)[1])
     assert deeper.num_layers == 4
     assert same(student["encoder"]["layer_3"], params["encoder"]["layer_2"])
 
@@ -144,6 +151,7 @@ def test_the_names_of_sizes_are_the_families():
         "distilbert-base",
         *("electra-small", "electra-base", "electra-large"),
         *("lstm-small", "lstm-medium", "lstm-large"),
+        *("modernbert-base", "modernbert-large"),
         "mpnet-base",
         *("roberta-base", "roberta-large"),
         *("xlm-roberta-base", "xlm-roberta-large"),
@@ -155,7 +163,8 @@ def test_the_names_of_sizes_are_the_families():
 @pytest.mark.parametrize("name", ["gpt", "heads", "bert.x", "..bert", "", None])
 def test_an_unknown_family_lists_the_known(name):
     with pytest.raises(
-        ValueError, match=r"is not supported; known: bert, distilbert, electra, lstm, mpnet, roberta, xlm-roberta"
+        ValueError,
+        match=r"is not supported; known: bert, distilbert, electra, lstm, modernbert, mpnet, roberta, xlm-roberta",
     ):
         contract.family(name)
 
@@ -166,7 +175,7 @@ def test_a_family_says_what_its_models_cannot_do():
         FAMILIES["mpnet"].read_config(told)
     with pytest.raises(ValueError, match="relative_attention_num_buckets: expected a whole number, 32 to 32"):
         FAMILIES["mpnet"].read_config({**told, "pad_token_id": 1, "relative_attention_num_buckets": 16})
-    for name in ("distilbert", "electra"):
+    for name in ("distilbert", "electra", "modernbert"):
         with pytest.raises(
             ValueError, match=f"pooling 'pooler' is not supported: {name} models have no pooler; use 'm"
         ):
@@ -202,6 +211,9 @@ class ToyConfig:
     classifier_dropout: float | None = None
     dropout_before_pooler: bool = False
     classifier_act: str = "tanh"
+    classifier_pooling: str = "cls"
+    classifier_norm: bool = False
+    head_bias: bool = True
     in_words: str = "a few layers"
 
 

@@ -83,6 +83,8 @@ PUBLISHED = [
     ("electra-small", "masked_lm", 13_546_682),
     ("electra-base", "classification", 109_483_778),
     ("electra-large", "masked_lm", 335_174_458),
+    ("modernbert-base", "masked_lm", 149_655_232),
+    ("modernbert-large", "masked_lm", 395_881_664),
 ]
 
 

@@ -17,7 +17,7 @@ from codir_jax.models.heads import build_model, decoder
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
 # What these have beside others is forward alone, or in their family's classifier: their gradients may wait.
-FORWARD = ("xlm_roberta_seqcls", "distilbert_mlm", "mpnet_mlm", "electra_mlm")
+FORWARD = ("xlm_roberta_seqcls", "distilbert_mlm", "mpnet_mlm", "electra_mlm", "modernbert_mlm")
 STEPPED = [pytest.param(name, marks=[pytest.mark.slow] * (name in FORWARD)) for name in NAMES]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -160,6 +160,7 @@ def test_token_types_matter_to_bert():
     assert np.abs(np.asarray(without) - golden.io["logits"]).max() > 1e-3
 
 
+@pytest.mark.parametrize("classifier", ["bert_seqcls", "roberta_seqcls", "modernbert_seqcls"], indirect=True)
 def test_bfloat16_computes_near_float32_with_float32_logits(classifier):
     model = build_model(classifier.config, "classification", 3, dtype="bfloat16")
     out = jax.jit(model.apply)({"params": classifier.params}, *classifier.inputs)

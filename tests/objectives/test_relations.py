@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from codir_jax.models.apply import apply_model
-from codir_jax.models.transformer import PROJECTIONS
+from codir_jax.models.attention import PROJECTIONS
 from codir_jax.objectives import relations
 from codir_jax.objectives.contract import Step
 from codir_jax.processes.user_error import UserError

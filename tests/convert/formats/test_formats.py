@@ -29,7 +29,7 @@ def folder_of(name, path):
     return path, {**BATCH, "input_ids": np.where(BATCH["attention_mask"], BATCH["input_ids"], pad)}
 
 
-@pytest.mark.parametrize("name", ["bert_seqcls", "roberta_seqcls"])
+@pytest.mark.parametrize("name", ["bert_seqcls", "roberta_seqcls", "modernbert_seqcls"])
 def test_stablehlo_answers_as_the_model_for_any_batch_and_length(name, tmp_path):
     pytest.importorskip("flatbuffers")
     folder, batch = folder_of(name, tmp_path / "model")

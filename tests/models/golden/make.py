@@ -23,6 +23,9 @@ from transformers import (
     ElectraConfig,
     ElectraForMaskedLM,
     ElectraForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    ModernBertForSequenceClassification,
     MPNetConfig,
     MPNetForMaskedLM,
     MPNetForSequenceClassification,
@@ -61,6 +64,12 @@ MPNET = MPNetConfig(vocab_size=61, max_position_embeddings=44, num_labels=3, lay
 ELECTRA = ElectraConfig(
     vocab_size=61, max_position_embeddings=20, embedding_size=6, num_labels=3, hidden_act="relu", **SIZES
 )
+# Windows smaller than the texts, thetas that turn states at such distances, and two activations.
+MODERNBERT = ModernBertConfig(
+    vocab_size=61, max_position_embeddings=20, num_labels=3, local_attention=5, global_attn_every_n_layers=2,
+    global_rope_theta=100.0, local_rope_theta=4.0, classifier_pooling="mean", classifier_activation="relu",
+    pad_token_id=0, bos_token_id=1, cls_token_id=1, eos_token_id=2, sep_token_id=2, **{**SIZES, "num_hidden_layers": 3},
+)  # fmt: skip
 MODELS = {
     "bert_seqcls": (BertForSequenceClassification, BERT),
     "bert_mlm": (BertForMaskedLM, BERT),
@@ -73,10 +82,12 @@ MODELS = {
     "mpnet_mlm": (MPNetForMaskedLM, MPNET),
     "electra_seqcls": (ElectraForSequenceClassification, ELECTRA),
     "electra_mlm": (ElectraForMaskedLM, ELECTRA),
+    "modernbert_seqcls": (ModernBertForSequenceClassification, MODERNBERT),
+    "modernbert_mlm": (ModernBertForMaskedLM, MODERNBERT),
 }
-# Left out of what is stored of gradients and updates: the last layer, the embeddings and the head are kept, which the
+# Left out of what is stored of gradients and updates: later layers, the embeddings and the head are kept, which the
 # gradient reaches through everything else.
-SKIPPED = (".layer.0.",)
+SKIPPED = (".layer.0.", ".layers.0.")
 
 
 def inputs(config, rng):
