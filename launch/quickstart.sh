@@ -4,7 +4,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-.venv/bin/codir compress --demo --compare=finetune,codir --output=runs/quickstart "$@"
+.venv/bin/codir compress --demo --compare=finetune,distill --output=runs/quickstart "$@"
 
 cat <<'TEXT'
 

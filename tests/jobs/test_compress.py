@@ -64,20 +64,20 @@ def finished(base, files, tmp_path_factory):
 def test_what_is_said_of_the_data_holds_for_the_teacher_too(finished):
     """Before, the teacher took its classes in another order and the student was refused when it was trained."""
     _, folder, results = finished
-    for stage in ("teacher", "best"):
+    for stage in ("teacher", "codir"):
         config = json.loads((folder / stage / "config.json").read_text())
         assert (config["data"]["label_names"], config["data"]["max_length"]) == ("good,bad", 16)
         told = json.loads((folder / stage / "best" / "config.json").read_text())
         assert told["id2label"] == {"0": "good", "1": "bad"}
     assert json.loads((folder / "export" / "config.json").read_text())["id2label"] == {"0": "good", "1": "bad"}
-    stages = [json.loads((folder / stage / "results.json").read_text()) for stage in ("teacher", "best")]
+    stages = [json.loads((folder / stage / "results.json").read_text()) for stage in ("teacher", "codir")]
     assert results["seconds"] == pytest.approx(sum(stage["seconds"] for stage in stages))
-    assert results["main"] == "best" and list(results["models"]) == ["teacher", "best"]
+    assert results["main"] == "codir" and list(results["models"]) == ["teacher", "codir"]
 
 
 def test_who_calls_is_told_of_every_stage_what_its_metrics_hold(finished):
     _, folder, _ = finished
-    for stage in ("teacher", "best"):
+    for stage in ("teacher", "codir"):
         lines = [json.loads(line) for line in (folder / stage / "metrics.jsonl").read_text().splitlines()]
         told = [what for what in WATCHED if what[1] == str(folder / stage)]
         steps = [(step, values) for name, _, step, values in told if name == "on_step"]
@@ -103,8 +103,8 @@ def test_the_export_cuts_a_text_where_the_student_was_judged(finished):
 def test_a_model_is_judged_by_a_file_as_by_the_split_of_the_same_rows(finished, files, tmp_path):
     """Columns are those of its run, classes and length the model's own; a folder that is no run is told its columns."""
     _, folder, results = finished
-    dev = results["models"]["best"]["dev"]
-    assert codir_jax.evaluate(str(folder / "best"), input=files["dev"])["accuracy"] == pytest.approx(dev["accuracy"])
+    dev = results["models"]["codir"]["dev"]
+    assert codir_jax.evaluate(str(folder / "codir"), input=files["dev"])["accuracy"] == pytest.approx(dev["accuracy"])
     other = tmp_path / "other.tsv"
     other.write_text(Path(files["dev"]).read_text().replace("sentence\tlabel", "text\tclass", 1))
     pairs = tmp_path / "pairs.tsv"
@@ -194,11 +194,11 @@ def test_a_folder_with_another_job_is_refused_with_the_keys_that_differ(finished
 def test_a_finished_job_goes_on_with_what_is_compared_anew_and_exports_the_best(finished, monkeypatch):
     """The teacher and CoDIR are left as they are, and a later call without the baseline keeps its row."""
     arguments, folder, _ = finished
-    ages = {name: (folder / name / "results.json").stat().st_mtime_ns for name in ("teacher", "best")}
+    ages = {name: (folder / name / "results.json").stat().st_mtime_ns for name in ("teacher", "codir")}
     results = compress(**arguments, compare="finetune")
-    assert list(results["models"]) == ["teacher", "finetune", "best"]
+    assert list(results["models"]) == ["teacher", "finetune", "codir"]
     assert ages == {name: (folder / name / "results.json").stat().st_mtime_ns for name in ages}
-    scores = {name: results["models"][name]["dev"]["accuracy"] for name in ("best", "finetune")}
+    scores = {name: results["models"][name]["dev"]["accuracy"] for name in ("codir", "finetune")}
     assert scores[results["exported"]] == max(scores.values())
     assert results["why_exported"] in (folder / "report.md").read_text()
     monkeypatch.setattr(compress_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
@@ -214,7 +214,7 @@ def test_a_job_in_python_has_its_student_its_table_and_its_report(finished):
     arguments, folder, results = finished
     job = compress(**arguments)
     assert job.student(["sentence number 3 is good"])[0]["label"] in ("good", "bad")
-    first, second, bar = [row for row in job.table if row["name"] in ("teacher", "best", "bar")]
+    first, second, bar = [row for row in job.table if row["name"] in ("teacher", "codir", "bar")]
     assert first["dev"] == results["models"]["teacher"]["dev"]["accuracy"] and second["title"] == "student, CoDIR"
     assert bar["dev"] == 1.0  # the words good and bad are the labels
     assert job.report == folder / "report.html" and job["verdict"].split()[0] in str(job).split()
@@ -225,14 +225,14 @@ def test_a_job_in_python_has_its_student_its_table_and_its_report(finished):
 def test_more_seeds_train_the_students_again_under_the_teacher_that_is_there(finished):
     """The first seed's stages are left as they are; the mean is of both, and another call keeps them."""
     arguments, folder, _ = finished
-    ages = {name: (folder / name / "results.json").stat().st_mtime_ns for name in ("teacher", "best")}
+    ages = {name: (folder / name / "results.json").stat().st_mtime_ns for name in ("teacher", "codir")}
     job = compress(**arguments, seeds=2)
     assert ages == {name: (folder / name / "results.json").stat().st_mtime_ns for name in ages}
     assert not (folder / "seeds" / "1" / "teacher").exists()
-    runs = [json.loads((place / "best" / "results.json").read_text()) for place in (folder, folder / "seeds" / "1")]
+    runs = [json.loads((place / "codir" / "results.json").read_text()) for place in (folder, folder / "seeds" / "1")]
     assert [run["seed"] for run in runs] == [0, 1] and runs[0]["best_fingerprint"] != runs[1]["best_fingerprint"]
     assert runs[0]["teacher_fingerprint"] == runs[1]["teacher_fingerprint"]
-    row = job["over_seeds"]["best"]
+    row = job["over_seeds"]["codir"]
     assert row["scores"] == [run["dev"]["accuracy"] for run in runs] and row["mean"] == sum(row["scores"]) / 2
     assert compress(**arguments)["seeds"] == [0, 1] and "Over 2 seeds" in (folder / "report.md").read_text()
 
@@ -339,14 +339,14 @@ def smaller(finished):
 def test_a_finished_job_goes_on_with_ways_to_make_its_student_smaller(smaller):
     folder, results = smaller
     rows = results["models"]
-    assert set(rows) >= {"teacher", "best", *SMALLER}
+    assert set(rows) >= {"teacher", "codir", *SMALLER}
     for name in SMALLER:
         path = Path(rows[name]["folder"])
         assert rows[name]["bytes"] == (path / "model.packed.safetensors").stat().st_size
         assert "equal to the last bit" in rows[name]["parity"] and rows[name]["dev"]["accuracy"] >= 0
         assert (path / "unpack.py").exists() and (path / "tokenizer.json").exists()
-    assert rows["int8"]["bytes"] < 0.4 * rows["best"]["bytes"]
-    assert rows["int8"]["parameters"] == rows["best"]["parameters"] > rows["rank4"]["parameters"]
+    assert rows["int8"]["bytes"] < 0.4 * rows["codir"]["bytes"]
+    assert rows["int8"]["parameters"] == rows["codir"]["parameters"] > rows["rank4"]["parameters"]
     assert "| dominated by" in (folder / "report.md").read_text()
     assert (folder / "pareto.csv").exists() and (folder / "report.html").exists()
 
@@ -364,7 +364,7 @@ def test_a_finished_job_is_served_with_the_words_of_train_and_in_another_format(
     pytest.importorskip("flatbuffers")
     arguments, folder, _ = finished
     results = compress(**arguments, prune_vocabulary=True, format=["stablehlo"])
-    row, whole = results["models"]["pruned"], results["models"]["best"]
+    row, whole = results["models"]["pruned"], results["models"]["codir"]
     assert row["words"] < row["words_before"] and row["difference"] <= 1e-5
     assert row["dev"] == {name: pytest.approx(whole["dev"][name]) for name in row["dev"]}
     hidden = json.loads((folder / "export" / "config.json").read_text())["hidden_size"]
@@ -376,7 +376,7 @@ def test_a_finished_job_is_served_with_the_words_of_train_and_in_another_format(
     told = json.loads((folder / "export" / "config.json").read_text())
     assert told["id2label"] == {"0": "good", "1": "bad"} and told["vocab_size"] == row["words"]
     answers = [
-        codir_jax.load(str(path))(["sentence number 3 is good"]) for path in (folder / "export", folder / "best")
+        codir_jax.load(str(path))(["sentence number 3 is good"]) for path in (folder / "export", folder / "codir")
     ]
     assert answers[0][0]["logits"] == pytest.approx(answers[1][0]["logits"], abs=1e-5)
 
