@@ -97,7 +97,7 @@ class Training:
         decay = [p for p in self._parameters if p.ndim > 1]
         rest = [p for p in self._parameters if p.ndim < 2]
         groups = [{"params": decay, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
-        self._optimizer = torch.optim.AdamW(groups, lr=subject.config.optimizer.learning_rate, fused=True)
+        self._optimizer = torch.optim.AdamW(groups, lr=subject.stage.optimizer_config.learning_rate, fused=True)
         self._rng = np.random.default_rng(subject.config.seed)
         self._kept = self._teacher_outputs() if corner.cached else None
 
