@@ -301,7 +301,9 @@ def announce_and_sleep(run):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux tells of its processes in /proc")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGKILL, -signal.SIGKILL), pytest.param(signal.SIGTERM, 75, marks=pytest.mark.slow)]
+)
 def test_workers_end_with_the_process_that_started_them(number, status, tmp_path):
     """One that is killed, or asked to stop, while its workers are at work."""
     code = (

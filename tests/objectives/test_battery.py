@@ -239,6 +239,7 @@ def _assert_eight_devices_give_that_of_one(name, **kind):
     _assert_close(_gradient(name, sharded, jax.random.key(1), whole, **kind), one)
 
 
+@pytest.mark.slow
 def test_negatives_of_each_device_alone_would_give_another_loss():
     setting, objective, parts, _ = _make("codir per layer, queue")
     batch = tiny.batch(setting, ids=np.arange(16))
@@ -257,7 +258,7 @@ def test_negatives_of_each_device_alone_would_give_another_loss():
         "codir released",
         "codir per layer, queue",
         "pre-training: codir",
-        "pre-training: codir of tokens",
+        pytest.param("pre-training: codir of tokens", marks=pytest.mark.slow),
         "sentences: pair_supcon",
         "sentences: distill",
         "supcl_seq",

@@ -180,6 +180,7 @@ def test_padded_lengths_are_those_that_a_run_chooses():
     assert sum(found.shares) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_a_batch_larger_than_memory_is_told_with_what_to_change():
     large = [("data.batch_size", "81920")]
     options = {"teacher": "minilm", "num_examples": 10**6, "length": 16}

@@ -202,6 +202,7 @@ def test_negatives_from_the_teacher_cache_are_refused_without_one(teacher, tmp_p
         run.run(_config(teacher, source, ("teacher.cache", "off")), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_saved_config_repeats_the_run_bit_for_bit(teacher, tmp_path):
     first, again = tmp_path / "first", tmp_path / "again"
     run.run(_config(teacher), first)
