@@ -11,6 +11,8 @@ from codir_jax.processes import environment
 environment.set_for_compilers()  # on a CPU; compilers of other machines are at hand for tests marked aot
 # Most of the suite's time is compilation of tiny programs; their speed does not matter, so XLA optimises little.
 QUICK_TO_COMPILE = "--xla_backend_optimization_level=0"
+# Every worker has a core: a program in many parts, compiled by many threads, takes a tenth more of it.
+QUICK_TO_COMPILE += " --xla_cpu_parallel_codegen_split_count=1"
 # Its older way to emit loops compiles in half the time (a CoDIR step on 8 devices: 2.5 s of CPU for 5.4). Later
 # versions have it no more, and XLA ends the process at a flag that it does not know.
 if importlib.metadata.version("jaxlib").startswith("0.10."):

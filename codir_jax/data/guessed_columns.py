@@ -47,10 +47,7 @@ def guess(columns: Mapping[str, Sequence], text: str = "", text_pair: str = "", 
       UserError: a given one is not there, or they cannot be told apart; columns are shown with a value.
     """
     for flag, name in (("text_column", text), ("text_pair_column", text_pair), ("label_column", label)):
-        if name and name not in columns:
-            raise UserError(
-                f"--{flag}={name}: no such column; columns are {_shown(columns)}{nearest(name, [*columns])}"
-            )
+        require(flag, [name] if name else [], columns)
     folded = {name.strip().casefold(): name for name in reversed(columns)}
     if not text and not text_pair and not any(name in folded for name in TEXTS[:1]):
         for first, second in PAIRS:
@@ -65,6 +62,16 @@ def guess(columns: Mapping[str, Sequence], text: str = "", text_pair: str = "", 
         if not name:
             raise UserError(f"which column holds the {what}? Say --{flag}=NAME; columns are {_shown(columns)}")
     return Columns(text, text_pair, label)
+
+
+def require(flag: str, names: Sequence[str], columns: Mapping[str, Sequence]) -> None:
+    """Refuses names, those that a flag gives, that are not among the columns."""
+    for name in names:
+        if name not in columns:
+            raise UserError(
+                f"--{flag}={','.join(names)}: no column {name!r}; columns are {_shown(columns)}"
+                f"{nearest(name, [*columns])}"
+            )
 
 
 def _by_name(columns: Mapping[str, Sequence], sure: Sequence[str], others: Sequence[str]) -> str:

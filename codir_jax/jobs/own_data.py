@@ -14,7 +14,7 @@ from typing import Any
 from codir_jax.data import dev_split, given_rows, guessed_columns, label_sets
 from codir_jax.data.batch import DataError
 from codir_jax.data.compressed import kind_of
-from codir_jax.data.delimited import column_names, nearest, read_table
+from codir_jax.data.delimited import column_names, read_table
 from codir_jax.data.guessed_columns import Columns
 from codir_jax.processes import claims, console, whole
 from codir_jax.processes.user_error import UserError
@@ -63,22 +63,10 @@ def complete(flags: Mapping[str, Any], folder: Path, seed: int) -> dict[str, Any
     if kind_of(path) == ".txt":
         raise UserError(f"--train={path}: lines of text have no labels; give .tsv, .csv, .jsonl or .parquet")
     columns = _read(path, in_full=not flags["dev"])
+    of_domains = [flags["domain_column"]] if flags["domain_column"] else []
+    guessed_columns.require("domain_column", of_domains, columns)
+    looked_at = {name: values for name, values in _with_class_column(columns, flags).items() if name not in of_domains}
     given = Columns(flags["text_column"], flags["text_pair_column"], flags["label_column"])
-    if (domain := flags["domain_column"]) and domain not in columns:
-        raise UserError(
-            f"--domain_column={domain}: no such column; columns are {', '.join(columns)}{nearest(domain, [*columns])}"
-        )
-    of_classes = label_sets.class_columns(given.label) if flags["multi_label"] else ()
-    if missing := [name for name in of_classes if name not in columns]:
-        raise UserError(
-            f"--label_column={given.label}: no column {missing[0]!r}; columns are {', '.join(columns)}"
-            f"{nearest(missing[0], [*columns])}"
-        )
-    if not of_classes and set(label_sets.class_columns(given.label)) & columns.keys() - {given.label}:
-        raise UserError(f"--label_column={given.label}: for a column of 0 and 1 a class give --multi_label, too")
-    looked_at = {name: values for name, values in columns.items() if name not in (domain, *of_classes)}
-    if of_classes:
-        looked_at[given.label] = label_sets.join_columns({name: columns[name] for name in of_classes})
     found = guessed_columns.guess(looked_at, *given)
     flags |= {"text_column": found.text, "text_pair_column": found.text_pair, "label_column": found.label}
     if found != given:
@@ -88,27 +76,48 @@ def complete(flags: Mapping[str, Any], folder: Path, seed: int) -> dict[str, Any
         flags["label_separator"] = label_sets.find_separator(labels)
         if flags["label_separator"]:
             console.say(f"{path.name}: the labels of a text are parted by {flags['label_separator']!r}")
-    if flags["dev"]:
-        return flags
+    return flags if flags["dev"] else flags | _set_dev_aside(columns, labels, found, flags, folder, seed)
+
+
+def _with_class_column(columns: Mapping[str, list], flags: Mapping[str, Any]) -> dict[str, list]:
+    """The columns; those of 0 and 1, one a class, joined to the one that --label_column names them as."""
+    label = flags["label_column"]
+    names = label_sets.class_columns(label)
+    if not flags["multi_label"]:
+        if set(names) & columns.keys() - {label}:
+            raise UserError(f"--label_column={label}: for a column of 0 and 1 a class give --multi_label, too")
+        return dict(columns)
+    if not names:
+        return dict(columns)
+    guessed_columns.require("label_column", names, columns)
+    joined = label_sets.join_columns({name: columns[name] for name in names})
+    return {name: values for name, values in columns.items() if name not in names} | {label: joined}
+
+
+def _set_dev_aside(
+    columns: Mapping[str, list], labels: list, found: Columns, flags: Mapping[str, Any], folder: Path, seed: int
+) -> dict[str, str]:
+    """Flags of the two files, of train and of dev, that a tenth of the rows is parted into; labels are the texts'."""
     texts = list(zip(*(columns[name] for name in (found.text, found.text_pair) if name), strict=True))
-    by = [name for name in (flags["domain_column"], "" if flags["regression"] else found.label) if name]
-    strata = list(zip(*(map(str, (columns | looked_at)[name]) for name in by), strict=True)) or [()] * len(texts)
+    by = {name: columns[name] for name in [flags["domain_column"]] if name}
     if flags["multi_label"]:
         sets = [label_sets.names_of(cell, flags["label_separator"]) for cell in labels]
         in_dev = dev_split.draw_with_sets(texts, sets, seed)
+        told = f" of the texts by the rarest of their {found.label!r}"
     else:
+        by |= {} if flags["regression"] else {found.label: labels}
+        strata = list(zip(*(map(str, values) for values in by.values()), strict=True)) or [()] * len(texts)
         in_dev = dev_split.draw(texts, strata, seed)
+        told = f" of each {' and '.join(map(repr, by))}" if by else ""
+    files = {}
     for split, chosen in (("train", ~in_dev), ("dev", in_dev)):
         rows = {name: list(itertools.compress(values, chosen)) for name, values in columns.items()}
-        flags[split] = str(_write(rows, folder, split))
-    told = f" of each {' and '.join(map(repr, by))}" if by else ""
-    if flags["multi_label"]:
-        told = f" of the texts by the rarest of their {found.label!r}"
+        files[split] = str(_write(rows, folder, split))
     console.say(
         f"no --dev: a tenth{told} is set aside as dev by seed {seed}: {in_dev.sum():,} of the {len(texts):,} rows of "
-        f"{path.name}; {(~in_dev).sum():,} are trained on"
+        f"{Path(flags['train']).name}; {(~in_dev).sum():,} are trained on"
     )
-    return flags
+    return files
 
 
 def _is_empty(given: Any) -> bool:

@@ -133,8 +133,9 @@ def _seeds(results: Mapping[str, Any]) -> list[Block]:
             interval = f"{row['low']:.4f} to {row['high']:.4f}"
             rows.append([row["title"], split, f"{row['mean']:.4f}", interval, told, scores])
     seeds = ", ".join(map(str, results["seeds"]))
-    once = " Of each run the best checkpoint on dev is taken; test is looked at once."
-    once *= bool(results["over_seeds_on_test"])
+    once = ""
+    if results["over_seeds_on_test"]:
+        once = " Of each run the best checkpoint on dev is taken; test is looked at once."
     return [
         Table(header, rows),
         Paragraph(

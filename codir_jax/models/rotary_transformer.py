@@ -27,11 +27,10 @@ from flax import linen as nn
 from codir_jax.models import encoder_checks, ranges, remat
 from codir_jax.models.attention import attend
 from codir_jax.models.dropout import dropout, dropout_seed
-from codir_jax.models.layers import activate, dense, embed, layer_norm
+from codir_jax.models.layers import activate, dense, layer_norm
 from codir_jax.models.outputs import EncoderOutput
-from codir_jax.models.products import product
 from codir_jax.models.rotary import turned, turns
-from codir_jax.models.weights import rows, transposed
+from codir_jax.models.word_table import ReadsWords, word_table
 from codir_jax.processes.user_error import UserError
 
 # What the fields of a `RotaryConfig` may be.
@@ -157,8 +156,7 @@ class Embeddings(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        # Rounded after the look-up: gradients are added up in the dtype of what is looked up.
-        self.word = embed(c, c.vocab_size, "vocab", None, jnp.float32)
+        self.word = word_table(c, self.dtype)
         self.norm = layer_norm(c, "norm", None)
 
     def __call__(self, input_ids: jax.Array, seed: jax.Array | None, words: jax.Array | None) -> jax.Array:
@@ -167,16 +165,8 @@ class Embeddings(nn.Module):
                 f"input of {input_ids.shape[1]} tokens; this {self.config.family} model has positions for "
                 f"{self.config.max_length}; set data.max_length to {self.config.max_length} or less"
             )
-        words = self.words(input_ids) if words is None else words
+        words = self.word(input_ids) if words is None else words
         return dropout(self.norm(words).astype(self.dtype), self.config.hidden_dropout, seed, site=0)
-
-    def words(self, input_ids: jax.Array) -> jax.Array:
-        """The word embeddings of int32 ids [...], [..., hidden] in the dtype of the computation."""
-        return rows(self.word.embedding, input_ids, "vocab").astype(self.dtype)
-
-    def attend(self, x: jax.Array) -> jax.Array:
-        """x float [..., hidden] times the transposed word embedding, [..., vocab] in the dtype of the computation."""
-        return product(x.astype(self.dtype), transposed(self.word.embedding))
 
 
 class SelfAttention(nn.Module):
@@ -230,7 +220,7 @@ class Layer(nn.Module):
         return x + dense(c, c.hidden_size, ("mlp", "embed"), "mlp_out", self.dtype, use_bias=False)(y)
 
 
-class Encoder(nn.Module):
+class Encoder(ReadsWords):
     """Token ids to the hidden states of every layer, those of the last one normalised.
 
     Attributes:
@@ -278,14 +268,6 @@ class Encoder(nn.Module):
             hidden_states.append(x)
         hidden_states[-1] = self.final_norm(x).astype(self.dtype)
         return EncoderOutput(hidden_states=tuple(hidden_states))
-
-    def words(self, input_ids: jax.Array) -> jax.Array:
-        """The word embeddings of int32 ids [...], [..., hidden] in the dtype of the computation."""
-        return self.embeddings.words(input_ids)
-
-    def attend(self, x: jax.Array) -> jax.Array:
-        """x float [..., hidden] times the word embedding, transposed: the tied masked-LM decoder, [..., vocab]."""
-        return self.embeddings.attend(x)
 
 
 def in_window(length: int, window: int) -> jax.Array:

@@ -20,9 +20,9 @@ from codir_jax.models.attention import attend
 from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.layers import activate, dense, embed, layer_norm, weights_init
 from codir_jax.models.outputs import EncoderOutput
-from codir_jax.models.products import product
 from codir_jax.models.relative_bias import NUM_BUCKETS, RelativeBias
-from codir_jax.models.weights import rows, transposed
+from codir_jax.models.weights import rows
+from codir_jax.models.word_table import ReadsWords, word_table
 from codir_jax.processes.user_error import UserError
 
 # What the fields of a `TransformerConfig` may be, where they are not None.
@@ -131,8 +131,7 @@ class Embeddings(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        # Rounded after the look-up: gradients are added up in the dtype of what is looked up.
-        self.word = embed(c, c.vocab_size, "vocab", None, jnp.float32, c.word_width)
+        self.word = word_table(c, self.dtype)
         self.position = embed(c, c.max_positions, "position", None, jnp.float32, c.word_width)
         if c.type_vocab_size is not None:
             self.token_type = embed(c, c.type_vocab_size, "token_type", None, jnp.float32, c.word_width)
@@ -150,21 +149,13 @@ class Embeddings(nn.Module):
                 f"(max_positions {self.config.max_positions} - offset {self.config.position_offset}); "
                 f"set data.max_length to {self.config.max_length} or less"
             )
-        words = self.words(input_ids) if words is None else words
+        words = self.word(input_ids) if words is None else words
         positions = rows(self.position.embedding, self._position_ids(input_ids), "position")
         x = words.astype(jnp.float32) + positions
         if self.config.type_vocab_size is not None:
             x = x + self.token_type(token_type_ids)
         x = dropout(self.norm(x).astype(self.dtype), self.config.hidden_dropout, seed, site=0)
         return self.projection(x) if self.config.has_projection else x
-
-    def words(self, input_ids: jax.Array) -> jax.Array:
-        """The word embeddings of int32 ids [...], [..., width] in the dtype of the computation."""
-        return rows(self.word.embedding, input_ids, "vocab").astype(self.dtype)
-
-    def attend(self, x: jax.Array) -> jax.Array:
-        """x float [..., width] times the transposed word embedding, [..., vocab] in the dtype of the computation."""
-        return product(x.astype(self.dtype), transposed(self.word.embedding))
 
     def _position_ids(self, input_ids: jax.Array) -> jax.Array:
         """int32 [batch or 1, seq]: the number of the column, or of the token where `positions_skip_padding`. There all
@@ -223,7 +214,7 @@ class Layer(nn.Module):
         return layer_norm(c, "norm", "mlp_norm")(x + y).astype(self.dtype)
 
 
-class Encoder(nn.Module):
+class Encoder(ReadsWords):
     """Token ids to the hidden states of every layer.
 
     Attributes:
@@ -270,11 +261,3 @@ class Encoder(nn.Module):
             x = remat.run(layer, self.remat, x, attention_mask, bias, seed)
             hidden_states.append(x)
         return EncoderOutput(hidden_states=tuple(hidden_states))
-
-    def words(self, input_ids: jax.Array) -> jax.Array:
-        """The word embeddings of int32 ids [...], [..., width] in the dtype of the computation."""
-        return self.embeddings.words(input_ids)
-
-    def attend(self, x: jax.Array) -> jax.Array:
-        """x float [..., width] times the word embedding, transposed: the tied masked-LM decoder, [..., vocab]."""
-        return self.embeddings.attend(x)

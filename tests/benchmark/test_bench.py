@@ -144,6 +144,7 @@ def test_a_config_of_running_text_is_measured_too(texts, capsys):
     assert "it has: train_live, evaluation, inference" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_8_devices_exchange_nothing_that_grows_with_batch_times_width():
     config = subject_lib.load_config(DISTILL, SMALL, batch_size=16, fixed_length=8)
     sizes = dataclasses.replace(sizes_lib.named("tiny"), num_layers=1, vocab_size=64)

@@ -8,9 +8,9 @@ from tests.plan.compiled import compile_step, plan
 QUEUE = (("source", "in_batch+queue"), ("queue_size", 8192))
 CASES = {
     "data x fsdp x model": {"mesh": (2, 2, 2)},
-    "microbatches": {"batch_size": 512, "length": 32, "overrides": (("train.num_microbatches", 4),)},
 }
 SLOW = {
+    "microbatches": {"batch_size": 512, "length": 32, "overrides": (("train.num_microbatches", 4),)},
     "pre-training": {"pretrains": True, "vocab": 8000, "objective": (("queue_size", 2048),)},
     # XLA counts the body of the loop over chunks of the vocabulary once: here it has one.
     "pre-training, fsdp": {

@@ -34,10 +34,10 @@ SIZES = {
 PHASES = ("start", "step", "evaluation", "write", "evaluation", "seal", "finalize")
 
 
-def test_killed_twice_and_resumed_a_run_ends_bit_equal(tmp_path):
+def test_killed_and_resumed_a_run_ends_bit_equal(tmp_path):
     config = ["--config=configs/codir/finetune_teacher.py:tiny", *_overrides({**SIZES, "train.total_steps": 42})]
-    fallen = _soak(config, tmp_path, kills=2, seed=1, phases=("write", "evaluation"), most_entries=3)
-    assert sum(fallen.values()) == 2
+    fallen = _soak(config, tmp_path, kills=1, seed=1, phases=("write",), most_entries=3)
+    assert sum(fallen.values()) == 1
 
 
 @pytest.mark.slow

@@ -274,6 +274,7 @@ def test_weakness_of_a_teacher():
     assert "always answering the mean" in task.weakness({"r2": 0.0, "pearson": 0.1}, None)
 
 
+@pytest.mark.slow
 def test_the_teacher_cache_gives_the_same_training_as_the_live_teacher(teacher, tmp_path, capsys):
     """Two epochs of six steps; on by itself, and the second arm finds the outputs there."""
     changes = [("train.total_epochs", "2"), ("teacher.cache_dir", str(tmp_path / "cache"))]
