@@ -212,7 +212,8 @@ def test_export_of_a_workdir_writes_the_card_with_its_results(job, tmp_path, cap
 
 def test_a_teacher_with_a_fitting_head_is_taken_as_it_is(job, tmp_path, monkeypatch):
     """The job's own teacher, given by name, is not fine-tuned again; for other classes it is."""
-    from codir_jax.jobs import compress as compress_lib
+    from codir_jax.jobs import work as work_lib
+    from codir_jax.jobs.compress import compress
 
     class Trains(Exception):
         """What is trained first, and from which teacher."""
@@ -220,12 +221,12 @@ def test_a_teacher_with_a_fitting_head_is_taken_as_it_is(job, tmp_path, monkeypa
     def train(config, workdir, **_):
         raise Trains(workdir.name, config.teacher.path)
 
-    monkeypatch.setattr(compress_lib, "train_stage", train)
+    monkeypatch.setattr(work_lib, "train_stage", train)
     own, given = str(tmp_path / "train.tsv"), str(job / "teacher")
     Path(own).write_text("sentence\tlabel\na b\tx\nb c\ty\nc d\tz\n")
     for data, first in (({"demo": True}, ("codir", given)), ({"train": own, "dev": own}, ("teacher", ""))):
         with pytest.raises(Trains) as found:
-            compress_lib.compress(given, **data, output=str(tmp_path / first[0]))
+            compress(given, **data, output=str(tmp_path / first[0]))
         assert found.value.args == first
 
 

@@ -22,7 +22,7 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
     """Measures, judges and exports; what `results.json` holds.
 
     Args:
-      job: a `compress.Work`, all stages trained.
+      job: a `work.Work`, all stages trained.
       configs: name -> config of a stage, of the first seed.
       trained: seed -> name of a stage -> its results. The first seed has them all, the others those of the students.
       fits: whether the given model is the teacher as it is.

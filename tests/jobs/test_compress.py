@@ -14,9 +14,9 @@ import codir_jax
 from codir_jax import config as config_lib
 from codir_jax.data.tokenizer import load_tokenizer
 from codir_jax.jobs import chosen, screen
-from codir_jax.jobs import compress as compress_lib
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs import results as results_lib
+from codir_jax.jobs import work as work_lib
 from codir_jax.jobs.compress import compress
 from codir_jax.processes import whole
 from codir_jax.processes.user_error import CannotWriteError, UserError
@@ -163,14 +163,14 @@ def test_a_regression_no_better_than_the_mean_teaches_nothing(base, tmp_path):
 def test_what_a_student_cannot_be_is_told_before_the_teacher_is_trained(
     overrides, message, base, files, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(compress_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr(work_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
     with pytest.raises(UserError, match=message):
         compress(base, **files, output=str(tmp_path / "job"), overrides=overrides)
     assert not (tmp_path / "job").exists()
 
 
 def test_a_student_on_text_is_checked_before_a_teacher_of_nothing_is_trained(tmp_path, monkeypatch):
-    monkeypatch.setattr(compress_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr(work_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
     with pytest.raises(UserError, match="layer 9"):
         compress(text="demo:24", output=str(tmp_path / "job"), overrides=[("objective.layer_matches", "1:9")])
 
@@ -201,7 +201,7 @@ def test_a_finished_job_goes_on_with_what_is_compared_anew_and_exports_the_best(
     scores = {name: results["models"][name]["dev"]["accuracy"] for name in ("codir", "finetune")}
     assert scores[results["exported"]] == max(scores.values())
     assert results["why_exported"] in (folder / "report.md").read_text()
-    monkeypatch.setattr(compress_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr(work_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
     assert compress(**arguments) == results
     assert "cost of 1 million texts" not in (folder / "report.md").read_text()
     assert {**compress(**arguments, price_per_hour=2.0), "price_per_hour": None} == results
@@ -357,7 +357,7 @@ def test_a_packed_folder_is_a_function_of_texts(smaller):
     folder, results = smaller
     answers = codir_jax.load(results["models"]["units50+prune50+int4"]["folder"])(["sentence number 3 is good"])
     assert answers[0]["label"] in ("good", "bad")
-    assert compress_lib.find_folder(str(folder / "then" / "int8")).exists()
+    assert work_lib.find_folder(str(folder / "then" / "int8")).exists()
 
 
 def test_a_finished_job_is_served_with_the_words_of_train_and_in_another_format(finished):
@@ -386,7 +386,7 @@ def test_a_full_disk_at_the_end_is_told_in_a_sentence_whichever_library_meets_it
         raise Exception("No space left on device (os error 28)")
 
     monkeypatch.setattr(results_lib, "of_job", of_job)
-    work = object.__new__(compress_lib.Work)
+    work = object.__new__(work_lib.Work)
     work.folder = tmp_path / "job"
     with pytest.raises(CannotWriteError, match=r"job cannot be written \(No space left on device\)"):
         work._finish({}, {}, False)
@@ -401,7 +401,7 @@ def test_a_vocabulary_is_pruned_of_a_job_that_begins(base, files, tmp_path, monk
     def train_stage(config, workdir, **watchers):
         raise Trains(workdir)
 
-    monkeypatch.setattr(compress_lib, "train_stage", train_stage)
+    monkeypatch.setattr(work_lib, "train_stage", train_stage)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Trains, match="teacher"):
         compress(teacher=base, **files, output="mine", prune_vocabulary=True, **TINY)
@@ -429,7 +429,7 @@ def test_a_limit_picks_a_row(finished, smaller):
 def test_a_way_that_changes_nothing_is_told_before_anything_is_trained(
     then, message, base, files, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(compress_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr(work_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
     with pytest.raises(UserError, match=message):
         compress(base, **files, output=str(tmp_path / "job"), then=[then], **TINY)
     assert not (tmp_path / "job").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import codir_jax
-from codir_jax.jobs import compress as compress_lib
+from codir_jax.jobs import work as work_lib
 from codir_jax.jobs.compress import compress
 from codir_jax.processes.user_error import UserError
 
@@ -55,7 +55,7 @@ def test_packed_models_score_and_predict(finished):
 
 
 def test_what_it_cannot_do_is_told_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(compress_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr(work_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
     arguments = {"recipe": "language_model", "output": str(tmp_path / "job")}
     with pytest.raises(UserError, match="changes none of"):
         compress(**arguments, then=["rank500"], overrides=TINY)

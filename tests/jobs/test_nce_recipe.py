@@ -5,7 +5,7 @@ import json
 import pytest
 
 import codir_jax
-from codir_jax.jobs import compress as compress_lib
+from codir_jax.jobs import work as work_lib
 from codir_jax.jobs.compress import compress
 from codir_jax.processes.user_error import UserError
 
@@ -28,7 +28,7 @@ def test_one_command_compares_scorers_of_one_size(tmp_path):
 
 
 def test_what_it_cannot_do_is_told_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(compress_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr(work_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
     arguments = {"recipe": "nce_lm", "output": str(tmp_path / "job"), "overrides": TINY}
     with pytest.raises(UserError, match="known: bi_mle, uni_mle, bi_residual"):
         compress(**arguments, compare=["trigram"])
