@@ -79,7 +79,7 @@ FILES = {
         '''Which of two words a text holds.'''
         from codir_jax.data.batch import RawSplit
         from codir_jax.data.sets.contract import RawData
-        from codir_jax.data.tokenizer import train_wordpiece
+        from codir_jax.data.tokenizer_training import train_wordpiece
         from codir_jax.processes.fields import field
 
         FIELDS = {"throw_away_num": field(32, "rows", at_least=2)}

@@ -181,23 +181,6 @@ def check_new_columns(names: Sequence[str], taken: Sequence[str] = RESERVED) -> 
         )
 
 
-MAX_PROBLEMS_TOLD = 10
-
-
-class DataError(UserError):
-    """Bad input data, told with file and line. `problems` holds every line that was found, not only those told."""
-
-    def __init__(self, problems: Sequence[str]):
-        self.problems = tuple(problems)
-        told = self.problems[:MAX_PROBLEMS_TOLD]
-        count = len(self.problems)
-        lines = [f"bad input data, {count} problem{'s' if count != 1 else ''}:"]
-        lines += [f"  {problem}" for problem in told]
-        if count > len(told):
-            lines.append(f"  ... and {count - len(told)} more")
-        super().__init__("\n".join(lines))
-
-
 @dataclasses.dataclass(frozen=True)
 class RawSplit:
     """Texts of one split before tokenising, already validated, in file order.

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from codir_jax.data import compressed
-from codir_jax.data.batch import DataError
 from codir_jax.data.compressed import kind_of
+from codir_jax.data.data_error import DataError
 from codir_jax.data.delimited import TABLE_SUFFIXES, at, csv_reader, read_lines
 from codir_jax.processes.user_error import MissingFileError, UserError
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from codir_jax.data.batch import DataError
 from codir_jax.data.compressed import kind_of
+from codir_jax.data.data_error import DataError
 from codir_jax.data.delimited import TABLE_SUFFIXES, Table, at, column_names, read_table
 from codir_jax.data.table_columns import check_texts, parse_targets
 from codir_jax.processes.user_error import MissingFileError, UserError

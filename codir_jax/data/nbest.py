@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from codir_jax.data.batch import DataError
+from codir_jax.data.data_error import DataError
 from codir_jax.processes import json_text
 from codir_jax.processes.user_error import MissingFileError
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from codir_jax.data import dev_split, given_rows, guessed_columns, label_sets
-from codir_jax.data.batch import DataError
 from codir_jax.data.compressed import kind_of
+from codir_jax.data.data_error import DataError
 from codir_jax.data.delimited import column_names, read_table
 from codir_jax.data.guessed_columns import Columns
 from codir_jax.processes import claims, console, whole

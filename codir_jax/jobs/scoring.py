@@ -7,7 +7,7 @@ import numpy as np
 
 from codir_jax.data import nbest as nbest_lib
 from codir_jax.data import text_stream
-from codir_jax.data.batch import DataError
+from codir_jax.data.data_error import DataError
 from codir_jax.evaluation import rescoring
 from codir_jax.evaluation.rescoring import NBest, Weights
 from codir_jax.predict.load import load_scorer

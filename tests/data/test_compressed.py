@@ -6,9 +6,9 @@ import tracemalloc
 import pytest
 
 from codir_jax.data import compressed, dataset, judged_texts, settings, text_stream
-from codir_jax.data.batch import DataError
 from codir_jax.data.corpus import settings as corpus_settings
 from codir_jax.data.corpus import vocabulary
+from codir_jax.data.data_error import DataError
 from codir_jax.data.on_disk import tables
 from codir_jax.data.sets import contract
 from codir_jax.processes.user_error import UserError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codir_jax.data import dev_split, given_rows, guessed_columns, text_stream
-from codir_jax.data.batch import DataError
+from codir_jax.data.data_error import DataError
 from codir_jax.processes.user_error import UserError
 
 TEXTS = [f"the {word} keys are on the table" for word in ("red", "old", "new", "big", "odd", "cold")] * 4

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from codir_jax.data.batch import DataError
+from codir_jax.data.data_error import DataError
 from codir_jax.data.judged_texts import LabelledTexts, ScoredPairs, labelled_texts, scored_pairs
 from codir_jax.processes.user_error import UserError
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codir_jax.data import dev_split, label_sets, settings
-from codir_jax.data.batch import DataError
+from codir_jax.data.data_error import DataError
 from codir_jax.data.sets import text_classification
 from codir_jax.jobs import own_data
 from codir_jax.processes import console

@@ -6,7 +6,7 @@ from pyarrow import parquet
 
 from codir_jax.data import compressed, dataset, delimited, settings, text_stream
 from codir_jax.data import parquet as parquet_lib
-from codir_jax.data.batch import DataError
+from codir_jax.data.data_error import DataError
 from codir_jax.data.on_disk import tables
 
 

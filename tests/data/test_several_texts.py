@@ -6,7 +6,7 @@ import pytest
 from codir_jax.data import dataset as dataset_lib
 from codir_jax.data import pipeline
 from codir_jax.data.batch import Examples, RawSplit, columns_of, empty
-from codir_jax.data.tokenizer import train_wordpiece
+from codir_jax.data.tokenizer_training import train_wordpiece
 from codir_jax.processes.user_error import UserError
 
 PAD = 9

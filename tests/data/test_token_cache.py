@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from codir_jax.data import token_cache
+from codir_jax.data import token_cache, tokenizer_training
 from codir_jax.data import tokenizer as tokenizer_lib
 
 TEXTS = ["The cat sat on the mat.", "A dog ran!", "the cats run", "dogs sat; the dog sat"] * 3
@@ -11,7 +11,7 @@ TEXTS = ["The cat sat on the mat.", "A dog ran!", "the cats run", "dogs sat; the
 
 @pytest.fixture(scope="module")
 def wordpiece():
-    return tokenizer_lib.train_wordpiece(TEXTS, 80)
+    return tokenizer_training.train_wordpiece(TEXTS, 80)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_what_was_tokenised_once_is_read_back_alike(wordpiece, folder, calls, te
 
 
 def test_another_text_pair_length_or_tokenizer_is_another_fingerprint(wordpiece):
-    other = tokenizer_lib.train_wordpiece(TEXTS[:1], 80)
+    other = tokenizer_training.train_wordpiece(TEXTS[:1], 80)
     cases = [(wordpiece, TEXTS, None, 7), (wordpiece, TEXTS[1:], None, 7), (wordpiece, TEXTS, TEXTS, 7)]
     cases += [(wordpiece, TEXTS, None, 8), (other, TEXTS, None, 7)]
     assert len({token_cache.fingerprint(*case) for case in cases}) == len(cases)

@@ -1,14 +1,12 @@
-"""Tokenizers trained on the spot, pairs and token types, truncation, the dataset that comes of them."""
+"""Pairs and token types, truncation, the dataset that comes of them."""
 
 import itertools
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.data import tokenizer_training
 from codir_jax.data.batch import RawSplit
 from codir_jax.data.dataset import same_text_ids, tokenize_dataset
 
@@ -17,7 +15,7 @@ TEXTS = ["The cat sat on the mat.", "A dog ran!", "the cats run", "dogs sat; the
 
 @pytest.fixture(scope="module")
 def wordpiece():
-    return tokenizer_lib.train_wordpiece(TEXTS, 80)
+    return tokenizer_training.train_wordpiece(TEXTS, 80)
 
 
 @pytest.fixture(scope="module")
@@ -50,25 +48,6 @@ def dataset(tokenizer, raw, **changes):
         "max_length": 32,
     }
     return tokenize_dataset("small", raw, **{**settings, **changes})
-
-
-def test_wordpiece_has_berts_layout_and_lower_cases(wordpiece):
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    assert wordpiece.convert_tokens_to_ids(specials) == [0, 1, 2, 3, 4]
-    assert wordpiece.pad_token_id == 0 and len(wordpiece) <= 80
-    assert wordpiece("THE cat").input_ids == wordpiece("the Cat").input_ids
-    assert wordpiece("the cat").tokens() == ["[CLS]", "the", "cat", "[SEP]"]
-    assert "[UNK]" in wordpiece("ξ").tokens()
-
-
-def test_wordpiece_is_the_same_in_another_process_and_order(wordpiece):
-    code = (
-        "from codir_jax.data.tokenizer import train_wordpiece\n"
-        f"print(train_wordpiece({TEXTS[::-1]!r}, 80).backend_tokenizer.to_str())"
-    )
-    env = {**os.environ, "PYTHONHASHSEED": "77", "PYTHONPATH": os.pathsep.join(sys.path)}
-    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
-    assert out.strip() == wordpiece.backend_tokenizer.to_str()
 
 
 def test_a_saved_tokenizer_reads_back_alike(wordpiece, tmp_path):
@@ -191,32 +170,3 @@ def test_a_draw_of_train_examples_is_nested_seeded_and_keeps_unlabelled_rows(wor
 def test_pairs_and_single_texts_do_not_mix(wordpiece):
     with pytest.raises(ValueError, match="pairs in train and single texts in dev"):
         dataset(wordpiece, {"train": RawSplit(["a"], ["b"], [0]), "dev": RawSplit(["a"], None, [0])})
-
-
-def test_byte_level_bpe_has_robertas_layout_and_reads_back_from_its_folder(tmp_path):
-    trained = tokenizer_lib.train_byte_level_bpe(iter(TEXTS), 300)
-    tokenizer_lib.save_tokenizer(trained, tmp_path)
-    again = tokenizer_lib.load_tokenizer(tmp_path)
-    assert again.convert_tokens_to_ids(["<s>", "<pad>", "</s>", "<unk>", "<mask>"]) == [0, 1, 2, 3, 4]
-    assert (again.cls_token_id, again.pad_token_id, again.sep_token_id, again.mask_token_id) == (0, 1, 2, 4)
-    assert again("The <mask>").input_ids == [*again("The").input_ids[:-1], 4, 2]  # it takes the space before it
-    assert again.decode(again("ξ, café").input_ids, skip_special_tokens=True) == "ξ, café"
-    assert again.backend_tokenizer.to_str() == trained.backend_tokenizer.to_str()
-    with pytest.raises(ValueError, match="need 261"):
-        tokenizer_lib.train_byte_level_bpe(TEXTS, 260)
-
-
-def test_byte_level_bpe_is_the_same_in_another_process_and_order():
-    code = (
-        "from codir_jax.data.tokenizer import train_byte_level_bpe\n"
-        f"print(train_byte_level_bpe({TEXTS[::-1]!r}, 290).backend_tokenizer.to_str())"
-    )
-    env = {**os.environ, "RAYON_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
-    assert out.strip() == tokenizer_lib.train_byte_level_bpe(TEXTS, 290).backend_tokenizer.to_str()
-
-
-def test_pieces_are_merged_by_count_and_then_by_text():
-    # "##b" + "##c" is in 3 words, "a" + "##b" in 2 and "x" + "##b" in 1; then "a" + "##bc" with 2; ties by text.
-    pieces = tokenizer_lib._learn_pieces({"abc": 2, "xbc": 1}, 7)
-    assert pieces == ["##b", "##c", "a", "x", "##bc", "abc", "xbc"]

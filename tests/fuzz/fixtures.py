@@ -26,7 +26,7 @@ def make(folder: Path) -> None:
 
 
 def _tokenizer():
-    from codir_jax.data.tokenizer import train_wordpiece
+    from codir_jax.data.tokenizer_training import train_wordpiece
 
     return train_wordpiece(WORDS, vocab_size=120)
 

@@ -10,7 +10,8 @@ import pytest
 
 from codir_jax import config as config_lib
 from codir_jax.convert import huggingface
-from codir_jax.data.tokenizer import save_tokenizer, train_wordpiece
+from codir_jax.data.tokenizer import save_tokenizer
+from codir_jax.data.tokenizer_training import train_wordpiece
 from codir_jax.losses.contrastive import unit_rows
 from codir_jax.models.heads import build_model
 from codir_jax.objectives import supcl_seq

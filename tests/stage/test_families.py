@@ -8,7 +8,7 @@ import pytest
 
 from codir_jax import config as config_lib
 from codir_jax.convert.huggingface import load_pretrained, save_pretrained
-from codir_jax.data import tokenizer
+from codir_jax.data import tokenizer, tokenizer_training
 from codir_jax.data.sets import demo
 from codir_jax.models import contract
 from codir_jax.models.heads import build_model, init_params
@@ -27,7 +27,7 @@ def words(tmp_path_factory):
     small = [(key, value) for key, value in SMALL.items() if key.startswith("data.")]
     texts = demo.read(config_lib.load("configs/codir/finetune_teacher.py:tiny", small).data).splits["train"].texts_a
     folder = tmp_path_factory.mktemp("words")
-    tokenizer.save_tokenizer(tokenizer.train_wordpiece(texts, 300), folder)
+    tokenizer.save_tokenizer(tokenizer_training.train_wordpiece(texts, 300), folder)
     whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     other = {0: 1, 1: 0}
     whole["model"]["vocab"] = {piece: other.get(i, i) for piece, i in whole["model"]["vocab"].items()}

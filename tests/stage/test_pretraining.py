@@ -9,6 +9,7 @@ import pytest
 from codir_jax import config as config_lib
 from codir_jax.convert import huggingface
 from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.data import tokenizer_training
 from codir_jax.data.corpus import corpus as corpus_lib
 from codir_jax.data.corpus import demo_text
 from codir_jax.jobs import export as exporter
@@ -92,7 +93,7 @@ def test_the_export_is_a_masked_language_model_equal_to_what_was_trained(student
 
 @pytest.mark.slow
 def test_a_roberta_of_a_byte_level_vocabulary_goes_the_same_way(tmp_path):
-    tokenizer = tokenizer_lib.train_byte_level_bpe(demo_text.documents(24), 400)
+    tokenizer = tokenizer_training.train_byte_level_bpe(demo_text.documents(24), 400)
     tokenizer_lib.save_tokenizer(tokenizer, tmp_path / "tokenizer")
     own = [("tokenizer_path", str(tmp_path / "tokenizer")), ("student.family", "roberta")]
     run.run(config_lib.load(TEACHER, [*SMALL, *own]), tmp_path / "teacher")
@@ -143,7 +144,7 @@ def test_a_teacher_without_a_masked_lm_head_or_that_knows_nothing_is_refused(tea
 
 
 def test_a_tokenizer_that_is_not_the_teachers_is_refused(teacher, tmp_path):
-    other = tokenizer_lib.train_wordpiece(["other words than those of the demo text"], 60)
+    other = tokenizer_training.train_wordpiece(["other words than those of the demo text"], 60)
     tokenizer_lib.save_tokenizer(other, tmp_path / "other")
     with pytest.raises(ValueError, match="the tokenizer is not the one of"):
         run.run(_config(teacher, ("tokenizer_path", str(tmp_path / "other"))), tmp_path / "run")

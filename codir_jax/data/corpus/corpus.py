@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from codir_jax.data import tokenizer as tokenizer_lib
-from codir_jax.data.batch import DataError
 from codir_jax.data.corpus import settings, shards, sources, splits
 from codir_jax.data.corpus.chunks import Chunks
 from codir_jax.data.corpus.masking import Masking, masked_slots, masking_of
 from codir_jax.data.corpus.shards import TOKENS_FILE
+from codir_jax.data.data_error import DataError
 from codir_jax.data.shards import folder as shard_folder
 from codir_jax.data.shards import preparation
 from codir_jax.data.shards.preparation import Together

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.data import tokenizer_training
 from codir_jax.processes import whole
 from codir_jax.processes.cache_folder import user_cache
 from codir_jax.processes.user_error import UserError
@@ -45,7 +45,7 @@ def texts(sources: str) -> list[str] | None:
 def fresh_tokenizer(sources: str):
     """Returns a tokenizer trained on the documents of `data.sources` where that is one such entry, else None."""
     found = texts(sources)
-    return None if found is None else tokenizer_lib.train_wordpiece(found, vocab_size=_VOCAB_SIZE)
+    return None if found is None else tokenizer_training.train_wordpiece(found, vocab_size=_VOCAB_SIZE)
 
 
 def documents(number: int) -> list[str]:

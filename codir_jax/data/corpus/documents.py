@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from codir_jax.data import compressed
-from codir_jax.data.batch import MAX_PROBLEMS_TOLD
 from codir_jax.data.corpus.sources import Part, Unit, tfds_builder
+from codir_jax.data.data_error import MAX_PROBLEMS_TOLD
 from codir_jax.data.delimited import at, count_lines, nearest
 from codir_jax.processes import json_text
 

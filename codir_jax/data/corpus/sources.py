@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from codir_jax.data.batch import DataError
 from codir_jax.data.corpus import demo_text
+from codir_jax.data.data_error import DataError
 from codir_jax.data.delimited import at
 from codir_jax.data.shards import files
 from codir_jax.data.shards.files import Part, TextFile

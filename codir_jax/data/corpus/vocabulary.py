@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from codir_jax.data import tokenizer as tokenizer_lib
-from codir_jax.data import word_vocabulary
-from codir_jax.data.batch import DataError
+from codir_jax.data import tokenizer_training, word_vocabulary
 from codir_jax.data.corpus import documents
 from codir_jax.data.corpus import sources as sources_lib
+from codir_jax.data.data_error import DataError
 from codir_jax.processes.user_error import UserError
 
 KINDS = {
-    "byte_level_bpe": tokenizer_lib.train_byte_level_bpe,
-    "wordpiece": tokenizer_lib.train_wordpiece,
+    "byte_level_bpe": tokenizer_training.train_byte_level_bpe,
+    "wordpiece": tokenizer_training.train_wordpiece,
     "word": word_vocabulary.train_words,
     "character": word_vocabulary.train_characters,
 }

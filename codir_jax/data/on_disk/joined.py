@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from codir_jax.data import table_labels
-from codir_jax.data.batch import DataError, RawSplit
+from codir_jax.data.batch import RawSplit
+from codir_jax.data.data_error import DataError
 from codir_jax.data.delimited import at
 from codir_jax.data.on_disk import shard
 from codir_jax.data.on_disk.streamed import Streamed

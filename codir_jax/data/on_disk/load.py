@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from codir_jax.data.batch import DataError, RawSplit
+from codir_jax.data.batch import RawSplit
+from codir_jax.data.data_error import DataError
 from codir_jax.data.on_disk import joined as joined_lib
 from codir_jax.data.on_disk import shard
 from codir_jax.data.on_disk.encoding import Encoding, encoding_of

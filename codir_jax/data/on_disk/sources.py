@@ -14,8 +14,9 @@ import numpy as np
 
 from codir_jax.data import table_labels
 from codir_jax.data import unlabelled as unlabelled_lib
-from codir_jax.data.batch import DataError, RawSplit
+from codir_jax.data.batch import RawSplit
 from codir_jax.data.compressed import kind_of
+from codir_jax.data.data_error import DataError
 from codir_jax.data.on_disk import tables
 from codir_jax.data.on_disk.streamed import LEAST_BYTES, Streamed
 from codir_jax.data.sets import contract

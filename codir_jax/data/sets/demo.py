@@ -65,9 +65,9 @@ def read(config: ConfigDict) -> RawData:
 
 def fresh_tokenizer(config: ConfigDict):
     """A WordPiece tokenizer of the train sentences' words."""
-    from codir_jax.data import tokenizer
+    from codir_jax.data import tokenizer_training
 
-    return tokenizer.train_wordpiece(read(config).splits["train"].texts_a, vocab_size=2000)
+    return tokenizer_training.train_wordpiece(read(config).splits["train"].texts_a, vocab_size=2000)
 
 
 def generate(

@@ -55,11 +55,11 @@ def read(config: ConfigDict) -> RawData:
 
 def fresh_tokenizer(config: ConfigDict):
     """A WordPiece tokenizer of the words of all domains."""
-    from codir_jax.data import tokenizer
+    from codir_jax.data import tokenizer_training
 
     config = config.copy_and_resolve_references()
     config.domains_only = ""
-    return tokenizer.train_wordpiece(read(config).splits["train"].texts_a, vocab_size=2000)
+    return tokenizer_training.train_wordpiece(read(config).splits["train"].texts_a, vocab_size=2000)
 
 
 def _lexicon(number: int) -> dict[str, tuple[str, ...]]:

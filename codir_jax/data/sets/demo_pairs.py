@@ -117,10 +117,10 @@ def scored(config: ConfigDict) -> dict[str, RawSplit]:
 
 def fresh_tokenizer(config: ConfigDict):
     """A WordPiece tokenizer of the train sentences' words."""
-    from codir_jax.data import tokenizer
+    from codir_jax.data import tokenizer_training
 
     train = read(config).splits["train"]
-    return tokenizer.train_wordpiece([text for texts in (train.texts_a, *train.apart) for text in texts], 2000)
+    return tokenizer_training.train_wordpiece([text for texts in (train.texts_a, *train.apart) for text in texts], 2000)
 
 
 def _check(config: ConfigDict) -> None:

@@ -24,7 +24,7 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any, Protocol
 
-from codir_jax.data.batch import MAX_PROBLEMS_TOLD
+from codir_jax.data.data_error import MAX_PROBLEMS_TOLD
 from codir_jax.data.shards import folder as shard_folder
 from codir_jax.processes import claims
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from codir_jax.data import tokenizer as tokenizer_lib
-from codir_jax.data.batch import DataError
 from codir_jax.data.corpus import sources
+from codir_jax.data.data_error import DataError
 from codir_jax.data.shards import files, preparation
 from codir_jax.data.shards import folder as shard_folder
 from codir_jax.data.shards.preparation import Together

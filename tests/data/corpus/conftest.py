@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.data import tokenizer_training
 from codir_jax.data.corpus import corpus, settings
 from codir_jax.data.shards import files
 from codir_jax.data.shards.preparation import Together
@@ -21,12 +21,12 @@ def prose(num_words, seed=0):
 
 @pytest.fixture(scope="session")
 def wordpiece():
-    return tokenizer_lib.train_wordpiece([prose(300)], 60)
+    return tokenizer_training.train_wordpiece([prose(300)], 60)
 
 
 @pytest.fixture(scope="session")
 def byte_level():
-    return tokenizer_lib.train_byte_level_bpe([prose(300)], 300)
+    return tokenizer_training.train_byte_level_bpe([prose(300)], 300)
 
 
 @pytest.fixture

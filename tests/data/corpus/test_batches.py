@@ -107,7 +107,7 @@ def test_the_share_of_real_tokens_is_that_of_the_rows(corpus):
 
 @pytest.mark.parametrize("kind", ["wordpiece", "byte_level_bpe"])
 def test_a_vocabulary_is_learned_from_the_sources(kind, write, config):
-    from codir_jax.data.batch import DataError
+    from codir_jax.data.data_error import DataError
 
     write({"a.txt": prose(200), "b.txt": prose(100, seed=1)})
     told = []

@@ -10,9 +10,9 @@ import threading
 import numpy as np
 import pytest
 
-from codir_jax.data.batch import DataError
 from codir_jax.data.corpus import corpus as corpus_lib
 from codir_jax.data.corpus import demo_text, shards
+from codir_jax.data.data_error import DataError
 from codir_jax.data.shards import folder, preparation
 from codir_jax.data.shards.preparation import Together
 from tests.data.corpus.conftest import packed, prose, rows_of

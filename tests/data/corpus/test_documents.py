@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from codir_jax.data.batch import DataError
 from codir_jax.data.corpus import settings, sources
+from codir_jax.data.data_error import DataError
 from codir_jax.data.shards import files
 from tests.data.corpus.conftest import packed, prose, rows_of
 

@@ -4,7 +4,7 @@ import pytest
 
 from codir_jax.data.on_disk import sources, tables
 from codir_jax.data.shards import files, preparation
-from codir_jax.data.tokenizer import train_wordpiece
+from codir_jax.data.tokenizer_training import train_wordpiece
 
 WORDS = ["the", "a", "small", "large", "red", "cat", "dog", "bird", "sees", "hears", "café", "“quoted”", "of", "and"]
 

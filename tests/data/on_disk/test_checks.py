@@ -5,7 +5,7 @@ import json
 import pytest
 
 from codir_jax.data import dataset, settings
-from codir_jax.data.batch import DataError
+from codir_jax.data.data_error import DataError
 
 COUNT = 100  # rows, in several units
 

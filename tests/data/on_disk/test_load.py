@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from codir_jax.data import dataset, pipeline, settings
-from codir_jax.data.batch import DataError
+from codir_jax.data.data_error import DataError
 from codir_jax.data.on_disk import shard, tables
 from codir_jax.data.on_disk.examples import StoredExamples
 from codir_jax.data.shards import preparation

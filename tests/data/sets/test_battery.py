@@ -8,7 +8,7 @@ import pytest
 import codir_jax.data.sets
 from codir_jax.data import dataset, pipeline, settings
 from codir_jax.data.sets import contract, demo, glue, sentence_pairs, text_classification
-from codir_jax.data.tokenizer import train_wordpiece
+from codir_jax.data.tokenizer_training import train_wordpiece
 from codir_jax.processes.user_error import UserError
 from tests.data.sets import test_glue
 

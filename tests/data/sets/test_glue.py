@@ -9,9 +9,9 @@ import zipfile
 import pytest
 
 from codir_jax.data import dataset, settings
-from codir_jax.data.batch import DataError
+from codir_jax.data.data_error import DataError
 from codir_jax.data.sets import glue, glue_builder, glue_files
-from codir_jax.data.tokenizer import train_wordpiece
+from codir_jax.data.tokenizer_training import train_wordpiece
 
 STSB_HEAD = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2"
 MNLI_HEAD = "index\tpromptID\tpairID\tgenre\ts1_parse\ts2_parse\ts1_binary\ts2_binary\tsentence1\tsentence2"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from codir_jax.data import settings
-from codir_jax.data.batch import DataError
+from codir_jax.data.data_error import DataError
 from codir_jax.data.sentence_rows import Pair, Triplet, rows
 from codir_jax.data.sets import demo_pairs, sentence_pairs
 from codir_jax.processes.user_error import UserError

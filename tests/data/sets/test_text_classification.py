@@ -5,8 +5,8 @@ import json
 import pytest
 
 from codir_jax.data import dataset, settings, table_labels
-from codir_jax.data.batch import DataError
-from codir_jax.data.tokenizer import train_wordpiece
+from codir_jax.data.data_error import DataError
+from codir_jax.data.tokenizer_training import train_wordpiece
 from codir_jax.processes.user_error import UserError
 
 GOOD = "sentence\tlabel\nthe cat\tgood\na dog\tbad\n"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from codir_jax.data import word_vocabulary
-from codir_jax.data.batch import DataError
+from codir_jax.data.data_error import DataError
 from codir_jax.data.shards import files
 from codir_jax.data.stream import batches, settings, stream
 from codir_jax.processes.user_error import UserError
