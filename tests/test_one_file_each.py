@@ -77,7 +77,7 @@ FILES = {
         """,
     "data.sets": """
         '''Which of two words a text holds.'''
-        from codir_jax.data.batch import RawSplit
+        from codir_jax.data.splits import RawSplit
         from codir_jax.data.sets.contract import RawData
         from codir_jax.data.tokenizer_training import train_wordpiece
         from codir_jax.processes.fields import field

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from codir_jax.convert.huggingface import Pretrained
-from codir_jax.data.batch import RawSplit
+from codir_jax.data.splits import RawSplit
 from codir_jax.data.tokenizer import encode, load_tokenizer
 from codir_jax.models.heads import WORD_TABLE
 from codir_jax.processes.user_error import UserError

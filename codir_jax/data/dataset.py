@@ -12,7 +12,6 @@ import numpy as np
 
 from codir_jax.data import token_cache
 from codir_jax.data import unlabelled as unlabelled_lib
-from codir_jax.data.batch import Dataset, DatasetInfo, Examples, RawSplit
 from codir_jax.data.numbered import number_columns
 from codir_jax.data.on_disk import load as on_disk
 from codir_jax.data.on_disk import sources
@@ -22,6 +21,7 @@ from codir_jax.data.sets.contract import RawData
 from codir_jax.data.shards import preparation
 from codir_jax.data.shards.preparation import Together
 from codir_jax.data.shuffle import drawn
+from codir_jax.data.splits import Dataset, DatasetInfo, Examples, RawSplit
 from codir_jax.data.table_columns import named_columns
 from codir_jax.processes.cache_folder import user_cache
 from codir_jax.processes.user_error import UserError

@@ -14,8 +14,9 @@ from concurrent import futures
 import numpy as np
 
 from codir_jax.data import length_buckets as length_buckets_lib
-from codir_jax.data.batch import Batch, Examples, check_new_columns, columns_of
+from codir_jax.data.batch import Batch, check_new_columns
 from codir_jax.data.shuffle import SHUFFLED_WHOLE, permuted
+from codir_jax.data.splits import Examples, columns_of
 from codir_jax.processes.user_error import UserError
 
 

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from codir_jax.data.batch import RawSplit
+from codir_jax.data.splits import RawSplit
 from codir_jax.processes.user_error import UserError
 
 LAYOUTS = ("auto", "pairs", "triplets", "sentences")

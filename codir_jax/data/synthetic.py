@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from codir_jax.data.batch import Dataset, DatasetInfo, Examples
 from codir_jax.data.corpus.chunks import Chunks
 from codir_jax.data.corpus.corpus import Corpus, CorpusInfo
 from codir_jax.data.corpus.masking import Masking, num_masked
 from codir_jax.data.corpus.shards import NUM_SPECIAL
+from codir_jax.data.splits import Dataset, DatasetInfo, Examples
 
 NUM_CLASSES = 2
 _FIRST_WORD = 5  # the ids before it are special tokens

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from codir_jax.data.batch import RawSplit
 from codir_jax.data.compressed import kind_of
 from codir_jax.data.data_error import DataError
 from codir_jax.data.delimited import TABLE_SUFFIXES, at, read_lines, read_table
+from codir_jax.data.splits import RawSplit
 from codir_jax.data.table_columns import check_lines, check_texts, named_columns, parse_column
 from codir_jax.processes.user_error import UserError
 

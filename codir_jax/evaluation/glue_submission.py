@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from codir_jax.data.batch import Dataset, Examples
+from codir_jax.data.splits import Dataset, Examples
 from codir_jax.processes import claims, whole
 from codir_jax.processes.user_error import UserError
 

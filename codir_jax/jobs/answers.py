@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from codir_jax.data.batch import RawSplit
+from codir_jax.data.splits import RawSplit
 from codir_jax.evaluation import metrics, runner, tf_idf
 from codir_jax.evaluation import statistics as intervals
 from codir_jax.tasks.contract import Task

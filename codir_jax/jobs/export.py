@@ -15,8 +15,8 @@ from codir_jax.convert.formats import contract
 from codir_jax.convert.model_card import Provenance
 from codir_jax.data import dataset, pipeline
 from codir_jax.data import tokenizer as tokenizer_lib
-from codir_jax.data.batch import RawSplit
 from codir_jax.data.length_buckets import ladder
+from codir_jax.data.splits import RawSplit
 from codir_jax.processes import claims, whole
 from codir_jax.processes.user_error import UserError
 

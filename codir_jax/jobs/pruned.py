@@ -13,7 +13,7 @@ from codir_jax.convert.folder import model_folder
 from codir_jax.convert.pruned_vocabulary import Pruned
 from codir_jax.data import dataset, length_buckets, pipeline
 from codir_jax.data import tokenizer as tokenizer_lib
-from codir_jax.data.batch import RawSplit
+from codir_jax.data.splits import RawSplit
 from codir_jax.models.heads import head_spec
 from codir_jax.processes import console, whole
 from codir_jax.processes.user_error import UserError

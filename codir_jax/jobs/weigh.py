@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from codir_jax.data import dataset
-from codir_jax.data.batch import RawSplit
+from codir_jax.data.splits import RawSplit
 from codir_jax.losses.domains import BY, content_mean, prototype_weights
 from codir_jax.models.apply import apply_model
 from codir_jax.processes import claims, console, whole

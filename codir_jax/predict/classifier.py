@@ -12,8 +12,8 @@ from codir_jax.convert import huggingface
 from codir_jax.convert.folder import model_folder
 from codir_jax.data import dataset
 from codir_jax.data import tokenizer as tokenizer_lib
-from codir_jax.data.batch import Dataset, Examples, RawSplit
 from codir_jax.data.length_buckets import LADDER
+from codir_jax.data.splits import Dataset, Examples, RawSplit
 from codir_jax.data.text_stream import Row
 from codir_jax.models.heads import build_model, head_spec
 from codir_jax.predict.on_devices import OnDevices

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from codir_jax.data import pipeline
-from codir_jax.data.batch import Examples
 from codir_jax.data.length_buckets import ladder
+from codir_jax.data.splits import Examples
 from codir_jax.evaluation import runner
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules

@@ -13,8 +13,8 @@ from codir_jax.convert import huggingface
 from codir_jax.convert.folder import model_folder
 from codir_jax.convert.sentence_folder import unit_rows
 from codir_jax.data import tokenizer as tokenizer_lib
-from codir_jax.data.batch import Examples
 from codir_jax.data.length_buckets import LADDER
+from codir_jax.data.splits import Examples
 from codir_jax.models.heads import build_model
 from codir_jax.predict.on_devices import OnDevices
 from codir_jax.processes import console

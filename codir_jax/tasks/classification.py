@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from codir_jax.data import class_weights, dataset, length_buckets, pipeline, settings
 from codir_jax.data import synthetic as random_texts
-from codir_jax.data.batch import Dataset, RawSplit
 from codir_jax.data.sets import contract as sets
+from codir_jax.data.splits import Dataset, RawSplit
 from codir_jax.evaluation import metrics as metrics_lib
 from codir_jax.evaluation import probe, runner, several_labels
 from codir_jax.evaluation.metrics import Metric

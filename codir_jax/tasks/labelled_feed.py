@@ -11,7 +11,8 @@ from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from codir_jax.data import length_buckets, pipeline
-from codir_jax.data.batch import Batch, Column, Dataset, columns_of
+from codir_jax.data.batch import Batch, Column
+from codir_jax.data.splits import Dataset, columns_of
 from codir_jax.evaluation import runner
 from codir_jax.processes import distributed
 from codir_jax.sharding import placement

@@ -6,11 +6,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from codir_jax.data import dataset, length_buckets, pipeline, tokenizer
-from codir_jax.data.batch import LABELLED_COLUMNS, Column, RawSplit, empty
+from codir_jax.data.batch import LABELLED_COLUMNS, Column, empty
 from codir_jax.data.data_error import DataError
 from codir_jax.data.on_disk import sources
 from codir_jax.data.on_disk.streamed import LEAST_BYTES
 from codir_jax.data.sets import contract as sets
+from codir_jax.data.splits import RawSplit
 from codir_jax.data.table_labels import class_name
 from codir_jax.objectives.contract import TrainRows
 from codir_jax.objectives.heads.classification import Classification

@@ -11,8 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from codir_jax.data import dataset, settings
-from codir_jax.data.batch import Dataset, Examples
 from codir_jax.data.sets import contract as sets
+from codir_jax.data.splits import Dataset, Examples
 from codir_jax.evaluation import metrics as metrics_lib
 from codir_jax.evaluation.metrics import Metric
 from codir_jax.losses.contrastive import unit_rows

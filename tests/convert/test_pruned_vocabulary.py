@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast, XLMRobertaToken
 
 from codir_jax.convert import export, huggingface, pruned_vocabulary
 from codir_jax.convert.huggingface import load_pretrained, save_pretrained
-from codir_jax.data.batch import RawSplit
+from codir_jax.data.splits import RawSplit
 from codir_jax.data.tokenizer import encode, save_tokenizer
 from codir_jax.data.tokenizer_training import train_byte_level_bpe, train_wordpiece
 from codir_jax.models import bert, heads, xlm_roberta

@@ -8,9 +8,10 @@ import pytest
 
 from codir_jax.data import dataset as dataset_lib
 from codir_jax.data import pipeline, settings
-from codir_jax.data.batch import LABELLED_COLUMNS, RawSplit, columns_of, empty
+from codir_jax.data.batch import LABELLED_COLUMNS, empty
 from codir_jax.data.data_error import DataError
 from codir_jax.data.sets import demo
+from codir_jax.data.splits import RawSplit, columns_of
 from codir_jax.data.tokenizer_training import train_wordpiece
 from codir_jax.processes.user_error import UserError
 

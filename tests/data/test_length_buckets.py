@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codir_jax.data import length_buckets, pipeline
-from codir_jax.data.batch import Examples
+from codir_jax.data.splits import Examples
 
 
 def _positions(longest, buckets):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from codir_jax.data import pipeline
-from codir_jax.data.batch import LABELLED_COLUMNS, Examples, RawSplit
+from codir_jax.data.batch import LABELLED_COLUMNS
+from codir_jax.data.splits import Examples, RawSplit
 
 BUCKETS = (4, 8, 16)
 PAD = 99

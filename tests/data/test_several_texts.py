@@ -5,7 +5,8 @@ import pytest
 
 from codir_jax.data import dataset as dataset_lib
 from codir_jax.data import pipeline
-from codir_jax.data.batch import Examples, RawSplit, columns_of, empty
+from codir_jax.data.batch import empty
+from codir_jax.data.splits import Examples, RawSplit, columns_of
 from codir_jax.data.tokenizer_training import train_wordpiece
 from codir_jax.processes.user_error import UserError
 

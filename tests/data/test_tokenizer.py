@@ -7,8 +7,8 @@ import pytest
 
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data import tokenizer_training
-from codir_jax.data.batch import RawSplit
 from codir_jax.data.dataset import same_text_ids, tokenize_dataset
+from codir_jax.data.splits import RawSplit
 
 TEXTS = ["The cat sat on the mat.", "A dog ran!", "the cats run", "dogs sat; the dog sat"] * 3
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from codir_jax.data.batch import Dataset, DatasetInfo
+from codir_jax.data.splits import Dataset, DatasetInfo
 from codir_jax.evaluation import glue_submission
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from codir_jax.data.batch import RawSplit
+from codir_jax.data.splits import RawSplit
 from codir_jax.jobs import answers
 
 

@@ -5,7 +5,7 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from codir_jax.data import length_buckets, pipeline
-from codir_jax.data.batch import RawSplit
+from codir_jax.data.splits import RawSplit
 from codir_jax.evaluation import metrics
 from codir_jax.losses import distillation
 from codir_jax.models import heads

@@ -4,9 +4,9 @@ import pytest
 
 from codir_jax import config as config_lib
 from codir_jax.data import dataset
-from codir_jax.data.batch import RawSplit
 from codir_jax.data.sets import glue
 from codir_jax.data.sets.contract import RawData
+from codir_jax.data.splits import RawSplit
 from codir_jax.tasks import labelled_outline
 
 

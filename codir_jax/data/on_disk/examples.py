@@ -1,4 +1,4 @@
-"""A train split on disk that reads like `batch.Examples`: nothing of it is kept in memory."""
+"""A train split on disk that reads like `splits.Examples`: nothing of it is kept in memory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from codir_jax.data.batch import Tokens, check_new_columns
+from codir_jax.data.batch import check_new_columns
 from codir_jax.data.on_disk import joined, shard
 from codir_jax.data.shards.files import OpenFiles
+from codir_jax.data.splits import Tokens
 from codir_jax.processes.user_error import UserError
 
 # So many rows are read one by one.
@@ -86,7 +87,7 @@ class _First:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StoredExamples:
-    """The rows of a split that `joined.write` has written; attributes as of `batch.Examples` where they have its names.
+    """The rows of a split that `joined.write` has written; attributes as of `splits.Examples` where they have its names.
 
     Attributes:
       place: of the split. shards: folders of the tokens. starts: int64 [shards + 1], first byte of each.

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from codir_jax.data import table_labels
-from codir_jax.data.batch import RawSplit
 from codir_jax.data.data_error import DataError
 from codir_jax.data.delimited import at
 from codir_jax.data.on_disk import shard
@@ -25,6 +24,7 @@ from codir_jax.data.on_disk.streamed import Streamed
 from codir_jax.data.shards import equal_texts
 from codir_jax.data.shards import folder as shard_folder
 from codir_jax.data.shuffle import drawn
+from codir_jax.data.splits import RawSplit
 from codir_jax.processes.user_error import MissingFileError, UserError
 
 ROWS_FILE, LENGTHS_FILE = "rows.npy", "lengths.npy"

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from codir_jax.data.batch import RawSplit
 from codir_jax.data.data_error import DataError
 from codir_jax.data.on_disk import joined as joined_lib
 from codir_jax.data.on_disk import shard
@@ -22,6 +21,7 @@ from codir_jax.data.on_disk.streamed import Streamed
 from codir_jax.data.shards import folder as shard_folder
 from codir_jax.data.shards import preparation
 from codir_jax.data.shards.preparation import Together
+from codir_jax.data.splits import RawSplit
 from codir_jax.processes import whole
 from codir_jax.processes.user_error import UserError
 

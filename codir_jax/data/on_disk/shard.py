@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from codir_jax.data import numbered, table_labels
-from codir_jax.data.batch import RawSplit
 from codir_jax.data.on_disk.encoding import Encoding
 from codir_jax.data.on_disk.streamed import Unit
 from codir_jax.data.shards import folder as shard_folder
+from codir_jax.data.splits import RawSplit
 from codir_jax.processes.user_error import CannotWriteError
 
 # Bytes of the row's record, tokens of its longest text and of all, texts that were cut, class in this unit or target,

@@ -14,7 +14,6 @@ import numpy as np
 
 from codir_jax.data import table_labels
 from codir_jax.data import unlabelled as unlabelled_lib
-from codir_jax.data.batch import RawSplit
 from codir_jax.data.compressed import kind_of
 from codir_jax.data.data_error import DataError
 from codir_jax.data.on_disk import tables
@@ -22,6 +21,7 @@ from codir_jax.data.on_disk.streamed import LEAST_BYTES, Streamed
 from codir_jax.data.sets import contract
 from codir_jax.data.sets.contract import RawData
 from codir_jax.data.shards import files
+from codir_jax.data.splits import RawSplit
 from codir_jax.data.table_columns import named_columns
 
 # Rows of a split in memory that are tokenised at a time.

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from codir_jax.data.batch import RawSplit
+from codir_jax.data.splits import RawSplit
 
 # Train texts of fewer bytes are read into memory: some 0.4 GB while they are tokenised.
 LEAST_BYTES = 32 << 20

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from codir_jax.data import delimited, parquet
-from codir_jax.data.batch import RawSplit
 from codir_jax.data.compressed import is_compressed, kind_of
 from codir_jax.data.delimited import Span, Table
 from codir_jax.data.on_disk.streamed import UNIT_BYTES, Unit
 from codir_jax.data.shards import files
+from codir_jax.data.splits import RawSplit
 from codir_jax.data.table_columns import check_lines, check_texts, parse_column
 
 SUFFIXES = (".txt", *delimited.TABLE_SUFFIXES)

@@ -25,7 +25,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import NamedTuple
 
-from codir_jax.data.batch import RawSplit
+from codir_jax.data.splits import RawSplit
 from codir_jax.processes import by_name
 from codir_jax.processes.fields import Field
 from codir_jax.processes.user_error import UserError

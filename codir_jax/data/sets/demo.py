@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from codir_jax.data.batch import RawSplit
 from codir_jax.data.sets.contract import RawData
 from codir_jax.data.sets.demo_grammar import FRAMES, LEXICON, Frame, realise, slot_kind
+from codir_jax.data.splits import RawSplit
 from codir_jax.processes.fields import MAX_SEED, field
 from codir_jax.processes.user_error import UserError
 

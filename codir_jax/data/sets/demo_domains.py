@@ -7,10 +7,10 @@ weighs 1: weights are made by an encoder (`codir weigh`).
 
 from ml_collections import ConfigDict
 
-from codir_jax.data.batch import RawSplit
 from codir_jax.data.sets import demo
 from codir_jax.data.sets.contract import RawData
 from codir_jax.data.sets.demo_grammar import LEXICON
+from codir_jax.data.splits import RawSplit
 from codir_jax.processes.fields import MAX_SEED, field
 from codir_jax.processes.user_error import UserError
 

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from codir_jax.data.batch import RawSplit
 from codir_jax.data.sentence_rows import LABEL_NAMES, Triplet, rows
 from codir_jax.data.sets.contract import RawData
 from codir_jax.data.sets.demo import is_dev
 from codir_jax.data.sets.demo_grammar import DITRANSITIVE, LEXICON, TRANSITIVE
 from codir_jax.data.sets.sentence_pairs import METRICS
+from codir_jax.data.splits import RawSplit
 from codir_jax.processes.fields import field
 from codir_jax.processes.user_error import UserError
 

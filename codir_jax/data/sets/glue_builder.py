@@ -19,8 +19,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from codir_jax.data.batch import RawSplit
 from codir_jax.data.data_error import DataError
+from codir_jax.data.splits import RawSplit
 from codir_jax.processes.user_error import MissingFileError, UserError
 
 Rows = dict[str, RawSplit]

@@ -13,9 +13,9 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from codir_jax.data.batch import RawSplit
 from codir_jax.data.data_error import DataError
 from codir_jax.data.delimited import Table, at, read_lines, read_table
+from codir_jax.data.splits import RawSplit
 from codir_jax.data.table_columns import check_texts, parse_targets
 
 # Part of the cache key: count up when the reading of official files changes.

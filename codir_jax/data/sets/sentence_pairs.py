@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from codir_jax.data.batch import RawSplit
 from codir_jax.data.compressed import kind_of
 from codir_jax.data.data_error import DataError
 from codir_jax.data.delimited import Table, at, column_names, nearest, read_lines, read_table
 from codir_jax.data.sentence_rows import LABEL_NAMES, LAYOUTS, Pair, Triplet, rows
 from codir_jax.data.sets.contract import RawData
+from codir_jax.data.splits import RawSplit
 from codir_jax.data.table_columns import check_lines, check_texts, parse_targets
 from codir_jax.processes.fields import field
 from codir_jax.processes.user_error import UserError

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from codir_jax.data import label_sets, table_labels
-from codir_jax.data.batch import RawSplit
 from codir_jax.data.data_error import DataError
 from codir_jax.data.delimited import Table, at, nearest, read_table
 from codir_jax.data.sets.contract import RawData
+from codir_jax.data.splits import RawSplit
 from codir_jax.data.table_columns import check_texts, named_columns, parse_column, parse_targets
 from codir_jax.data.table_labels import class_name, order_names
 from codir_jax.processes import console

@@ -13,7 +13,7 @@ from codir_jax.processes.user_error import UserError
 from tests.data.sets import test_glue
 
 WEATHER = '''"""A set of its own."""
-from codir_jax.data.batch import RawSplit
+from codir_jax.data.splits import RawSplit
 from codir_jax.data.sets.contract import RawData
 from codir_jax.processes.fields import field
 
