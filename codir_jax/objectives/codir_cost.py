@@ -3,7 +3,8 @@
 from ml_collections import ConfigDict
 
 from codir_jax.objectives import spaces, token_contrast
-from codir_jax.objectives.contract import Cost, Features, Setting, StepSize
+from codir_jax.objectives.contract import Setting
+from codir_jax.objectives.cost import Cost, Features, StepSize
 from codir_jax.objectives.views import matches
 
 

@@ -24,16 +24,14 @@ from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from codir_jax.negatives.row_tables import RowTable
+from codir_jax.objectives.cost import Cost, StepSize
+from codir_jax.objectives.sums import Metrics, SumAndCount
 from codir_jax.processes import by_name
 from codir_jax.processes.fields import Field
 from codir_jax.processes.user_error import UserError
-
-SumAndCount = tuple[jax.Array, jax.Array]
-Metrics = dict[str, SumAndCount]
 
 
 class Step(NamedTuple):
@@ -48,56 +46,6 @@ class Step(NamedTuple):
     rng: jax.Array | None = None
     progress: jax.Array | float = 0.0
     term: str | None = None
-
-
-class Features(NamedTuple):
-    """What the devices send each other of a step's features, for `codir plan`.
-
-    Attributes:
-      batch_size: examples of the whole batch. num_bytes: of an example's features, both sides.
-      bank_rows: rows that are read of a bank. has_in_batch, has_queue: the other sources.
-      table_bytes: that are read of tables with a row for each train row.
-    """
-
-    batch_size: int
-    num_bytes: int
-    bank_rows: int
-    table_bytes: int
-    has_in_batch: bool
-    has_queue: bool
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of the whole batch's features and of the bank rows, which every device has."""
-        return (self.batch_size + self.bank_rows) * self.num_bytes
-
-
-class StepSize(NamedTuple):
-    """Sizes of a step.
-
-    Attributes:
-      batch_size: of all devices. num_train: examples. shards: parts of a batch. devices: all. length: tokens of a text.
-    """
-
-    batch_size: int
-    num_train: int
-    shards: int
-    devices: int
-    length: int = 1
-
-
-class Cost(NamedTuple):
-    """What a step of a method costs beside its models.
-
-    Attributes:
-      flops: name of a part -> operations on all devices, where each does its share only.
-      scores: numbers on one device for which value, exponential and mask are kept.
-      features: what is sent; None: nothing.
-    """
-
-    flops: dict[str, float]
-    scores: float
-    features: Features | None
 
 
 class TeacherView(NamedTuple):
@@ -122,12 +70,6 @@ class Early(NamedTuple):
 
     until: float
     loss: Callable[[Any, Any, Any, Any, Step], tuple[jax.Array, tuple[Any, Metrics]]]
-
-
-def no_cost(size: StepSize) -> Cost:
-    """The cost of a method that only reads what its models give."""
-    del size
-    return Cost({}, 0.0, None)
 
 
 class Objective(NamedTuple):
@@ -354,31 +296,3 @@ def head_fields() -> dict[str, Field]:
     for module in by_name.modules("codir_jax.objectives.heads", ("FIELDS",)).values():
         found |= module.FIELDS
     return found
-
-
-def init_model(model, rng: jax.Array, batch):
-    """Randomly initialised parameters of the model (with their logical axis names)."""
-    texts = each_text(batch)
-    return model.init(rng, texts["input_ids"], texts["attention_mask"], texts["token_type_ids"])["params"]
-
-
-# One entry a token: [rows, tokens, ...], or [rows, T, tokens, ...] where a row has T texts that are encoded apart.
-OF_TOKENS = ("input_ids", "attention_mask", "token_type_ids", "words")
-
-
-def each_text(batch) -> dict[str, jax.Array]:
-    """What a model reads of a batch, every text a row: [rows T, tokens, ...], the texts of a row beside each other."""
-    num_leading = batch["input_ids"].ndim - 1
-    return {name: batch[name].reshape(-1, *batch[name].shape[num_leading:]) for name in OF_TOKENS if name in batch}
-
-
-def masked_sum(values: jax.Array, mask: jax.Array) -> SumAndCount:
-    """(sum of the masked values, count), both float32 scalars: the form in which metrics add up."""
-    mask = mask.astype(jnp.float32)
-    return jnp.sum(jnp.where(mask > 0, values.astype(jnp.float32), 0.0) * mask), jnp.sum(mask)
-
-
-def mean(sum_and_count: SumAndCount) -> jax.Array:
-    """Mean of a (sum, count) pair; 0 where nothing was counted."""
-    total, count = sum_and_count
-    return total / jnp.maximum(count, 1.0)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from codir_jax.losses import contrastive, distillation, nce
 from codir_jax.models.pooling import standardized
 from codir_jax.negatives import in_batch, memory_bank, repeats, row_tables
-from codir_jax.objectives.contract import masked_sum
+from codir_jax.objectives.sums import masked_sum
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import constrain, gather_batch, with_axes
 

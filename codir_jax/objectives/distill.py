@@ -16,18 +16,11 @@ from ml_collections import ConfigDict
 
 from codir_jax.models.layer_selection import parse_matches
 from codir_jax.objectives import hidden_term
-from codir_jax.objectives.contract import (
-    Early,
-    Metrics,
-    Objective,
-    Setting,
-    Step,
-    head_fields,
-    init_model,
-    mean,
-    no_cost,
-)
+from codir_jax.objectives.contract import Early, Objective, Setting, Step, head_fields
+from codir_jax.objectives.cost import no_cost
 from codir_jax.objectives.schedules import parse_schedule, scheduled
+from codir_jax.objectives.sums import Metrics, mean
+from codir_jax.objectives.texts import init_model
 from codir_jax.objectives.views import POOLINGS, Views, Wanted, compute_views, kept_view, matches
 from codir_jax.processes import fields
 from codir_jax.processes.fields import defaults, field

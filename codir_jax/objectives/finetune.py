@@ -2,8 +2,11 @@
 
 from ml_collections import ConfigDict
 
-from codir_jax.objectives.contract import Objective, Setting, Step, init_model, mean, no_cost
+from codir_jax.objectives.contract import Objective, Setting, Step
+from codir_jax.objectives.cost import no_cost
 from codir_jax.objectives.microbatches import run_student
+from codir_jax.objectives.sums import mean
+from codir_jax.objectives.texts import init_model
 from codir_jax.processes.fields import defaults, field
 
 HEADS, ROLES = ("classification",), ("student",)

@@ -15,8 +15,9 @@ from ml_collections import ConfigDict
 from codir_jax.losses import distillation
 from codir_jax.models.pooling import standardized
 from codir_jax.objectives import width_map
-from codir_jax.objectives.contract import Setting, SumAndCount, masked_sum
+from codir_jax.objectives.contract import Setting
 from codir_jax.objectives.schedules import parse_schedule
+from codir_jax.objectives.sums import SumAndCount, masked_sum
 from codir_jax.objectives.views import Pairs, Views, matches
 from codir_jax.processes.fields import field
 

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from codir_jax.models.recurrence import zero_carry
-from codir_jax.objectives.contract import Objective, Setting, Step, init_model, no_cost
+from codir_jax.objectives.contract import Objective, Setting, Step
+from codir_jax.objectives.cost import no_cost
 from codir_jax.objectives.heads import language_model as head
 from codir_jax.objectives.microbatches import run_student
+from codir_jax.objectives.texts import init_model
 from codir_jax.processes.fields import defaults, field
 from codir_jax.sharding.rules import with_axes
 

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from codir_jax.models.apply import apply_model
-from codir_jax.objectives.contract import Objective, Setting, Step, TeacherView, init_model, mean
+from codir_jax.objectives.contract import Objective, Setting, Step, TeacherView
+from codir_jax.objectives.sums import mean
+from codir_jax.objectives.texts import init_model
 from codir_jax.processes.fields import defaults, field
 
 HEADS, ROLES = ("classification",), ("student", "teacher")

@@ -19,9 +19,12 @@ from ml_collections import ConfigDict
 from codir_jax.losses import domains as losses
 from codir_jax.models.apply import apply_with_scores
 from codir_jax.objectives import domain_feature, width_map
-from codir_jax.objectives.contract import Objective, Setting, Step, init_model, masked_sum, mean, no_cost
+from codir_jax.objectives.contract import Objective, Setting, Step
+from codir_jax.objectives.cost import no_cost
 from codir_jax.objectives.meta_teacher import num_domains
 from codir_jax.objectives.microbatches import in_microbatches, run_student
+from codir_jax.objectives.sums import masked_sum, mean
+from codir_jax.objectives.texts import init_model
 from codir_jax.processes import fields
 from codir_jax.processes.fields import defaults, field
 from codir_jax.processes.user_error import UserError

@@ -31,8 +31,10 @@ from ml_collections import ConfigDict
 
 from codir_jax.losses import contrastive
 from codir_jax.negatives.in_batch import score_matrix
-from codir_jax.objectives.contract import Objective, Setting, Step, init_model, masked_sum, mean
+from codir_jax.objectives.contract import Objective, Setting, Step
 from codir_jax.objectives.microbatches import run_student
+from codir_jax.objectives.sums import masked_sum, mean
+from codir_jax.objectives.texts import init_model
 from codir_jax.processes import fields
 from codir_jax.processes.fields import defaults, field
 from codir_jax.processes.user_error import UserError

@@ -18,9 +18,12 @@ from codir_jax.models.apply import projections_of
 from codir_jax.models.attention import PROJECTIONS
 from codir_jax.models.layer_selection import match_layers, parse_matches
 from codir_jax.objectives import distill
-from codir_jax.objectives.contract import Objective, Setting, Step, init_model, masked_sum, mean, no_cost
+from codir_jax.objectives.contract import Objective, Setting, Step
+from codir_jax.objectives.cost import no_cost
 from codir_jax.objectives.microbatches import in_microbatches, run_student
 from codir_jax.objectives.schedules import parse_schedule, scheduled
+from codir_jax.objectives.sums import masked_sum, mean
+from codir_jax.objectives.texts import init_model
 from codir_jax.processes import fields
 from codir_jax.processes.fields import defaults, field, parse_joined
 from codir_jax.processes.user_error import UserError

@@ -14,8 +14,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from codir_jax.losses.nce import nce
-from codir_jax.objectives.contract import Objective, Setting, Step, init_model, masked_sum, mean, no_cost
+from codir_jax.objectives.contract import Objective, Setting, Step
+from codir_jax.objectives.cost import no_cost
 from codir_jax.objectives.heads.sentence_score import sentence_scores
+from codir_jax.objectives.sums import masked_sum, mean
+from codir_jax.objectives.texts import init_model
 from codir_jax.processes.fields import defaults, field
 
 HEADS, ROLES = ("sentence_score",), ("student",)

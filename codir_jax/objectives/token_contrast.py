@@ -26,8 +26,10 @@ from ml_collections import ConfigDict
 from codir_jax.losses import contrastive, distillation
 from codir_jax.negatives import memory_bank, repeats
 from codir_jax.objectives import spaces
-from codir_jax.objectives.contract import Features, Setting, StepSize, masked_sum
+from codir_jax.objectives.contract import Setting
+from codir_jax.objectives.cost import Features, StepSize
 from codir_jax.objectives.hidden_term import mean_of_tokens
+from codir_jax.objectives.sums import masked_sum
 from codir_jax.objectives.views import Views, matches
 from codir_jax.sharding.rules import constrain
 

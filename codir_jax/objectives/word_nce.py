@@ -21,9 +21,11 @@ from codir_jax.losses.nce import nce, sampled_softmax, word_scores
 from codir_jax.models.language_model import decoder
 from codir_jax.negatives import unigram
 from codir_jax.objectives import language_model
-from codir_jax.objectives.contract import Objective, Setting, Step, masked_sum, no_cost
+from codir_jax.objectives.contract import Objective, Setting, Step
+from codir_jax.objectives.cost import no_cost
 from codir_jax.objectives.language_model import carried
 from codir_jax.objectives.microbatches import run_student
+from codir_jax.objectives.sums import masked_sum
 from codir_jax.processes import fields
 from codir_jax.processes.fields import defaults, field
 from codir_jax.sharding.fsdp import look_up

@@ -12,7 +12,8 @@ from codir_jax.evaluation import cost
 from codir_jax.models.contract import family
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.negatives import memory_bank, row_tables
-from codir_jax.objectives.contract import Cost, Objective, StepSize, needs_cache
+from codir_jax.objectives.contract import Objective, needs_cache
+from codir_jax.objectives.cost import Cost, StepSize
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 from codir_jax.stage import models

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from codir_jax.models.transformer import TransformerConfig
-from codir_jax.objectives.contract import Features
+from codir_jax.objectives.cost import Features
 from codir_jax.plan.memory import Encoding
 from codir_jax.sharding import collectives, rules
 

@@ -10,8 +10,9 @@ import pytest
 
 from codir_jax.losses.contrastive import unit_rows
 from codir_jax.objectives import pair_supcon
-from codir_jax.objectives.contract import Step, mean
+from codir_jax.objectives.contract import Step
 from codir_jax.objectives.heads import embedding
+from codir_jax.objectives.sums import mean
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import unbox
 from tests.losses.test_contrastive import lin

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from codir_jax.objectives import pair_supcon, supcl_seq
-from codir_jax.objectives.contract import mean
+from codir_jax.objectives.sums import mean
 from codir_jax.sharding import rules
 from codir_jax.sharding.mesh import make_mesh
 

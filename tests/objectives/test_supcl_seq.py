@@ -15,7 +15,8 @@ from codir_jax.data.tokenizer_training import train_wordpiece
 from codir_jax.losses.contrastive import unit_rows
 from codir_jax.models.heads import build_model
 from codir_jax.objectives import supcl_seq
-from codir_jax.objectives.contract import Step, mean
+from codir_jax.objectives.contract import Step
+from codir_jax.objectives.sums import mean
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import unbox
 from codir_jax.stage import config as stage_config

@@ -10,8 +10,9 @@ import pytest
 
 from codir_jax.losses import contrastive, distillation
 from codir_jax.objectives import codir, codir_settings, spaces, token_contrast
-from codir_jax.objectives.contract import Step, StepSize
+from codir_jax.objectives.contract import Step
 from codir_jax.objectives.contrastive_term import contrastive_term
+from codir_jax.objectives.cost import StepSize
 from codir_jax.objectives.views import Views
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import collectives, rules

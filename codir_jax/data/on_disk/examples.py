@@ -87,7 +87,7 @@ class _First:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StoredExamples:
-    """The rows of a split that `joined.write` has written; attributes as of `splits.Examples` where they have its names.
+    """The rows of a split that `joined.write` has written; attributes of the names of `splits.Examples` are as there.
 
     Attributes:
       place: of the split. shards: folders of the tokens. starts: int64 [shards + 1], first byte of each.

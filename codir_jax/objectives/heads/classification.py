@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from codir_jax.losses import distillation
 from codir_jax.losses.task import several_labels_loss, task_loss
 from codir_jax.models.apply import apply_model
-from codir_jax.objectives.contract import HeadTerms, masked_sum
+from codir_jax.objectives.contract import HeadTerms
+from codir_jax.objectives.sums import masked_sum
 
 # No field of an objective is of classifiers alone.
 FIELDS = {}

@@ -19,7 +19,9 @@ from codir_jax.losses import distillation
 from codir_jax.losses.contrastive import unit_rows
 from codir_jax.models.apply import apply_model
 from codir_jax.negatives import in_batch, memory_bank
-from codir_jax.objectives.contract import HeadTerms, each_text, masked_sum
+from codir_jax.objectives.contract import HeadTerms
+from codir_jax.objectives.sums import masked_sum
+from codir_jax.objectives.texts import each_text
 from codir_jax.processes.fields import field
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import constrain, gather_batch, with_axes

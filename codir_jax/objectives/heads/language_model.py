@@ -11,8 +11,9 @@ from codir_jax.models.apply import apply_model
 from codir_jax.models.language_model import decoder
 from codir_jax.models.products import product
 from codir_jax.models.weights import transposed
-from codir_jax.objectives.contract import HeadTerms, masked_sum
+from codir_jax.objectives.contract import HeadTerms
 from codir_jax.objectives.heads.masked_lm import check_one_vocabulary
+from codir_jax.objectives.sums import masked_sum
 from codir_jax.processes.fields import field
 
 # Of every objective that serves language models.

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from codir_jax.losses.vocabulary import Decoder
 from codir_jax.models.apply import apply_model
 from codir_jax.models.language_model import decoder
-from codir_jax.objectives.contract import each_text
 from codir_jax.objectives.heads.language_model import LanguageModel, cross_entropy
+from codir_jax.objectives.texts import each_text
 from codir_jax.sharding.fsdp import look_up
 
 
