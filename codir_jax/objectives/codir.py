@@ -36,8 +36,9 @@ from codir_jax.objectives import distill, hidden_term, spaces, token_contrast
 from codir_jax.objectives.codir_cost import cost
 from codir_jax.objectives.codir_settings import FIELDS, check, default_config, needs_cache
 from codir_jax.objectives.contract import Objective, Setting, Step, TrainRows
-from codir_jax.objectives.contrastive_term import contrastive_term, init_state, layer_vectors
+from codir_jax.objectives.contrastive_term import contrastive_term, init_state
 from codir_jax.objectives.distill import init_memory, soft_terms
+from codir_jax.objectives.projections import layer_vectors
 from codir_jax.objectives.schedules import scheduled
 from codir_jax.objectives.sums import masked_sum, mean
 from codir_jax.objectives.texts import init_model

@@ -1,6 +1,6 @@
 """Where the contrast compares states: through trained projections, or as they are, centred or not.
 
-    projected  unit( W x + b ), W trained for each side (`contrastive_term.project`)
+    projected  unit( W x + b ), W trained for each side (`projections.project`)
     centred    unit( x - mean of the teacher's states ): a few features, much the same in every state, would make all
                cosines 1
     raw        unit( x )
@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 from codir_jax.losses.contrastive import unit_rows
 from codir_jax.objectives import width_map
 from codir_jax.objectives.contract import Setting
-from codir_jax.objectives.contrastive_term import SIDES, init_projection, project
+from codir_jax.objectives.contrastive_term import SIDES
+from codir_jax.objectives.projections import init_projection, project
 
 # Entry of `params` with the map of a student of another width.
 MAP = "contrast_map"

@@ -14,7 +14,8 @@ from codir_jax.models.layer_selection import match_layers
 from codir_jax.models.pooling import standardized
 from codir_jax.negatives import in_batch
 from codir_jax.objectives.contract import Setting
-from codir_jax.objectives.contrastive_term import project, retrieval
+from codir_jax.objectives.contrastive_term import retrieval
+from codir_jax.objectives.projections import project
 from codir_jax.objectives.sums import Metrics, masked_sum
 from codir_jax.objectives.views import matches, pool
 from codir_jax.sharding.rules import gather_batch

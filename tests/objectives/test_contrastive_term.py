@@ -7,7 +7,8 @@ import pytest
 
 from codir_jax.objectives import codir
 from codir_jax.objectives.contract import Step
-from codir_jax.objectives.contrastive_term import contrastive_term, init_state, project
+from codir_jax.objectives.contrastive_term import contrastive_term, init_state
+from codir_jax.objectives.projections import project
 from codir_jax.sharding.rules import unbox
 from tests.objectives import tiny
 

@@ -10,7 +10,8 @@ import pytest
 from codir_jax.negatives import neighbours
 from codir_jax.objectives import codir
 from codir_jax.objectives.contract import Step
-from codir_jax.objectives.contrastive_term import contrastive_term, project
+from codir_jax.objectives.contrastive_term import contrastive_term
+from codir_jax.objectives.projections import project
 from codir_jax.sharding.rules import unbox
 from tests.negatives.structure import largest_made
 from tests.objectives import tiny
