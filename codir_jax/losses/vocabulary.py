@@ -144,11 +144,13 @@ def _backward(temperature, num, kept, cotangents):
             student_shares = jnp.exp(logits / temperature - soft_sums["student"][..., None])
             teacher_shares = jnp.exp(theirs.logits(index) / temperature - soft_sums["teacher"][..., None])
             gradient += temperature * of_soft[..., None] * (student_shares - teacher_shares)
-        # Rounded as the gradient of logits in the dtype of the computation would be; sums are float32.
-        rounded = gradient.astype(student.states.dtype)
-        product = functools.partial(jnp.tensordot, preferred_element_type=jnp.float32)
-        states += product(rounded, own.rows(index), axes=1)
-        table = _write(table, product(rounded, student.states, axes=(axes, axes)), index)
+        # Rounded as the gradient of logits in the dtype of the computation would be, and that of the states is rounded
+        # in the end: a product that gives their dtype takes half the time on a CPU. The table's is summed in float32.
+        dtype = student.states.dtype
+        rounded = gradient.astype(dtype)
+        states += jnp.tensordot(rounded, own.rows(index), axes=1, preferred_element_type=dtype)
+        of_rows = jnp.tensordot(rounded, student.states, axes=(axes, axes), preferred_element_type=jnp.float32)
+        table = _write(table, of_rows, index)
         return states, table, _write(bias, jnp.sum(gradient, axes), index)
 
     start = (jnp.zeros(student.states.shape, jnp.float32), jnp.zeros_like(own.table), jnp.zeros_like(own.bias))
