@@ -31,8 +31,9 @@ def attend(
     seed: jax.Array | None,
     site: int,
     bias: jax.Array | None = None,
+    scale: float | None = None,
 ) -> jax.Array:
-    """softmax(Q K^T / sqrt(d) + bias) V, softmax in float32, dropout on the probabilities.
+    """softmax(scale Q K^T + bias) V, softmax in float32, dropout on the probabilities.
 
     Not `jax.nn.dot_product_attention`: it has no dropout argument, and BERT is trained with it.
 
@@ -42,6 +43,7 @@ def attend(
         is_seen: bool, broadcast to [batch, heads, queries, keys]: whether a query attends to a key.
         rate, seed, site: of the dropout.
         bias: float32, broadcast to [batch, heads, queries, keys].
+        scale: None: 1 / sqrt(d).
 
     Returns:
         float [batch, tokens, heads, d].
@@ -49,7 +51,8 @@ def attend(
     dtype = query.dtype
     # Nothing is kept of what is sown unless `apply` asks for the collection.
     module.sow(PROJECTIONS, "vectors", {"query": query, "key": key, "value": value})
-    query = (query.astype(jnp.float32) * (1.0 / math.sqrt(query.shape[-1]))).astype(dtype)
+    scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    query = (query.astype(jnp.float32) * scale).astype(dtype)
     raw = scores(query, key) if bias is None else scores(query, key) + bias
     module.sow(SCORES, "scores", raw)
     masked = jnp.where(is_seen, raw, MASKED_SCORE)

@@ -22,6 +22,8 @@ EMBEDDINGS = {
     "embeddings/norm": hf_keys.norm,
     "embeddings/projection": hf_keys.linear,
     "relative_bias": hf_keys.table,
+    "distances": hf_keys.table,
+    "distances/norm": hf_keys.norm,
 }
 # Those of a layer, by their path in it.
 LAYER = {

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from codir_jax.models import encoder_checks, ranges, remat
+from codir_jax.models import disentangled, encoder_checks, ranges, remat
 from codir_jax.models.attention import attend
 from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.layers import activate, dense, embed, layer_norm, weights_init
@@ -31,6 +31,7 @@ RANGES = {
     "num_layers": ranges.LAYERS,
     **dict.fromkeys(("max_positions", "embedding_width"), ranges.SIZE),
     "relative_buckets": ranges.Range(NUM_BUCKETS, NUM_BUCKETS),
+    "relative_span": ranges.SIZE,
     "pad_token_id": ranges.ID,
     "layer_norm_eps": ranges.EPSILON,
     **dict.fromkeys(("hidden_dropout", "attention_dropout", "classifier_dropout"), ranges.RATE),
@@ -48,7 +49,7 @@ class TransformerConfig:
     num_layers: int
     num_heads: int
     intermediate_size: int
-    max_positions: int  # rows of the position table
+    max_positions: int  # rows of the position table, or the longest text where there is none
     type_vocab_size: int | None  # None: token types are not looked at
     layer_norm_eps: float
     pad_token_id: int
@@ -63,7 +64,9 @@ class TransformerConfig:
     classifier_act: str = "tanh"  # between a classifier's two linear layers
     masked_lm_act: str | None = None  # of a masked LM's transform; None: as hidden_act
     embedding_width: int | None = None  # of the embeddings, where a projection makes states of them; None: hidden_size
+    has_positions: bool = True  # whether positions are added to the words
     relative_buckets: int | None = None  # of `relative_bias`; None: no such bias
+    relative_span: int | None = None  # rows of `disentangled.Distances` on each side; None: no such term
     has_pooler: bool = True  # whether an encoder alone has one, which the pooling "pooler" needs
     pooling: str = "mean"  # of `pooling.POOLINGS`: how a sentence encoder makes one vector of a text
 
@@ -112,19 +115,21 @@ def flops(config: TransformerConfig, seq_len: int) -> float:
 
         8 L H^2  (query, key, value, output)  +  4 L^2 H  (scores, weighted sum)  +  4 L H F  (feed-forward)
 
-    and embeddings of another width E are projected, 2 L E H. Look-ups, biases, layer norms, softmax and GELU are left
-    out, as is usual, so that the number compares with published ones.
+    embeddings of another width E are projected, 2 L E H, and where scores know content against distance each layer
+    takes 4 L (2 L - 1) H more (the projections of distances, once a batch, are left out). Look-ups, biases, layer
+    norms, softmax and GELU are left out, as is usual, so that the number compares with published ones.
     """
     hidden, inner = config.hidden_size, config.intermediate_size
     projections = 8 * seq_len * hidden**2
     attention = 4 * seq_len**2 * hidden
     feed_forward = 4 * seq_len * hidden * inner
     into_states = 2 * seq_len * config.word_width * hidden if config.has_projection else 0
-    return float(config.num_layers * (projections + attention + feed_forward) + into_states)
+    of_distances = 0 if config.relative_span is None else 4 * seq_len * (2 * seq_len - 1) * hidden
+    return float(config.num_layers * (projections + attention + feed_forward + of_distances) + into_states)
 
 
 class Embeddings(nn.Module):
-    """Sum of word, position and, where there are, token-type embeddings, normalised; projected to the states' width."""
+    """Sum of word, position and token-type embeddings, those that there are, normalised; in the width of the states."""
 
     config: TransformerConfig
     dtype: jnp.dtype = jnp.float32
@@ -132,7 +137,8 @@ class Embeddings(nn.Module):
     def setup(self) -> None:
         c = self.config
         self.word = word_table(c, self.dtype)
-        self.position = embed(c, c.max_positions, "position", None, jnp.float32, c.word_width)
+        if c.has_positions:
+            self.position = embed(c, c.max_positions, "position", None, jnp.float32, c.word_width)
         if c.type_vocab_size is not None:
             self.token_type = embed(c, c.type_vocab_size, "token_type", None, jnp.float32, c.word_width)
         self.norm = layer_norm(c, "norm", None)
@@ -150,8 +156,9 @@ class Embeddings(nn.Module):
                 f"set data.max_length to {self.config.max_length} or less"
             )
         words = self.word(input_ids) if words is None else words
-        positions = rows(self.position.embedding, self._position_ids(input_ids), "position")
-        x = words.astype(jnp.float32) + positions
+        x = words.astype(jnp.float32)
+        if self.config.has_positions:
+            x = x + rows(self.position.embedding, self._position_ids(input_ids), "position")
         if self.config.type_vocab_size is not None:
             x = x + self.token_type(token_type_ids)
         x = dropout(self.norm(x).astype(self.dtype), self.config.hidden_dropout, seed, site=0)
@@ -167,7 +174,11 @@ class Embeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Each token attends to all real tokens, see `attention.attend`."""
+    """Each token attends to all real tokens, see `attention.attend`.
+
+    `relative` is what all layers share of distances: float32 scores to add, [1, heads, L, L], or where the config has a
+    `relative_span` the vectors of `disentangled.Distances`.
+    """
 
     config: TransformerConfig
     site: int
@@ -175,20 +186,25 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, attention_mask: jax.Array, bias: jax.Array | None, seed: jax.Array | None
+        self, x: jax.Array, attention_mask: jax.Array, relative: jax.Array | None, seed: jax.Array | None
     ) -> jax.Array:
         c = self.config
         heads = (c.num_heads, c.head_size)
-
-        def project(name: str) -> jax.Array:
-            """[batch, heads, tokens, head size]."""
-            y = dense(c, c.hidden_size, ("embed", "heads"), name, self.dtype, out_shape=heads)(x)
-            return jnp.moveaxis(y, 2, 1)
-
-        query, key, value = project("query"), project("key"), project("value")
+        project = {
+            name: dense(c, c.hidden_size, ("embed", "heads"), name, self.dtype, out_shape=heads)
+            for name in ("query", "key", "value")
+        }
+        query, key, value = (jnp.moveaxis(of(x), 2, 1) for of in project.values())
+        of_distances = {"bias": relative}
+        if c.relative_span is not None:
+            own_site = 1 + 3 * c.num_layers + self.site // 3  # behind those of all layers
+            vectors = dropout(relative.astype(self.dtype), c.hidden_dropout, seed, own_site)
+            to_query, to_key = (project[name](vectors) for name in ("query", "key"))
+            bias = disentangled.added(query, key, to_query, to_key)
+            of_distances = {"bias": bias, "scale": disentangled.scale(c.head_size)}
         is_seen = attention_mask[:, None, None, :] > 0
         dropped = {"rate": c.attention_dropout, "seed": seed, "site": self.site}
-        mixed = attend(self, query, key, value, is_seen, bias=bias, **dropped)
+        mixed = attend(self, query, key, value, is_seen, **of_distances, **dropped)
         return dense(c, c.hidden_size, ("heads", "embed"), "output", self.dtype, in_axes=2)(mixed)
 
 
@@ -201,11 +217,11 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, attention_mask: jax.Array, bias: jax.Array | None, seed: jax.Array | None
+        self, x: jax.Array, attention_mask: jax.Array, relative: jax.Array | None, seed: jax.Array | None
     ) -> jax.Array:
         c = self.config
         site = 1 + 3 * self.index  # 0 is the embeddings'
-        y = SelfAttention(c, site, self.dtype, name="attention")(x, attention_mask, bias, seed)
+        y = SelfAttention(c, site, self.dtype, name="attention")(x, attention_mask, relative, seed)
         y = dropout(y, c.hidden_dropout, seed, site + 1)
         x = layer_norm(c, "norm", "attention_norm")(x + y).astype(self.dtype)
         y = dense(c, c.intermediate_size, ("embed", "mlp"), "mlp_in", self.dtype)(x)
@@ -232,6 +248,8 @@ class Encoder(ReadsWords):
         self.embeddings = Embeddings(self.config, self.dtype)
         if self.config.relative_buckets is not None:
             self.relative_bias = RelativeBias(self.config.num_heads, weights_init(self.config, "position", "heads"))
+        if self.config.relative_span is not None:
+            self.distances = disentangled.Distances(self.config)
         self.layers = [Layer(self.config, i, self.dtype, name=f"layer_{i}") for i in range(self.config.num_layers)]
 
     def __call__(
@@ -255,9 +273,13 @@ class Encoder(ReadsWords):
         c = self.config
         seed = dropout_seed(self, deterministic, c.hidden_dropout, c.attention_dropout)
         x = self.embeddings(input_ids, token_type_ids, seed, words)
-        bias = None if c.relative_buckets is None else self.relative_bias(input_ids.shape[1])
+        relative = None
+        if c.relative_buckets is not None:
+            relative = self.relative_bias(input_ids.shape[1])
+        if c.relative_span is not None:
+            relative = self.distances(input_ids.shape[1])
         hidden_states = [x]
         for layer in self.layers:
-            x = remat.run(layer, self.remat, x, attention_mask, bias, seed)
+            x = remat.run(layer, self.remat, x, attention_mask, relative, seed)
             hidden_states.append(x)
         return EncoderOutput(hidden_states=tuple(hidden_states))

@@ -79,6 +79,9 @@ def _cut(config: Any, smaller: Any, params: Mapping[str, Any]) -> dict[str, Any]
     made["embeddings"] = _embeddings(config, encoder["embeddings"], states)
     if "relative_bias" in encoder:
         made["relative_bias"] = {"embedding": encoder["relative_bias"]["embedding"][:, chosen[0]]}
+    if "distances" in encoder:
+        table, norm = encoder["distances"]["embedding"], encoder["distances"]["norm"]
+        made["distances"] = {"embedding": table[:, states], "norm": _vectors(norm, states)}
     return {**_head(config, params, states, smaller.hidden_size), "encoder": made}
 
 

@@ -88,6 +88,8 @@ def check_flops(family, seq_len=5):
     encoder = traverse_util.flatten_dict(fresh(config, (family.heads or tuple(HEADS))[0])["encoder"])
     products = sum(2 * seq_len * leaf.size for path, leaf in encoder.items() if path[-1].endswith("kernel"))
     attention = 4 * seq_len**2 * config.hidden_size * config.num_layers if hasattr(config, "num_heads") else 0
+    if getattr(config, "relative_span", None):  # queries and keys meet the 2 L - 1 distances
+        attention += 4 * seq_len * (2 * seq_len - 1) * config.hidden_size * config.num_layers
     assert family.flops(config, seq_len) == products + attention
 
 
@@ -148,6 +150,7 @@ def test_heads_count_their_products():
 def test_the_names_of_sizes_are_the_families():
     assert sizes.names() == (
         *("tiny", "minilm", "bert-base", "bert-large"),
+        *("deberta-v3-xsmall", "deberta-v3-small", "deberta-v3-base", "deberta-v3-large"),
         "distilbert-base",
         *("electra-small", "electra-base", "electra-large"),
         *("lstm-small", "lstm-medium", "lstm-large"),
@@ -164,7 +167,7 @@ def test_the_names_of_sizes_are_the_families():
 def test_an_unknown_family_lists_the_known(name):
     with pytest.raises(
         ValueError,
-        match=r"is not supported; known: bert, distilbert, electra, lstm, modernbert, mpnet, roberta, xlm-roberta",
+        match=r"is not supported; known: bert, deberta-v2, distilbert, electra, lstm, modernbert, mpnet, roberta, xlm-roberta",
     ):
         contract.family(name)
 

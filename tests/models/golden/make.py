@@ -17,6 +17,9 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
+    DebertaV2Config,
+    DebertaV2ForMaskedLM,
+    DebertaV2ForSequenceClassification,
     DistilBertConfig,
     DistilBertForMaskedLM,
     DistilBertForSequenceClassification,
@@ -70,6 +73,12 @@ MODERNBERT = ModernBertConfig(
     global_rope_theta=100.0, local_rope_theta=4.0, classifier_pooling="mean", classifier_activation="relu",
     pad_token_id=0, bos_token_id=1, cls_token_id=1, eos_token_id=2, sep_token_id=2, **{**SIZES, "num_hidden_layers": 3},
 )  # fmt: skip
+# Buckets of few distances, so that most are shared, and another activation of the pooler.
+DEBERTA = DebertaV2Config(
+    vocab_size=61, max_position_embeddings=44, num_labels=3, relative_attention=True, position_buckets=8,
+    norm_rel_ebd="layer_norm", share_att_key=True, pos_att_type="p2c|c2p", position_biased_input=False,
+    pooler_hidden_act="relu", **SIZES,
+)  # fmt: skip
 MODELS = {
     "bert_seqcls": (BertForSequenceClassification, BERT),
     "bert_mlm": (BertForMaskedLM, BERT),
@@ -82,6 +91,8 @@ MODELS = {
     "mpnet_mlm": (MPNetForMaskedLM, MPNET),
     "electra_seqcls": (ElectraForSequenceClassification, ELECTRA),
     "electra_mlm": (ElectraForMaskedLM, ELECTRA),
+    "deberta_v2_seqcls": (DebertaV2ForSequenceClassification, DEBERTA),
+    "deberta_v2_mlm": (DebertaV2ForMaskedLM, DEBERTA),
     "modernbert_seqcls": (ModernBertForSequenceClassification, MODERNBERT),
     "modernbert_mlm": (ModernBertForMaskedLM, MODERNBERT),
 }
@@ -130,7 +141,7 @@ def make(name, cls, config):
     else:
         labels = np.array([0, 2, 1])
     tensors = {key: torch.from_numpy(value) for key, value in batch.items()}
-    if not hasattr(config, "type_vocab_size"):
+    if not getattr(config, "type_vocab_size", 0):
         del tensors["token_type_ids"]
     out = model(**tensors, labels=torch.from_numpy(labels), output_hidden_states=True)
     out.loss.backward()
