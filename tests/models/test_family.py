@@ -167,7 +167,7 @@ def test_the_names_of_sizes_are_the_families():
 def test_an_unknown_family_lists_the_known(name):
     with pytest.raises(
         ValueError,
-        match=r"is not supported; known: bert, deberta-v2, distilbert, electra, lstm, modernbert, mpnet, roberta, xlm-roberta",
+        match=r"is not supported; known: bert, deberta-v2, distilbert, electra, lstm, modernbert, mpnet, roberta, xlm-",
     ):
         contract.family(name)
 
