@@ -46,7 +46,8 @@ def buckets(distances: np.ndarray, span: int, longest: int) -> np.ndarray:
     """
     middle = span // 2
     size = np.maximum(np.abs(distances), middle).astype(np.float32)
-    steps = np.log(size / np.float32(middle)) / np.log(np.float32((longest - 1) / middle)) * np.float32(middle - 1)
+    with np.errstate(invalid="ignore"):  # where no distance of the longest text is beyond m
+        steps = np.log(size / np.float32(middle)) / np.log(np.float32((longest - 1) / middle)) * np.float32(middle - 1)
     far = (np.ceil(steps) + middle) * np.sign(distances)
     rows = np.where(np.abs(distances) <= middle, distances, far).astype(np.int32)
     return np.clip(rows + span, 0, 2 * span - 1)

@@ -31,7 +31,7 @@ RANGES = {
     "num_layers": ranges.LAYERS,
     **dict.fromkeys(("max_positions", "embedding_width"), ranges.SIZE),
     "relative_buckets": ranges.Range(NUM_BUCKETS, NUM_BUCKETS),
-    "relative_span": ranges.SIZE,
+    "relative_span": ranges.Range(2, ranges.LARGEST),
     "pad_token_id": ranges.ID,
     "layer_norm_eps": ranges.EPSILON,
     **dict.fromkeys(("hidden_dropout", "attention_dropout", "classifier_dropout"), ranges.RATE),

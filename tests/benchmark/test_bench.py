@@ -47,7 +47,7 @@ def test_every_section_is_there_and_is_json(steps):
 def test_flops_are_those_of_the_shapes(steps):
     sizes = sizes_lib.named("tiny")
     half = types.SimpleNamespace(
-        family="bert", hidden_size=32, intermediate_size=64, num_layers=1, has_projection=False
+        family="bert", hidden_size=32, intermediate_size=64, num_layers=1, has_projection=False, relative_span=None
     )
     live = steps["sections"]["train_live"]["flops_per_step"]
     assert live["teacher"]["padded"] == live["teacher"]["real"] == 16 * cost.model_flops(sizes, 8, cost.Outputs(2))

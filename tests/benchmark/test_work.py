@@ -8,7 +8,9 @@ import pytest
 from codir_jax.benchmark.work import Work, forward_flops, training_flops
 from codir_jax.evaluation import cost
 
-MODEL = types.SimpleNamespace(family="bert", hidden_size=4, intermediate_size=8, num_layers=3, has_projection=False)
+MODEL = types.SimpleNamespace(
+    family="bert", hidden_size=4, intermediate_size=8, num_layers=3, has_projection=False, relative_span=None
+)
 
 
 def _batch():

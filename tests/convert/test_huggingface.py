@@ -238,7 +238,7 @@ def test_an_untied_decoder_is_refused_and_a_tied_copy_accepted(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "deberta-v2"}, "model_type 'deberta-v2' is not supported; known: bert, distilbert, electra"),
+        ({"model_type": "albert"}, "model_type 'albert' is not supported; known: bert, deberta-v2, distilbert"),
         ({"model_type": None}, "model_type None is not supported"),
         ({"hidden_act": "silu"}, "hidden_act 'silu' is not supported"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key' is not supported"),

@@ -13,7 +13,7 @@ from codir_jax.models.heads import build_model
 from codir_jax.models.transformer import TransformerConfig
 
 BASE = types.SimpleNamespace(
-    family="bert", hidden_size=768, intermediate_size=3072, num_layers=12, has_projection=False
+    family="bert", hidden_size=768, intermediate_size=3072, num_layers=12, has_projection=False, relative_span=None
 )
 SMALL = TransformerConfig(
     family="bert",

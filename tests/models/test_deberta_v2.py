@@ -35,6 +35,7 @@ def test_a_config_is_read_in_both_forms_and_written_back():
         ({"embedding_size": 6}, "embedding_size 6 is not supported: DeBERTa-v3 models have 12 here"),
         ({"max_relative_positions": 40}, "max_relative_positions 40 is not supported"),
         ({"position_buckets": -1}, "position_buckets: expected a whole number"),
+        ({"position_buckets": 1}, "position_buckets: expected a whole number, 2 to"),
     ],
 )
 def test_other_settings_are_refused(changed, message):

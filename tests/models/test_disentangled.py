@@ -20,6 +20,11 @@ def test_buckets_of_published_models():
     assert found.tolist() == [383, 384, 385, 425, 448, 448, 485, 511, 127, 1]
 
 
+def test_a_table_for_longer_texts_than_the_model_takes_gives_each_distance_its_own_row():
+    assert disentangled.buckets(np.arange(-3, 4), 6, 4).tolist() == [3, 4, 5, 6, 7, 8, 9]
+    assert disentangled.buckets(np.arange(-3, 4), 256, 4).tolist() == list(range(253, 260))
+
+
 def arrays(batch=2, heads=3, length=6, size=4, seed=0):
     draw = np.random.default_rng(seed).normal
     of_tokens = [draw(size=(batch, heads, length, size)).astype(np.float32) for _ in range(2)]

@@ -91,6 +91,8 @@ PUBLISHED = [
     ("electra-large", "masked_lm", 335_174_458),
     ("deberta-v3-base", "encoder", 183_831_552),
     ("deberta-v3-small", "classification", 141_896_450),
+    ("deberta-v3-xsmall", "encoder", 70_682_112),
+    ("deberta-v3-large", "encoder", 434_012_160),
     ("modernbert-base", "masked_lm", 149_655_232),
     ("modernbert-large", "masked_lm", 395_881_664),
 ]

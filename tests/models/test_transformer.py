@@ -154,7 +154,7 @@ def test_a_configuration_that_cannot_be_is_refused(change, message):
 
 
 def test_a_model_of_an_unknown_family_lists_the_known():
-    with pytest.raises(ValueError, match="model family 'gpt' is not supported; known: bert, distilbert, electra"):
+    with pytest.raises(ValueError, match="model family 'gpt' is not supported; known: bert, deberta-v2, distilbert"):
         build_model(dataclasses.replace(TINY, family="gpt"))
 
 
