@@ -83,11 +83,9 @@ def _with_class_column(columns: Mapping[str, list], flags: Mapping[str, Any]) ->
     """The columns; those of 0 and 1, one a class, joined to the one that --label_column names them as."""
     label = flags["label_column"]
     names = label_sets.class_columns(label)
-    if not flags["multi_label"]:
-        if set(names) & columns.keys() - {label}:
-            raise UserError(f"--label_column={label}: for a column of 0 and 1 a class give --multi_label, too")
-        return dict(columns)
-    if not names:
+    if not flags["multi_label"] and set(names) & columns.keys() - {label}:
+        raise UserError(f"--label_column={label}: for a column of 0 and 1 a class give --multi_label, too")
+    if not (flags["multi_label"] and names):
         return dict(columns)
     guessed_columns.require("label_column", names, columns)
     joined = label_sets.join_columns({name: columns[name] for name in names})

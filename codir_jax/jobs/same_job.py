@@ -45,9 +45,9 @@ def settings(folder: Path) -> dict[str, Any]:
     {} where nothing was.
     """
     saved = folder / _FILE
-    settings = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {"stages": {}}
-    begun = {name: config for name, config in settings["stages"].items() if workdir.has_progress(folder / name)}
-    return {**settings, "stages": begun} if begun else {}
+    found = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {"stages": {}}
+    begun = {name: config for name, config in found["stages"].items() if workdir.has_progress(folder / name)}
+    return {**found, "stages": begun} if begun else {}
 
 
 def _differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:

@@ -31,14 +31,13 @@ BATCH_SIZES = (1, 32)
 _REPEATS, _WARM_UP = 20, 3
 
 
-def require(formats: Sequence[str], config: ConfigDict | None = None) -> None:
-    """Refuses formats that are not known, or need what is not installed, before anything is trained.
+def require(formats: Sequence[str], config: ConfigDict) -> None:
+    """Refuses formats that are not known, need what is not installed, or have no room for the head.
 
     Args:
-      config: of the stage that is exported; formats that have no room for its head are refused, too.
+      config: of the stage that is exported.
     """
-    head = objective_module(task_module(config.task.name).PLAIN_OBJECTIVE).HEADS[0] if config else ""
-    contract.require(formats, head)
+    contract.require(formats, objective_module(task_module(config.task.name).PLAIN_OBJECTIVE).HEADS[0])
 
 
 def of_data(folder: str, formats: Sequence[str], config: ConfigDict) -> dict[str, dict[str, Any]]:

@@ -45,10 +45,6 @@ class Work:
         self.layers, self.seeds, self.export = layers, tuple(seeds), export
         self.price_per_hour, self.told, self.command = price_per_hour, told, ""
         self.formats, self.prunes = tuple(formats), prunes
-        if formats:
-            from codir_jax.jobs import served
-
-            served.require(self.formats)
         if prunes and recipe.exports:
             raise UserError("--prune_vocabulary is of a recipe with one export; leave it out")
         self.watchers: dict[str, Callable | None] = {}

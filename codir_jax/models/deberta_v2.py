@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from codir_jax.models import bert
-from codir_jax.models.encoder_family import encoder_family
+from codir_jax.models.encoder_family import check_fixed, encoder_family
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.processes.user_error import UserError
 
@@ -92,9 +92,7 @@ def read_config(hf_config: Mapping[str, Any]) -> TransformerConfig:
     Raises:
         UserError: a setting that DeBERTa-v3 has not, or a number out of its range.
     """
-    for key, (value, assumed) in FIXED.items():
-        if (found := hf_config.get(key, assumed)) != value:
-            raise UserError(f"{key} {found!r} is not supported: DeBERTa-v3 models have {value!r}")
+    check_fixed(hf_config, FIXED, "DeBERTa-v3 models")
     kinds = hf_config.get("pos_att_type") or []
     kinds = [kind.strip() for kind in kinds.lower().split("|")] if isinstance(kinds, str) else kinds
     if not isinstance(kinds, list) or sorted(map(str, kinds)) != sorted(ATTENDS):

@@ -26,10 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from codir_jax.compression import factors
 from codir_jax.models.layers import layer_norm, weights_init
 from codir_jax.models.products import scores
-from codir_jax.models.weights import declared
+from codir_jax.models.weights import declared_whole, few_rows
 
 # Content to content, content to distance, distance to content: what is added up in a score.
 NUM_PARTS = 3
@@ -63,15 +62,11 @@ class Distances(nn.Module):
         """float32 [2 length - 1, hidden], of query - key from length - 1 down to 1 - length."""
         c = self.config
         init = weights_init(c, "position", "embed")
-        table = declared(self, "embedding", init, (2 * c.relative_span, c.hidden_size))
-        table = factors.whole(table) if factors.are_in(table) else table
+        table = declared_whole(self, "embedding", init, (2 * c.relative_span, c.hidden_size))
         longest = c.max_positions
         every = buckets(np.arange(1 - longest, longest), c.relative_span, longest)
         rows = jnp.asarray(every)[longest + length - 2 - jnp.arange(2 * length - 1, dtype=jnp.int32)]
-        # A product and no look-up: adding up the gradients of a look-up takes turns, and on a GPU any order.
-        chosen = jax.nn.one_hot(rows, 2 * c.relative_span, dtype=jnp.float32)
-        vectors = layer_norm(c, "norm", "norm")(table)
-        return jnp.matmul(chosen, vectors, precision=jax.lax.Precision.HIGHEST)
+        return few_rows(layer_norm(c, "norm", "norm")(table), rows)
 
 
 def added(query: jax.Array, key: jax.Array, query_of: jax.Array, key_of: jax.Array) -> jax.Array:
@@ -95,7 +90,7 @@ def scale(head_size: int) -> float:
 def _products(x: jax.Array, vectors: jax.Array) -> jax.Array:
     """x [batch, heads, L, d] times vectors [n, heads, d], scaled: float32 [batch, heads, L, n]."""
     batch, heads, length, size = x.shape
-    x = (x.astype(jnp.float32) * scale(size)).astype(x.dtype)
+    vectors = (vectors.astype(jnp.float32) * scale(size)).astype(x.dtype)
     flat = jnp.swapaxes(x, 0, 1).reshape(1, heads, batch * length, size)
     made = scores(flat, jnp.swapaxes(vectors, 0, 1)[None])
     return jnp.swapaxes(made.reshape(heads, batch, length, -1), 0, 1)

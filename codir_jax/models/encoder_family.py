@@ -157,6 +157,21 @@ def read_numbers(
     return values
 
 
+def check_fixed(hf_config: Mapping[str, Any], fixed: Mapping[str, tuple[Any, Any]], models: str) -> None:
+    """Refuses another value of a key in a config.json than the one that is computed here.
+
+    Args:
+        fixed: key -> (that value, what transformers assumes when the key is absent).
+        models: those that have it, in words.
+
+    Raises:
+        UserError: naming the key.
+    """
+    for key, (value, assumed) in fixed.items():
+        if (found := hf_config.get(key, assumed)) != value:
+            raise UserError(f"{key} {found!r} is not supported: {models} have {value!r}")
+
+
 def write_fields(config: TransformerConfig, fields: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
     """The inverse of `read_fields`, with the model_type."""
     return {"model_type": config.family, **{theirs: getattr(config, ours) for ours, (theirs, _) in fields.items()}}

@@ -16,7 +16,7 @@ from typing import Any
 
 from codir_jax.models import hf_keys, layer_kinds, rotary_transformer, unit_selection
 from codir_jax.models.contract import Family
-from codir_jax.models.encoder_family import read_numbers
+from codir_jax.models.encoder_family import check_fixed, read_numbers
 from codir_jax.models.heads import WORD_TABLE, head_spec
 from codir_jax.models.hf_keys import HfKey, Path
 from codir_jax.models.rotary_transformer import RANGES, RotaryConfig
@@ -112,9 +112,7 @@ def read_config(hf_config: Mapping[str, Any]) -> RotaryConfig:
         UserError: biases or an untied decoder, scaled rotations, layers that are global in another way, or a number out
             of its range.
     """
-    for key, value in FIXED.items():
-        if hf_config.get(key, value) != value:
-            raise UserError(f"{key} {hf_config[key]!r} is not supported: published ModernBERT models have {value!r}")
+    check_fixed(hf_config, {key: (value, value) for key, value in FIXED.items()}, "published ModernBERT models")
     fields = read_numbers(hf_config, HF_FIELDS, RANGES)
     if hf_config.get("embedding_dropout", 0.0) != hf_config.get("mlp_dropout", 0.0):
         raise UserError(

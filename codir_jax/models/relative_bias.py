@@ -17,8 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from codir_jax.compression import factors
-from codir_jax.models.weights import declared
+from codir_jax.models.weights import declared_whole, few_rows
 
 NUM_BUCKETS = 32
 _SIDE = NUM_BUCKETS // 2
@@ -48,9 +47,6 @@ class RelativeBias(nn.Module):
     @nn.compact
     def __call__(self, length: int) -> jax.Array:
         """float32 [1, heads, length, length], queries by keys."""
-        table = declared(self, "embedding", self.table_init, (NUM_BUCKETS, self.num_heads))
-        table = factors.whole(table) if factors.are_in(table) else table
+        table = declared_whole(self, "embedding", self.table_init, (NUM_BUCKETS, self.num_heads))
         places = jnp.arange(length, dtype=jnp.int32)
-        # A product and no look-up: adding up the gradients of a look-up takes turns, and on a GPU any order.
-        chosen = jax.nn.one_hot(bucket(places[None, :] - places[:, None]), NUM_BUCKETS, dtype=jnp.float32)
-        return jnp.einsum("qkb,bh->hqk", chosen, table, precision=jax.lax.Precision.HIGHEST)[None]
+        return jnp.moveaxis(few_rows(table, bucket(places[None, :] - places[:, None])), -1, 0)[None]

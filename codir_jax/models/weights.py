@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from codir_jax.compression import factors
@@ -31,6 +32,21 @@ def rows(table: Any, ids: jax.Array, axis: str) -> jax.Array:
     if factors.are_in(table):
         return factors.rows(table, ids, lambda first, ids: look_up(first, ids, axis))
     return look_up(table, ids, axis)
+
+
+def few_rows(table: jax.Array, ids: jax.Array) -> jax.Array:
+    """Rows of a table float32 [n, width] of few rows, of int32 ids [...]: float32 [..., width].
+
+    A product and no look-up: adding up the gradients of a look-up takes turns, and on a GPU any order.
+    """
+    chosen = jax.nn.one_hot(ids, len(table), dtype=jnp.float32)
+    return jnp.matmul(chosen, table, precision=jax.lax.Precision.HIGHEST)
+
+
+def declared_whole(module: nn.Module, name: str, init: Any, shape: tuple[int, ...]) -> jax.Array:
+    """As `declared`, multiplied out where the weight is given as its factors."""
+    weight = declared(module, name, init, shape)
+    return factors.whole(weight) if factors.are_in(weight) else weight
 
 
 def transposed(weight: Any) -> Any:

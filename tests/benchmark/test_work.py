@@ -1,16 +1,15 @@
 """Counting of tokens and operations, against sums by hand."""
 
-import types
+import dataclasses
 
 import numpy as np
 import pytest
 
 from codir_jax.benchmark.work import Work, forward_flops, training_flops
 from codir_jax.evaluation import cost
+from codir_jax.models import sizes
 
-MODEL = types.SimpleNamespace(
-    family="bert", hidden_size=4, intermediate_size=8, num_layers=3, has_projection=False, relative_span=None
-)
+MODEL = dataclasses.replace(sizes.named("tiny"), hidden_size=4, num_heads=2, intermediate_size=8, num_layers=3)
 
 
 def _batch():

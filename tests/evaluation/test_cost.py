@@ -1,7 +1,6 @@
 """Counts against published and compiled numbers; latency only for its shape, never for its value."""
 
 import dataclasses
-import types
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +8,11 @@ import numpy as np
 import pytest
 
 from codir_jax.evaluation import cost
+from codir_jax.models import sizes
 from codir_jax.models.heads import build_model
 from codir_jax.models.transformer import TransformerConfig
 
-BASE = types.SimpleNamespace(
-    family="bert", hidden_size=768, intermediate_size=3072, num_layers=12, has_projection=False, relative_span=None
-)
+BASE = sizes.named("bert-base")
 SMALL = TransformerConfig(
     family="bert",
     vocab_size=50,
