@@ -5,19 +5,20 @@ A `config` has `initializer_range`; a norm reads its `layer_norm_eps` and `norm_
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from codir_jax.models.gelu import gelu
+from codir_jax.models.norms import LayerNorm
 from codir_jax.models.products import Dense
 from codir_jax.models.weights import Table
 
 ACTIVATIONS = {
     # transformers calls the erf form "gelu"; the tanh form moves MiniLM's hidden states by 9e-3.
-    "gelu": lambda x: 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5))),
+    "gelu": gelu,
     "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
@@ -26,7 +27,7 @@ ACTIVATIONS = {
 
 def activate(name: str, x: jax.Array) -> jax.Array:
     """An activation of ACTIVATIONS, computed in float32, in the dtype of x."""
-    return ACTIVATIONS[name](x.astype(jnp.float32)).astype(x.dtype)
+    return gelu(x) if name == "gelu" else ACTIVATIONS[name](x.astype(jnp.float32)).astype(x.dtype)
 
 
 def weights_init(config: Any, *axes: str):
@@ -47,13 +48,10 @@ def dense(config: Any, features: int, axes: tuple[str, str], name: str | None, d
     )
 
 
-def layer_norm(config: Any, axis: str, name: str | None) -> nn.LayerNorm:
-    """A LayerNorm over the last axis, in float32, with the checkpoint's own epsilon."""
-    return nn.LayerNorm(
+def layer_norm(config: Any, axis: str, name: str | None) -> LayerNorm:
+    """A LayerNorm with the checkpoint's own epsilon, its weights along logical `axis`."""
+    return LayerNorm(
         epsilon=config.layer_norm_eps,
-        dtype=jnp.float32,
-        # E[x^2] - E[x]^2 cancels where the mean is large.
-        use_fast_variance=False,
         use_bias=config.norm_bias,
         scale_init=nn.with_logical_partitioning(nn.initializers.ones_init(), (axis,)),
         bias_init=nn.with_logical_partitioning(nn.initializers.zeros_init(), (axis,)),

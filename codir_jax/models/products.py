@@ -18,6 +18,7 @@ from flax import linen as nn
 
 from codir_jax.compression import factors
 from codir_jax.models import weights
+from codir_jax.models.row_sums import over_rows
 
 GRADIENT_DTYPES = ("float32", "bfloat16")
 
@@ -127,6 +128,20 @@ def _scores_backward(kept, gradient):
 _exact_scores.defvjp(lambda query, key: (_exact_scores(query, key), (query, key)), _scores_backward)
 
 
+@jax.custom_vjp
+def _plus_bias(y, bias):
+    """y [..., *out] + bias float32 [*out], summed in float32, in the dtype of y."""
+    return (y + bias).astype(y.dtype)
+
+
+def _plus_bias_backward(bias, gradient):
+    rows = gradient.reshape(*gradient.shape[: gradient.ndim - bias.ndim], bias.size)
+    return gradient, over_rows(rows).reshape(bias.shape)
+
+
+_plus_bias.defvjp(lambda y, bias: (_plus_bias(y, bias), bias), _plus_bias_backward)
+
+
 class Dense(nn.Module):
     """x @ kernel + bias, kernel float32 [in, features], bias float32 [features]; the sum with the bias is float32.
 
@@ -166,4 +181,4 @@ class Dense(nn.Module):
         if not self.use_bias:
             return y
         bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
-        return (y + bias.reshape(*(1,) * (y.ndim - len(out_shape)), *out_shape)).astype(self.dtype)
+        return _plus_bias(y, bias.reshape(out_shape))

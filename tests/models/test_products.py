@@ -131,9 +131,9 @@ def test_every_kernel_of_a_model_has_its_gradient_in_the_chosen_dtype(dtype):
             return model.apply({"params": params}, ids, jnp.ones_like(ids), 0 * ids).logits.sum()
 
     text = jax.jit(jax.grad(loss)).lower(params, jax.ShapeDtypeStruct((16, 8), jnp.int32)).as_text()
-    # Sums over all tokens: the gradients of the kernels, those of the head being float32.
+    # Sums over all tokens to matrices: the gradients of the kernels, those of the head being float32.
     made = re.findall(
-        r"dot_general .*contracting_dims = \[0(?:, 1)?\] x \[0(?:, 1)?\].*-> tensor<[\dx]+x(b?f\d+)>", text
+        r"dot_general .*contracting_dims = \[0(?:, 1)?\] x \[0(?:, 1)?\].*-> tensor<\d+(?:x\d+)+x(b?f\d+)>", text
     )
     assert made.count("bf16") == {"float32": 0, "bfloat16": 6}[dtype]
     assert len(made) == 6 + 2

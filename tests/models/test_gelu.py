@@ -1,0 +1,30 @@
+"""GELU: transformers' values, the derivative of the formula, and what is kept for it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import norm
+
+from codir_jax.models.gelu import gelu
+
+
+def test_values_and_slopes_are_those_of_the_formula():
+    x = np.linspace(-12.0, 12.0, 1001)
+    slopes = jax.vmap(jax.grad(gelu))(jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(gelu(jnp.asarray(x, jnp.float32)), x * norm.cdf(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(slopes, norm.cdf(x) + x * norm.pdf(x), rtol=1e-5, atol=1e-6)
+
+
+def test_bfloat16_is_rounded_once():
+    x = jax.random.normal(jax.random.key(0), (1000,), jnp.bfloat16)
+    slope = jax.vmap(jax.grad(gelu))
+    assert gelu(x).dtype == slope(x).dtype == jnp.bfloat16
+    np.testing.assert_array_equal(slope(x), slope(x.astype(jnp.float32)).astype(jnp.bfloat16))
+
+
+def test_only_its_input_is_kept():
+    """A program of value and gradient holds no float32 array of a bfloat16 input's size."""
+    x = jax.ShapeDtypeStruct((64, 4096), jnp.bfloat16)
+    weight = jax.ShapeDtypeStruct((4096, 8), jnp.bfloat16)
+    program = jax.jit(jax.grad(lambda x, w: jnp.sum((gelu(x) @ w) ** 2))).lower(x, weight).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 4 * 64 * 4096
