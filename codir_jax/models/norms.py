@@ -56,9 +56,10 @@ def _backward(epsilon, kept, gradient):
     unit = centred * inverse
     of_unit = gradient * scale
     along = of_unit.mean(-1, keepdims=True) + unit * (of_unit * unit).mean(-1, keepdims=True)
-    of_x = (of_unit - along) * inverse
+    # Made here, once. XLA for CPUs would make it again, back to the last layer, for each product that it goes into.
+    of_x = jax.lax.optimization_barrier(((of_unit - along) * inverse).astype(x.dtype))
     of_bias = None if bias is None else over_rows(gradient)
-    return of_x.astype(x.dtype), over_rows(gradient * unit), of_bias
+    return of_x, over_rows(gradient * unit), of_bias
 
 
 _normalised = jax.custom_vjp(_normalised, nondiff_argnums=(3,))

@@ -47,6 +47,7 @@ def test_gradients_of_a_recomputed_layer_wait_for_each_other(remat, times):
     ids = np.full((2, 8), 4, np.int32)
     traced = jax.make_jaxpr(jax.grad(lambda p: model.apply({"params": p}, ids, ids // 4, ids).logits.sum()))(params)
     barriers = [e for e in traced.eqns if e.primitive.name == "optimization_barrier"]
+    barriers = [e for e in barriers if len(e.invars) > 1]  # those of one array are the norms' own
     weights = [len(jax.tree.leaves(params["encoder"][f"layer_{i}"])) for i in (2, 1, 0)]
     assert weights == [6, 6, 5]  # of the first no norm before its attention
     assert [len(e.invars) for e in barriers] == [n + 1 for n in weights][:times]

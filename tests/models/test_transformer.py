@@ -192,6 +192,7 @@ def test_gradients_of_a_recomputed_layer_wait_for_each_other(remat, times):
     params = jax.eval_shape(lambda: unbox(init_params(model, jax.random.key(0))))
     traced = jax.make_jaxpr(jax.grad(lambda p: model.apply({"params": p}, *INPUTS).logits.sum()))(params)
     barriers = [e for e in traced.eqns if e.primitive.name == "optimization_barrier"]
+    barriers = [e for e in barriers if len(e.invars) > 1]  # those of one array are the norms' own
     weights = len(jax.tree.leaves(params["encoder"]["layer_0"]))
     assert [len(e.invars) for e in barriers] == [weights + 1] * times
 
