@@ -85,8 +85,9 @@ def parse(hlo_text: str) -> list[Collective]:
             computation = hlo_text.rfind("\n}", 0, match.start())
             if channels.setdefault((channel.group(1), kind, shapes), computation) != computation:
                 continue
-        if is_start and kind != "all-reduce":
-            # (operands, results[, two u32 words of the runtime]); an all-reduce-start returns its results alone.
+        if is_start and (kind != "all-reduce" or shape_text.startswith("((")):
+            # (operands, results[, two u32 words of the runtime]); an all-reduce-start returns its results alone, but
+            # from jax 0.12 on.
             if kind == "collective-permute":
                 shapes = tuple(shape for shape in shapes if shape != ("u32", ()))
             shapes = shapes[len(shapes) // 2 :]

@@ -46,6 +46,10 @@ def _one(line):
         ("%s = ((f32[2]{0}, s8[1]{0}), (f32[16]{0}, s8[8]{0})) all-gather-start(%x, %y)", "all-gather", 72),
         ("%s = (f32[5]{0}, f32[5]{0}, u32[], u32[]) collective-permute-start(%x)", "collective-permute", 20),
         ("%s = f32[5]{0} all-reduce-start(%x), to_apply=%add", "all-reduce", 20),
+        ("%s = (f32[5]{0}, s32[3]{0}) all-reduce-start(%x, %y), to_apply=%add", "all-reduce", 32),
+        # From jax 0.12 on with its operands.
+        ("%s = ((f32[5]{0}), f32[5]{0}) all-reduce-start(%x), to_apply=%add", "all-reduce", 20),
+        ("%s = ((f32[5], s32[3]), (f32[5], s32[3])) all-reduce-start(%x, %y), to_apply=%add", "all-reduce", 32),
     ],
 )
 def test_a_line_gives_its_kind_and_bytes(line, kind, num_bytes):
