@@ -18,6 +18,7 @@ from flax import linen as nn
 
 from codir_jax.compression import factors
 from codir_jax.models import weights
+from codir_jax.models.kernel_gradient import kernel_gradient
 from codir_jax.models.row_sums import over_rows
 
 GRADIENT_DTYPES = ("float32", "bfloat16")
@@ -79,11 +80,10 @@ def _rounded_forward(x, kernel, axes, gradient_dtype):
 
 def _rounded_backward(axes, gradient_dtype, kept, gradient):
     x, rounded = kept
-    rows = tuple(range(x.ndim - axes))
-    outputs = tuple(range(len(rows), gradient.ndim)), tuple(range(axes, rounded.ndim))
+    num_rows = x.ndim - axes
+    outputs = tuple(range(num_rows, gradient.ndim)), tuple(range(axes, rounded.ndim))
     of_x = jax.lax.dot_general(gradient, rounded, (outputs, ((), ())))
-    of_kernel = jax.lax.dot_general(x, gradient, ((rows, rows), ((), ())), preferred_element_type=gradient_dtype)
-    return of_x, of_kernel.astype(jnp.float32)
+    return of_x, kernel_gradient(x, gradient, num_rows, gradient_dtype).astype(jnp.float32)
 
 
 _rounded.defvjp(_rounded_forward, _rounded_backward)
