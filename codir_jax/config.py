@@ -177,7 +177,8 @@ def parse_arguments(
 def set_from_text(config: ConfigDict, key: str, text: str) -> None:
     """Sets the dotted `key` from command-line text, keeping the type the default has.
 
-    Setting one unit of a duration (`warmup_steps`) clears its other units (`warmup_epochs`, `warmup_percent`).
+    Setting one unit of a duration (`warmup_steps`) clears its other units (`warmup_epochs`, `warmup_percent`); setting
+    it to -1 clears it alone.
     """
     node, parts = config, key.split(".")
     for depth, part in enumerate(parts):
@@ -192,7 +193,7 @@ def set_from_text(config: ConfigDict, key: str, text: str) -> None:
     with node.ignore_type():
         node[name] = parse_value(key, text, old)
     for unit in DURATION_UNITS:
-        if name.endswith(f"_{unit}"):
+        if name.endswith(f"_{unit}") and node[name] >= 0:
             for other in DURATION_UNITS:
                 sibling = name[: -len(unit)] + other
                 if other != unit and sibling in node:

@@ -95,6 +95,11 @@ def test_durations_in_percent_and_epochs():
     assert config_lib.duration_steps(config.train, "total", steps_per_epoch=7) == 18
 
 
+def test_clearing_one_unit_of_a_duration_leaves_the_others():
+    config = config_lib.load(DISTILL, [("train.total_steps", "7"), ("train.total_epochs", "-1")])
+    assert config_lib.duration_steps(config.train, "total", steps_per_epoch=3) == 7
+
+
 def test_a_duration_in_two_units_is_refused():
     config = config_lib.load(DISTILL)
     config.train.total_steps = 5

@@ -4,7 +4,8 @@
     codir compress --recipe=pair_supcon --output=runs/demo
 
 Without files a small encoder is trained from scratch on embedded pairs: a demonstration. Baselines, each an arm of
-train.py: `--compare=classify,instance,orig,ranking,twins`. With --model its own scores are the first row.
+train.py: `--compare=classify,instance,orig,ranking,twins`; on own files `ranking`, which did better than PairSupCon
+(README.md), unless others are named. With --model its own scores are the first row.
 """
 
 from codir_jax.config import parse_arguments
@@ -29,5 +30,6 @@ def get_recipe(argument: str) -> Recipe:
         start = (("student.init", "pretrained"), ("student.path", "{given}"), ("student.num_layers", "0"))
     if "scratch" not in words:
         untrained = (StageSpec("start", "as given", ""),)
+    compare = ("ranking",) if data == "own" else ()
     arms = [StageSpec(name, title, f"configs/pair_supcon/train.py:{data},{name}", start) for name, title in ARMS]
-    return Recipe("Sentence encoder", (*untrained, *arms), main="joint", needs_dev=False)
+    return Recipe("Sentence encoder", (*untrained, *arms), main="joint", needs_dev=False, compare=compare)
