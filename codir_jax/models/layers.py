@@ -16,18 +16,23 @@ from codir_jax.models.norms import LayerNorm
 from codir_jax.models.products import Dense
 from codir_jax.models.weights import Table
 
+
+def _in_float32(function):
+    return lambda x: function(x.astype(jnp.float32)).astype(x.dtype)
+
+
 ACTIVATIONS = {
     # transformers calls the erf form "gelu"; the tanh form moves MiniLM's hidden states by 9e-3.
     "gelu": gelu,
-    "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
-    "relu": jax.nn.relu,
-    "tanh": jnp.tanh,
+    "gelu_new": _in_float32(lambda x: jax.nn.gelu(x, approximate=True)),
+    "relu": _in_float32(jax.nn.relu),
+    "tanh": _in_float32(jnp.tanh),
 }
 
 
 def activate(name: str, x: jax.Array) -> jax.Array:
     """An activation of ACTIVATIONS, computed in float32, in the dtype of x."""
-    return gelu(x) if name == "gelu" else ACTIVATIONS[name](x.astype(jnp.float32)).astype(x.dtype)
+    return ACTIVATIONS[name](x)
 
 
 def weights_init(config: Any, *axes: str):

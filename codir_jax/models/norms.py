@@ -1,5 +1,6 @@
 """LayerNorm (Ba et al., 2016) over the last axis, in float32."""
 
+import functools
 from typing import Any
 
 import jax
@@ -40,6 +41,7 @@ def _moments(x, epsilon):
     return centred, jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + epsilon)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _normalised(x, scale, bias, epsilon):
     return _forward(x, scale, bias, epsilon)[0]
 
@@ -62,5 +64,4 @@ def _backward(epsilon, kept, gradient):
     return of_x, over_rows(gradient * unit), of_bias
 
 
-_normalised = jax.custom_vjp(_normalised, nondiff_argnums=(3,))
 _normalised.defvjp(_forward, _backward)
