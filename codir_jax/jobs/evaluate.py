@@ -20,6 +20,7 @@ def evaluate(
     text_column: str = "",
     text_pair_column: str = "",
     label_column: str = "",
+    domain_column: str = "",
     batch_size: int = 0,
     sts: str = "",
     clustering: str = "",
@@ -34,6 +35,7 @@ def evaluate(
       split: of the data.
       input: a .tsv, .csv or .jsonl with labels, in the place of a split.
       text_column, text_pair_column, label_column: of that; empty: those of the model's run.
+      domain_column: of that; scores by domain and a probe for it are told as well, see `jobs.by_domain`.
       batch_size: examples that are run together; 0: data.eval_batch_size.
       sts, clustering: what a sentence encoder is judged by, in the place of a split: see `jobs.sentence_scores`, which
         also says what is returned then.
@@ -51,9 +53,18 @@ def evaluate(
         if config or sts or clustering:
             raise UserError("--input is the data to judge by, beside --config, --sts and --clustering; leave one out")
         columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
-        return {"model": model, **_by_file(model, input, columns, batch_size, overrides)}
-    if text_column or text_pair_column or label_column:
-        raise UserError("--text_column, --text_pair_column and --label_column are of --input; give that too")
+        judged = _of_file(model, input, columns, batch_size, overrides)
+        if domain_column:
+            from codir_jax.jobs import by_domain
+
+            return {"model": model, "input": input, **by_domain.scores(judged, model, domain_column)}
+        from codir_jax.stage.evaluate import evaluate as of_stage
+
+        return {"model": model, "input": input, **of_stage(judged, model)}
+    if text_column or text_pair_column or label_column or domain_column:
+        raise UserError(
+            "--text_column, --text_pair_column, --label_column and --domain_column are of --input; give that too"
+        )
     if sts or clustering:
         if config:
             raise UserError("--config names data of its own, beside --sts and --clustering; leave one of them out")
@@ -69,10 +80,11 @@ def evaluate(
     return {"model": model, "task": named.data.name, "split": split, **of_stage(named, model, split)}
 
 
-def _by_file(
+def _of_file(
     model: str, path: str, columns: Mapping[str, str], batch_size: int, overrides: Sequence[tuple[str, str]]
-) -> dict[str, Any]:
-    """Scores on a labelled file: the classes are the model's, texts are cut where it is served."""
+) -> ConfigDict:
+    """The config of a stage whose dev split is a labelled file: the classes are the model's, texts are cut where it is
+    served."""
     from codir_jax.convert import huggingface
     from codir_jax.convert.folder import model_folder
     from codir_jax.data import table_labels
@@ -80,7 +92,6 @@ def _by_file(
     from codir_jax.models.heads import head_spec
     from codir_jax.objectives import finetune
     from codir_jax.stage import config as stage_config
-    from codir_jax.stage.evaluate import evaluate as of_stage
 
     folder = model_folder(model, "--model")
     if head_spec(huggingface.stored_head(folder)).labels is None:
@@ -100,7 +111,7 @@ def _by_file(
     config.data.eval_batch_size = batch_size or config.data.eval_batch_size
     for key, text in overrides:
         config_lib.set_from_text(config, key, text)
-    return {"input": path, **of_stage(config, model)}
+    return config
 
 
 def data_config(model: str, spec: str, overrides: Sequence[tuple[str, str]]) -> ConfigDict:

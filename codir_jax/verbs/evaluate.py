@@ -9,6 +9,7 @@ HELP = "scores of a model on a split, of a masked language model on held-out tex
 EXAMPLES = """examples:
   codir evaluate --model=runs/student --split=dev
   codir evaluate --model=runs/mine/export --input=new.csv --text_column=review --label_column=stars
+  codir evaluate --model=runs/teacher --input=reviews.csv --domain_column=shop
   codir evaluate --model=runs/mlm_student --config.teacher.path=runs/mlm_teacher
   codir evaluate --model=FOLDER --config=configs/codir/finetune_distill.py:rte --config.data.glue_dir=glue
   codir evaluate --model=runs/encoder --sts='sts/*.tsv',stsb --clustering=topics.csv --output=scores.json
@@ -30,6 +31,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text_column", default="", help="of --input (default: the run's, else sentence)")
     parser.add_argument("--text_pair_column", default="", help="of --input, for models of pairs (default: the run's)")
     parser.add_argument("--label_column", default="", help="of --input (default: the run's, else label)")
+    parser.add_argument("--domain_column", default="", help="of --input: scores by domain, and a probe for the domain")
     parser.add_argument("--sts", default="", help="of a sentence encoder: files of two texts and a score, or stsb")
     parser.add_argument("--clustering", default="", help="of a sentence encoder: files of a text and a label")
     parser.add_argument("--cluster_seeds", type=int, default=10, help="of k-means (default: %(default)s)")

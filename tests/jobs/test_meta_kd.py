@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from codir_jax.convert import huggingface
 from codir_jax.data.sets import demo
 from codir_jax.jobs import weigh
 from codir_jax.jobs.compress import compress
+from codir_jax.jobs.evaluate import evaluate
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import run
 
@@ -92,6 +94,30 @@ def test_a_table_that_cannot_be_weighed_is_refused(tables, encoder, tmp_path, ch
     assert not (tmp_path / "out").exists()
 
 
+def test_a_classifier_is_judged_by_domain_and_probed_for_it(tables, encoder):
+    scores = evaluate(str(encoder), input=str(tables / "dev.tsv"), domain_column="shop")
+    rows = [line.rsplit("\t", 1)[1] for line in (tables / "dev.tsv").read_text(encoding="utf-8").splitlines()[1:]]
+    assert {name: found["rows"] for name, found in scores["domains"].items()} == dict(sorted(Counter(rows).items()))
+    right = sum(found["rows"] * found["accuracy"] for found in scores["domains"].values())
+    assert right / len(rows) == pytest.approx(scores["accuracy"])
+    assert scores["accuracy"] == evaluate(str(encoder), input=str(tables / "dev.tsv"))["accuracy"]
+    long = scores["domains"]["long"]
+    assert long["standard_error"] == pytest.approx((long["accuracy"] * (1 - long["accuracy"]) / long["rows"]) ** 0.5)
+    # It keeps no feature, and the domain is a matter of length, which a mean over tokens shows.
+    assert scores["probe"].keys() == {"chance", "content"} and scores["probe"]["content"] > scores["probe"]["chance"]
+
+
+def test_scores_by_domain_need_a_column_with_two_names(tables, encoder, tmp_path):
+    with pytest.raises(UserError, match="domain_column are of --input"):
+        evaluate(str(encoder), domain_column="shop")
+    with pytest.raises(UserError, match="no column 'place'"):
+        evaluate(str(encoder), input=str(tables / "dev.tsv"), domain_column="place")
+    one = tmp_path / "one.tsv"
+    one.write_text((tables / "dev.tsv").read_text(encoding="utf-8").replace("\tshort", "\tlong"), encoding="utf-8")
+    with pytest.raises(UserError, match="all rows of .* are of domain 'long'"):
+        evaluate(str(encoder), input=str(one), domain_column="shop")
+
+
 def test_the_recipe_asks_for_what_it_needs(tables, encoder, tmp_path):
     files = {"train": str(tables / "train.tsv"), "dev": str(tables / "dev.tsv"), "output": str(tmp_path / "job")}
     with pytest.raises(UserError, match="needs --domain_column"):
@@ -125,7 +151,8 @@ def test_the_whole_job_leaves_a_student_a_domain_and_is_not_run_again(tables, en
         assert exported.config.num_layers == 1 and exported.label_names == ("acceptable", "unacceptable")
         assert f"student_{name}" in results["models"] and f"mixed_{name}" in results["models"]
         assert f"student_{name}: parity" in results["parity"] or f"student_{name}: " in results["parity"]
-    assert (tmp_path / "job" / "meta_teacher" / "best" / "sides.safetensors").exists()
+    probed = evaluate(str(tmp_path / "job" / "meta_teacher"), input=str(tables / "dev.tsv"), domain_column="shop")
+    assert probed["probe"].keys() == {"chance", "content", "feature", "unlabelled"}
     capsys.readouterr()
     assert compress(**arguments)["models"].keys() == results["models"].keys()
     assert "already finished" in capsys.readouterr().out
