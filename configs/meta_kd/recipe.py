@@ -6,8 +6,8 @@
 
 The given model is the encoder that weighs the texts and that the teacher is trained from. Each domain gets two stages,
 `inside_NAME` and `NAME`; its student is exported to export/NAME. Baselines, `--compare=`: `single` (each student from a
-teacher of its own domain), `mixed` (from a teacher of all domains, nothing weighted, no domain term), `finetune` (cross
-entropy alone).
+teacher of its own domain), `mixed` (from a teacher of all domains, nothing weighted, no domain term), `contrast`
+(Meta-KD, its second stage with CoDIR's term), `finetune` (cross entropy alone).
 
 Without files it demonstrates itself on sentences of four domains, each with words of its own: the encoder is a small
 mixed teacher from scratch (from random weights the domain term leaves nothing to learn with), every weight is 1.
@@ -37,14 +37,18 @@ def get_recipe(argument: str) -> Recipe:
     rest = [word for word in words if not word.startswith(("domain=", "column=", "with="))]
     if rest == ["demo", "scratch"]:
         return _recipe(
-            "demo", demo_domains.DOMAINS, (), FROM_MIXED, ("mixed",), lambda name: (("data.domains_only", name),)
+            "demo",
+            demo_domains.DOMAINS,
+            (),
+            FROM_MIXED,
+            ("mixed", "contrast"),
+            lambda name: (("data.domains_only", name),),
         )
     parse_arguments(",".join(rest), ("own",))
     if not column or not domains:
         raise UserError("--recipe=meta_kd needs --domain_column: the column with the name of each text's domain")
-    made = _recipe(
-        "own", domains, PRETRAINED, PRETRAINED, ("finetune", "single", "mixed"), functools.partial(_files, splits)
-    )
+    arms = ("finetune", "single", "mixed", "contrast")
+    made = _recipe("own", domains, PRETRAINED, PRETRAINED, arms, functools.partial(_files, splits))
     return made._replace(prepare=functools.partial(prepare, column, domains))
 
 
@@ -96,3 +100,5 @@ def _students(data: str, domain: str, data_settings: tuple[tuple[str, str], ...]
         yield StageSpec(inside, f"{domain}: {title}, inside", f"{config},intermediate{arm}", settings, in_table=False)
         settings = (*taught, ("student.path", f"{{{inside}}}"), ("teacher.cache_dir", "{job}/teacher_cache"))
         yield StageSpec(f"{name}_{domain}", f"{domain}: {title}", f"{config},prediction", settings)
+    if "contrast" in arms:  # after the last of the loop, Meta-KD's own
+        yield StageSpec(f"contrast_{domain}", f"{domain}: Meta-KD + CoDIR", f"{config},prediction,contrast", settings)

@@ -8,7 +8,8 @@
 
 Arguments, comma separated: `own` (default) or `demo`, `intermediate` (default: the teacher's inside) or `prediction`
 (its answers), an arm, and `tiny`. Arms of the first: `paper` (default), `released` (means take padding in), `mixed`
-(every example counts 1, no domain term), and the ablations `no_weights`, `no_domain_term`, `no_lambda`. The epochs are
+(every example counts 1, no domain term), and the ablations `no_weights`, `no_domain_term`, `no_lambda`. Of the second:
+`contrast` (ours: CoDIR's term beside the answers, negatives of the other class in the same domain). The epochs are
 fixed: a dev set of one domain is too small to choose by.
 """
 
@@ -16,11 +17,12 @@ from ml_collections import ConfigDict
 
 from codir_jax.config import parse_arguments
 from codir_jax.jobs.weigh import COLUMNS
-from codir_jax.objectives import distill, meta_distill
+from codir_jax.objectives import codir, distill, meta_distill
+from codir_jax.processes.user_error import UserError
 from codir_jax.stage import config as stage_config
 
 DATA, STAGES = ("own", "demo"), ("intermediate", "prediction")
-ARMS = ("paper", "released", "mixed", "no_weights", "no_domain_term", "no_lambda")
+ARMS = ("paper", "released", "mixed", "no_weights", "no_domain_term", "no_lambda", "contrast")
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -28,7 +30,9 @@ def get_config(argument: str = "") -> ConfigDict:
     words = parse_arguments(argument, (*DATA, *ARMS, *STAGES, "tiny"), DATA, ARMS, STAGES)
     arm = next((word for word in words if word in ARMS), "paper")
     is_prediction = "prediction" in words
-    config = stage_config.default_config(_prediction() if is_prediction else objective_config(arm))
+    if arm != "paper" and (arm == "contrast") != is_prediction:
+        raise UserError(f"{arm!r} is an arm of {'intermediate' if is_prediction else 'prediction'}, the other stage")
+    config = stage_config.default_config(_prediction(arm) if is_prediction else objective_config(arm))
     config.data.update({"name": "text_classification", "columns": COLUMNS})
     config.optimizer.update({"learning_rate": 3e-5 if is_prediction else 5e-5, "warmup_percent": 10.0})
     config.train.total_epochs = 3.0 if is_prediction else 10.0
@@ -60,7 +64,7 @@ def objective_config(arm: str) -> ConfigDict:
     return config
 
 
-def _prediction() -> ConfigDict:
-    config = distill.default_config()
+def _prediction(arm: str) -> ConfigDict:
+    config = codir.default_config() if arm == "contrast" else distill.default_config()
     config.update({"task_weight": 0.0, "soft_target_weight": 1.0, "soft_target_temperature": 1.0})
     return config

@@ -94,6 +94,17 @@ def test_a_table_that_cannot_be_weighed_is_refused(tables, encoder, tmp_path, ch
     assert not (tmp_path / "out").exists()
 
 
+def test_each_stage_of_a_student_has_its_own_arms():
+    with pytest.raises(UserError, match="'contrast' is an arm of prediction, the other stage"):
+        config_lib.load("configs/meta_kd/student.py:own,intermediate,contrast")
+    with pytest.raises(UserError, match="'no_lambda' is an arm of intermediate, the other stage"):
+        config_lib.load("configs/meta_kd/student.py:own,prediction,no_lambda")
+    contrast = config_lib.load("configs/meta_kd/student.py:own,prediction,contrast").objective
+    plain = config_lib.load("configs/meta_kd/student.py:own,prediction").objective
+    assert contrast.contrastive_weight > 0 and contrast.name == "codir" and plain.name == "distill"
+    assert all(plain[name] == contrast[name] for name in plain if name not in ("name",))
+
+
 def test_a_classifier_is_judged_by_domain_and_probed_for_it(tables, encoder):
     scores = evaluate(str(encoder), input=str(tables / "dev.tsv"), domain_column="shop")
     rows = [line.rsplit("\t", 1)[1] for line in (tables / "dev.tsv").read_text(encoding="utf-8").splitlines()[1:]]
@@ -136,7 +147,7 @@ def test_the_whole_job_leaves_a_student_a_domain_and_is_not_run_again(tables, en
         "domain_column": "shop",
         "recipe": "meta_kd",
         "layers": 1,
-        "compare": ["mixed"],
+        "compare": ["mixed", "contrast"],
         "output": str(tmp_path / "job"),
         "overrides": [
             ("data.max_length", "18"),
@@ -149,7 +160,7 @@ def test_the_whole_job_leaves_a_student_a_domain_and_is_not_run_again(tables, en
     for name in ("long", "short"):
         exported = huggingface.load_pretrained(tmp_path / "job" / "export" / f"student_{name}", head="classification")
         assert exported.config.num_layers == 1 and exported.label_names == ("acceptable", "unacceptable")
-        assert f"student_{name}" in results["models"] and f"mixed_{name}" in results["models"]
+        assert {f"{arm}_{name}" for arm in ("student", "mixed", "contrast")} <= results["models"].keys()
         assert f"student_{name}: parity" in results["parity"] or f"student_{name}: " in results["parity"]
     probed = evaluate(str(tmp_path / "job" / "meta_teacher"), input=str(tables / "dev.tsv"), domain_column="shop")
     assert probed["probe"].keys() == {"chance", "content", "feature", "unlabelled"}
