@@ -22,7 +22,7 @@ FLOORS = (
     ("tasks", "training"),
     ("objectives", "convert", "evaluation"),
     ("losses", "negatives", "models"),
-    ("sharding", "data", "config", "compression"),
+    ("sharding", "data", "config", "compression", "linalg"),
     ("processes",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -30,6 +30,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT = {
     "verbs": HEAVY,
     "processes": {"flax", "optax", "orbax", "transformers", "ml_collections"},
+    "linalg": {"flax", "optax", "orbax", "transformers", "ml_collections"},
     "compression": {"flax", "optax", "orbax", "transformers", "ml_collections"},
     "losses": {"flax", "orbax", "transformers", "ml_collections"},
     "negatives": {"flax", "orbax", "transformers", "ml_collections"},

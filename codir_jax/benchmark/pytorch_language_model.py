@@ -1,7 +1,8 @@
 """Training an LSTM language model against eager PyTorch, in one process and in turns.
 
 Both do the work of configs/rnn_lm/train.py: 2 layers of 200 units, 10,000 words, windows of 20 tokens of 20 rows whose
-state is carried, the loss summed over time and averaged over rows, clipping at 5, SGD. The tokens are random.
+state is carried, the loss summed over time and averaged over rows, clipping at 5, SGD. The tokens are random. Both in
+float32 and in bfloat16: ours as `student.dtype` has it, PyTorch's under its autocast.
 """
 
 import statistics
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from codir_jax.benchmark import pytorch_step
@@ -25,25 +27,32 @@ from codir_jax.training import optimizer
 
 ROWS, LENGTH, STEPS = 20, 20, 10
 CLIP_NORM = 5.0
+THEIRS = "PyTorch, eager, "
+OURS = "codir, "
+DTYPES = ("float32", "bfloat16")
 
 
 def measure(num_turns: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Turns of STEPS train steps each, after one that compiles.
 
     Returns:
-      {"tokens_per_second": {arm: the median}, "ratio": {"median", "min", "max"}, "num_turns"}: ours over PyTorch's.
+      {"tokens_per_second": {arm: the median}, "ratio": {dtype: {"median", "min", "max"}}, "num_turns"}: ours of a dtype
+      over PyTorch's faster one.
 
     Raises:
       UserError: PyTorch is not installed.
     """
     batches = _batches()
-    arms = {"PyTorch, eager": _torch_steps(batches), "codir": _our_steps(batches)}
+    arms = {f"{THEIRS}{dtype}": _torch_steps(batches, dtype) for dtype in DTYPES}
+    arms |= {f"{OURS}{dtype}": _our_steps(batches, dtype) for dtype in DTYPES}
     seconds = {name: values[1:] for name, values in in_turns(arms, num_turns + 1, say).items()}
     tokens = STEPS * ROWS * LENGTH
     rates = {name: [tokens / value for value in values] for name, values in seconds.items()}
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    best = max((f"{THEIRS}{dtype}" for dtype in DTYPES), key=medians.get)
     return {
-        "tokens_per_second": {name: statistics.median(values) for name, values in rates.items()},
-        "ratio": spread(rates["codir"], rates["PyTorch, eager"]),
+        "tokens_per_second": medians,
+        "ratio": {dtype: spread(rates[f"{OURS}{dtype}"], rates[best]) for dtype in DTYPES},
         "num_turns": num_turns,
     }
 
@@ -59,11 +68,11 @@ def _batches() -> list[dict[str, np.ndarray]]:
     ]
 
 
-def _our_steps(batches) -> Callable[[], None]:
+def _our_steps(batches, dtype: str) -> Callable[[], None]:
     """A function that trains on all batches, as a run does."""
     options = optimizer.default_config()
     options.update({"name": "sgd", "learning_rate": 0.1, "weight_decay": 0.0, "clip_norm": CLIP_NORM})
-    student = build_model(SIZES["lstm-small"], "language_model")
+    student = build_model(SIZES["lstm-small"], "language_model", dtype=jnp.dtype(dtype))
     start = InitialState(
         objective=make_objective(language_model.default_config(), Setting(head=LanguageModel(), student=student)),
         tx=optimizer.make_optimizer(options, lambda step: 0.1),
@@ -71,6 +80,7 @@ def _our_steps(batches) -> Callable[[], None]:
         mesh=mesh_lib.make_mesh(mesh_lib.default_config()),
         rules=rules.RULES,
         num_steps=STEPS,
+        gradient_dtype=dtype,
     )
     abstract = start.abstract()
     step, state = start.step(abstract), start.fill_state(abstract[0], None)
@@ -85,7 +95,7 @@ def _our_steps(batches) -> Callable[[], None]:
     return steps
 
 
-def _torch_steps(batches) -> Callable[[], None]:
+def _torch_steps(batches, dtype: str) -> Callable[[], None]:
     """The same in PyTorch, as its word-language-model example does it."""
     torch = pytorch_step.import_torch()
     sizes = SIZES["lstm-small"]
@@ -101,9 +111,10 @@ def _torch_steps(batches) -> Callable[[], None]:
         state = None
         for ids, following in tokens:
             sgd.zero_grad(set_to_none=True)
-            states, state = layers(embedding(ids), state)
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+                states, state = layers(embedding(ids), state)
+                loss = loss_of(decoder(states).flatten(0, 1), following.flatten()) / ROWS
             state = tuple(part.detach() for part in state)
-            loss = loss_of(decoder(states).flatten(0, 1), following.flatten()) / ROWS
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, CLIP_NORM)
             sgd.step()

@@ -53,7 +53,9 @@ def scores(config: ConfigDict, model: str, domain_column: str) -> dict[str, Any]
     names = np.asarray(rows.columns["domain_ids"]).astype(str)
     known, domains, counts = np.unique(names, return_inverse=True, return_counts=True)
     if len(known) < 2:
-        raise UserError(f"all rows of {config.data.dev_path} are of domain {known.tolist()[0]!r}; there is nothing to compare")
+        raise UserError(
+            f"all rows of {config.data.dev_path} are of domain {known.tolist()[0]!r}; there is nothing to compare"
+        )
     logits, content = _answers(config, model)
     labels = np.asarray(rows.labels)
     answers = runner.answers_of(logits, raw.is_regression, raw.is_multi_label)

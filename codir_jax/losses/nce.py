@@ -10,6 +10,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from codir_jax.linalg.logits import logits
+
 # Added to denominators by the released code (intersun/CoDIR, whose loss follows RepDistiller's ContrastLoss).
 EPSILON = 1e-7
 
@@ -71,8 +73,8 @@ def sampled_softmax(scores: jax.Array, log_noise: jax.Array) -> jax.Array:
     Returns:
         float32 [...], nats.
     """
-    logits = jnp.asarray(scores, jnp.float32) - log_noise
-    return jax.nn.logsumexp(logits, axis=-1) - logits[..., 0]
+    corrected = jnp.asarray(scores, jnp.float32) - log_noise
+    return jax.nn.logsumexp(corrected, axis=-1) - corrected[..., 0]
 
 
 def word_scores(
@@ -95,7 +97,7 @@ def word_scores(
     table, bias = target_rows
     own = jnp.sum((states * table.astype(states.dtype)).astype(jnp.float32), axis=-1) + bias
     table, bias = noise_rows
-    shared = jnp.tensordot(states, table.astype(states.dtype).T, axes=1, preferred_element_type=jnp.float32) + bias
+    shared = logits(states, table) + bias
     return jnp.concatenate([own[..., None], shared], axis=-1) - norm
 
 

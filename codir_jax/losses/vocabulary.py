@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from codir_jax.linalg.logits import states_gradient, table_gradient
+
 
 class Decoder(NamedTuple):
     """Logits of one model, not yet computed: states table^T + bias.
@@ -148,9 +150,8 @@ def _backward(temperature, num, kept, cotangents):
         # in the end: a product that gives their dtype takes half the time on a CPU. The table's is summed in float32.
         dtype = student.states.dtype
         rounded = gradient.astype(dtype)
-        states += jnp.tensordot(rounded, own.rows(index), axes=1, preferred_element_type=dtype)
-        of_rows = jnp.tensordot(rounded, student.states, axes=(axes, axes), preferred_element_type=jnp.float32)
-        table = _write(table, of_rows, index)
+        states += states_gradient(rounded, own.rows(index))
+        table = _write(table, table_gradient(rounded, student.states), index)
         return states, table, _write(bias, jnp.sum(gradient, axes), index)
 
     start = (jnp.zeros(student.states.shape, jnp.float32), jnp.zeros_like(own.table), jnp.zeros_like(own.bias))
@@ -185,7 +186,7 @@ class _Chunks(NamedTuple):
 
     def logits(self, index):
         """Float32 [..., C]."""
-        # Never rounded to the dtype of the states: bfloat16 tells logits near 16 apart by 0.125 only.
+        # Never rounded to the dtype of the states, see `linalg.logits`.
         products = jnp.tensordot(self.states, self.rows(index), axes=(-1, -1), preferred_element_type=jnp.float32)
         return products + jax.lax.dynamic_index_in_dim(self.bias, index, 1, keepdims=False)
 

@@ -25,7 +25,7 @@ from codir_jax.models.contract import NO_LIMIT, Family
 from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.hf_keys import HfKey, Path
 from codir_jax.models.outputs import RecurrentOutput
-from codir_jax.models.products import product
+from codir_jax.models.products import plus_bias, product
 from codir_jax.models.recurrence import Carry, recur, zero_carry
 from codir_jax.models.weights import declared, rows
 from codir_jax.processes.user_error import UserError
@@ -117,7 +117,7 @@ class Layer(nn.Module):
 
     def __call__(self, x: jax.Array, carry: Carry) -> tuple[jax.Array, Carry]:
         """(h_t of every step float [time, batch, hidden], the state after the last) of x float [time, batch, in]."""
-        inputs = product(x.astype(self.dtype), self.input_kernel).astype(jnp.float32) + self.bias
+        inputs = plus_bias(product(x.astype(self.dtype), self.input_kernel).astype(jnp.float32), self.bias)
         return recur(self.dtype, inputs, self.recurrent_kernel, carry)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from codir_jax.models.row_sums import over_rows
+from codir_jax.linalg.row_sums import over_rows
 
 
 class LayerNorm(nn.Module):

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from codir_jax.compression import factors
+from codir_jax.linalg.kernel_gradient import kernel_gradient
+from codir_jax.linalg.row_sums import over_rows
 from codir_jax.models import weights
-from codir_jax.models.kernel_gradient import kernel_gradient
-from codir_jax.models.row_sums import over_rows
 
 GRADIENT_DTYPES = ("float32", "bfloat16")
 
@@ -129,7 +129,7 @@ _exact_scores.defvjp(lambda query, key: (_exact_scores(query, key), (query, key)
 
 
 @jax.custom_vjp
-def _plus_bias(y, bias):
+def plus_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
     """y [..., *out] + bias float32 [*out], summed in float32, in the dtype of y."""
     return (y + bias).astype(y.dtype)
 
@@ -139,7 +139,7 @@ def _plus_bias_backward(bias, gradient):
     return gradient, over_rows(rows).reshape(bias.shape)
 
 
-_plus_bias.defvjp(lambda y, bias: (_plus_bias(y, bias), bias), _plus_bias_backward)
+plus_bias.defvjp(lambda y, bias: (plus_bias(y, bias), bias), _plus_bias_backward)
 
 
 class Dense(nn.Module):
@@ -181,4 +181,4 @@ class Dense(nn.Module):
         if not self.use_bias:
             return y
         bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
-        return _plus_bias(y, bias.reshape(out_shape))
+        return plus_bias(y, bias.reshape(out_shape))

@@ -125,7 +125,7 @@ def test_scores_by_domain_need_a_column_with_two_names(tables, encoder, tmp_path
         evaluate(str(encoder), input=str(tables / "dev.tsv"), domain_column="place")
     one = tmp_path / "one.tsv"
     one.write_text((tables / "dev.tsv").read_text(encoding="utf-8").replace("\tshort", "\tlong"), encoding="utf-8")
-    with pytest.raises(UserError, match="all rows of .* are of domain 'long'"):
+    with pytest.raises(UserError, match=r"all rows of .* are of domain 'long'"):
         evaluate(str(encoder), input=str(one), domain_column="shop")
 
 

@@ -6,6 +6,7 @@ import jax
 import optax
 
 from codir_jax.compression import factors
+from codir_jax.linalg.logits import logits
 from codir_jax.losses.vocabulary import Decoder, vocabulary_terms
 from codir_jax.models.apply import apply_model
 from codir_jax.models.language_model import decoder
@@ -69,20 +70,12 @@ class LanguageModel:
 
 def cross_entropy(states: Decoder, next_ids: jax.Array, chunk_size: int = 0) -> jax.Array:
     """-ln P(next token), float32 [...], nats, of int32 [...] ids; `chunk_size` as in the config."""
-    if factors.are_in(states.table):
-        logits = product(states.states.reshape(-1, states.states.shape[-1]), transposed(states.table))
-        return _cross_entropy(logits.astype("float32") + states.bias, next_ids)
-    if chunk_size:
+    if chunk_size and not factors.are_in(states.table):
         return vocabulary_terms(states, next_ids, chunk_size=chunk_size).cross_entropy
-    logits = jax.lax.dot_general(
-        states.states.reshape(-1, states.states.shape[-1]),
-        states.table.astype(states.states.dtype),
-        (((1,), (1,)), ((), ())),
-        preferred_element_type="float32",
-    )
-    return _cross_entropy(logits + states.bias, next_ids)
-
-
-def _cross_entropy(logits: jax.Array, next_ids: jax.Array) -> jax.Array:
-    nats = optax.softmax_cross_entropy_with_integer_labels(logits, next_ids.reshape(-1))
+    rows = states.states.reshape(-1, states.states.shape[-1])
+    if factors.are_in(states.table):
+        scores = product(rows, transposed(states.table)).astype("float32")
+    else:
+        scores = logits(rows, states.table)
+    nats = optax.softmax_cross_entropy_with_integer_labels(scores + states.bias, next_ids.reshape(-1))
     return nats.reshape(next_ids.shape)

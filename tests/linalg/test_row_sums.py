@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from codir_jax.models import row_sums
+from codir_jax.linalg import row_sums
 
 
 @pytest.mark.parametrize("shape", [(7,), (50, 7), (5, 6, 7)])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from codir_jax.models.kernel_gradient import kernel_gradient
+from codir_jax.linalg.kernel_gradient import kernel_gradient
 from codir_jax.models.products import product
 
 SHAPES = {
