@@ -21,7 +21,7 @@ import numpy as np
 from codir_jax.convert.huggingface import Pretrained
 from codir_jax.data.splits import RawSplit
 from codir_jax.data.tokenizer import encode, load_tokenizer
-from codir_jax.models.heads import WORD_TABLE
+from codir_jax.models.word_table import WORD_TABLE
 from codir_jax.processes.user_error import UserError
 
 TOKENIZER = "tokenizer.json"

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from codir_jax.models import hf_keys, layer_selection, transformer, unit_selection, width_selection
 from codir_jax.models.contract import Family
-from codir_jax.models.heads import WORD_TABLE, head_spec
+from codir_jax.models.heads import head_spec
 from codir_jax.models.hf_keys import HfKey, Path
 from codir_jax.models.ranges import Range
 from codir_jax.models.transformer import TransformerConfig
+from codir_jax.models.word_table import WORD_TABLE
 from codir_jax.processes.user_error import UserError
 
 # The encoder's weights by their path in our tree, "/" between its parts; a family names those that it has.

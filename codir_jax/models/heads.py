@@ -1,8 +1,8 @@
-"""Heads on an encoder: classification or regression, masked LM, sentence embedding; and the table of all heads' facts.
+"""The heads that an encoder may have, and what the rest of the house asks about each: the table `HEADS`.
 
 A head has one parameter tree for all families: {"encoder", "pooler", "classifier"}, {"encoder", "transform",
 "transform_norm", "decoder_bias"} or {"encoder"}, the first with "pooler_norm" and the last with "pooler" where the
-config says so. A new head is a Linen module and an entry of `HEADS`.
+config says so. A new head is a file with its Linen module, and an entry of `HEADS`.
 """
 
 from __future__ import annotations
@@ -14,199 +14,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from codir_jax.compression import factors
 from codir_jax.models.contract import Card, HeadSpec, family
-from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.language_model import LanguageModel
-from codir_jax.models.layers import activate, dense, layer_norm
-from codir_jax.models.outputs import EmbeddingOutput, MaskedLMOutput, ModelOutput
-from codir_jax.models.pooling import first, masked_mean
+from codir_jax.models.masked_lm import MaskedLM
 from codir_jax.models.remat import REMAT
+from codir_jax.models.sentence_embedding import SentenceEmbedding
+from codir_jax.models.sequence_classifier import SequenceClassifier
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.processes.user_error import UserError
-
-# Where every model with a head of this file has its word embedding, float32 [vocab, width].
-WORD_TABLE = ("encoder", "embeddings", "word", "embedding")
-
-
-class SequenceClassifier(nn.Module):
-    """Logits from the first token, or the mean of the tokens where the config says so. Regression is `num_labels=1`.
-
-    Dropout where the config says so, pooler, tanh or what the config says, a norm where it says so, dropout,
-    classifier.
-    """
-
-    config: TransformerConfig
-    num_labels: int
-    dtype: jnp.dtype = jnp.float32
-    remat: str = "none"
-
-    def setup(self) -> None:
-        c = self.config
-        self.encoder = family(c.family).encoder(c, self.dtype, self.remat)
-        # The head is a few rows: float32 costs nothing there and keeps logits exact under bfloat16.
-        self.pooler = dense(c, c.hidden_size, ("embed", "pooled"), None, jnp.float32, use_bias=c.head_bias)
-        if c.classifier_norm:
-            self.pooler_norm = layer_norm(c, "pooled", None)
-        self.classifier = dense(c, self.num_labels, ("pooled", "classes"), None, jnp.float32)
-
-    def __call__(
-        self,
-        input_ids: jax.Array,
-        attention_mask: jax.Array,
-        token_type_ids: jax.Array,
-        *,
-        words: jax.Array | None = None,
-        deterministic: bool = True,
-    ) -> ModelOutput:
-        """Logits float32 [batch, num_labels] and all hidden states; arguments as in `Encoder`."""
-        encoded = self.encoder(input_ids, attention_mask, token_type_ids, words=words, deterministic=deterministic)
-        pooled, rate, seed = self._pooled(encoded, attention_mask, deterministic)
-        return ModelOutput(
-            logits=self.classifier(dropout(pooled, rate, seed, site=1)), hidden_states=encoded.hidden_states
-        )
-
-    def vectors(
-        self,
-        input_ids: jax.Array,
-        attention_mask: jax.Array,
-        token_type_ids: jax.Array,
-        *,
-        words: jax.Array | None = None,
-        deterministic: bool = True,
-    ) -> EmbeddingOutput:
-        """What the classifier is linear in, float32 [batch, hidden], before its dropout; and all hidden states."""
-        encoded = self.encoder(input_ids, attention_mask, token_type_ids, words=words, deterministic=deterministic)
-        vectors = self._pooled(encoded, attention_mask, deterministic)[0]
-        return EmbeddingOutput(vectors=vectors, hidden_states=encoded.hidden_states)
-
-    def _pooled(self, encoded, attention_mask: jax.Array, deterministic: bool):
-        """(what the pooler, its activation and its norm give, dropout rate of the head, its seed)."""
-        c = self.config
-        rate = c.hidden_dropout if c.classifier_dropout is None else c.classifier_dropout
-        seed = dropout_seed(self, deterministic, rate)
-        states = encoded.hidden_states[-1]
-        x = masked_mean(states, attention_mask) if c.classifier_pooling == "mean" else first(states)
-        if c.dropout_before_pooler:
-            x = dropout(x, rate, seed, site=0)
-        x = activate(c.classifier_act, self.pooler(x))
-        return self.pooler_norm(x) if c.classifier_norm else x, rate, seed
-
-    def words(self, input_ids: jax.Array) -> jax.Array:
-        """As `Encoder.words`."""
-        return self.encoder.words(input_ids)
-
-
-class MaskedLM(nn.Module):
-    """Logits over the vocabulary, decoder tied to the word embedding."""
-
-    config: TransformerConfig
-    dtype: jnp.dtype = jnp.float32
-    remat: str = "none"
-
-    def setup(self) -> None:
-        c = self.config
-        self.encoder = family(c.family).encoder(c, self.dtype, self.remat)
-        self.transform = dense(c, c.word_width, ("embed", "pooled"), None, self.dtype, use_bias=c.head_bias)
-        self.transform_norm = layer_norm(c, "pooled", None)
-        bias_init = nn.with_logical_partitioning(nn.initializers.zeros_init(), ("vocab",))
-        self.decoder_bias = self.param("decoder_bias", bias_init, (c.vocab_size,))
-
-    def __call__(
-        self,
-        input_ids: jax.Array,
-        attention_mask: jax.Array,
-        token_type_ids: jax.Array,
-        *,
-        words: jax.Array | None = None,
-        positions: jax.Array | None = None,
-        deterministic: bool = True,
-    ) -> ModelOutput:
-        """Logits float32 [batch, p, vocab] and all hidden states; arguments as of `states`."""
-        output = self.states(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            words=words,
-            positions=positions,
-            deterministic=deterministic,
-        )
-        logits = self.encoder.attend(output.states).astype(jnp.float32) + self.decoder_bias
-        return ModelOutput(logits=logits, hidden_states=output.hidden_states)
-
-    def states(
-        self,
-        input_ids: jax.Array,
-        attention_mask: jax.Array,
-        token_type_ids: jax.Array,
-        *,
-        words: jax.Array | None = None,
-        positions: jax.Array | None = None,
-        deterministic: bool = True,
-    ) -> MaskedLMOutput:
-        """What the decoder would be given, and all hidden states.
-
-        Args:
-            input_ids, attention_mask, token_type_ids, words, deterministic: as in `Encoder`.
-            positions: int32 [batch, p], the columns to predict; None for all seq. With 15 % of the tokens masked,
-                gathering first saves most of the head's work.
-
-        Returns:
-            states float [batch, p, width] in the dtype of the computation.
-        """
-        encoded = self.encoder(input_ids, attention_mask, token_type_ids, words=words, deterministic=deterministic)
-        x = encoded.hidden_states[-1]
-        if positions is not None:
-            x = jnp.take_along_axis(x, positions[..., None], axis=1)
-        activation = self.config.masked_lm_act or self.config.hidden_act
-        x = self.transform_norm(activate(activation, self.transform(x))).astype(self.dtype)
-        return MaskedLMOutput(states=x, hidden_states=encoded.hidden_states)
-
-    def words(self, input_ids: jax.Array) -> jax.Array:
-        """As `Encoder.words`."""
-        return self.encoder.words(input_ids)
-
-
-class SentenceEmbedding(nn.Module):
-    """One vector of a text, by the config's `pooling`; it is not normalised."""
-
-    config: TransformerConfig
-    dtype: jnp.dtype = jnp.float32
-    remat: str = "none"
-
-    def setup(self) -> None:
-        c = self.config
-        self.encoder = family(c.family).encoder(c, self.dtype, self.remat)
-        if c.pooling == "pooler":
-            self.pooler = dense(c, c.hidden_size, ("embed", "pooled"), None, jnp.float32)
-
-    def __call__(
-        self,
-        input_ids: jax.Array,
-        attention_mask: jax.Array,
-        token_type_ids: jax.Array,
-        *,
-        words: jax.Array | None = None,
-        deterministic: bool = True,
-    ) -> EmbeddingOutput:
-        """Vectors float32 [batch, hidden] and all hidden states; arguments as in `Encoder`."""
-        encoded = self.encoder(input_ids, attention_mask, token_type_ids, words=words, deterministic=deterministic)
-        states = encoded.hidden_states[-1]
-        vectors = masked_mean(states, attention_mask) if self.config.pooling == "mean" else first(states)
-        if self.config.pooling == "pooler":
-            vectors = jnp.tanh(self.pooler(vectors))
-        return EmbeddingOutput(vectors=vectors, hidden_states=encoded.hidden_states)
-
-    def words(self, input_ids: jax.Array) -> jax.Array:
-        """As `Encoder.words`."""
-        return self.encoder.words(input_ids)
-
-
-def decoder(params: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
-    """The decoder in a masked LM's weights: word embedding float32 [vocab, width] and bias float32 [vocab]."""
-    encoder, embeddings, word, embedding = WORD_TABLE
-    table = params[encoder][embeddings][word][embedding]
-    return factors.whole(table) if factors.are_in(table) else table, params["decoder_bias"]
 
 
 def build_model(

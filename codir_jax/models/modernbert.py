@@ -17,9 +17,10 @@ from typing import Any
 from codir_jax.models import hf_keys, layer_kinds, rotary_transformer, unit_selection
 from codir_jax.models.contract import Family
 from codir_jax.models.encoder_family import check_fixed, read_numbers
-from codir_jax.models.heads import WORD_TABLE, head_spec
+from codir_jax.models.heads import head_spec
 from codir_jax.models.hf_keys import HfKey, Path
 from codir_jax.models.rotary_transformer import RANGES, RotaryConfig
+from codir_jax.models.word_table import WORD_TABLE
 from codir_jax.processes.user_error import UserError
 
 BASE = RotaryConfig(

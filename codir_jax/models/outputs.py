@@ -44,7 +44,7 @@ class MaskedLMOutput:
     """A masked LM up to its decoder, whose products with the vocabulary are the loss's to make.
 
     Attributes:
-    states: float [batch, positions, hidden]; logits are states table^T + bias, see `heads.decoder`.
+    states: float [batch, positions, hidden]; logits are states table^T + bias, see `masked_lm.decoder`.
     hidden_states: as in `EncoderOutput`.
     """
 

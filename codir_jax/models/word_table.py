@@ -8,6 +8,9 @@ from codir_jax.models.layers import weights_init
 from codir_jax.models.products import product
 from codir_jax.models.weights import Table, rows, transposed
 
+# Where every model on an encoder has it, float32 [vocab, width].
+WORD_TABLE = ("encoder", "embeddings", "word", "embedding")
+
 
 class WordTable(Table):
     """Weights float32 [vocab, width]; `dtype` is that of what is looked up and of products.

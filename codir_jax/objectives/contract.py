@@ -128,7 +128,7 @@ class HeadTerms(NamedTuple):
 
 
 class Head(Protocol):
-    """What the models of a stage end in: `objectives/heads/NAME.py`, its Linen part in `models/heads.py`.
+    """What the models of a stage end in: `objectives/heads/NAME.py`, its Linen part an entry of `models/heads.py`.
 
     Attributes:
       name: of `models.heads.HEADS`. num_labels: outputs of a classifier, 0 where there are none.

@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from codir_jax.compression import factors
-from codir_jax.models.heads import WORD_TABLE
+from codir_jax.models.word_table import WORD_TABLE
 from codir_jax.objectives.contract import Objective
 from codir_jax.stage.models import Model
 

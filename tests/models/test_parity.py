@@ -12,7 +12,8 @@ from flax import traverse_util
 
 from codir_jax.convert.huggingface import load_pretrained
 from codir_jax.models.contract import family
-from codir_jax.models.heads import build_model, decoder
+from codir_jax.models.heads import build_model
+from codir_jax.models.masked_lm import decoder
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())

@@ -9,8 +9,8 @@ import pytest
 from codir_jax import config as config_lib
 from codir_jax.benchmark.subject import make
 from codir_jax.convert import huggingface
-from codir_jax.models.heads import WORD_TABLE
 from codir_jax.models.sizes import named
+from codir_jax.models.word_table import WORD_TABLE
 from codir_jax.stage import run, seen_words
 from codir_jax.stage.assembled import Stage
 

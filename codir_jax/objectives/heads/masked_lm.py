@@ -7,7 +7,7 @@ import dataclasses
 
 from codir_jax.losses.vocabulary import Decoder, vocabulary_terms
 from codir_jax.models.apply import apply_model
-from codir_jax.models.heads import decoder
+from codir_jax.models.masked_lm import decoder
 from codir_jax.objectives.contract import HeadTerms
 from codir_jax.objectives.sums import masked_sum
 from codir_jax.processes.fields import field
