@@ -213,6 +213,7 @@ class Setting:
       num_microbatches: parts in which the models run over a batch.
       rows: the train set; None where it has no labels and too many rows for a table, as a corpus has.
       unigram: float64 [vocab], how frequent each token is in the train text; None where nothing was counted.
+      longest: tokens of the longest padded batch; 0 where that is not known yet.
     """
 
     head: Head
@@ -221,6 +222,7 @@ class Setting:
     num_microbatches: int = 1
     rows: TrainRows | None = None
     unigram: np.ndarray | None = None
+    longest: int = 0
 
 
 # What the file of an objective defines, beside `default_config()`, which has the presets.

@@ -5,7 +5,10 @@
 attention: raw scores of matched layers. hidden: states of matched layers, the embeddings included, through one map
 W_fit that all depths share. domain: the feature of `domain_feature`, the teacher's by the weights kept beside its best
 model. p is the teacher's probability of the true class; of an example without a label, of its own first choice. Stage
-B, the prediction, is `distill` with soft targets alone. The teacher runs live: scores and states are too many to keep.
+B, the prediction, is `distill` with soft targets alone.
+
+What the teacher cache keeps of a text is padded to the longest batch: with 3 layers of 12 heads and 384 features, 64
+tokens and bfloat16 half a megabyte.
 
 Source: as of `meta_teacher`. The released lambda did not reach the domain term, and its means took padding in.
 """
@@ -19,7 +22,7 @@ from ml_collections import ConfigDict
 from codir_jax.losses import domains as losses
 from codir_jax.models.apply import apply_with_scores
 from codir_jax.objectives import domain_feature, width_map
-from codir_jax.objectives.contract import Objective, Setting, Step
+from codir_jax.objectives.contract import Objective, Setting, Step, TeacherView
 from codir_jax.objectives.cost import no_cost
 from codir_jax.objectives.meta_teacher import num_domains
 from codir_jax.objectives.microbatches import in_microbatches, run_student
@@ -111,26 +114,52 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         output, scores = apply_with_scores(model, params, part, rng)
         return output.hidden_states, scores if config.attention_weight else (), output.logits
 
+    def taught(params, batch):
+        """Of matched layers: states, each [batch, tokens, width], raw scores, each [batch, heads, tokens, tokens]; h of
+        the last layer [batch, width], and logits."""
+        parts = in_microbatches(
+            lambda part, _: run(setting.teacher, params, part, None), setting.num_microbatches, batch, None
+        )
+        states, scores, logits = jax.lax.stop_gradient(parts)
+        content = losses.content_mean(states[-1], batch["attention_mask"], config.legacy_padding)
+        return states[::ratio], scores[ratio - 1 :: ratio], content, logits
+
+    def view(params, batch):
+        states, scores, content, logits = taught(params, batch)
+        missing = max(setting.longest - batch["attention_mask"].shape[1], 0)
+        rows = {"teacher_content": content, "teacher_logits": logits}
+        if config.hidden_weight:
+            rows["teacher_states"] = _padded(jnp.stack(states, axis=1), missing, axes=(2,))
+        if config.attention_weight:
+            rows["teacher_scores"] = _padded(jnp.stack(scores, axis=1), missing, axes=(3, 4))
+        return rows
+
+    def read_view(batch):
+        """What `taught` returns, of kept rows."""
+        length = batch["attention_mask"].shape[1]
+        states = batch["teacher_states"][:, :, :length] if config.hidden_weight else None
+        scores = batch["teacher_scores"][..., :length, :length] if config.attention_weight else None
+        layers = [() if x is None else tuple(jnp.moveaxis(x, 1, 0)) for x in (states, scores)]
+        return (*layers, batch["teacher_content"], batch["teacher_logits"])
+
     def loss(params, frozen, objective_state, batch, step: Step):
         ours_of = functools.partial(run, setting.student, params["student"])
-        theirs_of = functools.partial(run, setting.teacher, frozen["teacher"])
         states, scores, _ = run_student(setting, params["student"], batch, step.rng, lambda read, _: read, run=ours_of)
-        taught = in_microbatches(lambda part, _: theirs_of(part, None), setting.num_microbatches, batch, None)
-        taught_states, taught_scores, logits = jax.lax.stop_gradient(taught)
+        is_kept = "teacher_logits" in batch
+        their_states, their_scores, content, logits = read_view(batch) if is_kept else taught(frozen["teacher"], batch)
         mask, legacy, fit = batch["attention_mask"], config.legacy_padding, params["fit"]
         real = batch["example_mask"]
         terms = {}
         if config.attention_weight:
-            chosen = taught_scores[ratio - 1 :: ratio]
-            terms["attention"] = losses.attention_distance(scores, chosen, mask, legacy)
+            terms["attention"] = losses.attention_distance(scores, their_scores, mask, legacy)
         if config.hidden_weight:
             fitted = [width_map.apply(fit, x) for x in states]
-            terms["hidden"] = losses.hidden_distance(fitted, taught_states[::ratio], mask, legacy)
+            terms["hidden"] = losses.hidden_distance(fitted, their_states, mask, legacy)
         if config.domain_weight:
             domains = batch["domain_ids"].astype(jnp.int32)
-            contents = [losses.content_mean(x[-1], mask, legacy) for x in (states, taught_states)]
-            own = domain_feature.feature(params[domain_feature.NAME], domains, contents[0])
-            theirs_feature = domain_feature.feature(_with_unknown(frozen["teacher_domain"]), domains, contents[1])
+            own_content = losses.content_mean(states[-1], mask, legacy)
+            own = domain_feature.feature(params[domain_feature.NAME], domains, own_content)
+            theirs_feature = domain_feature.feature(_with_unknown(frozen["teacher_domain"]), domains, content)
             terms["domain"] = losses.feature_distance(width_map.apply(fit, own), theirs_feature)
         values = sum(config[f"{name}_weight"] * value for name, value in terms.items())
         weights = _lambda(config, batch, logits)
@@ -139,7 +168,15 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         return mean(masked_sum(weights * values, real)), (objective_state, metrics)
 
     reads = (domain_feature.NAME,) if config.domain_weight else ()
-    return Objective(init, loss, cost=no_cost, reads=reads)
+    kinds = [kind for kind in ("attention", "hidden") if config[f"{kind}_weight"]]
+    # Means that take padding in depend on the length of the batch: they are of the live teacher only.
+    kept = None if config.legacy_padding else TeacherView(view, {"inside": kinds, "every": ratio})
+    return Objective(init, loss, teacher_view=kept, cost=no_cost, reads=reads)
+
+
+def _padded(x: jax.Array, missing: int, axes: tuple[int, ...]) -> jax.Array:
+    """`x` with so many zeros behind each of the axes."""
+    return jnp.pad(x, [(0, missing if axis in axes else 0) for axis in range(x.ndim)])
 
 
 def _with_unknown(params):

@@ -116,7 +116,11 @@ class Stage:
     @functools.cached_property
     def setting(self) -> Setting:
         """What the objective is made for."""
-        return setting_of(self.config, self.task, self.student, self.teacher, self.rows)
+        return self._setting(self.student, self.teacher)
+
+    def _setting(self, student: Model, teacher: Model | None) -> Setting:
+        setting = setting_of(self.config, self.task, student, teacher, self.rows)
+        return dataclasses.replace(setting, longest=self.feed.length_buckets[-1])
 
     @functools.cached_property
     def objective(self) -> Objective:
@@ -131,7 +135,7 @@ class Stage:
         if seen is None:
             return self.objective
         student, teacher = (model and seen.cut_model(model) for model in (self.student, self.teacher))
-        setting = setting_of(self.config, self.task, student, teacher, self.rows)
+        setting = self._setting(student, teacher)
         return seen.on_cut_tables(make_objective(self.config.objective, setting))
 
     def duration(self, section: str, name: str) -> int:

@@ -39,6 +39,8 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.update({"eval_every_epochs": -1.0, "eval_every_percent": 100.0})
     if is_prediction:
         config.student.init = "pretrained"
+    else:  # raw scores and states of every token are many
+        config.teacher.cache_dtype = "bfloat16"
     if "demo" in words or "tiny" in words:
         config.data.name = "demo_domains"
         config.data.update({"max_length": 18, "batch_size": 64, "num_length_buckets": 1})

@@ -180,6 +180,23 @@ def test_gradients_of_stage_a_where_the_domain_term_is_the_released_mean(models,
     _close(layer.T, GOLDEN["stage1_grad/bert.encoder.layer.0.output.dense.weight"])
 
 
+def test_kept_rows_serve_batches_of_any_length_and_means_over_padding_are_not_kept(models, batch):
+    tokens = ("input_ids", "attention_mask", "token_type_ids")
+    wide = {name: np.pad(x, ((0, 0), (0, 2))) if name in tokens else x for name, x in batch.items()}
+    rows = TrainRows(batch["labels"], batch["labels"] >= 0, np.arange(4), False, batch)
+    of = {"head": Classification(2), "student": models["student"][0], "teacher": models["teacher"][0], "rows": rows}
+    objective = meta_distill.make(meta_distill.default_config(), Setting(**of, longest=14))
+    _, params, frozen = _stage_a(models, batch)
+    live = objective.loss(params, frozen, {}, batch, Step())[0]
+    for made_on in (batch, wide):
+        kept = objective.teacher_view.rows(frozen["teacher"], made_on)
+        assert kept["teacher_scores"].shape == (4, 2, 4, 14, 14) and kept["teacher_states"].shape == (4, 3, 14, 16)
+        for given in (batch, wide):
+            value = objective.loss(params, {**frozen, "teacher": None}, {}, {**given, **kept}, Step())[0]
+            np.testing.assert_allclose(value, live, rtol=1e-6)
+    assert _stage_a(models, batch)[0].teacher_view is None
+
+
 def test_lambda_by_hand():
     """lin(shape, a, b): element k = a sin(0.37 k + b), k = 1 .. 6, row-major."""
     logits = 2.0 * np.sin(0.37 * np.arange(1, 7) + 1.5).reshape(3, 2)
