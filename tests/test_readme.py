@@ -39,14 +39,21 @@ def _blocks(name):
 
 
 def _commands():
-    """(file, command) of each command of a code block; one goes on after a backslash and inside quotes."""
+    """(file, command) of each command of a code block; one goes on after a backslash and inside quotes.
+
+    Variables that the block sets, NAME="...", are put in.
+    """
     for name in READMES:
         for _, block in _blocks(name):
-            lines = block.replace("\\\n", " ").splitlines()
+            lines, variables = block.replace("\\\n", " ").splitlines(), {}
             while lines:
                 line = lines.pop(0).split("  #")[0].strip()
                 while line.count("'") % 2 and lines and re.match(r"(\S*/)?codir ", line):
                     line = f"{line} {lines.pop(0).strip()}"
+                for variable, value in variables.items():
+                    line = re.sub(rf"\${variable}\b", lambda _, value=value: value, line)
+                if assigned := re.fullmatch(r'([A-Z]+)="(.*)"', line):
+                    variables[assigned[1]] = assigned[2]
                 yield name, line
 
 
