@@ -27,8 +27,6 @@ from codir_jax.training import optimizer
 
 ROWS, LENGTH, STEPS = 20, 20, 10
 CLIP_NORM = 5.0
-THEIRS = "PyTorch, eager, "
-OURS = "codir, "
 DTYPES = ("float32", "bfloat16")
 
 
@@ -36,23 +34,23 @@ def measure(num_turns: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Turns of STEPS train steps each, after one that compiles.
 
     Returns:
-      {"tokens_per_second": {arm: the median}, "ratio": {dtype: {"median", "min", "max"}}, "num_turns"}: ours of a dtype
-      over PyTorch's faster one.
+      {"tokens_per_second": {arm: the median}, "ratio": {arm of ours: {"median", "min", "max"}}, "num_turns"}; the
+      ratio is over PyTorch's faster one.
 
     Raises:
       UserError: PyTorch is not installed.
     """
     batches = _batches()
-    arms = {f"{THEIRS}{dtype}": _torch_steps(batches, dtype) for dtype in DTYPES}
-    arms |= {f"{OURS}{dtype}": _our_steps(batches, dtype) for dtype in DTYPES}
-    seconds = {name: values[1:] for name, values in in_turns(arms, num_turns + 1, say).items()}
+    theirs = {f"PyTorch, eager, {dtype}": _torch_steps(batches, dtype) for dtype in DTYPES}
+    ours = {f"codir, {dtype}": _our_steps(batches, dtype) for dtype in DTYPES}
+    seconds = {name: values[1:] for name, values in in_turns(theirs | ours, num_turns + 1, say).items()}
     tokens = STEPS * ROWS * LENGTH
     rates = {name: [tokens / value for value in values] for name, values in seconds.items()}
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    best = max((f"{THEIRS}{dtype}" for dtype in DTYPES), key=medians.get)
+    best = max(theirs, key=medians.get)
     return {
         "tokens_per_second": medians,
-        "ratio": {dtype: spread(rates[f"{OURS}{dtype}"], rates[best]) for dtype in DTYPES},
+        "ratio": {name: spread(rates[name], rates[best]) for name in ours},
         "num_turns": num_turns,
     }
 

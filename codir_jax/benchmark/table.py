@@ -108,7 +108,7 @@ def _pytorch_inference(section: Mapping) -> list[str]:
 def _pytorch_language_model(section: Mapping) -> list[str]:
     rows = [["LSTM 2 x 200, batch 20", "tokens / s", "over PyTorch's faster one"]]
     for arm, rate in section["tokens_per_second"].items():
-        ratio = section["ratio"].get(arm.removeprefix("codir, "))
+        ratio = section["ratio"].get(arm)
         rows.append([arm, f"{rate:,.0f}", _spread(ratio) if ratio else ""])
     return _aligned(rows)
 

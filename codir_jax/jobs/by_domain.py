@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 
 from codir_jax.convert import sides
 from codir_jax.convert.folder import model_folder
-from codir_jax.data import dataset
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.evaluation import metrics, probe, runner
 from codir_jax.losses.domains import content_mean
@@ -27,7 +26,8 @@ from codir_jax.processes import console
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
-from codir_jax.stage import models
+from codir_jax.stage.evaluate import read_model
+from codir_jax.stage.models import Model
 from codir_jax.tasks.contract import task_module
 
 FOLDS = 5
@@ -46,33 +46,33 @@ def scores(config: ConfigDict, model: str, domain_column: str) -> dict[str, Any]
     """
     config = config.copy_and_resolve_references()
     config.data.columns = f"domain_ids={domain_column}"
-    raw = dataset.read(config.data)
-    rows = raw.splits["dev"]
+    tokenizer = tokenizer_lib.load_tokenizer(model_folder(model, "--model"))
+    task = task_module(config.task.name).make(config, tokenizer)
+    task.require_split("dev")
+    info, rows = task.data.info, task.data.splits["dev"]
     if "domain_ids" not in rows.columns:
         raise UserError(f"{config.data.dev_path} has no column {domain_column!r}")
-    names = np.asarray(rows.columns["domain_ids"]).astype(str)
-    known, domains, counts = np.unique(names, return_inverse=True, return_counts=True)
+    numbers, domains, counts = np.unique(rows.columns["domain_ids"], return_inverse=True, return_counts=True)
+    names = info.column_names.get("domain_ids")
+    known = [names[number] if names else str(number) for number in numbers]
     if len(known) < 2:
-        raise UserError(
-            f"all rows of {config.data.dev_path} are of domain {known.tolist()[0]!r}; there is nothing to compare"
-        )
-    logits, content = _answers(config, model)
-    labels = np.asarray(rows.labels)
-    answers = runner.answers_of(logits, raw.is_regression, raw.is_multi_label)
+        raise UserError(f"all rows of {config.data.dev_path} are of domain {known[0]!r}; there is nothing to compare")
+    logits, content = _answers(config, task, read_model(config, task, model, "--model"))
+    answers = runner.answers_of(logits, info.is_regression, info.is_multi_label)
 
     def measured(chosen) -> dict[str, float]:
-        found = metrics.compute(raw.metrics, labels[chosen], answers[chosen])
+        found = metrics.compute(info.metrics, rows.labels[chosen], answers[chosen])
         if "accuracy" in found:
             found["standard_error"] = float(np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / np.sum(chosen)))
         return found
 
     by_name = {
         name: {"rows": int(count), **measured(domains == k)}
-        for k, (name, count) in enumerate(zip(known.tolist(), counts, strict=True))
+        for k, (name, count) in enumerate(zip(known, counts, strict=True))
     }
     told = {**measured(np.ones(len(domains), bool)), "domains": by_name}
     if counts.min() < FOLDS:
-        few = known.tolist()[counts.argmin()]
+        few = known[counts.argmin()]
         console.say(f"note: domain {few!r} has {counts.min()} rows; the probe needs {FOLDS} of each and is left out")
         return told
     vectors = {"content": content, **_features(model, content, domains, len(known))}
@@ -80,23 +80,16 @@ def scores(config: ConfigDict, model: str, domain_column: str) -> dict[str, Any]
     return {**told, "probe": {"chance": float(counts.max() / counts.sum()), **found}}
 
 
-def _answers(config: ConfigDict, model: str) -> tuple[np.ndarray, np.ndarray]:
+def _answers(config: ConfigDict, task, model: Model) -> tuple[np.ndarray, np.ndarray]:
     """(logits [n, classes], h [n, width]), float32."""
-    tokenizer = tokenizer_lib.load_tokenizer(model_folder(model, "--model"))
-    task = task_module(config.task.name).make(config, tokenizer)
-    task.require_split("dev")
-    source = models.load_checkpoint(task.head, model, "--model")
-    task.check_checkpoint(source, model)
-    built = models.build(task.head, source.config, config.student.dtype)
-    judged = models.Model(built, source.params, source.config, source)
     mesh, table = mesh_lib.make_mesh(config.mesh), mesh_lib.rules_of(config.mesh)
 
     def forward(params, batch):
-        output = apply_model(judged.module, params, batch)
+        output = apply_model(model.module, params, batch)
         return output.logits, content_mean(output.hidden_states[-1], batch["attention_mask"])
 
     feed = task.feed(rules.batch_sharding(mesh, table))
-    return feed.collect(jax.jit(forward), judged.placed(mesh, table), "dev")
+    return feed.collect(jax.jit(forward), model.placed(mesh, table), "dev")
 
 
 def _features(model: str, content: np.ndarray, domains: np.ndarray, count: int) -> Mapping[str, np.ndarray]:

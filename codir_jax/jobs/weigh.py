@@ -141,9 +141,7 @@ def _weights(config, raw, names, by: str, centred: bool) -> dict[str, np.ndarray
     tokenizer = make_tokenizer(train_only)
     task = task_module(config.task.name).make(train_only, tokenizer)
     source = models.load_checkpoint(task.head, config.student.path, "--model")
-    model = models.Model(
-        models.build(task.head, source.config, config.student.dtype), source.params, source.config, source
-    )
+    model = models.of_checkpoint(task.head, source, config.student.dtype)
     models.check_vocabulary(tokenizer, config.student.path, model)
     mesh, table = mesh_lib.make_mesh(config.mesh), mesh_lib.rules_of(config.mesh)
     feed = task.feed(rules.batch_sharding(mesh, table))

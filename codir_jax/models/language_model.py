@@ -14,9 +14,10 @@ from codir_jax.models.dropout import dropout, dropout_seed
 from codir_jax.models.outputs import LanguageModelOutput, ModelOutput
 from codir_jax.models.products import product
 from codir_jax.models.weights import declared, transposed
+from codir_jax.models.word_table import OnReader
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(OnReader):
     """Logits of the next word at every position, or of the word there in its two-sided context.
 
     Attributes:
@@ -60,10 +61,6 @@ class LanguageModel(nn.Module):
         rate = self.config.hidden_dropout
         states = dropout(encoded.hidden_states[-1], rate, dropout_seed(self, deterministic, rate), site=0)
         return LanguageModelOutput(states=states, hidden_states=encoded.hidden_states, carry=encoded.carry)
-
-    def words(self, input_ids: jax.Array) -> jax.Array:
-        """The word embeddings, as of the encoder."""
-        return self.encoder.words(input_ids)
 
 
 def decoder(params: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:

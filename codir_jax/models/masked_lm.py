@@ -14,10 +14,10 @@ from codir_jax.models.contract import family
 from codir_jax.models.layers import activate, dense, layer_norm
 from codir_jax.models.outputs import MaskedLMOutput, ModelOutput
 from codir_jax.models.transformer import TransformerConfig
-from codir_jax.models.word_table import WORD_TABLE
+from codir_jax.models.word_table import WORD_TABLE, OnReader
 
 
-class MaskedLM(nn.Module):
+class MaskedLM(OnReader):
     """Logits over the vocabulary, decoder tied to the word embedding."""
 
     config: TransformerConfig
@@ -32,25 +32,9 @@ class MaskedLM(nn.Module):
         bias_init = nn.with_logical_partitioning(nn.initializers.zeros_init(), ("vocab",))
         self.decoder_bias = self.param("decoder_bias", bias_init, (c.vocab_size,))
 
-    def __call__(
-        self,
-        input_ids: jax.Array,
-        attention_mask: jax.Array,
-        token_type_ids: jax.Array,
-        *,
-        words: jax.Array | None = None,
-        positions: jax.Array | None = None,
-        deterministic: bool = True,
-    ) -> ModelOutput:
+    def __call__(self, *inputs: jax.Array, **more: Any) -> ModelOutput:
         """Logits float32 [batch, p, vocab] and all hidden states; arguments as of `states`."""
-        output = self.states(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            words=words,
-            positions=positions,
-            deterministic=deterministic,
-        )
+        output = self.states(*inputs, **more)
         logits = self.encoder.attend(output.states).astype(jnp.float32) + self.decoder_bias
         return ModelOutput(logits=logits, hidden_states=output.hidden_states)
 
@@ -81,10 +65,6 @@ class MaskedLM(nn.Module):
         activation = self.config.masked_lm_act or self.config.hidden_act
         x = self.transform_norm(activate(activation, self.transform(x))).astype(self.dtype)
         return MaskedLMOutput(states=x, hidden_states=encoded.hidden_states)
-
-    def words(self, input_ids: jax.Array) -> jax.Array:
-        """As `Encoder.words`."""
-        return self.encoder.words(input_ids)
 
 
 def decoder(params: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:

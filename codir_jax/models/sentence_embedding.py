@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from codir_jax.models.contract import family
 from codir_jax.models.layers import dense
 from codir_jax.models.outputs import EmbeddingOutput
 from codir_jax.models.pooling import first, masked_mean
 from codir_jax.models.transformer import TransformerConfig
+from codir_jax.models.word_table import OnReader
 
 
-class SentenceEmbedding(nn.Module):
+class SentenceEmbedding(OnReader):
     """One vector of a text, by the config's `pooling`; it is not normalised."""
 
     config: TransformerConfig
@@ -42,7 +42,3 @@ class SentenceEmbedding(nn.Module):
         if self.config.pooling == "pooler":
             vectors = jnp.tanh(self.pooler(vectors))
         return EmbeddingOutput(vectors=vectors, hidden_states=encoded.hidden_states)
-
-    def words(self, input_ids: jax.Array) -> jax.Array:
-        """As `Encoder.words`."""
-        return self.encoder.words(input_ids)

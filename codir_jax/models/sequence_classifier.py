@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from codir_jax.models.contract import family
 from codir_jax.models.dropout import dropout, dropout_seed
@@ -12,9 +11,10 @@ from codir_jax.models.layers import activate, dense, layer_norm
 from codir_jax.models.outputs import EmbeddingOutput, ModelOutput
 from codir_jax.models.pooling import first, masked_mean
 from codir_jax.models.transformer import TransformerConfig
+from codir_jax.models.word_table import OnReader
 
 
-class SequenceClassifier(nn.Module):
+class SequenceClassifier(OnReader):
     """Logits from the first token, or the mean of the tokens where the config says so. Regression is `num_labels=1`.
 
     Dropout where the config says so, pooler, tanh or what the config says, a norm where it says so, dropout,
@@ -76,7 +76,3 @@ class SequenceClassifier(nn.Module):
             x = dropout(x, rate, seed, site=0)
         x = activate(c.classifier_act, self.pooler(x))
         return self.pooler_norm(x) if c.classifier_norm else x, rate, seed
-
-    def words(self, input_ids: jax.Array) -> jax.Array:
-        """As `Encoder.words`."""
-        return self.encoder.words(input_ids)

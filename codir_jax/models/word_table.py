@@ -39,6 +39,14 @@ class ReadsWords(nn.Module):
         return self.embeddings.word.attend(x)
 
 
+class OnReader(nn.Module):
+    """Base of a model whose `encoder` reads words, such as a head with its encoder."""
+
+    def words(self, input_ids: jax.Array) -> jax.Array:
+        """The word embeddings, as of the encoder."""
+        return self.encoder.words(input_ids)
+
+
 def word_table(config, dtype: jnp.dtype) -> WordTable:
     """The table of a config with `vocab_size` and `word_width`."""
     init = weights_init(config, "vocab", "embed")

@@ -31,7 +31,7 @@ def evaluate(config: ConfigDict, model: str, split: str = "dev") -> dict[str, fl
     tokenizer = tokenizer_lib.load_tokenizer(model_folder(model, "--model"))
     task = module.make(config, tokenizer)
     task.require_split(split)
-    student = _read(config, task, model, "--model")
+    student = read_model(config, task, model, "--model")
     teacher = None
     if split == "dev" and config.teacher.path:
         if Path(config.teacher.path).expanduser().is_dir():
@@ -51,9 +51,18 @@ def evaluate(config: ConfigDict, model: str, split: str = "dev") -> dict[str, fl
     return stage.judge(reference)({"student": params}, {})
 
 
-def _read(config: ConfigDict, task, path: str, flag: str) -> Model:
+def read_model(config: ConfigDict, task, path: str, flag: str) -> Model:
+    """A finished model for the task.
+
+    Args:
+      config: of a stage; student.dtype is read.
+      path: workdir, Hugging Face folder or hub name. flag: what it was given by.
+
+    Raises:
+      UserError: it has no head for the task, or other classes.
+    """
     source = models.load_checkpoint(task.head, path, flag)
     if not source.has_head:
         raise UserError(f"{path} has no {task.lacks_head()[0]} (missing or of another size: {source.new_weights})")
     task.check_checkpoint(source, path)
-    return Model(models.build(task.head, source.config, config.student.dtype), source.params, source.config, source)
+    return models.of_checkpoint(task.head, source, config.student.dtype)

@@ -74,6 +74,11 @@ class Model:
         return rules.shardings(axes_of(abstract_params(self.module), self.params), on_mesh, table)
 
 
+def of_checkpoint(head: Head, source: Pretrained, dtype: str) -> Model:
+    """The model of a checkpoint as it was read, whole."""
+    return Model(build(head, source.config, dtype), source.params, source.config, source)
+
+
 def make_teacher(config: ConfigDict, task) -> Model | None:
     """The teacher with its weights, None where no teacher.path is given; it must have a trained head for the task.
 

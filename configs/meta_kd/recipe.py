@@ -100,5 +100,6 @@ def _students(data: str, domain: str, data_settings: tuple[tuple[str, str], ...]
         yield StageSpec(inside, f"{domain}: {title}, inside", f"{config},intermediate{arm}", settings, in_table=False)
         settings = (*taught, ("student.path", f"{{{inside}}}"), ("teacher.cache_dir", "{job}/teacher_cache"))
         yield StageSpec(f"{name}_{domain}", f"{domain}: {title}", f"{config},prediction", settings)
-    if "contrast" in arms:  # after the last of the loop, Meta-KD's own
-        yield StageSpec(f"contrast_{domain}", f"{domain}: Meta-KD + CoDIR", f"{config},prediction,contrast", settings)
+        if name == "student" and "contrast" in arms:
+            title = f"{domain}: Meta-KD + CoDIR"
+            yield StageSpec(f"contrast_{domain}", title, f"{config},prediction,contrast", settings)

@@ -95,10 +95,11 @@ def test_few_collectives_and_of_few_kinds(machine):
     """Gradients are joined; features are gathered once a side; ids, classes and metrics are small."""
     _, text, _ = _made(machine, "codir")
     found = sent_lib.parse(text)
-    # A compiler may hand one device's features to its neighbour (v5e under jax 0.12 does, for the bank).
+    # For the bank v5e under jax 0.12 hands the features of a device to its neighbour, and nothing else.
     handed = [one.num_bytes for one in found if one.kind == "collective-permute"]
-    assert len(handed) <= 2 and all(num_bytes <= 4 * 128 * BATCH // 8 for num_bytes in handed)
-    assert {one.kind for one in found} <= {"all-reduce", "all-gather", "reduce-scatter", "collective-permute"}
+    assert len(handed) <= (2 if machine == "v5e-8" else 0)
+    assert all(num_bytes <= 4 * 128 * BATCH // 8 for num_bytes in handed)
+    assert {one.kind for one in found} - {"collective-permute"} <= {"all-reduce", "all-gather", "reduce-scatter"}
     assert len(found) <= 20
     assert sum(one.kind == "all-gather" and one.num_bytes >= 4 * 128 * BATCH for one in found) <= 2
 

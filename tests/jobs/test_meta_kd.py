@@ -102,7 +102,7 @@ def test_each_stage_of_a_student_has_its_own_arms():
     contrast = config_lib.load("configs/meta_kd/student.py:own,prediction,contrast").objective
     plain = config_lib.load("configs/meta_kd/student.py:own,prediction").objective
     assert contrast.contrastive_weight > 0 and contrast.name == "codir" and plain.name == "distill"
-    assert all(plain[name] == contrast[name] for name in plain if name not in ("name",))
+    assert all(plain[name] == contrast[name] for name in plain if name != "name")
 
 
 def test_a_classifier_is_judged_by_domain_and_probed_for_it(tables, encoder):
@@ -162,6 +162,7 @@ def test_the_whole_job_leaves_a_student_a_domain_and_is_not_run_again(tables, en
         assert exported.config.num_layers == 1 and exported.label_names == ("acceptable", "unacceptable")
         assert {f"{arm}_{name}" for arm in ("student", "mixed", "contrast")} <= results["models"].keys()
         assert f"student_{name}: parity" in results["parity"] or f"student_{name}: " in results["parity"]
+    assert (tmp_path / "job" / "meta_teacher" / "best" / "sides.safetensors").exists()
     probed = evaluate(str(tmp_path / "job" / "meta_teacher"), input=str(tables / "dev.tsv"), domain_column="shop")
     assert probed["probe"].keys() == {"chance", "content", "feature", "unlabelled"}
     capsys.readouterr()

@@ -70,12 +70,12 @@ class LanguageModel:
 
 def cross_entropy(states: Decoder, next_ids: jax.Array, chunk_size: int = 0) -> jax.Array:
     """-ln P(next token), float32 [...], nats, of int32 [...] ids; `chunk_size` as in the config."""
-    if chunk_size and not factors.are_in(states.table):
-        return vocabulary_terms(states, next_ids, chunk_size=chunk_size).cross_entropy
-    rows = states.states.reshape(-1, states.states.shape[-1])
     if factors.are_in(states.table):
-        scores = product(rows, transposed(states.table)).astype("float32")
+        scores = product(states.states, transposed(states.table)).astype("float32")
+    elif chunk_size:
+        return vocabulary_terms(states, next_ids, chunk_size=chunk_size).cross_entropy
     else:
-        scores = logits(rows, states.table)
-    nats = optax.softmax_cross_entropy_with_integer_labels(scores + states.bias, next_ids.reshape(-1))
+        scores = logits(states.states, states.table)
+    rows = (scores + states.bias).reshape(-1, states.bias.shape[0])
+    nats = optax.softmax_cross_entropy_with_integer_labels(rows, next_ids.reshape(-1))
     return nats.reshape(next_ids.shape)
