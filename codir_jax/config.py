@@ -174,6 +174,22 @@ def parse_arguments(
     return words
 
 
+Overrides = Mapping[str, Any] | Sequence[tuple[str, Any]]
+
+
+def as_texts(overrides: Overrides) -> list[tuple[str, str]]:
+    """The (dotted key, text) pairs that `--config.KEY=VALUE` would give, of pairs or a mapping with any values.
+
+    Raises:
+      UserError: neither, or a key that is no text.
+    """
+    pairs = list(overrides.items() if isinstance(overrides, Mapping) else overrides)
+    for pair in pairs:
+        if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)):
+            raise UserError(f'overrides: expected {{"seed": 1}} or [("seed", 1)], got {pair!r}')
+    return [(key, value if isinstance(value, str) else repr(value)) for key, value in pairs]
+
+
 def set_from_text(config: ConfigDict, key: str, text: str) -> None:
     """Sets the dotted `key` from command-line text, keeping the type the default has.
 

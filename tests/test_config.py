@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from codir_jax import config as config_lib
+from codir_jax.processes.user_error import UserError
 from codir_jax.stage import config as stage_config
 
 TEACHER, DISTILL = "configs/codir/finetune_teacher.py", "configs/codir/finetune_distill.py"
@@ -54,6 +55,21 @@ def test_a_misspelt_key_names_the_nearest(key, suggestion):
 def test_a_value_of_another_type_is_refused(key, text, expected):
     with pytest.raises(ValueError, match=expected):
         config_lib.load(DISTILL, [(key, text)])
+
+
+def test_values_of_python_are_taken_as_their_texts_would_be():
+    given = {"seed": 3, "optimizer.learning_rate": 1e-4, "teacher.allow_weak": True, "data.max_length": "32"}
+    pairs = config_lib.as_texts(given)
+    assert pairs == config_lib.as_texts(list(given.items())) and all(type(text) is str for _, text in pairs)
+    config = config_lib.load("configs/codir/finetune_distill.py:sst2", pairs)
+    assert (config.seed, config.optimizer.learning_rate, config.data.max_length) == (3, 1e-4, 32)
+    assert config.teacher.allow_weak is True
+
+
+@pytest.mark.parametrize("overrides", ["seed=3", [("seed", 3, 4)], [3], {3: "seed"}])
+def test_overrides_of_another_shape_are_refused(overrides):
+    with pytest.raises(UserError, match="overrides: expected"):
+        config_lib.as_texts(overrides)
 
 
 def test_an_unknown_argument_lists_the_known_ones():

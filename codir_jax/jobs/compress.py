@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from codir_jax.config import Overrides, as_texts
 from codir_jax.jobs import chosen, over_seeds, own_data, pareto, sources
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs.command_line import command_of
@@ -46,8 +47,8 @@ def compress(
     price_per_hour: float | None = None,
     license: str = "",
     language: str = "",
-    overrides: Sequence[tuple[str, str]] = (),
-    teacher_overrides: Sequence[tuple[str, str]] = (),
+    overrides: Overrides = (),
+    teacher_overrides: Overrides = (),
     on_step: Callable[[str, int, dict[str, float]], None] | None = None,
     on_evaluation: Callable[[str, int, dict[str, float]], None] | None = None,
 ) -> Job:
@@ -85,9 +86,9 @@ def compress(
         teacher with the first; the table then has means and intervals.
       price_per_hour: of the machine, in any currency: the report then tells the cost of a million texts.
       license, language: of the exported model, for its card: "apache-2.0", "en"; empty: of `teacher`'s.
-      overrides, teacher_overrides: (dotted config key, text) of all stages but the teacher's, and of that. A key that
-        begins with the name of a stage holds for it alone. Those of `data` hold for the teacher too, so that it is not
-        trained on what the students are judged by.
+      overrides, teacher_overrides: dotted config key -> value, or pairs of them, of all stages but the teacher's, and
+        of that. A key that begins with the name of a stage holds for it alone. Those of `data` hold for the teacher
+        too, so that it is not trained on what the students are judged by.
       on_step, on_evaluation: as of `train`, of every stage; its workdir is told.
 
     Raises:
@@ -99,6 +100,7 @@ def compress(
       >>> codir_jax.compress("roberta-base", text="books/*.txt", layers=6, output="runs/any_task")["export"]
       'runs/any_task/export'
     """
+    overrides, teacher_overrides = as_texts(overrides), as_texts(teacher_overrides)
     arguments = dict(locals())
     claims.check(output, claims.JOB, "--output")
     teacher, compare = str(teacher), compare.split(",") if isinstance(compare, str) else compare

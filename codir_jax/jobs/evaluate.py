@@ -25,7 +25,7 @@ def evaluate(
     sts: str = "",
     clustering: str = "",
     cluster_seeds: int = 10,
-    overrides: Sequence[tuple[str, str]] = (),
+    overrides: config_lib.Overrides = (),
 ) -> dict[str, Any]:
     """The scores of a model on a split; on dev also its distance to the teacher of the config, where that is here.
 
@@ -40,7 +40,7 @@ def evaluate(
       sts, clustering: what a sentence encoder is judged by, in the place of a split: see `jobs.sentence_scores`, which
         also says what is returned then.
       cluster_seeds: of k-means.
-      overrides: (dotted key, text) pairs of the config.
+      overrides: dotted key -> value, or pairs of them, of the config.
 
     Raises:
       UserError: no config, a split that does not exist or has no labels, a model without a head for the task.
@@ -49,6 +49,7 @@ def evaluate(
       >>> codir_jax.evaluate("runs/student", split="dev")
       {'model': 'runs/student', 'task': 'sst2', 'split': 'dev', 'accuracy': ...}
     """
+    overrides = config_lib.as_texts(overrides)
     if input:
         if config or sts or clustering:
             raise UserError("--input is the data to judge by, beside --config, --sts and --clustering; leave one out")

@@ -1,7 +1,6 @@
 """One stage as `codir train` runs it: its teacher first where the config names one to be made, then the stage."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from codir_jax.stage import workdir as workdir_lib
 def train(
     config: str | ConfigDict,
     workdir: str | os.PathLike,
-    overrides: Sequence[tuple[str, str]] = (),
+    overrides: config_lib.Overrides = (),
     *,
     on_step: run_lib.Watcher | None = None,
     on_evaluation: run_lib.Watcher | None = None,
@@ -32,7 +31,7 @@ def train(
     Args:
       config: `PATH.py[:ARG,ARG]`, a saved `config.json`, or a whole config.
       workdir: folder of the run.
-      overrides: (dotted key, text) pairs, as `--config.KEY=VALUE`.
+      overrides: dotted key -> value, or pairs of them: what `--config.KEY=VALUE` sets.
 
       on_step, on_evaluation: functions of (workdir, step, values): every `train.log_every_steps` the means since the
         last call, and after each evaluation the scores on dev.
@@ -44,6 +43,7 @@ def train(
       >>> codir_jax.train("configs/codir/finetune_teacher.py:tiny", "runs/tiny")["dev"]
       {'matthews_correlation': ..., 'accuracy': ...}
     """
+    overrides = config_lib.as_texts(overrides)
     if isinstance(config, str):
         config = stage_config.load(config, overrides)
     else:

@@ -194,7 +194,7 @@ class _Run:
 
         def unpaced(hook):
             def run_hook(step, current):
-                with pace.left_out():
+                with pace.left_out(current):  # the hook would wait for these steps, and hide their time
                     hook(step, current)
 
             return run_hook

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
+
 
 class Pace:
     """The pace between two looks.
@@ -32,8 +34,9 @@ class Pace:
         self._skipped += 1
 
     @contextlib.contextmanager
-    def left_out(self) -> Iterator[None]:
-        """What is done inside is no step."""
+    def left_out(self, pending: Any = None) -> Iterator[None]:
+        """What is done inside is no step; `pending`, arrays of steps under way, is waited for before it."""
+        jax.block_until_ready(pending)
         before = time.perf_counter()
         yield
         self._other += time.perf_counter() - before

@@ -1,7 +1,8 @@
-"""Seconds of a step, by hand: compiling and judging do not count."""
+"""Seconds of a step, by hand: compiling and judging do not count, steps that judging waits for do."""
 
 import time
 
+import jax
 import numpy as np
 
 from codir_jax.training.pace import Pace
@@ -24,3 +25,18 @@ def test_what_compiles_is_told_and_only_other_steps_count(monkeypatch):
         now[0] += 100.0
     assert pace.look(14) == (1.0 + 3.0) / 2
     assert told == [f"step {s}: compiling for inputs of 32 x {n} ..." for s, n in ((11, 8), (13, 16))]
+
+
+def test_steps_that_are_under_way_when_a_model_is_judged_count(monkeypatch):
+    now, waited = [0.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def finish(arrays):
+        waited.append(arrays)
+        now[0] += 8.0  # two steps that were handed over and are not done
+
+    monkeypatch.setattr(jax, "block_until_ready", finish)
+    pace = Pace(10, print)
+    with pace.left_out("state"):
+        now[0] += 100.0
+    assert waited == ["state"] and pace.look(12) == 4.0
