@@ -12,6 +12,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from codir_jax.data import dataset
+from codir_jax.data.data_error import DataError
+from codir_jax.data.delimited import at, read_table
 from codir_jax.data.splits import RawSplit
 from codir_jax.losses.domains import BY, content_mean, prototype_weights
 from codir_jax.models.apply import apply_model
@@ -68,7 +70,7 @@ def weigh(
     config = config.copy_and_resolve_references()
     config.data.columns = f"domain_ids={domain_column}"
     raw, label_names = _read(config)
-    names = _domains(raw)
+    names = _domains(raw, Path(config.data.train_path), domain_column)
     if unknown := [name for name in domains if name not in names]:
         raise UserError(f"--domains has {', '.join(unknown)}, which no file has; it has: {', '.join(names)}")
     if len(set(domains)) < len(domains):
@@ -108,28 +110,31 @@ def _read(config: ConfigDict) -> tuple[dict[str, RawSplit], tuple[str, ...]]:
     return dict(raw.splits), raw.label_names
 
 
-def _domains(raw: dict[str, RawSplit]) -> list[str]:
+def _domains(raw: dict[str, RawSplit], path: Path, column: str) -> list[str]:
     """The names, those of the train split first.
 
+    Args:
+      path, column: of the train file, to tell lines.
+
     Raises:
-      UserError: a domain of the train split that has fewer than two rows, or rows of one class.
+      DataError: a domain of the train split that has fewer than two rows, or rows of one class. UserError: there is
+        one domain only.
     """
     train = raw["train"]
     of_train, labels = np.asarray(train.columns["domain_ids"]).astype(str), np.asarray(train.labels, object)
-    problems = []
+    if len(set(of_train)) < 2:
+        raise UserError(f"{path}: all rows are of domain {str(of_train[0])!r}; Meta-KD needs two domains")
+    wrong = []
     for name in np.unique(of_train).tolist():
         rows = np.flatnonzero(of_train == name)
         if len(rows) < 2:
-            problems.append(f"domain {name!r} has one row only, number {rows[0] + 1}")
+            wrong.append((rows[0], f"domain {name!r} has this row only; give more, or leave it out"))
         elif len(set(labels[rows])) < 2:
-            problems.append(
-                f"all {len(rows)} rows of domain {name!r} have one class; the first is number {rows[0] + 1}"
-            )
-    if len(np.unique(of_train)) < 2:
-        problems.append(f"all rows are of domain {str(of_train[0])!r}; Meta-KD needs two domains")
-    if problems:
-        told = "\n  ".join(problems[:10])
-        raise UserError(f"the train file cannot be weighed; give more rows, or leave these domains out:\n  {told}")
+            told = f"all {len(rows)} rows of domain {name!r}, of which this is the first, have one class"
+            wrong.append((rows[0], f"{told}; give rows of another, or leave it out"))
+    if wrong:
+        table = read_table(path, [column], [])
+        raise DataError([at(path, table.lines[row], told) for row, told in wrong])
     every = {str(name) for part in raw.values() for name in part.columns["domain_ids"]}
     return [*np.unique(of_train).tolist(), *sorted(every - set(of_train.tolist()))]
 

@@ -77,10 +77,10 @@ def test_a_domain_without_train_rows_is_said_aloud_and_takes_the_others_texts(ta
     ("change", "told"),
     [
         (lambda lines: [*lines, "the cat sleeps\tacceptable\t"], r"train\.tsv:194: empty value in column 'shop'"),
-        (lambda lines: [*lines, "the cat sleeps\tacceptable\tonce"], "domain 'once' has one row only, number 193"),
+        (lambda lines: [*lines, "the cat sleeps\tacceptable\tonce"], r"train\.tsv:194: domain 'once' has this row"),
         (
             lambda lines: [*lines, *["the cat sleeps\tacceptable\tonce"] * 2],
-            "all 2 rows of domain 'once' have one class",
+            r"train\.tsv:194: all 2 rows of domain 'once', of which this is the first, have one class",
         ),
         (lambda lines: [line.replace("\tshort", "\tlong") for line in lines], "needs two domains"),
     ],
