@@ -171,6 +171,35 @@ def test_the_whole_job_leaves_a_student_a_domain_and_is_not_run_again(tables, en
 
 
 @pytest.mark.slow
+def test_a_job_that_was_stopped_ends_with_the_bits_of_one_that_was_not(tables, encoder, tmp_path):
+    arguments = {
+        "teacher": str(encoder),
+        "train": str(tables / "train.tsv"),
+        "dev": str(tables / "dev.tsv"),
+        "domain_column": "shop",
+        "recipe": "meta_kd",
+        "layers": 1,
+        "overrides": {"data.max_length": 18, "train.total_epochs": 1, "teacher.allow_weak": True},
+    }
+
+    def stop(workdir, step, values):
+        if workdir.endswith("inside_short"):
+            raise KeyboardInterrupt
+
+    compress(output=str(tmp_path / "straight"), **arguments)
+    with pytest.raises(KeyboardInterrupt):
+        compress(output=str(tmp_path / "stopped"), on_step=stop, **arguments)
+    stopped = tmp_path / "stopped"
+    finished = {path.parent.name: path.stat().st_mtime_ns for path in stopped.glob("*/results.json")}
+    assert finished and "student_short" not in finished
+    compress(output=str(stopped), **arguments)
+    assert all((stopped / name / "results.json").stat().st_mtime_ns == time for name, time in finished.items())
+    for path in ("meta_teacher/best", "export/student_long", "export/student_short"):
+        straight, again = (tmp_path / name / path / "model.safetensors" for name in ("straight", "stopped"))
+        assert straight.read_bytes() == again.read_bytes()
+
+
+@pytest.mark.slow
 def test_without_files_it_demonstrates_itself(tmp_path):
     few = [("train.total_epochs", "0.5"), ("data.domains_num_train", "256"), ("teacher.allow_weak", "True")]
     results = compress(recipe="meta_kd", output=str(tmp_path / "job"), overrides=few)
