@@ -19,8 +19,13 @@ def logits(states: jax.Array, table: jax.Array) -> jax.Array:
         table: float32 [V, H].
     """
     rows = states.reshape(-1, states.shape[-1])
-    found = _scores(rows, table) if states.dtype == table.dtype else _of_rounded(rows, table)
+    found = scores(rows, table) if states.dtype == table.dtype else _of_rounded(rows, table)
     return found.reshape(*states.shape[:-1], table.shape[0])
+
+
+def scores(states: jax.Array, table: jax.Array) -> jax.Array:
+    """The product alone, float32 [..., V] of states [..., H] and table [V, H] of one dtype."""
+    return jnp.tensordot(states, table, axes=(-1, -1), preferred_element_type=jnp.float32)
 
 
 def states_gradient(gradient: jax.Array, table: jax.Array) -> jax.Array:
@@ -44,18 +49,14 @@ def table_gradient(gradient: jax.Array, states: jax.Array) -> jax.Array:
     return kernel_gradient(gradient, states, states.ndim - 1, "float32")
 
 
-def _scores(rows, table):
-    return jax.lax.dot_general(rows, table, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
-
-
 @jax.custom_vjp
 def _of_rounded(rows, table):
-    return _scores(rows, table.astype(rows.dtype))
+    return scores(rows, table.astype(rows.dtype))
 
 
 def _forward(rows, table):
     rounded = table.astype(rows.dtype)
-    return _scores(rows, rounded), (rows, rounded)
+    return scores(rows, rounded), (rows, rounded)
 
 
 def _backward(kept, gradient):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from codir_jax.linalg.logits import states_gradient, table_gradient
+from codir_jax.linalg.logits import scores, states_gradient, table_gradient
 
 
 class Decoder(NamedTuple):
@@ -186,9 +186,7 @@ class _Chunks(NamedTuple):
 
     def logits(self, index):
         """Float32 [..., C]."""
-        # Never rounded to the dtype of the states, see `linalg.logits`.
-        products = jnp.tensordot(self.states, self.rows(index), axes=(-1, -1), preferred_element_type=jnp.float32)
-        return products + jax.lax.dynamic_index_in_dim(self.bias, index, 1, keepdims=False)
+        return scores(self.states, self.rows(index)) + jax.lax.dynamic_index_in_dim(self.bias, index, 1, keepdims=False)
 
 
 def _chunks(decoder, num):
