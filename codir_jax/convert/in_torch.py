@@ -27,10 +27,8 @@ def answers(folder: str | os.PathLike, inputs: Mapping[str, np.ndarray], head: s
     if not spec.card.auto_class:  # transformers has no such model
         return
     import torch
-    import transformers
 
-    auto = getattr(transformers, spec.card.auto_class)
-    model = auto.from_pretrained(str(folder), dtype=torch.float32).eval()
+    model = load(folder, spec.card.auto_class)
     known = inspect.signature(model.forward).parameters  # not every family looks at token types
     tensors = {name: torch.from_numpy(array.astype(np.int64)) for name, array in inputs.items() if name in known}
     with torch.no_grad():
@@ -44,6 +42,21 @@ def answers(folder: str | os.PathLike, inputs: Mapping[str, np.ndarray], head: s
 
         with torch.no_grad():
             yield SentenceTransformer(str(folder), device="cpu").eval()(tensors)["sentence_embedding"].numpy()
+
+
+def load(folder: str | os.PathLike, auto_class: str):
+    """The model as transformers reads it, a torch module in float32; without a progress bar, the files are small."""
+    import torch
+    import transformers
+    from transformers.utils import logging
+
+    had_bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        return getattr(transformers, auto_class).from_pretrained(str(folder), dtype=torch.float32).eval()
+    finally:
+        if had_bar:
+            logging.enable_progress_bar()
 
 
 def _pooled(folder: str | os.PathLike, output, attention_mask: np.ndarray) -> np.ndarray:

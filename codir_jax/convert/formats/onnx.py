@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from codir_jax.convert import export, sentence_folder
+from codir_jax.convert import export, in_torch, sentence_folder
 from codir_jax.convert.folder import read_json
 from codir_jax.models.heads import head_spec
 
@@ -33,10 +33,8 @@ NEEDS, EXTRA = ("torch", "onnx", "onnxscript", "onnxruntime"), "onnx"
 def write(folder: Path, head: str) -> None:
     """Writes the model as transformers reads it from the folder."""
     import torch
-    import transformers
 
-    auto = getattr(transformers, head_spec(head).card.auto_class)
-    model = auto.from_pretrained(str(folder), dtype=torch.float32).eval()
+    model = in_torch.load(folder, head_spec(head).card.auto_class)
     names, facts = _inputs(folder), sentence_folder.read(folder)
     example = tuple(torch.ones((2, 7), dtype=torch.int64) for _ in names)
     both = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
