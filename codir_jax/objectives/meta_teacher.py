@@ -5,11 +5,12 @@
 t_i is the column `example_weights`: how typical the example is (`codir weigh`). z_i is a corrupted domain: a wrong one
 drawn at random ("wrong", paper) or the batch's domains in another order ("permuted", released). It is meant to make the
 feature forget the domain; it is not adversarial, and a probe has to tell what it did. "reversal" is today's standard in
-its place: the true domain, from a feature without E, through a reversed gradient. Batches have the columns `domain_ids`
-and, where they are weighted, `example_weights`.
+its place: the true domain, from a feature without E, through a gradient that is reversed and grows from 0 over the run,
+as in DANN. Batches have the columns `domain_ids` and, where they are weighted, `example_weights`.
 
-Source: Pan et al., "Meta-KD: A Meta Knowledge Distillation Framework for Language Model Compression across Domains",
-ACL 2021, and the released code (alibaba/EasyTransfer, scripts/metaKD).
+Sources: Pan et al., "Meta-KD: A Meta Knowledge Distillation Framework for Language Model Compression across Domains",
+ACL 2021, and the released code (alibaba/EasyTransfer, scripts/metaKD). Ganin et al., "Domain-Adversarial Training of
+Neural Networks", JMLR 2016 (reversal).
 """
 
 import jax
@@ -37,8 +38,8 @@ CORRUPTIONS = ("wrong", "permuted", "reversal", "none")
 FIELDS = {
     "name": field("meta_teacher", "the method, a file of codir_jax/objectives"),
     "is_weighted": field(True, "by the column example_weights; False: every example counts 1"),
-    # "wrong" (another one), "permuted" (released), "reversal" (the true one, through a reversed gradient), or "none":
-    # no domain term.
+    # "wrong" (another one), "permuted" (released), "reversal" (the true one, through a reversed gradient, of which
+    # corruption_weight is the strength at the end), or "none": no domain term.
     "corruption": field("wrong", "the domain that the feature is to be taken for", words=CORRUPTIONS),
     # 0.2 is the default of the released code, 0.5 that of its script.
     "corruption_weight": field(0.5, "g1, weight of the domain term", at_least=0, at_most=1e6),
@@ -108,6 +109,18 @@ def corrupted(domains: jax.Array, count: int, how: str, rng: jax.Array) -> jax.A
     return (domains + jax.random.randint(rng, domains.shape, 1, max(count, 2))) % count
 
 
+def reversed_gradient(x: jax.Array, progress: jax.Array | float) -> jax.Array:
+    """x as it is; its gradient times -tanh(5 p), which is DANN's 1 - 2 / (1 + exp(-10 p)).
+
+    Reversed in full from the first step, it ruins a model before its classifier of domains knows anything.
+
+    Args:
+      progress: p, finished share of the run.
+    """
+    strength = jnp.tanh(5.0 * jnp.asarray(progress, jnp.float32))
+    return (1 + strength) * jax.lax.stop_gradient(x) - strength * x
+
+
 def teacher_terms(logits, domain_logits, labels, targets, corruption_weight):
     """CE(logits, labels) + g1 CE(domain logits, targets) of each example, float32 [batch]."""
     return task_loss(logits, labels, False) + corruption_weight * task_loss(domain_logits, targets, False)
@@ -144,6 +157,8 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         if config.corruption != "none":
             own = params[domain_feature.NAME]
             draw, drop = (None, None) if step.rng is None else jax.random.split(jax.random.fold_in(step.rng, 1))
+            if config.corruption == "reversal":
+                content = reversed_gradient(content, step.progress)
             guesses, targets = _guesses(config, own, domains, content, count, draw, drop)
             values = teacher_terms(logits, guesses, labels, targets, config.corruption_weight)
             metrics["domain_loss"] = masked_sum(task_loss(guesses, targets, False), mask)
@@ -157,8 +172,7 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
 def _guesses(config, own, domains, content, count, draw, drop):
     """(domain logits, their targets)."""
     if config.corruption == "reversal":
-        reversed_content = 2 * jax.lax.stop_gradient(content) - content
-        values, targets = jnp.tanh(reversed_content @ own["kernel"] + own["bias"]), domains
+        values, targets = jnp.tanh(content @ own["kernel"] + own["bias"]), domains
     else:
         values = jnp.tanh(domain_feature.feature(own, domains, content))
         targets = domains if draw is None else corrupted(domains, count, config.corruption, draw)

@@ -6,7 +6,7 @@
 
 Arguments, comma separated: `own` (default) or `demo`, an arm, and `tiny`. Arms: `paper` (default), `released` (domains
 permuted within a batch), and the ablations `mixed` (weights 1, no domain term), `no_weights`, `no_corruption`,
-`reversal` (the true domain through a reversed gradient).
+`reversal` (the true domain through a reversed gradient that grows, as in DANN).
 """
 
 from ml_collections import ConfigDict

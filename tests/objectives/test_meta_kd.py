@@ -2,6 +2,7 @@
 a tiny teacher and student, dropout 0, a batch with padding, weights, corrupted domains."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from safetensors.numpy import save_file
 
 from codir_jax.convert import huggingface
@@ -271,6 +273,35 @@ def test_corrupted_domains(how):
     shares = np.bincount((drawn - domains) % 4, minlength=4) / 4000
     expected = [0, 1 / 3, 1 / 3, 1 / 3] if how == "wrong" else [1 / 4] * 4
     np.testing.assert_allclose(shares, expected, atol=0.03)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.1, 0.5, 1.0])
+def test_a_reversed_gradient_grows_as_in_dann(progress):
+    x = jnp.linspace(-1.0, 2.0, 6)
+    value, gradient = jax.value_and_grad(lambda x: jnp.sum(meta_teacher.reversed_gradient(x, progress) ** 3))(x)
+    assert value == pytest.approx(float(jnp.sum(x**3)), rel=1e-6)
+    strength = 2 / (1 + np.exp(-10 * progress)) - 1  # of the paper
+    np.testing.assert_allclose(gradient, -strength * 3 * x**2, atol=1e-5)
+
+
+def test_reversal_turns_the_models_gradient_and_not_that_of_the_classifier_of_domains():
+    of = tiny.setting()
+    config = meta_teacher.default_config()
+    config.corruption = "reversal"
+    objective, given = meta_teacher.make(config, of), tiny.batch(of)
+    params, frozen, state = objective.init(jax.random.key(0), given)
+    params = rules.unbox(params)
+
+    def gradients(progress):
+        loss = lambda params: objective.loss(params, frozen, state, given, Step(progress=progress))[0]  # noqa: E731
+        return jax.grad(loss)(params)
+
+    first, half, last = gradients(0.0), gradients(0.1), gradients(1.0)
+    for own in (half, last):  # the classifier learns alike at any time
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-7), own["domain"], first["domain"])
+    moved = [ravel_pytree(jax.tree.map(jnp.subtract, g["student"], first["student"]))[0] for g in (half, last)]
+    assert np.abs(moved[1]).max() > 1e-6
+    np.testing.assert_allclose(moved[0], moved[1] * np.tanh(0.5) / np.tanh(5.0), atol=1e-6)
 
 
 def test_what_cannot_be_is_refused():
