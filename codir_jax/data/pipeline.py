@@ -27,6 +27,17 @@ def num_batches_per_epoch(num_examples: int, batch_size: int) -> int:
     return -(-num_examples // batch_size)
 
 
+def even_batch_size(num_examples: int, batch_size: int, multiple: int = 1) -> int:
+    """Returns the size of equal batches that pad least: 194 examples, at most 128 at a time, are two batches of 97.
+
+    Args:
+      batch_size: at most; itself a multiple.
+      multiple: what the size is to be a multiple of, the parts that a batch is split into.
+    """
+    num_batches = num_batches_per_epoch(num_examples, batch_size)
+    return -(-num_examples // (num_batches * multiple)) * multiple
+
+
 def block_size(num_examples: int, batch_size: int, window: int) -> int:
     """Returns how many examples of an epoch are put in order at a time: all, or about `SHUFFLED_WHOLE` of many."""
     if window < 1:

@@ -98,8 +98,11 @@ class LabelledFeed:
 
     def evaluation(self, split: str, rows: Sequence[int] | None = None) -> Iterator[Batch]:
         """Host batches of the split, or of some of its rows, each example once."""
-        examples = self.data.splits[split]
-        return pipeline.eval_batches(examples, **self._shapes(), batch_size=self.options.eval_batch_size, rows=rows)
+        examples, at_most = self.data.splits[split], self.options.eval_batch_size
+        num_shards = at_most // self.sharding.shard_shape((at_most,))[0]
+        num_rows = len(examples) if rows is None else len(rows)
+        size = pipeline.even_batch_size(num_rows, at_most, num_shards)
+        return pipeline.eval_batches(examples, **self._shapes(), batch_size=size, rows=rows)
 
     def collect(self, forward, params, split: str):
         """What `forward(params, batch)` returns for every example of the split; see `runner.collect`."""

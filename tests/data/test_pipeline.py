@@ -182,6 +182,15 @@ def test_extra_arrays_are_indexed_by_example_and_zero_on_padding():
         train(make_examples(), columns={"teacher_pooled": pooled[:20]})
 
 
+@pytest.mark.parametrize(
+    ("num", "at_most", "multiple", "size"),
+    [(194, 128, 1, 97), (194, 128, 8, 104), (16, 128, 8, 16), (1, 128, 8, 8), (128, 128, 8, 128), (129, 128, 1, 65)],
+)
+def test_evaluation_batches_are_as_even_as_they_can_be(num, at_most, multiple, size):
+    assert pipeline.even_batch_size(num, at_most, multiple) == size
+    assert -(-num // size) == -(-num // at_most)  # no more batches than without it
+
+
 @pytest.mark.parametrize("process_count", [1, 2])
 def test_evaluation_goes_through_every_example_once_shortest_first(process_count):
     examples = make_examples()
