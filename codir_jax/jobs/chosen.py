@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codir_jax.jobs.recipe import TEACHER, StageSpec
+from codir_jax.jobs.recipe import TEACHER, Recipe, StageSpec
 from codir_jax.processes.user_error import UserError
 
 BEST = "best"
@@ -16,38 +16,45 @@ def candidates(stages: Sequence[StageSpec]) -> tuple[StageSpec, ...]:
     return tuple(stage for stage in stages if stage.config and stage.in_table and stage.name != TEACHER)
 
 
-def check(wanted: str, stages: Sequence[StageSpec]) -> None:
+def titles(recipe: Recipe, stages: Sequence[StageSpec]) -> dict[str, str]:
+    """Name -> title of what of a job can be exported; of a recipe with several exports its arms."""
+    known = {stage.name: stage.title for stage in candidates(stages)}
+    if not recipe.exports:
+        return known
+    arms = {arm: names for arm, names in recipe.groups.items() if known.keys() >= set(names)}
+    return {arm: known[names[0]].removeprefix(f"{recipe.exports[0]}: ") for arm, names in arms.items()}
+
+
+def check(wanted: str, titles: Mapping[str, str]) -> None:
     """Refuses an --export that is no part of the job.
 
     Raises:
       UserError: with those that are.
     """
-    known = [stage.name for stage in candidates(stages)]
-    if wanted not in (BEST, *known):
+    if wanted not in (BEST, *titles):
         raise UserError(
-            f"--export={wanted!r} is not compared in this job; known: {', '.join((BEST, *known))} (--compare=NAME adds "
-            "a baseline)"
+            f"--export={wanted!r} is not compared in this job; known: {', '.join((BEST, *titles))} (--compare=NAME "
+            "adds a baseline)"
         )
 
 
 def choose(
     wanted: str,
-    stages: Sequence[StageSpec],
+    titles: Mapping[str, str],
     scores: Mapping[str, Mapping[str, float]],
     metric: Mapping[str, Any],
     main: str,
     num_seeds: int = 1,
 ) -> tuple[str, str]:
-    """(name of the stage whose model is exported, why).
+    """(name of what is exported, why).
 
     Args:
       wanted: "best" on dev, of equals the main one, or a name.
-      stages: of the job. scores: name -> metrics on dev; {} without a dev file.
+      titles: of what can be exported. scores: name -> metrics on dev; {} without a dev file.
       metric: `name` and `higher_is_better` of the primary metric.
-      main: name of the stage that is exported where nothing can be compared.
+      main: name of what is exported where nothing can be compared.
       num_seeds: of which the scores are means.
     """
-    titles = {stage.name: stage.title for stage in candidates(stages)}
     key, sign = metric["name"], 1 if metric["higher_is_better"] else -1
     judged = {name: scores[name][key] for name in titles if key in scores.get(name, {})}
 

@@ -75,8 +75,9 @@ class Recipe(NamedTuple):
       batch_size: of the second latency that is told.
       needs_dev: own files are labelled texts, with a dev file by which a model is chosen and reported; without one it
         is drawn from train.
-      exports: stages that are always trained, and exported to export/NAME each; empty: the main one, to export/.
-      groups: names for --compare that stand for several stages.
+      exports: folders in export/, where a job ends with several models; empty: one, in export/ itself.
+      groups: arm -> its stages, one for each of `exports`; the first arm is always trained and has the main stage, the
+        others are names for --compare.
       prepare: (folder of the job, the given model, overrides of every stage) -> makes files in that folder that the
         stages read, or finds them made; None where they read the user's own.
     """
@@ -98,9 +99,13 @@ class Recipe(NamedTuple):
     def baselines(self) -> tuple[str, ...]:
         """Names for --compare: what is in the table beside the main one, and is not there anyway."""
         grouped = {name for names in self.groups.values() for name in names}
-        others = {self.main, TEACHER, *self.exports, *grouped}
+        others = {self.main, TEACHER, *grouped}
         alone = tuple(s.name for s in self.stages if s.in_table and s.config and s.name not in others)
-        return (*self.groups, *alone)
+        return (*tuple(self.groups)[1:], *alone)
+
+    def arm(self, name: str) -> tuple[str, ...]:
+        """The stages that a name of --compare or --export stands for."""
+        return self.groups.get(name, (name,))
 
     def chosen(self, compare: Sequence[str]) -> tuple[StageSpec, ...]:
         """The stages of a job, in order.
@@ -110,8 +115,9 @@ class Recipe(NamedTuple):
         """
         if unknown := [name for name in compare if name not in self.baselines]:
             raise UserError(f"--compare has {unknown}; known: {', '.join(self.baselines)}")
-        named = [stage for name in (compare or self.compare) for stage in self.groups.get(name, (name,))]
-        wanted = {self.main, *self.exports, *named, *(stage.name for stage in self.stages if not stage.config)}
+        named = [stage for name in (compare or self.compare) for stage in self.arm(name)]
+        always = next(iter(self.groups.values()), (self.main,))
+        wanted = {*always, *named, *(stage.name for stage in self.stages if not stage.config)}
         for stage in reversed(self.stages):
             if stage.name in wanted:
                 wanted |= stage.placeholders()

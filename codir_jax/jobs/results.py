@@ -1,6 +1,6 @@
 """What a job has found once its stages are trained: costs, answers, seeds, export; what `results.json` holds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
     baseline = next((name for name in offered if name in models), "")
     seeds = _over_seeds(job, trained, titles, primary["name"], baseline)
     means = {name: {primary["name"]: row["mean"]} for name, row in seeds.items()} or scores
-    exported, why = _what_to_export(job, means, primary)
+    chosen_arm, why = _what_to_export(job, means, primary, stages)
+    exported = recipe.arm(chosen_arm)[0]
     without_words = {}
     if job.prunes:
         place = folder / chosen.PRUNED
@@ -101,7 +102,7 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
         "export_wanted": job.export,
         "exported": exported,
         "why_exported": why,
-        "parity": _export(job, chosen.PRUNED if job.prunes else exported, rows),
+        "parity": _export(job, (chosen.PRUNED,) if job.prunes else recipe.arm(chosen_arm), rows),
         "formats": _served(job, configs.get(exported, config)),
         "price_per_hour": job.price_per_hour,
         "seconds": sum(stage["seconds"] for stages in trained.values() for stage in stages.values()),
@@ -164,24 +165,34 @@ def _add_speed_up(bar: dict[str, Any] | None, rows: Mapping[str, Mapping[str, An
         bar["speed_up"] = first["latency"][key] / bar["latency"][key]
 
 
-def _what_to_export(job, scores, metric) -> tuple[str, str]:
-    """(name of a stage, why); of a recipe with several exports its main one."""
-    if job.recipe.exports:
-        return job.recipe.main, f"{len(job.recipe.exports)} models: {', '.join(job.recipe.exports)}"
-    return chosen.choose(job.export, job.stages, scores, metric, job.recipe.main, len(job.seeds))
+def _what_to_export(job, scores: Stages, metric: Mapping[str, Any], stages: Stages) -> tuple[str, str]:
+    """(name of a stage or of an arm, why).
+
+    An arm is judged by the mean over all dev rows of its stages: those of one alone are few.
+    """
+    recipe, titles, key = job.recipe, chosen.titles(job.recipe, job.stages), metric["name"]
+    if not recipe.exports:
+        return chosen.choose(job.export, titles, scores, metric, recipe.main, len(job.seeds))
+    of_arms = {}
+    for arm in titles:
+        rows = {name: stages[name]["num_examples"]["dev"] for name in recipe.arm(arm)}
+        total = sum(scores[name][key] * num for name, num in rows.items())
+        of_arms[arm] = {key: total / sum(rows.values())}
+    arm, why = chosen.choose(job.export, titles, of_arms, metric, next(iter(recipe.groups)), len(job.seeds))
+    return arm, f"{len(recipe.exports)} models ({', '.join(recipe.exports)}): {why}"
 
 
-def _export(job, name: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Exports that stage, or all that the recipe names; the verdicts in one sentence."""
+def _export(job, names: Sequence[str], rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Exports a stage, or all of an arm; the verdicts in one sentence."""
 
     def write(name: str, folder: Path) -> str:
         told = {**job.told, "base_model": job.given, "test": rows[name].get("test")}
         return export.export_model(str(job.folder / name), str(folder), job.formats, **told)
 
     if not job.recipe.exports:
-        return write(name, job.folder / "export")
-    verdicts = {name: write(name, job.folder / "export" / name) for name in job.recipe.exports}
-    return "; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items())
+        return write(names[0], job.folder / "export")
+    places = dict(zip(job.recipe.exports, names, strict=True))
+    return "; ".join(f"{place}: {write(name, job.folder / 'export' / place)}" for place, name in places.items())
 
 
 def _served(job, config: ConfigDict) -> dict[str, Any]:

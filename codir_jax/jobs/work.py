@@ -55,10 +55,11 @@ class Work:
             except UserError as error:
                 raise UserError(f"--then={method}: {error}") from error
         self.before = same_job.settings(folder)
-        compared_before = [name for name in self.before.get("stages", ()) if name in recipe.baselines]
+        stages_before = set(self.before.get("stages", ()))
+        compared_before = [name for name in recipe.baselines if stages_before.issuperset(recipe.arm(name))]
         self.compared = tuple(dict.fromkeys([*(compare or recipe.compare), *compared_before]))
         self.stages = recipe.chosen(self.compared)
-        chosen.check(export, self.stages)
+        chosen.check(export, chosen.titles(recipe, self.stages))
         self._check_layers()
         self._check_given()
 

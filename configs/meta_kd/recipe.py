@@ -5,9 +5,10 @@
     codir compress --recipe=meta_kd --output=runs/demo
 
 The given model is the encoder that weighs the texts and that the teacher is trained from. Each domain gets two stages,
-`inside_NAME` and `NAME`; its student is exported to export/NAME. Baselines, `--compare=`: `single` (each student from a
-teacher of its own domain), `mixed` (from a teacher of all domains, nothing weighted, no domain term), `contrast`
-(Meta-KD, its second stage with CoDIR's term), `finetune` (cross entropy alone).
+`student_inside_NAME` and `student_NAME`. Baselines, `--compare=`: `mixed` (from a teacher of all domains, nothing
+weighted, no domain term; of own files unless others are named), `single` (each student from a teacher of its own
+domain), `contrast` (Meta-KD, its second stage with CoDIR's term), `finetune` (cross entropy alone). The students that
+are best over the dev rows of all domains are exported, each to export/NAME.
 
 Without files it demonstrates itself on sentences of four domains, each with words of its own: the encoder is a small
 mixed teacher from scratch (from random weights the domain term leaves nothing to learn with), every weight is 1.
@@ -49,7 +50,7 @@ def get_recipe(argument: str) -> Recipe:
         raise UserError("--recipe=meta_kd needs --domain_column: the column with the name of each text's domain")
     arms = ("finetune", "single", "mixed", "contrast")
     made = _recipe("own", domains, PRETRAINED, PRETRAINED, arms, functools.partial(_files, splits))
-    return made._replace(prepare=functools.partial(prepare, column, domains))
+    return made._replace(compare=("mixed",), prepare=functools.partial(prepare, column, domains))
 
 
 def _recipe(data: str, domains: tuple[str, ...], start, meta_start, arms: tuple[str, ...], data_of) -> Recipe:
@@ -71,9 +72,8 @@ def _recipe(data: str, domains: tuple[str, ...], start, meta_start, arms: tuple[
             name = f"single_teacher_{domain}"
             stages.append(StageSpec(name, f"{domain}: teacher of its own", f"{config},mixed", settings))
         stages += _students(data, domain, data_of(domain), arms)
-    names = tuple(f"student_{domain}" for domain in domains)
-    groups = {arm: tuple(f"{arm}_{domain}" for domain in domains) for arm in arms}
-    return Recipe("Meta-KD", tuple(stages), main=names[0], exports=names, groups=groups)
+    groups = {arm: tuple(f"{arm}_{domain}" for domain in domains) for arm in ("student", *arms)}
+    return Recipe("Meta-KD", tuple(stages), main=groups["student"][0], exports=domains, groups=groups)
 
 
 def _files(splits: tuple[str, ...], domain: str) -> tuple[tuple[str, str], ...]:

@@ -258,7 +258,8 @@ STUDENTS = (
 )
 def test_what_is_exported_and_why(wanted, scores, higher, name, told):
     metric = {"name": "m", "higher_is_better": higher}
-    found = chosen.choose(wanted, STUDENTS, {key: {"m": value} for key, value in scores.items()}, metric, "codir")
+    titles = {stage.name: stage.title for stage in chosen.candidates(STUDENTS)}
+    found = chosen.choose(wanted, titles, {key: {"m": value} for key, value in scores.items()}, metric, "codir")
     assert found[0] == name and told in found[1]
 
 
