@@ -138,24 +138,17 @@ def test_the_recipe_asks_for_what_it_needs(tables, encoder, tmp_path):
     assert not (tmp_path / "job").exists()
 
 
+def _job(tables, encoder):
+    """Arguments of `compress`: a job of two domains, a short epoch a stage."""
+    short = {"data.max_length": 18, "data.num_length_buckets": 1, "train.total_epochs": 1, "teacher.allow_weak": True}
+    files = {split: str(tables / f"{split}.tsv") for split in ("train", "dev")}
+    recipe = {"recipe": "meta_kd", "teacher": str(encoder), "domain_column": "shop", "layers": 1}
+    return {**files, **recipe, "overrides": short}
+
+
 @pytest.mark.slow
 def test_the_whole_job_leaves_a_student_a_domain_and_is_not_run_again(tables, encoder, tmp_path, capsys):
-    arguments = {
-        "teacher": str(encoder),
-        "train": str(tables / "train.tsv"),
-        "dev": str(tables / "dev.tsv"),
-        "domain_column": "shop",
-        "recipe": "meta_kd",
-        "layers": 1,
-        "compare": ["mixed", "contrast"],
-        "output": str(tmp_path / "job"),
-        "overrides": [
-            ("data.max_length", "18"),
-            ("data.num_length_buckets", "1"),
-            ("train.total_epochs", "1"),
-            ("teacher.allow_weak", "True"),
-        ],
-    }
+    arguments = {**_job(tables, encoder), "compare": ["mixed", "contrast"], "output": str(tmp_path / "job")}
     results = compress(**arguments)
     for name in ("long", "short"):
         exported = huggingface.load_pretrained(tmp_path / "job" / "export" / name, head="classification")
@@ -178,16 +171,7 @@ def test_the_whole_job_leaves_a_student_a_domain_and_is_not_run_again(tables, en
 
 @pytest.mark.slow
 def test_a_job_that_was_stopped_ends_with_the_bits_of_one_that_was_not(tables, encoder, tmp_path):
-    arguments = {
-        "teacher": str(encoder),
-        "train": str(tables / "train.tsv"),
-        "dev": str(tables / "dev.tsv"),
-        "domain_column": "shop",
-        "recipe": "meta_kd",
-        "layers": 1,
-        "export": "student",
-        "overrides": {"data.max_length": 18, "train.total_epochs": 1, "teacher.allow_weak": True},
-    }
+    arguments = {**_job(tables, encoder), "export": "student"}
 
     def stop(workdir, step, values):
         if workdir.endswith("inside_short"):
