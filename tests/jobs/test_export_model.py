@@ -43,6 +43,13 @@ def test_the_card_tells_hub_names_whole_and_no_path_of_the_machine(tmp_path, mon
     assert '"path": "student"' in card and '"train_path": "train.tsv"' in card and "secret" not in card
     assert "# out" in card.splitlines()
 
+    # An export replaces the one before it: no file of a format stays that is not asked for.
+    export_model(str(tmp_path / "run"), str(tmp_path / "out"), ["stablehlo"])
+    program = tmp_path / "out" / "stablehlo" / "model.bin"
+    assert program.exists()
+    export_model(str(tmp_path / "run"), str(tmp_path / "out"))
+    assert not program.exists() and (tmp_path / "out" / "README.md").read_text() == card
+
     # Another export to the same folder for which there is no room leaves the first one as it is.
     def contents():
         return {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
