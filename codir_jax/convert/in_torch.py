@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import os
@@ -40,20 +41,30 @@ def answers(folder: str | os.PathLike, inputs: Mapping[str, np.ndarray], head: s
     if importlib.util.find_spec("sentence_transformers") is not None:
         from sentence_transformers import SentenceTransformer
 
+        with _without_bar():
+            encoder = SentenceTransformer(str(folder), device="cpu").eval()
         with torch.no_grad():
-            yield SentenceTransformer(str(folder), device="cpu").eval()(tensors)["sentence_embedding"].numpy()
+            yield encoder(tensors)["sentence_embedding"].numpy()
 
 
 def load(folder: str | os.PathLike, auto_class: str):
-    """The model as transformers reads it, a torch module in float32; without a progress bar, the files are small."""
+    """The model as transformers reads it, a torch module in float32."""
     import torch
     import transformers
+
+    with _without_bar():
+        return getattr(transformers, auto_class).from_pretrained(str(folder), dtype=torch.float32).eval()
+
+
+@contextlib.contextmanager
+def _without_bar() -> Iterator[None]:
+    """transformers shows no progress bar inside: the files are small."""
     from transformers.utils import logging
 
     had_bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        return getattr(transformers, auto_class).from_pretrained(str(folder), dtype=torch.float32).eval()
+        yield
     finally:
         if had_bar:
             logging.enable_progress_bar()
