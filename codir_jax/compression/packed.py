@@ -194,11 +194,6 @@ def _are_factors(kind: str, shapes: list[tuple[int, ...]]) -> bool:
     return kind == "tensor_train" and is_train and joined and shapes[0][0] == shapes[-1][-1] == 1
 
 
-def num_bytes(weights: Mapping[str, Weight]) -> int:
-    """Bytes of the tensors of a file, its header left out."""
-    return sum(tensor.nbytes for w in weights.values() for a in w.arrays for tensor in _tensors(a).values())
-
-
 def _tensors(array: Array) -> dict[str, np.ndarray]:
     """End of a name -> tensor as it lies in the file."""
     if array.bits == FLOAT and array.mask is None:

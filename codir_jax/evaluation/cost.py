@@ -27,11 +27,6 @@ def count_parameters(params: Params) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
-def size_bytes(params: Params) -> int:
-    """Bytes of the weights in float32, the format that `export` writes, whatever dtype they have now."""
-    return 4 * count_parameters(params)
-
-
 class Outputs(NamedTuple):
     """What a head, of `models.heads.HEADS`, computes for a text: its labels, or so many tokens of the vocabulary."""
 

@@ -136,15 +136,6 @@ def compute(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) -
     return {name: METRICS[name](labels, predictions) for name in names}
 
 
-def notes(labels: np.ndarray, predictions: np.ndarray) -> tuple[str, ...]:
-    """Sentences that a reader of the scores needs: what is constant, so that correlations are 0.0 by definition."""
-    found = []
-    for what, values in (("prediction", np.asarray(predictions)), ("label", np.asarray(labels))):
-        if values.size and _is_constant(values):
-            found.append(f"every {what} is {values.flat[0]}: correlations are undefined and reported as 0.0")
-    return tuple(found)
-
-
 def majority_share(labels: np.ndarray) -> float:
     """Share of the most frequent class: the accuracy of always answering it. labels: int [num_examples]."""
     labels = np.asarray(labels)

@@ -1,4 +1,4 @@
-"""Choice among candidate sentences: word errors, weights tuned by a grid, a bootstrap over lists.
+"""Choice among candidate sentences: word errors and weights tuned by a grid.
 
     total(candidate) = acoustic + model_weight * log score + length_weight * words
 
@@ -102,15 +102,3 @@ def tuned(lists: Sequence[NBest], scores: Sequence[np.ndarray]) -> Weights:
         return total, abs(weights.model - 1.0) + weights.length
 
     return min(grid, key=cost)
-
-
-def bootstrap(first: np.ndarray, second: np.ndarray, num: int = 10_000, seed: int = 0) -> tuple[float, float, float]:
-    """(difference of means, 2.5 % and 97.5 % quantile) of paired values, resampled over lists.
-
-    Args:
-      first, second: float [n], such as whether the choice of a list is right, by two models.
-    """
-    difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
-    drawn = np.random.default_rng(seed).integers(0, len(difference), (num, len(difference)))
-    low, high = np.quantile(difference[drawn].mean(axis=1), [0.025, 0.975])
-    return float(difference.mean()), float(low), float(high)

@@ -12,7 +12,6 @@ from codir_jax.convert.folder import find_folder, weight_bytes
 from codir_jax.data import length_buckets
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.evaluation import cost
-from codir_jax.models.heads import abstract_params
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
 from codir_jax.stage import models as models_lib
@@ -68,7 +67,6 @@ def measure(
         source = models_lib.load_checkpoint(task.head, folder, name)
         module = models_lib.build(task.head, source.config, "float32")
         models[name] = Model(module, source.params, source.config, source)
-    has_labels = task.head.num_labels > 0
     served = {name: (cost.answer(model.module, task.head.name), model.params) for name, model in models.items()}
     length = task.typical_length
     if task.served_length:  # what one gets: `codir_jax.load` pads so, and runs one text as a batch of one
@@ -101,19 +99,11 @@ def measure(
             "latency": latency[name],
             "speed_up": latency[first][largest] / latency[name][largest],
         }
-        if has_labels and not _has_factors(model):
-            outputs = cost.Outputs(num_labels=task.head.num_labels, head=task.head.name)
-            rows[name]["flops"] = cost.model_flops(model.config, length, outputs)
     return Measured(rows, task, answers)
 
 
 def _is_read(task: Task) -> bool:
     return hasattr(task, "read_rows")
-
-
-def _has_factors(model: Model) -> bool:
-    """Whether it computes with factors of weights, which `cost.model_flops` does not count."""
-    return cost.count_parameters(model.params) != cost.count_parameters(abstract_params(model.module))
 
 
 def _examined(task: Task, model: Model, config: ConfigDict, split: str) -> Examined:

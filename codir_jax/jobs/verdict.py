@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from codir_jax.evaluation.statistics import PairedDifference
 from codir_jax.jobs.recipe import TEACHER
 
 UNKNOWN = "what another seed would change is not known (--seeds=5 tells)"
@@ -34,8 +35,7 @@ def sentence(results: Mapping[str, Any]) -> str:
     if found is None:
         return f"{pair}: there are no rows of dev to tell a difference from noise by."
     mean, low, high = (f"{found[key]:+.4f}" for key in ("mean", "low", "high"))
-    is_more = found["low"] > 0 or found["high"] < 0
-    if not is_more:
+    if not PairedDifference(**found).excludes_zero:
         verdict = "no more than noise"
     else:
         is_better = (found["mean"] > 0) == _higher_is_better(results)

@@ -81,12 +81,6 @@ def rows_by_class(labels, starts: np.ndarray, start: int = 0, stop: int | None =
     return found
 
 
-def class_index(labels) -> dict[str, np.ndarray]:
-    """What `sample_other_class` draws from: {"sorted_rows": of `rows_by_class`, "starts": of `class_starts`}."""
-    starts = class_starts(labels)
-    return {"sorted_rows": rows_by_class(labels, starts), "starts": starts}
-
-
 def smallest_pool(starts: np.ndarray) -> int:
     """Fewest rows that any class present in train can draw from; N when nothing is labelled.
 
@@ -167,7 +161,8 @@ def sample_other_class(
 
     Args:
         rng: PRNG key.
-        index: from `class_index`; more sorted rows than N, which nobody draws, are allowed.
+        index: {"sorted_rows": of `rows_by_class`, "starts": of `class_starts`}; more sorted rows than N, which nobody
+            draws, are allowed.
         anchor_labels: int32 [B]; -1 = unlabelled.
         num: negatives per anchor (static).
         replace: False = distinct ids for each anchor, exactly uniform over subsets. An anchor whose pool has

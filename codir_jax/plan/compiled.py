@@ -23,8 +23,7 @@ class Compiled:
     """What a compiler tells of a step of the longest batches; bytes and operations are of one device.
 
     Attributes:
-      peak_bytes: most that is in use at a time, the program itself aside. argument_bytes: of state, frozen arrays and
-        one batch, which lie there before.
+      peak_bytes: most that is in use at a time, the program itself aside.
       program_bytes: of the program; 0 where the compiler does not tell.
       flops: operations, the body of a loop counted once; None where the compiler does not tell.
       seconds: of a step beside its collectives, as the compiler expects it; None where it does not.
@@ -33,7 +32,6 @@ class Compiled:
     """
 
     peak_bytes: int
-    argument_bytes: int
     program_bytes: int
     flops: float | None
     seconds: float | None
@@ -59,7 +57,6 @@ def compile_step(planned: PlannedStage, on: Devices) -> Compiled:
         peak = memory.argument_size_in_bytes + kept + memory.temp_size_in_bytes
     return Compiled(
         peak_bytes=peak,
-        argument_bytes=memory.argument_size_in_bytes,
         program_bytes=memory.generated_code_size_in_bytes,
         flops=(compiled.cost_analysis() or {}).get("flops"),
         seconds=cycles / target.clock if cycles and isinstance(target, TpuTarget) else None,

@@ -32,18 +32,3 @@ def encoders(
         "student": rows * passes * cost.model_flops(student, length, outputs),
         "teacher": rows * cost.model_flops(teacher, length, outputs) if teacher else 0.0,
     }
-
-
-def contrastive(
-    *, rows: int, keys: int, features: int, widths: tuple[int, int], groups: int = 1, matches: int = 1
-) -> float:
-    """Operations of projections and cosines of both sides, forward and backward.
-
-    Args:
-      rows: anchors. keys: negatives of each anchor, all sources together.
-      features: projection_dim. widths: of a pooled layer, student and teacher. groups: features of an example and side.
-      matches: matched layers; those of a group are projected together.
-    """
-    projections = 2 * rows * matches * features * (3 * widths[0] + 2 * widths[1])  # no gradient reaches the teacher
-    cosines = 2 * rows * keys * groups * features
-    return float(projections + 2 * 3 * cosines)

@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 from flax import linen as nn
-from flax import traverse_util
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from codir_jax.processes.user_error import UserError
@@ -220,10 +219,3 @@ def _scatter_batch(_, gradient: jax.Array) -> tuple[jax.Array]:
 
 
 gather_batch.defvjp(lambda array: (constrain(array), None), _scatter_batch)
-
-
-def describe(tree: Any, mesh: Mesh | AbstractMesh, rules: Rules = RULES) -> dict[str, str]:
-    """Path -> "shape dtype spec" of every weight, for logs and for a look before a run."""
-    flat_specs = traverse_util.flatten_dict(partition_specs(tree, mesh, rules), sep="/")
-    flat = traverse_util.flatten_dict(unbox(tree), sep="/")
-    return {path: f"{tuple(leaf.shape)} {leaf.dtype} {flat_specs[path]}" for path, leaf in flat.items()}

@@ -45,8 +45,6 @@ def test_what_is_read_is_what_was_written(method, tmp_path):
             np.testing.assert_array_equal(old.numbers(), new.numbers())
             turned = old.numbers() if old.values.ndim == 1 else old.transposed().numbers()
             np.testing.assert_array_equal(turned, new.numbers().T if turned.ndim < 4 else new.numbers().swapaxes(1, 2))
-    size = (tmp_path / packed.FILE).stat().st_size
-    assert 0 < size - packed.num_bytes(weights) < 1400  # the header
 
 
 @pytest.mark.parametrize(("bits", "per_code"), [(8, 1), (6, 0.75), (4, 0.5), (3, 0.375)])

@@ -1,13 +1,13 @@
 """Tables that are gzip-compressed read like those that are not; damaged ones are told by file, before anything else."""
 
 import gzip
+import math
 import tracemalloc
 
 import pytest
 
 from codir_jax.data import compressed, dataset, judged_texts, settings, text_stream
-from codir_jax.data.corpus import settings as corpus_settings
-from codir_jax.data.corpus import vocabulary
+from codir_jax.data.corpus import sources, vocabulary
 from codir_jax.data.data_error import DataError
 from codir_jax.data.on_disk import tables
 from codir_jax.data.sets import contract
@@ -99,14 +99,12 @@ def test_a_small_file_that_unpacks_to_very_much_is_refused_while_it_is_read(tmp_
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress(BOMBS[bomb](1 << 20)))
     table, texts = (str(tmp_path / f"{name}.gz") for name in ("t.tsv", "t.txt"))
     options = _options("text_classification", train_path=table, dev_path=table)
-    corpus = corpus_settings.default_config()
-    corpus.update({"sources": texts})
     for read in (
         lambda: dataset.read(options),
         lambda: dataset.read(_options("demo", unlabelled_path=texts)),
         lambda: judged_texts.scored_pairs(table, {}),
         lambda: list(text_stream.texts(texts, "")),
-        lambda: list(vocabulary.texts(corpus)),
+        lambda: list(vocabulary._texts(sources.units(sources.find(texts)), "text", None, math.inf)),
     ):
         with pytest.raises(UserError, match=r"t\.t(sv|xt)\.gz.*unpacks to more than 100 times its size"):
             read()

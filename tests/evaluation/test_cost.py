@@ -34,10 +34,9 @@ def _init(config):
     return model, jax.jit(model.init)(jax.random.key(0), ids, ids, ids)  # one compilation, not one an operation
 
 
-def test_parameters_and_bytes_are_counted_from_arrays_and_from_shapes():
+def test_parameters_are_counted_from_arrays_and_from_shapes():
     tree = {"a": np.zeros((3, 4), np.float16), "b": [np.zeros(5), np.float32(1.0)]}
     assert cost.count_parameters(tree) == 3 * 4 + 5 + 1
-    assert cost.size_bytes(tree) == 4 * 18
     assert cost.count_parameters({"a": jax.ShapeDtypeStruct((2, 3), jnp.float32)}) == 6
 
 

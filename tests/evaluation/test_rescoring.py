@@ -46,13 +46,6 @@ def test_tuning_needs_references():
         rescoring.tuned([NBest("d", ("x",), (0.0,), None)], [np.zeros(1)])
 
 
-def test_the_bootstrap_is_of_pairs():
-    first = np.array([1, 1, 1, 0] * 50)
-    assert rescoring.bootstrap(first, first) == (0.0, 0.0, 0.0)
-    mean, low, high = rescoring.bootstrap(first, np.zeros(200))
-    assert mean == 0.75 and low == pytest.approx(0.69, abs=0.02) and high == pytest.approx(0.81, abs=0.02)
-
-
 def test_kaldi_and_json_lists_are_the_same(tmp_path):
     (tmp_path / "n.txt").write_text("u-1-1 -3.5 the cat\nu-1-2 -4 a cat\nv-1 0 dog\n")
     (tmp_path / "ref").write_text("u-1 the cat\nv dog\n")

@@ -118,7 +118,7 @@ def test_the_page_tells_whether_the_terms_had_something_to_teach(tmp_path):
         ({"baseline": "", "baseline_offered": ""}, "no plain fine-tuning to compare"),
         ({"answers": None}, "no rows of dev"),
         (
-            {"over_seeds": {"codir": {"difference": {"mean": 0.01, "low": -0.01, "high": 0.03, "n": 3}}}},
+            {"over_seeds": {"codir": {"difference": {"mean": 0.01, "sd": 0.01, "low": -0.01, "high": 0.03, "n": 3}}}},
             "(over 3 seeds, paired), so it is no more than noise.",
         ),
     ],

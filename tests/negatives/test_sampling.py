@@ -12,8 +12,14 @@ from scipy import stats
 from codir_jax.negatives import sampling
 from tests.negatives.structure import largest_made
 
+
+def class_index(labels):
+    starts = sampling.class_starts(labels)
+    return {"sorted_rows": sampling.rows_by_class(labels, starts), "starts": starts}
+
+
 LABELS = np.array([2, 0, 1, 1, 0, 2, 2, 0, 1, 2, 0, 0], np.int32)  # sizes 5, 3, 4
-INDEX = sampling.class_index(LABELS)
+INDEX = class_index(LABELS)
 
 
 @functools.partial(jax.jit, static_argnames=("num", "replace"))
@@ -29,7 +35,7 @@ def is_distinct(rows):
 
 
 def test_class_index_groups_the_rows_with_unlabelled_ones_last():
-    index = sampling.class_index(np.array([1, -1, 0, 1, -1, 3]))
+    index = class_index(np.array([1, -1, 0, 1, -1, 3]))
     np.testing.assert_array_equal(index["sorted_rows"], [2, 0, 3, 5, 1, 4])
     np.testing.assert_array_equal(index["starts"], [0, 1, 3, 3, 4, 6])
     assert index["sorted_rows"].dtype == index["starts"].dtype == np.int32
@@ -38,18 +44,18 @@ def test_class_index_groups_the_rows_with_unlabelled_ones_last():
 
 def test_class_index_refuses_one_class_and_float_labels():
     with pytest.raises(ValueError, match="all 3 labelled rows are of class 1"):
-        sampling.class_index(np.array([1, 1, -1, 1]))
+        class_index(np.array([1, 1, -1, 1]))
     with pytest.raises(ValueError, match="bin_labels"):
-        sampling.class_index(np.array([0.5, 1.5]))
+        class_index(np.array([0.5, 1.5]))
     with pytest.raises(ValueError, match="-2"):
-        sampling.class_index(np.array([0, 1, -2]))
+        class_index(np.array([0, 1, -2]))
 
 
 @pytest.mark.parametrize("replace", [True, False])
 def test_negatives_are_of_other_classes_and_in_range(replace):
     labels = np.random.RandomState(0).randint(-1, 5, 3000).astype(np.int32)
     anchors = np.arange(256) % 5
-    rows = np.asarray(draw(jax.random.key(0), sampling.class_index(labels), anchors, 50, replace))
+    rows = np.asarray(draw(jax.random.key(0), class_index(labels), anchors, 50, replace))
     assert rows.shape == (256, 50) and rows.dtype == np.int32
     assert (labels[rows] != anchors[:, None]).all() and (labels[rows] >= 0).all()
     assert replace or is_distinct(rows)
@@ -67,7 +73,7 @@ def test_every_subset_is_equally_likely_without_replacement(pool_labels, num):
     labels = np.array(pool_labels, np.int32)
     pool = np.flatnonzero(labels != 1)
     subsets = {s: i for i, s in enumerate(itertools.combinations(pool.tolist(), num))}
-    rows = np.sort(draw(jax.random.key(num), sampling.class_index(labels), np.ones(20_000, np.int32), num, False), 1)
+    rows = np.sort(draw(jax.random.key(num), class_index(labels), np.ones(20_000, np.int32), num, False), 1)
     unique, counts = np.unique(rows, axis=0, return_counts=True)
     observed = np.zeros(len(subsets))
     observed[[subsets[tuple(row)] for row in unique.tolist()]] = counts
@@ -77,7 +83,7 @@ def test_every_subset_is_equally_likely_without_replacement(pool_labels, num):
 @pytest.mark.parametrize("replace", [True, False])
 def test_rows_of_a_large_pool_are_uniform(replace):
     labels = (np.arange(6000) % 3).astype(np.int32)
-    rows = np.asarray(draw(jax.random.key(7), sampling.class_index(labels), np.zeros(512, np.int32), 100, replace))
+    rows = np.asarray(draw(jax.random.key(7), class_index(labels), np.zeros(512, np.int32), 100, replace))
     assert replace or is_distinct(rows)
     counts = np.bincount(rows.ravel(), minlength=6000)
     assert not counts[labels == 0].any()
@@ -107,17 +113,17 @@ def test_a_chain_of_fallbacks_of_full_length_is_followed_to_its_end():
 
 def test_a_class_with_few_others_falls_back_to_replacement_alone():
     labels = np.array([0] * 50 + [1] * 3, np.int32)
-    rows = np.asarray(draw(jax.random.key(0), sampling.class_index(labels), np.array([0, 1]), 20, False))
+    rows = np.asarray(draw(jax.random.key(0), class_index(labels), np.array([0, 1]), 20, False))
     assert set(rows[0].tolist()) <= {50, 51, 52}
     assert (rows[1] < 50).all() and is_distinct(rows[1:])
-    many = np.asarray(draw(jax.random.key(1), sampling.class_index(labels), np.zeros(500, np.int32), 20, False))
+    many = np.asarray(draw(jax.random.key(1), class_index(labels), np.zeros(500, np.int32), 20, False))
     assert stats.chisquare(np.bincount(many.ravel(), minlength=53)[50:]).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("replace", [True, False])
 def test_an_unlabelled_anchor_draws_from_all_rows_but_its_own(replace):
     labels = np.array([0, 1, -1, 1, 0, -1, -1, 0], np.int32)
-    index = sampling.class_index(labels)
+    index = class_index(labels)
     anchors = np.full(2000, -1, np.int32)
     rows = np.asarray(draw(jax.random.key(0), index, anchors, 4, replace))
     assert stats.chisquare(np.bincount(rows.ravel(), minlength=8)).pvalue > 1e-3
@@ -129,7 +135,7 @@ def test_an_unlabelled_anchor_draws_from_all_rows_but_its_own(replace):
 
 
 def test_a_train_set_without_any_label_works():
-    index = sampling.class_index(np.full(20, -1))
+    index = class_index(np.full(20, -1))
     assert sampling.smallest_pool(index["starts"]) == 20
     assert is_distinct(draw(jax.random.key(0), index, np.full(4, -1), 10, False))
 
@@ -243,5 +249,5 @@ def test_bin_labels_with_ties_have_no_gaps_and_constant_targets_have_one_bin():
 def test_regression_negatives_come_from_other_bins():
     values = np.random.RandomState(0).uniform(0, 5, 200)
     bins = sampling.bin_labels(values, 5)
-    rows = np.asarray(draw(jax.random.key(0), sampling.class_index(bins), bins[:64], 30, False))
+    rows = np.asarray(draw(jax.random.key(0), class_index(bins), bins[:64], 30, False))
     assert (bins[rows] != bins[:64, None]).all() and is_distinct(rows)

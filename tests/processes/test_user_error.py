@@ -23,11 +23,11 @@ SLIPS = {
     "a text above the buckets": lambda: length_buckets.bucket_length(9, (8,)),
     "metric": lambda: metrics.compute(("acuracy",), np.zeros(2), np.zeros(2)),
     "head": lambda: heads.head_spec("clasification"),
-    "labels": lambda: sampling.class_index(np.zeros(3)),
+    "labels": lambda: sampling.class_starts(np.zeros(3)),
 }
 MISTAKES = {
     "schedule": lambda: parse_schedule("0%:one"),
-    "one class": lambda: sampling.class_index(np.zeros(3, np.int32)),
+    "one class": lambda: sampling.class_starts(np.zeros(3, np.int32)),
     "batch size": lambda: pipeline.local_rows(5, 0, 2),
     "mesh axis": lambda: rules.with_overrides({"embed": "dta"}),
     "empty split": lambda: metrics.compute(("accuracy",), np.zeros(0), np.zeros(0)),

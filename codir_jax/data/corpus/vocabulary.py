@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 from codir_jax.data import tokenizer_training, word_vocabulary
@@ -75,16 +74,6 @@ def train(
         )
     tell(f"{len(tokenizer):,} pieces")
     return tokenizer
-
-
-def texts(config) -> Iterator[str]:
-    """Yields the text of all sources in pieces of some ten thousand characters, white-space runs as one space.
-
-    Raises:
-      DataError: at the end of a unit with problems, with file and line.
-    """
-    units = sources_lib.units(sources_lib.find(config.sources, config.tfds_data_dir))
-    return _texts(units, config.text_field, None, math.inf)
 
 
 def _texts(units, text_field: str, bar, most_for_a_byte: float) -> Iterator[str]:
