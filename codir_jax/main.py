@@ -85,11 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from codir_jax.processes import distributed, environment, exit_status, stop
 
     environment.set_defaults()
+    is_cut = False
     try:
         with stop.preemptible():
             status, reason = _run(arguments), ""
-    except KeyboardInterrupt as error:
-        status, reason = exit_status.of(error), "Ctrl-C"
+    except (KeyboardInterrupt, stop.Ended) as error:
+        status, reason, is_cut = exit_status.of(error), "a signal", True
     except Exception as error:
         distributed.wait_for_verdict(error)
         status, reason = exit_status.of(error), str(error)
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             traceback.print_exc()
             status = 1
-    distributed.leave(status, reason)
+    distributed.leave(status, reason, at_once=is_cut and arguments is None)
     return status
 
 

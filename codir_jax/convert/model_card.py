@@ -71,7 +71,7 @@ def model_card(
         lines += ["", f"Vectors have {config.hidden_size} numbers: {made}."]
     if is_multi_label:
         lines += ["", "The sigmoid of each logit is the probability of that label; those above 0.5 are the answer."]
-    lines += ["", "## Intended use", "", *_use(about, provenance)]
+    lines += ["", "## Intended use", "", *_use(provenance)]
     lines += ["", "## Results", ""]
     rows = list(_rows(results or {}))
     if rows:
@@ -128,7 +128,7 @@ def _front(name: str, config: TransformerConfig, about, results: Mapping[str, An
     return data.to_yaml()
 
 
-def _use(about, provenance: Provenance) -> list[str]:
+def _use(provenance: Provenance) -> list[str]:
     data, base = escaped(provenance.data), _code(without_path(provenance.base_model))
     told = [f"For texts like those of its training data{f' ({data})' if data else ''}, and the task above alone."]
     if base:

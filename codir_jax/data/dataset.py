@@ -152,7 +152,6 @@ def tokenize_dataset(
     metrics: Sequence[str],
     tokenizer,
     max_length: int,
-    unlabelled: RawSplit | None = None,
     num_train_examples: int = 0,
     seed: int = 0,
     is_multi_label: bool = False,
@@ -161,13 +160,12 @@ def tokenize_dataset(
 
     Args:
       name: of the dataset.
-      raw: split name -> rows, already validated.
+      raw: split name -> rows, already validated; those of "unlabelled" join the train split without labels.
       label_names: class names in order; () for a regression.
       is_regression: labels are float targets.
       metrics: metric names, primary first.
       tokenizer: fast transformers tokenizer.
       max_length: tokens of an example at most, specials included.
-      unlabelled: rows that join the train split without labels; raw["unlabelled"] is the same.
       num_train_examples: labelled train rows to keep, drawn by `seed`, in their order; 0 keeps all.
       seed: of that draw only.
       is_multi_label: a text has any number of classes.
@@ -176,8 +174,7 @@ def tokenize_dataset(
       UserError: pairs and single texts are mixed, or the draw leaves a class without an example.
     """
     raw = dict(raw)
-    from_raw = raw.pop("unlabelled", None)
-    unlabelled = from_raw if unlabelled is None else unlabelled
+    unlabelled = raw.pop("unlabelled", None)
     if unlabelled is not None and "train" not in raw:
         raise _no_train(name, raw)
     is_pair, texts_per_row = _kind(name, raw if unlabelled is None else {**raw, "unlabelled": unlabelled})

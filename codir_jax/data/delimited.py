@@ -110,13 +110,13 @@ def read_lines(path: Path, problems: list[str], span: Span = WHOLE) -> list[str]
     return [line.removesuffix("\r") for line in lines]
 
 
-def column_names(path: Path, problems: list[str], *, suffix: str = "") -> list[str] | None:
+def column_names(path: Path, problems: list[str]) -> list[str] | None:
     """Returns the names in the header of a table (of JSON lines: the fields of the first one), or None and problems.
 
     Args:
-      path, problems, suffix: as of `read_table`.
+      path, problems: as of `read_table`.
     """
-    suffix = suffix or kind_of(path)
+    suffix = kind_of(path)
     if suffix == parquet.SUFFIX:
         return _names_in_parquet(path, problems)
     lines = read_lines(path, problems)

@@ -126,7 +126,6 @@ def collate(
     batch_size: int,
     length_buckets: Sequence[int],
     pad_token_id: int,
-    num_examples: int | None = None,
     length: int | None = None,
 ) -> Batch:
     """Returns the batch of rows `indices`, padded to `batch_size` rows and to a length bucket.
@@ -137,13 +136,12 @@ def collate(
       batch_size: rows of the batch.
       length_buckets: allowed lengths.
       pad_token_id: fills `input_ids`.
-      num_examples: example id of padding rows, out of range of the split on purpose; len(examples) by default.
       length: padded length, where it was chosen from more rows than these (the global batch of several processes).
 
     Returns:
-      Batch as in data/batch.py, without teacher outputs; the split's own further columns are in it.
+      Batch as in data/batch.py, without teacher outputs; the split's own further columns are in it. The example id of
+      padding rows is len(examples), out of range on purpose.
     """
-    num_examples = len(examples) if num_examples is None else num_examples
     if len(indices) > batch_size:
         raise ValueError(f"expected at most batch_size {batch_size} rows, got {len(indices)}")
     rows = np.full(batch_size, -1, np.int64)
@@ -175,7 +173,7 @@ def collate(
         "labels": labels,
         "label_mask": is_labelled.astype(np.float32),
         "example_mask": is_real.astype(np.float32),
-        "example_ids": np.where(is_real, rows, num_examples).astype(np.int32),
+        "example_ids": np.where(is_real, rows, len(examples)).astype(np.int32),
         "text_ids": text_ids.astype(np.int32),
         **{name: _gather(values, rows) for name, values in examples.columns.items()},
     }

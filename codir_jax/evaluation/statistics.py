@@ -52,18 +52,15 @@ def summary(scores: Sequence[float]) -> Summary:
     return Summary(float(values.mean()), spread, float(values.min()), float(values.max()), int(values.size))
 
 
-def paired_difference(
-    scores_a: Sequence[float], scores_b: Sequence[float], *, confidence: float = 0.95
-) -> PairedDifference:
-    """Mean, deviation and two-sided Student interval of scores_a - scores_b, paired by position.
+def paired_difference(scores_a: Sequence[float], scores_b: Sequence[float]) -> PairedDifference:
+    """Mean, deviation and two-sided 95 % Student interval of scores_a - scores_b, paired by position.
 
     Args:
       scores_a: float [n], one per seed.
       scores_b: float [n], the same seeds in the same order.
-      confidence: coverage of the interval, in (0, 1).
 
     Raises:
-      ValueError: unequal lengths, no scores, or a confidence that is no share.
+      ValueError: unequal lengths, or no scores.
       UserError: a score that is not finite (a diverged run is named, not averaged).
     """
     if len(scores_a) != len(scores_b):
@@ -71,8 +68,6 @@ def paired_difference(
             f"paired scores need the same seeds on both sides, got {len(scores_a)} and {len(scores_b)}; "
             "keep the seeds that both arms have finished"
         )
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}; 0.95 is usual")
     differences = _finite("scores_a", scores_a) - _finite("scores_b", scores_b)
     n, mean = differences.size, float(differences.mean())
     if n == 1:
@@ -80,13 +75,13 @@ def paired_difference(
     from scipy.stats import t  # late: slow to import, and a single seed does not need it
 
     spread = float(np.std(differences, ddof=1))
-    half_width = float(t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
+    half_width = float(t.ppf(0.975, n - 1)) * spread / math.sqrt(n)
     return PairedDifference(mean, spread, mean - half_width, mean + half_width, int(n))
 
 
-def interval(scores: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float] | None:
-    """(low, high) of the mean of float scores [n], one per seed, by Student's t; None for one score."""
-    found = paired_difference(scores, [0.0] * len(scores), confidence=confidence)
+def interval(scores: Sequence[float]) -> tuple[float, float] | None:
+    """(low, high) of the mean of float scores [n], one per seed, with 95 % by Student's t; None for one score."""
+    found = paired_difference(scores, [0.0] * len(scores))
     return None if found.low is None else (found.low, found.high)
 
 
@@ -110,15 +105,13 @@ def resampled_scores(
     }
 
 
-def resampled_difference(
-    observed: float, scores_a: np.ndarray, scores_b: np.ndarray, *, confidence: float = 0.95
-) -> PairedDifference:
-    """The observed difference with the percentile interval of `scores_a - scores_b`, of `resampled_scores`.
+def resampled_difference(observed: float, scores_a: np.ndarray, scores_b: np.ndarray) -> PairedDifference:
+    """The observed difference with the 95 % percentile interval of `scores_a - scores_b`, of `resampled_scores`.
 
     `n` counts the draws.
     """
     differences = scores_a - scores_b
-    low, high = np.percentile(differences, [50 * (1 - confidence), 50 * (1 + confidence)])
+    low, high = np.percentile(differences, [2.5, 97.5])
     return PairedDifference(observed, float(np.std(differences, ddof=1)), float(low), float(high), len(differences))
 
 

@@ -28,14 +28,14 @@ def cosines(firsts: Sequence[str], seconds: Sequence[str], corpus: Sequence[str]
     return np.asarray(a.multiply(b).sum(axis=1)).ravel()
 
 
-def topics(texts: Sequence[str], seed: int = 0) -> np.ndarray:
+def topics(texts: Sequence[str]) -> np.ndarray:
     """TF-IDF of the texts, themselves the corpus, in its first singular directions: unit rows [n, at most 100]."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.preprocessing import normalize
 
     counted = _counter().fit_transform(texts)
     num_topics = min(NUM_TOPICS, min(counted.shape) - 1)
-    return normalize(TruncatedSVD(max(num_topics, 1), random_state=seed).fit_transform(counted))
+    return normalize(TruncatedSVD(max(num_topics, 1), random_state=0).fit_transform(counted))
 
 
 class LinearModel(NamedTuple):

@@ -71,7 +71,7 @@ _HEALTH = {
 }
 
 
-def health(path: Path, folder: Path, results: Mapping[str, Any]) -> bool:
+def health(path: Path, folder: Path) -> bool:
     """A panel for each kind of number that tells how a stage's terms fare; False, and no file, where there is none.
 
     Args:

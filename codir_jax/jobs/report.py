@@ -32,7 +32,7 @@ def write(folder: Path, results: Mapping[str, Any]) -> None:
     parts = [over_seeds.place(folder, seed, seeds[0]) for seed in seeds]
     places = {name: [part / name for part in parts] for name in results["models"]}
     figures.curves(folder / FIGURES / "curves.svg", places, results)
-    has_health = figures.health(folder / FIGURES / "health.svg", folder / results["main"], results)
+    has_health = figures.health(folder / FIGURES / "health.svg", folder / results["main"])
     if points := _points(results):
         figures.trade(folder / FIGURES / "trade.svg", points, results)
     if results["then"]:

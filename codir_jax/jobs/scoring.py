@@ -82,7 +82,7 @@ def rescore(
     reference: str,
     tune_on: str,
     tune_reference: str,
-    weights: Weights | None,
+    weights: Weights,
     batch_size: int,
 ) -> dict:
     """Ranks the candidates of n-best lists anew, and writes a JSON line a list: best, ranked, totals, word errors.
@@ -105,7 +105,7 @@ def rescore(
     model = load_scorer(model_path, batch_size=batch_size)
     if told := warn(model):
         print(f"note: {told}", file=sys.stderr)  # beside scores on standard output
-    chosen = rescoring.tuned(tuning, _scores(model, tuning)) if tune_on else weights or Weights()
+    chosen = rescoring.tuned(tuning, _scores(model, tuning)) if tune_on else weights
     scores = _scores(model, lists)
     told = {"model": model_path, "model_weight": chosen.model, "length_weight": chosen.length, "lists": len(lists)}
     unknown = sum(one.reference is None for one in lists)

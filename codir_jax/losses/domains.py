@@ -19,14 +19,12 @@ def prototype_weights(
     classes: np.ndarray | None = None,
     *,
     by: str = "domain",
-    own: float = 0.5,
-    others: float = 0.5,
     centred: bool = False,
 ) -> np.ndarray:
     """How typical each example is of its domain and of the others: float64 [n].
 
-        by "domain" (released):  t_i = own cos(e_i, c_k) + others cos(e_i, mean of the other domains' c)
-        by "class" (paper):      t_i = own cos(e_i, p_ky) + others / (K - 1) sum over k' != k of cos(e_i, p_k'y)
+        by "domain" (released):  t_i = 1/2 cos(e_i, c_k) + 1/2 cos(e_i, mean of the other domains' c)
+        by "class" (paper):      t_i = 1/2 cos(e_i, p_ky) + 1/2 1/(K - 1) sum over k' != k of cos(e_i, p_k'y)
 
     c_k is the mean vector of domain k, p_ky that of its examples of class y. A class that another domain lacks is left
     out of the sum, and an example without a class takes the first form.
@@ -34,7 +32,6 @@ def prototype_weights(
     Args:
       vectors: float [n, width], of an encoder that was not fine-tuned on the task.
       domains: int [n]. classes: int [n], -1 for none; None where no example has one.
-      own, others: weights of the two parts; 1/2 each in the released code.
       centred: the mean of all vectors is taken off first (ours): where all cosines are near 1 they tell nothing. With
         by "class" only: by "domain" the two parts then cancel, exactly where domains are of one size.
     """
@@ -49,7 +46,7 @@ def prototype_weights(
     centroids = np.stack([vectors[domains == k].mean(axis=0) for k in numbers])
     rest = np.stack([np.delete(centroids, row, axis=0).mean(axis=0) for row in range(len(numbers))])
     place = np.searchsorted(numbers, domains)
-    weights = own * _cosine(vectors, centroids[place]) + others * _cosine(vectors, rest[place])
+    weights = (_cosine(vectors, centroids[place]) + _cosine(vectors, rest[place])) / 2
     if by == "domain" or classes is None:
         return weights
     for label in np.unique(classes[classes >= 0]):
@@ -58,7 +55,7 @@ def prototype_weights(
         for k in prototypes:
             rows = np.flatnonzero(of_class & (domains == k))
             far = [_cosine(vectors[rows], other[None]) for name, other in prototypes.items() if name != k]
-            weights[rows] = own * _cosine(vectors[rows], prototypes[k][None]) + others * np.mean(far or [0.0], axis=0)
+            weights[rows] = (_cosine(vectors[rows], prototypes[k][None]) + np.mean(far or [0.0], axis=0)) / 2
     return weights
 
 

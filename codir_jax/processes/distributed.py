@@ -272,19 +272,21 @@ def wait_for_verdict(error: BaseException) -> None:
         time.sleep(_peers.timeout + 1)
 
 
-def leave(status: int, reason: str = "") -> None:
-    """Ends this process with `status`, its parting announced; returns at once in a lone process.
+def leave(status: int, reason: str = "", at_once: bool = False) -> None:
+    """Ends this process with `status`, its parting announced; a lone process goes on, if it need not leave at once.
 
     Args:
       status: exit status.
       reason: why it ends before the run does; empty where all of them end.
     """
-    if _peers is None:
+    if _peers is None and not at_once:
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    _peers.part(reason)
-    # Not through the end of the interpreter: JAX's own parting waits for minutes where a process is stuck.
+    if _peers is not None:
+        _peers.part(reason)
+    # Not through the end of the interpreter: JAX's own parting waits for minutes where a process is stuck, and a thread
+    # that still compiles would find its client gone, and crash.
     os._exit(status)
 
 

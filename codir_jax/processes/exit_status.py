@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 
+from codir_jax.processes import stop
 from codir_jax.processes.user_error import CannotWriteError
 
 # The system's words about a file of the user's; any other OSError is a fault of the program.
@@ -22,6 +23,8 @@ _NO_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out of memory", re.IGNORECASE)
 
 def of(error: BaseException) -> int | None:
     """The exit status of an error, which is told on standard error; None, and nothing told, for a bug."""
+    if isinstance(error, stop.Ended):
+        return error.code
     if isinstance(error, KeyboardInterrupt):
         print("stopped", file=sys.stderr)
         return 128 + signal.SIGINT

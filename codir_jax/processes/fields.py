@@ -164,19 +164,14 @@ def faults(fields: Fields, values: Any, prefix: str = "") -> list[str]:
     return found
 
 
-def refuse(found: Sequence[str], where: str = "") -> None:
-    """Raises one `UserError` that lists all faults; none: nothing happens.
-
-    Args:
-      where: a file that the values come from.
-    """
+def refuse(found: Sequence[str]) -> None:
+    """Raises one `UserError` that lists all faults; none: nothing happens."""
     if not found:
         return
-    place = f"{where}: " if where else ""
     if len(found) == 1:
-        raise UserError(f"{place}{found[0]}")
+        raise UserError(found[0])
     told = [*found[:MAX_TOLD], *([f"... and {len(found) - MAX_TOLD} more"] if len(found) > MAX_TOLD else [])]
-    raise UserError(f"{place}{len(found)} fields cannot be as they are:\n  " + "\n  ".join(told))
+    raise UserError(f"{len(found)} fields cannot be as they are:\n  " + "\n  ".join(told))
 
 
 def check(fields: Fields, values: Any, group: str) -> None:

@@ -18,6 +18,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # What a signal is answered with; a `StopRequest` says more while it is active.
 _sentence = "stopping ..."
 _is_announced = False
+_num_echoes = 0  # signals on their way that this process sends itself, which are not answered
 _active: "StopRequest | None" = None
 
 
@@ -27,6 +28,10 @@ class Interrupted(Exception):
     def __init__(self, step: int, signal_number: int):
         self.step, self.signal_number = step, signal_number
         super().__init__(f"stopped by {signal.Signals(signal_number).name} after step {step}")
+
+
+class Ended(SystemExit):
+    """A signal ended the command where no loop runs; `code` is the exit status."""
 
 
 class CutShort(BaseException):
@@ -137,7 +142,7 @@ def preemptible() -> Iterator[None]:
         yield
         return
     try:
-        with _announced():
+        with _announced(), _nothing_lost():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # see `environment.use_huge_pages`
             yield
     finally:
@@ -158,7 +163,33 @@ def _leave(number, frame) -> None:
         frame = frame.f_back
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    sys.exit(status)
+    raise Ended(status)
+
+
+@contextlib.contextmanager
+def _nothing_lost() -> Iterator[None]:
+    """Sends a signal again whose exception was ignored: it met a callback of the garbage collector, or a finalizer."""
+    before = sys.unraisablehook
+
+    def hear(ignored):
+        if not isinstance(ignored.exc_value, Ended | KeyboardInterrupt):
+            before(ignored)
+            return
+        number = signal.SIGTERM if isinstance(ignored.exc_value, Ended) else signal.SIGINT
+        # A little later, from a thread: here it would be ignored once more.
+        threading.Timer(0.02, _send_again, (number,)).start()
+
+    sys.unraisablehook = hear
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _send_again(number: int) -> None:
+    global _num_echoes
+    _num_echoes += 1
+    os.kill(os.getpid(), number)
 
 
 @contextlib.contextmanager
@@ -183,10 +214,13 @@ def _announced() -> Iterator[None]:
 
 def _answer(reader: int) -> None:
     """Python's own handler in C writes the number of each signal into the pipe."""
+    global _num_echoes
     num_heard = 0
     while numbers := os.read(reader, 64):
         for number in numbers:
-            if number in _SIGNALS and num_heard < 2:
+            if _num_echoes:
+                _num_echoes -= 1
+            elif number in _SIGNALS and num_heard < 2:
                 num_heard += 1
                 told = _sentence if num_heard == 1 else "stopping at once ..."
                 if num_heard == 1 or number == signal.SIGINT:

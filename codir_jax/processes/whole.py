@@ -24,10 +24,8 @@ _WORDS = ("No space left on device", "File too large", "requested and")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def check_output(
-    path: str, *, flag: str = "--output", inputs: Sequence[str | os.PathLike] = (), may_replace: bool = True
-) -> None:
-    """Refuses an output file before anything is computed; "-" is standard output.
+def check_output(path: str, *, inputs: Sequence[str | os.PathLike] = (), may_replace: bool = True) -> None:
+    """Refuses the file of --output before anything is computed; "-" is standard output.
 
     Args:
       inputs: files and folders that are read: none of them, nor a file in one of them, is the output, under whatever
@@ -40,21 +38,21 @@ def check_output(
     if path == "-":
         return
     if not path.strip():
-        raise UserError(f"{flag} is empty; name a file")
+        raise UserError("--output is empty; name a file")
     try:
         real = Path(path).resolve()
         is_there = real.exists()
     except (OSError, ValueError, RuntimeError) as error:  # a NUL character, a loop of links
-        raise UserError(f"{flag}={path!r} cannot be a file ({error}); name another") from error
+        raise UserError(f"--output={path!r} cannot be a file ({error}); name another") from error
     if real.is_dir():
-        raise UserError(f"{flag}={path} is a folder; name a file in it")
+        raise UserError(f"--output={path} is a folder; name a file in it")
     if not real.parent.is_dir():
-        raise UserError(f"{flag}={path}: there is no folder {Path(path).parent}; make it first")
+        raise UserError(f"--output={path}: there is no folder {Path(path).parent}; make it first")
     for one in inputs:
         if is_there and os.path.exists(one) and (os.path.samefile(one, real) or Path(one).resolve() in real.parents):
-            raise UserError(f"{flag}={path} is read as an input ({one}), and it would be lost; name another output")
+            raise UserError(f"--output={path} is read as an input ({one}), and it would be lost; name another output")
     if is_there and not may_replace:
-        raise UserError(f"{flag}: {path} is there already; remove it, or name another output")
+        raise UserError(f"--output: {path} is there already; remove it, or name another output")
 
 
 @contextlib.contextmanager

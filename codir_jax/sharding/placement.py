@@ -20,10 +20,11 @@ def put_batch(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
-def put_ahead(
-    batches: Iterable[dict[str, np.ndarray]], sharding: NamedSharding, num_ahead: int = 2
-) -> Iterator[dict[str, jax.Array]]:
-    """Yields the batches on the devices, `num_ahead` of them put there before they are asked for.
+NUM_AHEAD = 2
+
+
+def put_ahead(batches: Iterable[dict[str, np.ndarray]], sharding: NamedSharding) -> Iterator[dict[str, jax.Array]]:
+    """Yields the batches on the devices, NUM_AHEAD of them put there before they are asked for.
 
     Putting returns before the copy is done, so the copies run while the devices compute. What may be cut short ends
     here (`stop.may_be_cut`).
@@ -32,7 +33,7 @@ def put_ahead(
     for batch in batches:
         stop.poll()
         ahead.append(put_batch(batch, sharding))
-        if len(ahead) > num_ahead:
+        if len(ahead) > NUM_AHEAD:
             yield ahead.popleft()
     yield from ahead
 

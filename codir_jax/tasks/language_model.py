@@ -59,14 +59,15 @@ class LanguageModelling:
     """A `tasks.contract.Task` of token streams.
 
     Attributes:
-      streams: None before `open`, unless they were given. tokenizer: of the text.
+      streams: None before `open`. tokenizer: of the text.
     """
 
     head, metrics, rows, has_fixed_inputs, labels = Head(), METRICS, None, False, {}
     served_length = None
 
-    def __init__(self, config: ConfigDict, tokenizer=None, streams: Streams | None = None):
-        self.config, self.tokenizer, self.streams = config, tokenizer, streams
+    def __init__(self, config: ConfigDict, tokenizer=None):
+        self.config, self.tokenizer = config, tokenizer
+        self.streams: Streams | None = None
         self._scorer = functools.cache(make_scorer)  # a model that is examined again is not compiled again
 
     @property

@@ -53,9 +53,7 @@ def assert_same_batch(left, right):
 @pytest.mark.parametrize("regression", [False, True])
 def test_a_batch_has_the_keys_dtypes_and_values_of_the_contract(regression):
     examples = make_examples(regression=regression)
-    batch = pipeline.collate(
-        examples, np.array([5, 20, 0]), batch_size=4, length_buckets=BUCKETS, pad_token_id=PAD, num_examples=21
-    )
+    batch = pipeline.collate(examples, np.array([5, 20, 0]), batch_size=4, length_buckets=BUCKETS, pad_token_id=PAD)
     dtypes = {name: column.dtype for name, column in LABELLED_COLUMNS.items()}
     dtypes["labels"] = np.float32 if regression else np.int32
     assert {key: value.dtype for key, value in batch.items()} == {key: np.dtype(v) for key, v in dtypes.items()}

@@ -117,7 +117,7 @@ def test_equal_texts_share_the_smallest_id():
 
 def test_unlabelled_rows_come_after_the_labelled_ones_and_share_text_ids(wordpiece):
     raw = {"train": RawSplit(["the cat", "a dog", "the mat"], None, [1, None, 0])}
-    data = dataset(wordpiece, raw, unlabelled=RawSplit(["the cat", "dogs"]))
+    data = dataset(wordpiece, raw | {"unlabelled": RawSplit(["the cat", "dogs"])})
     train = data.splits["train"]
     assert train.is_labelled.tolist() == [True, True, False, False, False]
     assert train.labels.tolist() == [1, 0, 0, 0, 0]
@@ -158,7 +158,7 @@ def test_a_draw_of_train_examples_is_nested_seeded_and_keeps_unlabelled_rows(wor
     raw = {"train": RawSplit([f"the cat {i}" for i in range(40)], None, [0, 1] * 20)}
 
     def drawn(num, seed):
-        return dataset(wordpiece, raw, num_train_examples=num, seed=seed, unlabelled=RawSplit(["dogs"]))
+        return dataset(wordpiece, raw | {"unlabelled": RawSplit(["dogs"])}, num_train_examples=num, seed=seed)
 
     assert drawn(10, 0).info.num_labelled == 10 and drawn(10, 0).info.num_train == 11
     assert drawn(10, 0).fingerprint == drawn(10, 0).fingerprint != drawn(10, 1).fingerprint

@@ -24,13 +24,12 @@ def test_paired_difference_equals_the_interval_by_hand():
     assert not result.excludes_zero
 
 
-def test_interval_agrees_with_scipy_and_follows_the_confidence():
+def test_interval_agrees_with_scipy():
     rng = np.random.default_rng(0)
     a, b = rng.normal(1.0, 1.0, 8), rng.normal(0.0, 1.0, 8)
-    expected = stats.ttest_rel(a, b).confidence_interval(0.9)
-    result = paired_difference(a, b, confidence=0.9)
+    expected = stats.ttest_rel(a, b).confidence_interval(0.95)
+    result = paired_difference(a, b)
     assert (result.low, result.high) == pytest.approx((expected.low, expected.high))
-    assert result.low > paired_difference(a, b).low
 
 
 def test_interval_excludes_zero_exactly_when_the_paired_test_is_significant():
@@ -64,8 +63,6 @@ def test_bad_scores_are_told():
         paired_difference([1.0, float("nan")], [1.0, 2.0])
     with pytest.raises(ValueError, match="at least one score"):
         summary([])
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        paired_difference([1.0], [1.0], confidence=95)
 
 
 def _accuracy(labels, predictions):

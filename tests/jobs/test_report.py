@@ -94,7 +94,7 @@ def test_the_page_tells_whether_the_terms_had_something_to_teach(tmp_path):
     }
     (tmp_path / "codir" / "results.json").write_text(json.dumps(run))
     (tmp_path / "codir" / "config.json").write_text("{}")
-    assert figures.health(tmp_path / "health.svg", tmp_path / "codir", {})
+    assert figures.health(tmp_path / "health.svg", tmp_path / "codir")
     drawn = (tmp_path / "health.svg").read_text()  # matplotlib tells each text in a comment
     for told in ("What a term still has to teach", "Gradients of the terms", "retrieval rate"):
         assert told in drawn
@@ -102,7 +102,7 @@ def test_the_page_tells_whether_the_terms_had_something_to_teach(tmp_path):
     page = report.contents(tmp_path, _results(), has_trade=False, has_health=True)
     told = [block.text for block in page if getattr(block, "path", "").endswith("health.svg")]
     assert told == ["By retrieval rate a term of student, CoDIR has had nothing to teach since step 2."]
-    assert not figures.health(tmp_path / "none.svg", tmp_path / "finetune", {})
+    assert not figures.health(tmp_path / "none.svg", tmp_path / "finetune")
 
 
 @pytest.mark.parametrize(

@@ -106,8 +106,8 @@ def test_all_faults_unknown_and_missing_names_are_told_at_once():
     assert len(found) == 4
     assert found[0] == "weigth=1.0: no such field; did you mean 'weight'?"
     assert "path is missing: expected a text (where it lies)" in found
-    with pytest.raises(UserError, match=r"saved\.json: 4 fields cannot be as they are:\n.*\n.*rate=3\.0"):
-        fields.refuse(found, "saved.json")
+    with pytest.raises(UserError, match=r"^4 fields cannot be as they are:\n.*\n.*rate=3\.0"):
+        fields.refuse(found)
     with pytest.raises(UserError, match=r"^20 fields|\.\.\. and 5 more"):
         fields.refuse([f"key{i}" for i in range(25)])
     fields.refuse([])

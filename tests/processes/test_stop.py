@@ -59,11 +59,21 @@ def test_sigterm_in_an_import_whose_library_catches_everything_ends_with_75(tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("delay", [0.3, 0.6, 1.0, 1.5, 2.0, 3.0])
-def test_sigterm_while_libraries_are_imported_ends_with_75(delay, tmp_path):
+@pytest.mark.parametrize("delay", [0.3, 0.6, 1.0, 1.5, 2.0, 2.5, 3.0])
+def test_sigterm_while_libraries_are_imported_or_a_step_is_compiled_ends_with_75(delay, tmp_path):
     command = ["train", "--config=configs/codir/finetune_teacher.py:tiny", f"--workdir={tmp_path}/run"]
-    process = subprocess.Popen([sys.executable, "-m", "codir_jax.main", *command], stderr=subprocess.PIPE, text=True)
+    nothing_compiled = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "codir_jax.main", *command], stderr=subprocess.PIPE, text=True, env=nothing_compiled
+    )
     time.sleep(delay)
     process.terminate()
     _, told = process.communicate(timeout=60)
     assert process.returncode == 75 and "Traceback" not in told, told
+
+
+def test_a_signal_whose_exception_is_ignored_in_a_callback_of_the_collector_ends_the_command_all_the_same():
+    # As jax's own callback does, which runs while a step is traced.
+    enter = "import gc; gc.callbacks.append(lambda *_: time.sleep(0.3))"
+    seconds, line, status = _answered(enter, "gc.collect(); time.sleep(9)")
+    assert seconds < 3 and line == "stopping ..." and status == 75
