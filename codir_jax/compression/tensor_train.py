@@ -39,17 +39,25 @@ def svd(w: np.ndarray, rows: Sequence[int], columns: Sequence[int], ranks: Seque
 
 
 def shapes(rows: Sequence[int], columns: Sequence[int], ranks: Sequence[int]) -> list[tuple[int, int, int, int]]:
-    """The shapes of the cores."""
-    ends = (1, *ranks, 1)
+    """The shapes of the cores, those of `svd`: of no larger rank than a matrix of these modes can have."""
+    sizes = [m * n for m, n in zip(rows, columns, strict=True)]
+    ends = [1]
+    for k, rank in enumerate(ranks):
+        ends.append(min(rank, ends[k] * sizes[k], math.prod(sizes[k + 1 :])))
+    ends.append(1)
     return [(ends[k], rows[k], columns[k], ends[k + 1]) for k in range(len(rows))]
 
 
 def init(rng: jax.Array, core_shapes: Sequence[tuple[int, ...]], variance: float) -> list[jax.Array]:
-    """Cores, or two matrices, of normal(0, s^2) entries, s^2 = (variance / prod r_k)^(1/d): W has that variance."""
+    """Cores, or two matrices, of normal(0, s^2) entries, s^2 = (variance / prod r_k)^(1/d): W has that variance.
+
+    Where it is 0 the last core is 0, and the others are as of variance 1: cores of zeros alone have no gradient.
+    """
     num_paths = math.prod(shape[-1] for shape in core_shapes[:-1])
-    deviation = (variance / num_paths) ** (0.5 / len(core_shapes))
+    deviation = (jnp.where(variance > 0, variance, 1.0) / num_paths) ** (0.5 / len(core_shapes))
     keys = jax.random.split(rng, len(core_shapes))
-    return [deviation * jax.random.normal(key, shape) for key, shape in zip(keys, core_shapes, strict=True)]
+    *others, last = [deviation * jax.random.normal(key, shape) for key, shape in zip(keys, core_shapes, strict=True)]
+    return [*others, jnp.where(variance > 0, last, 0.0)]
 
 
 def apply(x: jax.Array, cores: Sequence[jax.Array]) -> jax.Array:

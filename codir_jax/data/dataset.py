@@ -86,10 +86,9 @@ def load(options, tokenizer, *, seed: int, together: Together = preparation.ALON
         metrics=tuple(rest.metrics),
         num_truncated=num_truncated,
         splits=tuple(splits),
-        texts_per_row=found.train.texts_per_row,
         column_names=column_names | {name: names for name, names in train.column_names.items() if names},
     )
-    _kind(options.name, raw, (found.train.is_pair, found.train.texts_per_row))
+    _kind(options.name, raw, (found.train.is_pair, 1))
     pad_token_id = int(tokenizer.pad_token_id)
     return Dataset(info, splits, pad_token_id, fingerprint(info, splits, pad_token_id))
 

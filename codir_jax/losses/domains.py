@@ -24,10 +24,10 @@ def prototype_weights(
     """How typical each example is of its domain and of the others: float64 [n].
 
         by "domain" (released):  t_i = 1/2 cos(e_i, c_k) + 1/2 cos(e_i, mean of the other domains' c)
-        by "class" (paper):      t_i = 1/2 cos(e_i, p_ky) + 1/2 1/(K - 1) sum over k' != k of cos(e_i, p_k'y)
+        by "class" (paper):      t_i = 1/2 cos(e_i, p_ky) + 1/2 (mean over k' != k of cos(e_i, p_k'y))
 
-    c_k is the mean vector of domain k, p_ky that of its examples of class y. A class that another domain lacks is left
-    out of the sum, and an example without a class takes the first form.
+    c_k is the mean vector of domain k, p_ky that of its examples of class y. The mean is over the domains that have the
+    class, and 0 where no other has it; an example without a class takes the first form.
 
     Args:
       vectors: float [n, width], of an encoder that was not fine-tuned on the task.

@@ -178,14 +178,15 @@ class BothDirections(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        self.embedding = self.param("embedding", uniform(c, "vocab", "embed"), (c.vocab_size, c.input_size))
+        self.embedding = declared(self, "embedding", uniform(c, "vocab", "embed"), (c.vocab_size, c.input_size))
         in_sizes = (c.input_size, *(c.hidden_size,) * (c.num_layers - 1))
         self.layers = [Layer(c, size, self.dtype, name=f"layer_{i}") for i, size in enumerate(in_sizes)]
         self.backward_layers = [
             Layer(c, size, self.dtype, name=f"backward_layer_{i}") for i, size in enumerate(in_sizes)
         ]
-        self.left_kernel = self.param("left_kernel", uniform(c, "embed", "mlp"), (c.hidden_size, c.decoder_size))
-        self.right_kernel = self.param("right_kernel", uniform(c, "embed", "mlp"), (c.hidden_size, c.decoder_size))
+        kernel = uniform(c, "embed", "mlp"), (c.hidden_size, c.decoder_size)
+        self.left_kernel = declared(self, "left_kernel", *kernel)
+        self.right_kernel = declared(self, "right_kernel", *kernel)
 
     def __call__(
         self,

@@ -23,15 +23,17 @@ def declared(module: nn.Module, name: str, init: Any, shape: tuple[int, ...]) ->
     return module.param(name, init, shape)
 
 
-def rows(table: Any, ids: jax.Array, axis: str) -> jax.Array:
+def rows(table: Any, ids: jax.Array, axis: str | None) -> jax.Array:
     """Rows of a table, an array or factors, of int32 ids [batch, ...]: float [batch, ..., width].
 
     Args:
-        axis: logical axis of the rows.
+        axis: logical axis of the rows; None: the ids are of no batch that is split over devices.
     """
-    if factors.are_in(table):
-        return factors.rows(table, ids, lambda first, ids: look_up(first, ids, axis))
-    return look_up(table, ids, axis)
+
+    def taken(array: jax.Array, ids: jax.Array) -> jax.Array:
+        return jnp.take(array, ids, axis=0) if axis is None else look_up(array, ids, axis)
+
+    return factors.rows(table, ids, taken) if factors.are_in(table) else taken(table, ids)
 
 
 def few_rows(table: jax.Array, ids: jax.Array) -> jax.Array:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from codir_jax.models.apply import apply_model
+from codir_jax.models.products import product
 from codir_jax.objectives.contract import Objective, Setting, Step, TeacherView
 from codir_jax.objectives.sums import mean
 from codir_jax.objectives.texts import init_model
@@ -43,7 +44,7 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         kept = batch if "teacher_vectors" in batch else view(frozen["teacher"], batch)
         classifier = params["student"]["classifier"]
         vectors = kept["teacher_vectors"].astype(jnp.float32)
-        terms = setting.head.terms(config, batch, vectors @ classifier["kernel"] + classifier["bias"])
+        terms = setting.head.terms(config, batch, product(vectors, classifier["kernel"]) + classifier["bias"])
         return mean(terms.task), (objective_state, terms.metrics)
 
     return Objective(init, loss, teacher_view=TeacherView(view, {"vectors": "pooler"}))

@@ -71,11 +71,12 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     """The objective.
 
     Raises:
-      UserError: depths that do not divide, unequal numbers of heads, or texts with any number of classes.
+      UserError: depths that do not divide, unequal numbers of heads, a regression, or texts with any number of classes.
     """
     check(config)
-    if setting.head.is_multi_label:
-        raise UserError("objective.name='meta_distill' is of one class a text, and these have several")
+    if setting.head.is_multi_label or setting.head.is_regression:
+        found = "the labels are a regression's" if setting.head.is_regression else "these have several"
+        raise UserError(f"objective.name='meta_distill' is of one class a text, and {found}")
     ours, theirs = setting.student.config, setting.teacher.config
     if theirs.num_layers % ours.num_layers:
         raise UserError(

@@ -96,16 +96,17 @@ def check_weights(setting: Setting) -> None:
         raise UserError(f"example_weights must be >= 0, the smallest is {np.asarray(weights).min():g}")
 
 
-def corrupted(domains: jax.Array, count: int, how: str, rng: jax.Array) -> jax.Array:
+def corrupted(domains: jax.Array, is_real: jax.Array, count: int, how: str, rng: jax.Array) -> jax.Array:
     """A domain for each row of the whole batch that is not to be believed: int32 [batch].
 
     Args:
-      domains: int32 [batch], the true ones. count: of all domains.
-      how: "wrong": uniform over the other domains; "permuted": the true ones in another order.
+      domains: int32 [batch], the true ones. is_real: bool [batch], False for padding. count: of all domains.
+      how: "wrong": uniform over the other domains; "permuted": those of the real rows in another order.
       rng: of the step: the draw is the whole batch's, whatever devices have parts of it.
     """
     if how == "permuted":
-        return domains[jax.random.permutation(rng, len(domains))]
+        shuffled = jnp.argsort(jnp.where(is_real, jax.random.uniform(rng, is_real.shape), 2.0))  # real rows first
+        return domains[shuffled[jnp.cumsum(is_real) - 1]]
     return (domains + jax.random.randint(rng, domains.shape, 1, max(count, 2))) % count
 
 
@@ -159,7 +160,7 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
             draw, drop = (None, None) if step.rng is None else jax.random.split(jax.random.fold_in(step.rng, 1))
             if config.corruption == "reversal":
                 content = reversed_gradient(content, step.progress)
-            guesses, targets = _guesses(config, own, domains, content, count, draw, drop)
+            guesses, targets = _guesses(config, own, batch, content, count, draw, drop)
             values = teacher_terms(logits, guesses, labels, targets, config.corruption_weight)
             metrics["domain_loss"] = masked_sum(task_loss(guesses, targets, False), mask)
             metrics["domain_guess_rate"] = masked_sum(guesses.argmax(-1) == domains, mask)
@@ -169,13 +170,14 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     return Objective(init, loss, cost=no_cost, keeps=(domain_feature.NAME,))
 
 
-def _guesses(config, own, domains, content, count, draw, drop):
+def _guesses(config, own, batch, content, count, draw, drop):
     """(domain logits, their targets)."""
+    domains, is_real = batch["domain_ids"].astype(jnp.int32), batch["example_mask"] > 0
     if config.corruption == "reversal":
         values, targets = jnp.tanh(content @ own["kernel"] + own["bias"]), domains
     else:
         values = jnp.tanh(domain_feature.feature(own, domains, content))
-        targets = domains if draw is None else corrupted(domains, count, config.corruption, draw)
+        targets = domains if draw is None else corrupted(domains, is_real, count, config.corruption, draw)
     if drop is not None and config.domain_dropout:
         keep = jax.random.bernoulli(drop, 1 - config.domain_dropout, values.shape)
         values = jnp.where(keep, values / (1 - config.domain_dropout), 0.0)

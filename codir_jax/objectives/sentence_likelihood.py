@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from codir_jax.objectives.contract import Objective, Setting, Step
 from codir_jax.objectives.cost import no_cost
-from codir_jax.objectives.heads.sentence_score import sentence_scores
+from codir_jax.objectives.heads.sentence_score import scores_in_microbatches
 from codir_jax.objectives.sums import masked_sum, mean
 from codir_jax.objectives.texts import init_model
 from codir_jax.processes.fields import defaults, field
@@ -40,7 +40,7 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     def loss(params, frozen, objective_state, batch, step: Step):
         del frozen
         own = {name: column[:, :1] for name, column in batch.items() if column.ndim > 1}  # without noise
-        scores = sentence_scores(setting.student, params["student"], own, step.rng)[:, 0]
+        scores = scores_in_microbatches(setting, params["student"], own, step.rng)[:, 0]
         nats = masked_sum(-scores, batch["example_mask"])
         tokens = masked_sum(own["attention_mask"].sum((1, 2)), batch["example_mask"])
         return mean(nats), (objective_state, {"nats_per_token": (nats[0], tokens[0])})

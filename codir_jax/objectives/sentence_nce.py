@@ -16,10 +16,11 @@ from ml_collections import ConfigDict
 from codir_jax.losses.nce import nce
 from codir_jax.objectives.contract import Objective, Setting, Step
 from codir_jax.objectives.cost import no_cost
-from codir_jax.objectives.heads.sentence_score import sentence_scores
+from codir_jax.objectives.heads.sentence_score import scores_in_microbatches
 from codir_jax.objectives.sums import masked_sum, mean
 from codir_jax.objectives.texts import init_model
 from codir_jax.processes.fields import defaults, field
+from codir_jax.processes.user_error import UserError
 
 HEADS, ROLES = ("sentence_score",), ("student",)
 
@@ -34,15 +35,21 @@ def default_config() -> ConfigDict:
 
 
 def make(config: ConfigDict, setting: Setting) -> Objective:
-    """The objective of the module's docstring."""
+    """The objective of the module's docstring.
+
+    Raises:
+      UserError: from `init`, of batches without noise.
+    """
     del config
 
     def init(rng, batch):
+        if batch["log_noise"].shape[1] < 2:
+            raise UserError("objective.name='sentence_nce' needs noise, and data.num_noise is 0; 8 is usual")
         return {"student": started(init_model(setting.student, rng, batch), setting)}, {}, {}
 
     def loss(params, frozen, objective_state, batch, step: Step):
         del frozen
-        scores = sentence_scores(setting.student, params["student"], batch, step.rng)
+        scores = scores_in_microbatches(setting, params["student"], batch, step.rng)
         log_noise = residual_noise(setting.student, batch)
         losses = nce(scores, log_noise, scores.shape[1] - 1)
         metrics = health(scores - log_noise, batch["example_mask"])

@@ -35,6 +35,7 @@ from codir_jax.losses import contrastive
 from codir_jax.losses.task import task_loss
 from codir_jax.models.apply import apply_model
 from codir_jax.models.pooling import masked_mean
+from codir_jax.models.products import product
 from codir_jax.negatives.in_batch import score_matrix
 from codir_jax.objectives.contract import Objective, Setting, Step
 from codir_jax.objectives.microbatches import run_student
@@ -128,7 +129,7 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         total, metrics = 0.0, {}
         if config.task_weight:
             classifier = student["classifier"]
-            logits = jnp.einsum("bnh,hc->bnc", views, classifier["kernel"]) + classifier["bias"]
+            logits = product(views, classifier["kernel"]) + classifier["bias"]
             values = jax.vmap(lambda x: task_loss(x, batch["labels"], False), in_axes=1, out_axes=1)(logits)
             metrics["task_loss"] = masked_sum(values.mean(1), batch["label_mask"])
             total += config.task_weight * mean(metrics["task_loss"])

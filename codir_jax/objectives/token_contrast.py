@@ -13,7 +13,7 @@ constants unless projected:
                     scores of an anchor do not grow with the batch
     same_word       similarly drawn among tokens whose word piece comes again in the batch; keys of an anchor are those
                     of its own word piece in other places, which its embedding does not tell apart
-    near_layers     the same token one teacher layer below and above
+    near_layers     the same token in the teacher layers next to it, one below and one above
     queue           sampled tokens of earlier steps
 
 A key that the teacher itself sees as the anchor's double (cosine above `similarity_ceiling`) is left out.
@@ -31,6 +31,7 @@ from codir_jax.objectives.cost import Features, StepSize
 from codir_jax.objectives.hidden_term import mean_of_tokens
 from codir_jax.objectives.sums import masked_sum
 from codir_jax.objectives.views import Views, matches
+from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import constrain
 
 QUEUE = "token_queue"
@@ -42,16 +43,23 @@ def sources_of(config: ConfigDict) -> tuple[str, ...]:
 
 
 def layers(config: ConfigDict, setting: Setting) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(student layers, teacher layers) whose states of every token are needed."""
+    """(student layers, teacher layers) whose states of every token are needed.
+
+    Raises:
+      UserError: neighbours are asked for of a teacher of one layer.
+    """
     ours, theirs = zip(*matches(config, setting), strict=True)
     if "near_layers" in sources_of(config):
+        if setting.teacher.config.num_layers < 2:
+            raise UserError("objective.contrast.keys_from has near_layers, and the teacher has one layer")
         theirs += tuple(layer for own in theirs for layer in _neighbours(own, setting))
     return tuple(sorted(set(ours))), tuple(sorted(set(theirs)))
 
 
 def _neighbours(layer: int, setting: Setting) -> tuple[int, int]:
-    """The teacher's layers below and above; of the last one, the two below."""
-    return (layer - 1, layer + 1) if layer < setting.teacher.config.num_layers else (layer - 2, layer - 1)
+    """The teacher's layers below and above; of the first and the last one, the two next to it."""
+    first = min(max(layer - 1, 0), setting.teacher.config.num_layers - 2)
+    return tuple(near for near in range(first, first + 3) if near != layer)
 
 
 def init_state(config: ConfigDict, setting: Setting) -> dict:

@@ -19,6 +19,9 @@ from ml_collections import ConfigDict
 
 from codir_jax.losses.nce import nce, sampled_softmax, word_scores
 from codir_jax.models.language_model import decoder
+from codir_jax.models.products import product
+from codir_jax.models.weights import rows as rows_of
+from codir_jax.models.weights import transposed
 from codir_jax.negatives import unigram
 from codir_jax.objectives import language_model
 from codir_jax.objectives.contract import Objective, Setting, Step
@@ -28,7 +31,6 @@ from codir_jax.objectives.microbatches import run_student
 from codir_jax.objectives.sums import masked_sum
 from codir_jax.processes import fields
 from codir_jax.processes.fields import defaults, field
-from codir_jax.sharding.fsdp import look_up
 
 HEADS, ROLES = ("language_model",), ("student",)
 
@@ -85,8 +87,8 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         noise = unigram.draw(rng, table, config.num_noise)
         weights, bias = decoder(student)
         rows = [
-            (look_up(weights, batch["next_ids"], "vocab"), bias[batch["next_ids"]]),
-            (jnp.take(weights, noise, axis=0), bias[noise]),
+            (rows_of(weights, batch["next_ids"], "vocab"), bias[batch["next_ids"]]),
+            (rows_of(weights, noise, None), bias[noise]),
         ]
         of_target = log_q[batch["next_ids"]][..., None]
         log_noise = jnp.concatenate(
@@ -107,6 +109,6 @@ def _normalisers(states, weights, batch, norm, num):
         return {}
     num = min(num, states.shape[0])
     last, mask = jax.lax.stop_gradient(states[:num, -1]), batch["attention_mask"][:num, -1]
-    table, bias = (jax.lax.stop_gradient(x) for x in weights)
-    log_z = jax.nn.logsumexp(last.astype(jnp.float32) @ table.T + bias - norm, axis=-1)
+    table, bias = jax.lax.stop_gradient(weights)
+    log_z = jax.nn.logsumexp(product(last.astype(jnp.float32), transposed(table)) + bias - norm, axis=-1)
     return {"ln_z": masked_sum(log_z, mask), "ln_z_squared": masked_sum(log_z**2, mask)}

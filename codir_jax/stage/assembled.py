@@ -125,7 +125,7 @@ class Stage:
     @functools.cached_property
     def objective(self) -> Objective:
         """The method, for whole models."""
-        made = transform.with_factors_of(make_objective(self.config.objective, self.setting), self.student.params)
+        made = self._of_given_weights(make_objective(self.config.objective, self.setting))
         return transform.with_transform(made, self.config.compression)
 
     @functools.cached_property
@@ -136,7 +136,10 @@ class Stage:
             return self.objective
         student, teacher = (model and seen.cut_model(model) for model in (self.student, self.teacher))
         setting = self._setting(student, teacher)
-        return seen.on_cut_tables(make_objective(self.config.objective, setting))
+        return seen.on_cut_tables(self._of_given_weights(make_objective(self.config.objective, setting)))
+
+    def _of_given_weights(self, objective: Objective) -> Objective:
+        return transform.with_factors_of(objective, self.student.params)
 
     def duration(self, section: str, name: str) -> int:
         """A duration of the config in steps."""

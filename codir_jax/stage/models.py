@@ -176,11 +176,14 @@ def read_sizes(path: str, purpose: str) -> TransformerConfig:
     return huggingface.read_sizes(find_folder(model_folder(path, purpose)))
 
 
+DROPOUT_RATES = {"hidden_dropout", "attention_dropout", "classifier_dropout"}
+
+
 def _with_dropout(sizes: TransformerConfig, options: ConfigDict) -> TransformerConfig:
     if options.dropout < 0:
         return sizes
-    rates = {"hidden_dropout", "attention_dropout"} & {field.name for field in dataclasses.fields(sizes)}
-    return dataclasses.replace(sizes, **dict.fromkeys(rates, options.dropout))
+    known = {field.name for field in dataclasses.fields(sizes)}
+    return dataclasses.replace(sizes, **dict.fromkeys(known & DROPOUT_RATES, options.dropout))
 
 
 def random_sizes(options: ConfigDict, teacher: TransformerConfig | None, text_tokenizer) -> TransformerConfig:

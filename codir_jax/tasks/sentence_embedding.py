@@ -163,13 +163,14 @@ class SentenceEmbedding:
         sizes = ", ".join(f"{name} {len(split)}" for name, split in self.data.splits.items())
         kind = {1: "sentences", 2: "pairs", 3: "triplets"}[info.texts_per_row]
         text = f"data {info.name}: {sizes}; train rows are {kind}"
-        if train.is_labelled.any():
-            num_entailed = int(train.labels[train.is_labelled].sum())
-            text += f" ({num_entailed} entailed, {int(train.is_labelled.sum()) - num_entailed} contradicted)"
+        if num_labelled := int(train.is_labelled.sum()):
+            num_entailed = int(train.labels[np.asarray(train.is_labelled)].sum())
+            text += f" ({num_entailed} entailed, {num_labelled - num_entailed} contradicted)"
         if "has_negative" in train.columns:
             text += f" ({int(train.columns['has_negative'].sum())} with a contradiction)"
-        if repeated := train.text_ids.size - len(np.unique(train.text_ids)):
-            text += f"; {repeated} of {train.text_ids.size} texts occur again in train"
+        text_ids = np.asarray(train.text_ids)
+        if repeated := text_ids.size - len(np.unique(text_ids)):
+            text += f"; {repeated} of {text_ids.size} texts occur again in train"
         if "dev" in self.splits and (shared := _num_shared(train, self.data.splits["dev"])):
             text += f"; warning: {shared} of the dev pairs have a text of train"
         return f"{text}; {info.truncation}"
@@ -196,7 +197,9 @@ def _make_cosines(module) -> Callable:
 
 
 def _num_shared(train: Examples, judged: Examples) -> int:
-    """Rows of `judged` that have a text of `train`, token by token."""
+    """Rows of `judged` that have a text of `train`, token by token; 0 where train is on disk, which is not searched."""
+    if not isinstance(train, Examples):
+        return 0
 
     def texts(split):
         bounds = zip(split.offsets[:-1], split.offsets[1:], strict=True)

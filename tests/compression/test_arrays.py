@@ -118,6 +118,21 @@ def test_entries_of_a_train_have_the_variance_that_was_asked_for():
     assert whole.var() == pytest.approx(0.01, rel=0.2)
 
 
+def test_a_train_without_variance_is_zero_and_learns():
+    shapes = tensor_train.shapes((4, 4, 4), (5, 5, 5), (2, 2))
+    cores = tensor_train.init(jax.random.key(0), shapes, jnp.var(jnp.zeros((64, 125))))
+    x = jax.random.normal(jax.random.key(1), (3, 64))
+    value, gradient = jax.value_and_grad(lambda cores: tensor_train.apply(x, cores).sum())(cores)
+    assert value == 0 and np.abs(gradient[-1]).max() > 0
+
+
+@pytest.mark.parametrize(("shape", "rank"), [((200, 800), 50), ((24, 60), 8), ((512, 512), 3)])
+def test_cores_have_the_shapes_that_are_said_before_they_are_made(shape, rank):
+    rows, columns = map(tensor_train.modes, shape)
+    cores = tensor_train.svd(np.random.default_rng(0).normal(size=shape), rows, columns, (rank, rank))
+    assert [core.shape for core in cores] == tensor_train.shapes(rows, columns, (rank, rank))
+
+
 def test_modes_are_as_equal_as_can_be():
     assert tensor_train.modes(10000) == (20, 20, 25)
     assert tensor_train.modes(200) == (5, 5, 8)

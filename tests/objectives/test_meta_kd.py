@@ -269,10 +269,31 @@ def test_an_equal_student_has_no_distance():
 @pytest.mark.parametrize("how", ["wrong", "permuted"])
 def test_corrupted_domains(how):
     domains = jnp.arange(4000) % 4
-    drawn = meta_teacher.corrupted(domains, 4, how, jax.random.key(3))
+    drawn = meta_teacher.corrupted(domains, jnp.ones(4000, bool), 4, how, jax.random.key(3))
     shares = np.bincount((drawn - domains) % 4, minlength=4) / 4000
     expected = [0, 1 / 3, 1 / 3, 1 / 3] if how == "wrong" else [1 / 4] * 4
     np.testing.assert_allclose(shares, expected, atol=0.03)
+
+
+def test_a_class_that_a_domain_lacks_is_weighed_by_the_others():
+    vectors = np.eye(3)[[0, 0, 1, 1, 2]] + 1.0
+    domains, classes = np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 0])
+    weights = losses.prototype_weights(np.ones_like(vectors), domains, classes, by="class")
+    np.testing.assert_allclose(weights, 1.0)
+
+
+def test_a_regression_is_refused():
+    with pytest.raises(UserError, match="the labels are a regression's"):
+        meta_distill.make(meta_distill.default_config(), tiny.setting(is_regression=True))
+
+
+def test_domains_are_permuted_among_the_real_rows_of_a_batch():
+    domains, is_real = jnp.array([0, 1, 0, 2, 2, 0, 0]), jnp.array([0, 1, 0, 1, 1, 0, 0], bool)
+    drawn = {
+        tuple(meta_teacher.corrupted(domains, is_real, 3, "permuted", jax.random.key(i))[is_real].tolist())
+        for i in range(30)
+    }
+    assert drawn == {(1, 2, 2), (2, 1, 2), (2, 2, 1)}
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.1, 0.5, 1.0])

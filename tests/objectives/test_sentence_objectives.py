@@ -8,7 +8,7 @@ import pytest
 from codir_jax.data.sentences import sentences as lib
 from codir_jax.models.heads import build_model
 from codir_jax.models.lstm import LSTMConfig
-from codir_jax.objectives import sentence_likelihood, sentence_nce, word_nce
+from codir_jax.objectives import sentence_likelihood, sentence_nce, transform, word_nce
 from codir_jax.objectives.contract import Setting, Step
 from codir_jax.objectives.heads.language_model import LanguageModel
 from codir_jax.objectives.heads.sentence_score import SentenceScore
@@ -32,10 +32,14 @@ def sentence_batch(rows=8, width=5):
     return batch
 
 
-def made(module, batch, *, head="sentence_score", config=None, **sizes):
+def made(module, batch, *, head="sentence_score", config=None, method="", num_microbatches=1, **sizes):
     model = build_model(LSTMConfig(VOCAB, 0, 4, 1, embedding_size=4, initializer_range=0.5, **sizes), head)
     kind = {"sentence_score": SentenceScore, "language_model": LanguageModel}[head]()
-    objective = module.make(config or module.default_config(), Setting(head=kind, student=model, unigram=UNIGRAM))
+    setting = Setting(head=kind, student=model, unigram=UNIGRAM, num_microbatches=num_microbatches)
+    objective = module.make(config or module.default_config(), setting)
+    compression = transform.default_config()
+    compression.method = method
+    objective = transform.with_transform(objective, compression)
     return model, objective, unbox(objective.init(jax.random.key(0), batch))
 
 
@@ -133,6 +137,41 @@ def test_eight_devices_give_the_loss_and_gradient_of_one(module, sizes):
     np.testing.assert_allclose(other, loss, rtol=1e-6)
     for a, b in zip(jax.tree.leaves((gradient, metrics)), jax.tree.leaves((their_gradient, their)), strict=True):
         np.testing.assert_allclose(np.asarray(b), np.asarray(a), rtol=1e-5, atol=2e-6 * max(1, float(jnp.abs(a).max())))
+
+
+@pytest.mark.parametrize(
+    ("module", "sizes"),
+    [
+        (sentence_nce, {"bidirectional": True, "unnormalised": True}),
+        (sentence_nce, {"bidirectional": True, "unnormalised": True, "residual": True}),
+        (sentence_likelihood, {"bidirectional": True}),
+        (word_nce, {"head": "language_model"}),
+    ],
+)
+def test_factors_of_the_weights_are_trained(module, sizes):
+    batch = word_batch() if "head" in sizes else sentence_batch()
+    _, objective, parts = made(module, batch, method="rank1", **sizes)
+    (loss, _), gradient = run(objective, parts, batch, jax.random.key(1))
+    of_decoder = [np.abs(leaf).max() for leaf in jax.tree.leaves(gradient["student"]["output_embedding"])]
+    assert np.isfinite(loss) and len(of_decoder) == 2 and max(of_decoder) > 0
+
+
+@pytest.mark.parametrize("module", [sentence_nce, sentence_likelihood])
+def test_microbatches_give_the_loss_and_gradient_of_one_batch(module):
+    batch, sizes = sentence_batch(), {"bidirectional": True, "unnormalised": module is sentence_nce}
+    _, objective, parts = made(module, batch, **sizes)
+    _, in_parts, _ = made(module, batch, num_microbatches=4, **sizes)
+    (loss, _), gradient = run(objective, parts, batch)
+    (other, _), their_gradient = run(in_parts, parts, batch)
+    np.testing.assert_allclose(other, loss, rtol=1e-6)
+    for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(their_gradient), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5 * max(1, float(jnp.abs(a).max())))
+
+
+def test_a_contrast_without_noise_is_refused():
+    batch = {name: column[:, :1] if np.ndim(column) > 1 else column for name, column in sentence_batch().items()}
+    with pytest.raises(UserError, match=r"data\.num_noise is 0"):
+        made(sentence_nce, batch)
 
 
 def test_an_unknown_loss_is_refused():

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -258,6 +259,12 @@ def test_what_is_sent_and_scored_grows_with_the_sample_and_not_with_the_square_o
 def test_bad_values_are_refused(changes, message):
     with pytest.raises(UserError, match=message):
         _config(**changes)
+
+
+@pytest.mark.parametrize(("layer", "near"), [(0, (1, 2)), (1, (0, 2)), (2, (1, 3)), (3, (1, 2))])
+def test_the_layers_next_to_one_are_layers_of_the_teacher(layer, near):
+    teacher = types.SimpleNamespace(config=types.SimpleNamespace(num_layers=3))
+    assert token_contrast._neighbours(layer, types.SimpleNamespace(teacher=teacher)) == near
 
 
 def test_neighbours_of_a_layer_are_no_keys_of_all_layers_at_once():

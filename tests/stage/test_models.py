@@ -80,6 +80,15 @@ def test_initialisation_draws_what_no_step_draws():
     assert jax.random.key_data(jax.random.split(jax.random.key(0), 4)).tolist() == of_steps[:4]
 
 
+@pytest.mark.parametrize("name", ["tiny", "distilbert-base", "modernbert-base"])
+def test_one_field_sets_every_dropout_rate(name):
+    config = config_lib.load("configs/codir/finetune_teacher.py:tiny", [("student.dropout", "0.25")])
+    config.student.init = "pretrained"
+    student, _ = models.shapes_only(config, Classification(2), None, None, start=sizes.named(name))
+    rates = {field: value for field, value in vars(student.config).items() if field.endswith("_dropout")}
+    assert set(rates) == models.DROPOUT_RATES and set(rates.values()) == {0.25}
+
+
 def test_widths_of_a_student_that_starts_from_its_teacher_are_its_own():
     """Heads keep their size; what cannot be made narrower says so."""
     changes = [("student.num_layers", "1"), ("student.hidden_size", "16"), ("student.intermediate_size", "24")]

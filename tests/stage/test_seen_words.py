@@ -8,6 +8,7 @@ import pytest
 
 from codir_jax import config as config_lib
 from codir_jax.benchmark.subject import make
+from codir_jax.compression import methods
 from codir_jax.convert import huggingface
 from codir_jax.models.sizes import named
 from codir_jax.models.word_table import WORD_TABLE
@@ -83,6 +84,17 @@ def test_tables_split_over_devices_are_cut_alike(both, split):
     _, seen, _ = _trained(_stage(**mesh))
     for a, b in zip(jax.tree.leaves(seen), jax.tree.leaves(both[0][1]), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_a_student_with_factors_elsewhere_trains_the_seen_rows():
+    stage = _stage()
+    steps = methods.parse("rank2@encoder/layer.*kernel")
+    params = methods.tree_of(methods.compress(jax.device_get(stage.student.params), steps)[0])
+    student = dataclasses.replace(stage.student, params=params)
+    stage = Stage.of(stage.config, parts=(stage.task, student, stage.teacher), num_steps=4)
+    state, trained, metrics = _trained(stage)
+    assert stage.seen_words and np.isfinite(metrics["loss"][0])
+    assert _table(state.params["student"]).shape == (128, 32) and _table(trained["student"]).shape == (640, 32)
 
 
 def test_a_run_leaves_a_model_of_all_words(tmp_path):

@@ -7,9 +7,12 @@ import pytest
 
 from codir_jax import config as config_lib
 from codir_jax.convert import huggingface
+from codir_jax.data.on_disk import sources
+from codir_jax.data.on_disk.examples import StoredExamples
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import run
 from codir_jax.stage.evaluate import evaluate
+from codir_jax.tasks import sentence_embedding
 from codir_jax.training import loop
 from tests.stage.test_run import _assert_same_end, _stop_after
 
@@ -79,3 +82,26 @@ def test_every_arm_has_the_rows_and_the_rates_that_it_needs():
     assert np.isclose(joint.optimizer.learning_rate, 5e-6) and joint.data.batch_size == 1024
     assert not ranking.optimizer.rules and ranking.data.layout == "triplets"
     assert not config_lib.load("configs/pair_supcon/train.py:own,released").objective.mask_same_text
+
+
+def test_sentences_of_a_large_file_are_read_from_disk_and_pairs_of_texts_in_memory(tmp_path, monkeypatch):
+    texts = tmp_path / "more.txt"
+    texts.write_text("".join(f"the cat sees {i} dogs\n" for i in range(700)))
+    table = tmp_path / "more.tsv"
+    table.write_text("a\tb\n" + "".join(f"the cat {i}\ta dog {i}\n" for i in range(9)))
+
+    def made(least, layout, **data):
+        monkeypatch.setattr(sources, "LEAST_BYTES", least)
+        config = config_lib.load("configs/distill_encoder/train.py:demo,tiny", [("data.layout", layout)])
+        config.data.update({"cache_dir": str(tmp_path / "rows"), **data})
+        tokenizer = sentence_embedding.fresh_tokenizer(config)
+        return sentence_embedding.make(config, tokenizer)
+
+    held, stored = (made(least, "sentences", unlabelled_path=str(texts)) for least in (1 << 25, 1))
+    assert isinstance(stored.data.splits["train"], StoredExamples) and stored.describe() == held.describe()
+    for one, other in zip(*(list(task.feed(None).train_on_host(0, 4, {})) for task in (held, stored)), strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    pairs = made(1, "pairs", unlabelled_path=str(table), text_column="a", text_pair_column="b")
+    assert pairs.data.splits["train"].text_ids.shape[1] == pairs.rows.texts_per_row == 2

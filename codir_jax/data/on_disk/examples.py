@@ -43,6 +43,9 @@ class Column:
         return self.shape[0]
 
     def __getitem__(self, rows) -> np.ndarray:
+        rows = rows if isinstance(rows, slice) else np.asarray(rows)
+        if not isinstance(rows, slice) and rows.dtype == bool:
+            rows = np.flatnonzero(rows)
         if not isinstance(rows, slice) and np.ndim(rows) == 1 and len(rows) <= _FEW_ROWS:
             # Mapping the file takes as long as reading some hundred rows.
             file, size = _FILES.open(self._path).fileno(), self._row.itemsize
@@ -92,7 +95,7 @@ class StoredExamples:
     Attributes:
       place: of the split. shards: folders of the tokens. starts: int64 [shards + 1], first byte of each.
       facts: of the split. dtype: of an id. has_types: tokens have types.
-      texts_per_row: T. column_names: of the further columns.
+      column_names: of the further columns.
     """
 
     place: Path
@@ -101,8 +104,9 @@ class StoredExamples:
     facts: Mapping[str, Any]
     dtype: np.dtype
     has_types: bool
-    texts_per_row: int
     column_names: tuple[str, ...]
+
+    texts_per_row = 1
 
     def __post_init__(self):
         check_new_columns(self.column_names)
@@ -131,7 +135,7 @@ class StoredExamples:
 
     @functools.cached_property
     def lengths(self) -> Column:
-        """Tokens of each row, specials included; of several texts those of the longest: int32 [n]."""
+        """Tokens of each row, specials included: int32 [n]."""
         return Column(self.place / joined.LENGTHS_FILE, dtype=np.int32)
 
     @functools.cached_property
@@ -175,7 +179,7 @@ class StoredExamples:
         for place, offset, size in zip(places.tolist(), offsets.tolist(), table["size"].tolist(), strict=True):
             path = self._token_files[place]
             record = os.pread(_FILES.open(path).fileno(), size, offset)
-            parsed = shard.parse(record, self.texts_per_row, self.dtype, self.has_types)
+            parsed = shard.parse(record, self.dtype, self.has_types)
             if parsed is None:
                 raise UserError(
                     f"{path} is damaged at byte {offset} (checksum); remove the folder {self.shards[place]}, and "
@@ -186,4 +190,4 @@ class StoredExamples:
             types.append(parsed[2])
         tokens = np.frombuffer(b"".join(ids), self.dtype).astype(np.int32)
         token_types = np.frombuffer(b"".join(types), np.int8) if self.has_types else np.zeros(len(tokens), np.int8)
-        return Tokens(np.asarray(lengths, np.int64).reshape(-1, self.texts_per_row), tokens, token_types)
+        return Tokens(np.asarray(lengths, np.int64)[:, None], tokens, token_types)

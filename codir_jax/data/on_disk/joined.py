@@ -1,7 +1,7 @@
 """Shards of rows joined into a train split: which bytes each row has, its class and its text, made once by one process.
 
 rows.npy           JOINED [n], a row an example: those with labels, then those without
-lengths.npy        uint16 or int32 [n], tokens of the longest text of the row
+lengths.npy        uint16 or int32 [n], tokens of the row
 column-NAME.npy    [n, ...], a further column
 """
 
@@ -103,6 +103,8 @@ def _labels(streamed: Streamed, facts: Sequence[dict]) -> tuple[tuple[str, ...],
     if streamed.is_regression:
         ends = [end for fact in facts for end in fact["label_range"]]
         return (), [table_labels.doubt_of_scores(min(ends), max(ends))] if ends else []
+    if facts and not any(fact["has_labels"] for fact in facts):  # a set of texts alone
+        return (), []
     present = {name for fact in facts for name in fact["label_names"]}
     kinds = sorted({kind for fact in facts for kind in fact["label_kinds"]})
     if len(kinds) > 1:
@@ -163,7 +165,8 @@ def _fill(streamed: Streamed, joined: Joined, folder: Path, kept: np.ndarray | N
         table = table[chosen]
         rows["start"][part], rows["size"][part] = joined.starts[index] + starts[chosen], table["size"]
         lengths[part], hashes[part] = table["length"], table["hash"]
-        num_tokens, num_truncated = num_tokens + int(table["tokens"].sum()), num_truncated + int(table["cut"].sum())
+        num_tokens += int(table["length"].sum(dtype=np.int64))
+        num_truncated += int(table["cut"].sum())
         if fact["has_labels"]:
             labels = table["label"]
             if not streamed.is_regression:

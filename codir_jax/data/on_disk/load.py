@@ -26,7 +26,7 @@ from codir_jax.processes import whole
 from codir_jax.processes.user_error import UserError
 
 # Part of the cache key: count up when the reading or the layout of rows changes.
-_VERSION = 2
+_VERSION = 3
 _SHARDS_FILE = "shards.json"
 
 
@@ -120,7 +120,6 @@ def _examples(streamed: Streamed, joined, encoding: Encoding, folder: Path, name
         facts=facts,
         dtype=np.dtype(encoding.dtype),
         has_types=encoding.has_types,
-        texts_per_row=streamed.texts_per_row,
         column_names=tuple(joined.column_names),
     )
 

@@ -1,7 +1,7 @@
 """A unit of rows as a shard: their tokens in one file, their facts in tables.
 
-    tokens.bin         row after row: the ids of its texts, little-endian uint16 or uint32; their types, int8, where the
-                       model has any; of several texts first the tokens of each, uint32; the CRC-32 of all that, uint32
+    tokens.bin         row after row: the ids of its text or pair, little-endian uint16 or uint32; their types, int8,
+                       where the model has any; the CRC-32 of all that, uint32
     rows.npy           ROW [n]
     column-NAME.npy    a further column: class numbers of this unit, or numbers
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,11 +27,8 @@ from codir_jax.data.shards import folder as shard_folder
 from codir_jax.data.splits import RawSplit
 from codir_jax.processes.user_error import CannotWriteError
 
-# Bytes of the row's record, tokens of its longest text and of all, texts that were cut, class in this unit or target,
-# 64-bit hash of its texts.
-ROW = np.dtype(
-    [("size", "<i4"), ("length", "<i4"), ("tokens", "<i4"), ("cut", "<i4"), ("label", "<f8"), ("hash", "<u8")]
-)
+# Bytes of the row's record, its tokens, whether it was cut, class in this unit or target, 64-bit hash of its texts.
+ROW = np.dtype([("size", "<i4"), ("length", "<i4"), ("cut", "?"), ("label", "<f8"), ("hash", "<u8")])
 TOKENS_FILE, ROWS_FILE = "tokens.bin", "rows.npy"
 _CRC_BYTES = 4
 
@@ -49,24 +47,18 @@ def _fill(unit: Unit, encoding: Encoding, is_regression: bool, place: Path) -> d
     rows = unit.read(problems)
     if problems:
         return problems
-    firsts = rows.texts_a
-    if rows.apart:
-        firsts = [text for row in zip(rows.texts_a, *rows.apart, strict=True) for text in row]
-    tokens, types, offsets, is_cut = encoding.encode(firsts, rows.texts_b)
+    tokens, types, offsets, is_cut = encoding.encode(rows.texts_a, rows.texts_b)
     table = np.zeros(len(rows), ROW)
     digest = hashlib.sha256()
     with (place / TOKENS_FILE).open("wb") as file:
-        for row, record in enumerate(_records(tokens, types, offsets, rows.texts_per_row, encoding)):
+        for row, record in enumerate(_records(tokens, types, offsets, encoding)):
             table["size"][row] = len(record)
             file.write(record)
             digest.update(record)
         file.flush()
         if file.tell() != int(table["size"].sum(dtype=np.int64)):
             raise CannotWriteError(f"{place / TOKENS_FILE} is not whole after writing; is the disk full?")
-    lengths = np.diff(offsets).reshape(-1, rows.texts_per_row)
-    table["length"], table["tokens"] = lengths.max(axis=1, initial=0), lengths.sum(axis=1)
-    table["cut"] = is_cut.reshape(-1, rows.texts_per_row).sum(axis=1)
-    table["hash"] = hashes(rows)
+    table["length"], table["cut"], table["hash"] = np.diff(offsets), is_cut, hashes(rows)
     names: list[str] = []
     if rows.labels is not None and is_regression:
         table["label"] = rows.labels
@@ -104,37 +96,28 @@ def column_file(name: str) -> str:
     return f"column-{name}.npy"
 
 
-def _records(tokens, types, offsets, texts_per_row: int, encoding: Encoding):
+def _records(tokens, types, offsets, encoding: Encoding):
     ids = tokens.astype(encoding.dtype)
-    texts = np.diff(offsets).astype("<u4")
-    for first in range(0, len(texts), texts_per_row):
-        part = slice(offsets[first], offsets[first + texts_per_row])
-        record = texts[first : first + texts_per_row].tobytes() if texts_per_row > 1 else b""
-        record += ids[part].tobytes()
+    for start, end in itertools.pairwise(offsets):
+        part = slice(start, end)
+        record = ids[part].tobytes()
         if encoding.has_types:
             record += types[part].tobytes()
         yield record + zlib.crc32(record).to_bytes(_CRC_BYTES, "little")
 
 
-def parse(
-    record: bytes, texts_per_row: int, dtype: np.dtype, has_types: bool
-) -> tuple[np.ndarray, bytes, bytes] | None:
-    """Returns what a record holds, None where it is damaged: (tokens of each text int [T], bytes of ids, of types)."""
+def parse(record: bytes, dtype: np.dtype, has_types: bool) -> tuple[int, bytes, bytes] | None:
+    """Returns what a record holds, None where it is damaged: (number of its tokens, bytes of ids, of types)."""
     body, crc = record[:-_CRC_BYTES], record[-_CRC_BYTES:]
     if len(crc) < _CRC_BYTES or zlib.crc32(body).to_bytes(_CRC_BYTES, "little") != crc:
         return None
-    if texts_per_row == 1:
-        count = len(body) // (dtype.itemsize + has_types)
-        return np.asarray([count]), body[: count * dtype.itemsize], body[count * dtype.itemsize :]
-    start = 4 * texts_per_row
-    lengths = np.frombuffer(body[:start], "<u4").astype(np.int64)
-    end = start + int(lengths.sum()) * dtype.itemsize
-    return lengths, body[start:end], body[end:]
+    count = len(body) // (dtype.itemsize + has_types)
+    return count, body[: count * dtype.itemsize], body[count * dtype.itemsize :]
 
 
 def hashes(rows: RawSplit) -> np.ndarray:
     """64 bits of each row's texts, outer white space aside: uint64 [n]."""
-    columns: list[Sequence[str]] = [rows.texts_a, *rows.apart]
+    columns: list[Sequence[str]] = [rows.texts_a]
     if rows.texts_b is not None:
         columns.append(rows.texts_b)
     found = np.zeros(len(rows), np.uint64)

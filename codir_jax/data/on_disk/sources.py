@@ -43,7 +43,8 @@ class Found(NamedTuple):
 
 
 def find(options) -> Found | None:
-    """Returns what a config names as a stream; None where its train split is small enough to be read whole.
+    """Returns what a config names as a stream; None where its train split is small enough to be read whole, or has rows
+    of several texts.
 
     Raises:
       DataError: with file and line, of splits that are read whole.
@@ -59,7 +60,9 @@ def find(options) -> Found | None:
     if train_path is not None:
         return _of_file(module, options, train_path, more)
     raw = module.read(options)
-    return None if "train" not in raw.splits else _of_rows(raw, options, more)
+    if "train" not in raw.splits or raw.splits["train"].apart:  # shards hold the texts of a row as one input
+        return None
+    return _of_rows(raw, options, more)
 
 
 def draw_labelled(train: Streamed, label_names: Sequence[str], most: int, seed: int) -> RawSplit:
@@ -101,7 +104,6 @@ def _of_file(module, options, path: Path, more: Path | None) -> Found | None:
         label_names=table_labels.listed_names(options.label_names),
         is_regression=bool(options.is_regression),
         is_pair=len(texts) > 1,
-        texts_per_row=1,
         source=str(path),
     )
     return Found(train, rest)
@@ -131,10 +133,9 @@ def _of_rows(raw: RawData, options, more: Path) -> Found:
     train = Streamed(
         identity=[settings, digest, _identity(more)],
         units=units,
-        label_names=raw.label_names,
+        label_names=raw.label_names if rows.labels is not None else (),
         is_regression=raw.is_regression,
         is_pair=rows.texts_b is not None,
-        texts_per_row=rows.texts_per_row,
         source=f"data {options.name}",
     )
     others = {split: rows for split, rows in raw.splits.items() if split != "train"}

@@ -38,7 +38,7 @@ class Streamed(NamedTuple):
       units: makes (those with labels, those without), each in order, named by their places: the same on every process.
       label_names: of the classes, in order; (): those found, sorted, or a regression.
       is_regression: labels are targets.
-      is_pair: a row is two texts, encoded together. texts_per_row: that are encoded each by itself.
+      is_pair: a row is two texts, encoded together.
       source: what is told to hold the rows.
     """
 
@@ -47,5 +47,4 @@ class Streamed(NamedTuple):
     label_names: tuple[str, ...]
     is_regression: bool
     is_pair: bool
-    texts_per_row: int
     source: str

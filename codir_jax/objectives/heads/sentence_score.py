@@ -8,9 +8,12 @@ import jax.numpy as jnp
 from codir_jax.losses.vocabulary import Decoder
 from codir_jax.models.apply import apply_model
 from codir_jax.models.language_model import decoder
+from codir_jax.models.outputs import LanguageModelOutput
+from codir_jax.models.weights import rows
+from codir_jax.objectives.contract import Setting
 from codir_jax.objectives.heads.language_model import LanguageModel, cross_entropy
+from codir_jax.objectives.microbatches import run_student
 from codir_jax.objectives.texts import each_text
-from codir_jax.sharding.fsdp import look_up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +31,9 @@ class SentenceScore(LanguageModel):
         raise ValueError("a sentence score has no loss of its own")
 
 
-def sentence_scores(model, params, batch, rng: jax.Array | None = None) -> jax.Array:
+def sentence_scores(
+    model, params, batch, rng: jax.Array | None = None, output: LanguageModelOutput | None = None
+) -> jax.Array:
     """The score of each text, float32 [rows, T], nats: the sum over its words and its end of
 
         ln softmax(V c_t + d)_{w_t}     of a normalised model: ln P, or a pseudo-likelihood where c_t is two-sided;
@@ -39,9 +44,10 @@ def sentence_scores(model, params, batch, rng: jax.Array | None = None) -> jax.A
     Args:
       model: Linen module with this head; its config says which of both.
       batch: of `data.batch.SENTENCE_COLUMNS`.
-      rng: of dropout.
+      rng: of dropout. output: of the model on this batch, in the place of a run.
     """
-    states = Decoder(SentenceScore().run(model, params, batch, rng).states, *decoder(params))
+    output = SentenceScore().run(model, params, batch, rng) if output is None else output
+    states = Decoder(output.states, *decoder(params))
     num_rows, num_texts, length = batch["next_ids"].shape
     next_ids = batch["next_ids"].reshape(-1, length)
     found = word_logits(states, next_ids) if model.config.unnormalised else -cross_entropy(states, next_ids)
@@ -49,7 +55,16 @@ def sentence_scores(model, params, batch, rng: jax.Array | None = None) -> jax.A
     return jnp.sum(found * mask, axis=-1).reshape(num_rows, num_texts)
 
 
+def scores_in_microbatches(setting: Setting, params, batch, rng: jax.Array | None) -> jax.Array:
+    """`sentence_scores` of the student of a setting, in its microbatches."""
+
+    def read(output, part):
+        return sentence_scores(setting.student, params, part, output=output)
+
+    return run_student(setting, params, batch, rng, read)
+
+
 def word_logits(states: Decoder, ids: jax.Array) -> jax.Array:
     """v_w . c + d_w of one word a position, float32 [...], of int32 [...] ids: no logits of other words are made."""
-    rows = look_up(states.table, ids, "vocab").astype(states.states.dtype)
-    return jnp.sum((states.states * rows).astype(jnp.float32), axis=-1) + states.bias[ids]
+    words = rows(states.table, ids, "vocab").astype(states.states.dtype)
+    return jnp.sum((states.states * words).astype(jnp.float32), axis=-1) + states.bias[ids]

@@ -10,7 +10,7 @@ import pytest
 from codir_jax.data import dataset, pipeline, settings
 from codir_jax.data.data_error import DataError
 from codir_jax.data.on_disk import shard, tables
-from codir_jax.data.on_disk.examples import StoredExamples
+from codir_jax.data.on_disk.examples import Column, StoredExamples
 from codir_jax.data.shards import preparation
 from codir_jax.data.shards.preparation import Together
 from tests.data.on_disk.conftest import WORDS
@@ -207,3 +207,11 @@ def test_no_file_of_rows_stays_mapped(tmp_path, small, wordpiece):
     data = dataset.load(_options(tmp_path), wordpiece, seed=0)
     _batches(data)
     assert str(tmp_path / "cache") not in Path("/proc/self/maps").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("num", [400, 900])
+def test_a_column_on_disk_takes_a_mask_as_an_array_does(num, tmp_path):
+    whole = np.arange(num, dtype=np.int32)
+    np.save(tmp_path / "c.npy", whole)
+    mask = whole % 3 == 1
+    np.testing.assert_array_equal(Column(tmp_path / "c.npy")[mask], whole[mask])
