@@ -1,8 +1,9 @@
 """The heads that an encoder may have, and what the rest of the house asks about each: the table `HEADS`.
 
 A head has one parameter tree for all families: {"encoder", "pooler", "classifier"}, {"encoder", "transform",
-"transform_norm", "decoder_bias"} or {"encoder"}, the first with "pooler_norm" and the last with "pooler" where the
-config says so. A new head is a file with its Linen module, and an entry of `HEADS`.
+"transform_norm", "decoder_bias"}, {"encoder"} or {"encoder", "output_bias"}; the first with "pooler_norm", the third
+with "pooler", the last with "output_embedding" where the config says so. A new head is a file with its Linen module,
+and an entry of `HEADS`.
 """
 
 from __future__ import annotations

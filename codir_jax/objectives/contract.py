@@ -4,7 +4,8 @@ A method is a file `objectives/NAME.py`, found by `objective.name`. It defines
 
     HEADS                    names of the heads that it serves, of `objectives/heads/`
     ROLES                    of ("student", "teacher"): whose outputs it needs
-    default_config()         its fields; with an argument those of a preset
+    FIELDS                   what it can be set to (processes/fields.py)
+    default_config()         their defaults; with an argument those of a preset
     PRESETS                  optional: name of a head -> the preset that fits it
     check(config)            optional: what in them cannot be
     needs_cache(config)      optional: whether it takes rows out of the teacher cache

@@ -56,7 +56,7 @@ class Estimate:
 
 
 def estimate(planned: PlannedStage, devices: Devices | None = None, utilisation: float = 0.4) -> Estimate:
-    """The numbers of a planned.
+    """The numbers of a planned stage.
 
     Args:
       devices: what it runs on; None leaves out the time.

@@ -78,7 +78,7 @@ class Task(Protocol):
     splits: names of those that exist. fingerprint: of the data: equal for equal tokens and labels only.
     rows: the train set row by row; None where no table of it is kept.
     has_fixed_inputs: an example gives the same inputs in every epoch, so that a teacher's outputs can be kept.
-    typical_length: tokens of an input for which costs are told.
+    typical_length: tokens of an input for which costs are told. tokenizer: of transformers, or None.
     labels: what a saved model is told of its classes, keyword arguments of `huggingface.save_pretrained`.
     served_length: tokens to which a saved model cuts a text, since it is judged so; None: as its tokenizer has it.
     """
@@ -91,11 +91,14 @@ class Task(Protocol):
     has_fixed_inputs: bool
     labels: dict[str, Any]
     typical_length: int
+    tokenizer: Any
     served_length: int | None
 
     # A task of classes or numbers may have `read_rows() -> dict[str, RawSplit]`, the labelled rows as a person reads
     # them: its report then tells classes, errors and what counting words is worth. The reference of `examine` is then
-    # float32 [n, classes], of a regression [n, 1].
+    # float32 [n, classes], of a regression [n, 1], and `scores_of(split, answers) -> dict[str, float]` judges those of
+    # another runtime. A task may have `side_files() -> dict[str, Callable]`, name -> what writes it beside a saved
+    # model's weights, and `unigram`, as of `Setting`.
 
     def is_judged_once(self, split: str) -> bool:
         """Whether finished models are compared on the split, by which none of them was chosen."""

@@ -2,7 +2,7 @@
 
 import argparse
 
-from codir_jax.verbs.flag_types import add_model, check_batch_size
+from codir_jax.verbs.flag_types import add_input, add_model, check_batch_size
 
 HELP = "vectors of texts, by a sentence encoder"
 EXAMPLES = """examples:
@@ -18,7 +18,7 @@ OVERRIDES = ()
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("--input", default="-", help=".txt (one text a line), .tsv, .csv, .jsonl, or - (default)")
+    add_input(parser, "text")
     parser.add_argument("--output", required=True, help=".npy, .safetensors, .jsonl, or - for JSON lines on the screen")
     parser.add_argument("--text_column", default="sentence", help="of a .tsv, .csv or .jsonl (default: %(default)s)")
     parser.add_argument("--normalize", action="store_true", help="vectors of norm 1, whatever the folder says")

@@ -51,6 +51,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_input(parser: argparse.ArgumentParser, what: str) -> None:
+    """--input: texts that are read in their order; `what` is one of them."""
+    told = f".txt (one {what} a line), .tsv, .csv, .jsonl, .parquet, also .gz, or - (default)"
+    parser.add_argument("--input", default="-", help=told)
+
+
 def add_format(parser: argparse.ArgumentParser) -> None:
     """--format: what an export has beside its Hugging Face files."""
     parser.add_argument("--format", type=names, default=(), help="of an export, too: onnx, onnx-int8, stablehlo")

@@ -2,18 +2,20 @@
 
 import argparse
 
+from codir_jax.verbs import flag_types
+
 HELP = "memory, work, traffic and time of a run on a machine that you need not have"
 EXAMPLES = """examples:
   codir plan --config=configs/codir/finetune_distill.py:mnli --teacher=roberta-base --devices=v5e-256 \\
       --config.data.batch_size=4096
   codir plan --config=configs/codir/finetune_distill.py:own --teacher=bert-base --examples=1000000 --length=64 \\
       --devices=h100-8
-  codir plan --config=configs/codir/finetune_distill.py:mnli --teacher=roberta-base --devices=v5e-8 --length=64 \
+  codir plan --config=configs/codir/finetune_distill.py:mnli --teacher=roberta-base --devices=v5e-8 --length=64 \\
       --examples=1000000 --config.data.batch_size=512 --compile
 
 Nothing is allocated and no device is touched. Machines: v4, v5e, v5p, v6e, a100, h100, h200, cpu; the number counts
-devices, for v4 and v5p cores, as in the names of slices. The teacher: a folder, or the name of sizes (tiny, minilm,
-bert-base, bert-large, roberta-base, roberta-large), whose weights are not needed.
+devices, for v4 and v5p cores, as in the names of slices. The teacher: a folder, or the name of a model (bert-base,
+roberta-large, minilm, deberta-v3-base, ...; a wrong one lists all), of which the sizes are enough.
 
 --compile takes minutes: the compiler of the machine makes the real step, here and without the machine, and what it
 tells stands beside the plan. For TPUs it needs codir-jax[aot-tpu], for GPUs codir-jax[aot-gpu]."""
@@ -21,7 +23,7 @@ OVERRIDES = ("config",)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", required=True, help="PATH.py[:ARG,ARG] or a saved config.json")
+    parser.add_argument("--config", required=True, help=flag_types.CONFIG)
     parser.add_argument("--devices", required=True, help="MACHINE-NUMBER: v5e-256, v4-32, h100-8, cpu-8, ...")
     parser.add_argument("--hosts", type=int, default=0, help="(default: as many as usual hosts hold)")
     parser.add_argument("--teacher", default="", help="folder or name of sizes (default: teacher.path of the config)")

@@ -4,7 +4,7 @@ import argparse
 import json
 
 from codir_jax.processes.user_error import UserError
-from codir_jax.verbs.flag_types import add_data, add_model, check_batch_size
+from codir_jax.verbs.flag_types import add_data, add_input, add_model, check_batch_size
 
 HELP = "labels and probabilities of texts, or GLUE submission files"
 EXAMPLES = """examples:
@@ -22,7 +22,7 @@ OVERRIDES = ("config",)
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("--input", default="-", help=".txt (one text a line), .tsv, .csv, .jsonl, or - (default)")
+    add_input(parser, "text")
     parser.add_argument("--output", default="-", help="JSON lines (default: standard output)")
     parser.add_argument("--text_column", default="sentence", help="(default: %(default)s)")
     parser.add_argument("--text_pair_column", default="", help="second text, for models of pairs")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from codir_jax.verbs.flag_types import add_model, check_batch_size
+from codir_jax.verbs.flag_types import add_input, add_model, check_batch_size
 
 HELP = "log scores of sentences, by a language model, a sentence scorer or a masked LM"
 EXAMPLES = """examples:
@@ -19,7 +19,7 @@ OVERRIDES = ()
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("--input", default="-", help=".txt (one sentence a line), .tsv, .csv, .jsonl, or - (default)")
+    add_input(parser, "sentence")
     parser.add_argument("--output", default="-", help="a .tsv to write, or - for the screen (default)")
     parser.add_argument("--text_column", default="sentence", help="of a .tsv, .csv or .jsonl (default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=32, help="sentences run together (default: %(default)s)")

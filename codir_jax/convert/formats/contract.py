@@ -7,12 +7,12 @@ Its module defines
     USAGE                            lines of Python for the model card
     write(folder, head)              writes FILE of the folder, whose Hugging Face files are there already
     load(folder) -> Answers          FILE in its own runtime
-    LARGEST_ERROR                    optional: instead of a bound for each number, the share of the answers' size that
-                                     their error may have, where weights are rounded
 
 and may define
 
     AFTER                            another format that it is made of
+    LARGEST_ERROR                    instead of a bound for each number, the share of the answers' size that their error
+                                     may have, where weights are rounded
 
 Its name is that of its file, "-" for "_": "onnx-int8". A model is compared with the folder in JAX on texts of several
 lengths, one alone and padded together.

@@ -13,6 +13,9 @@ and may define
     fresh_tokenizer(options)           a tokenizer trained on the set's own texts, where none is named
     unread(options)                    -> Unread, where reading would be a download and no plan needs one; else None
     TASK: str                          the task that it is for, where that is not "classification"
+    train_file(options)                path of the train table, None where it has none: a large one is read in parts
+    stream(options)                    where there is one: (what `on_disk.tables.parts` reads of it, what makes the
+                                       other splits)
     scored(options)                    of "sentence_embedding": name -> rows of two texts apart and a score, by which a
                                        sentence encoder is judged; `read` has the train split only
 
