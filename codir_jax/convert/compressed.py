@@ -46,9 +46,7 @@ def compress(folder: str | os.PathLike, method: str, output: str | os.PathLike, 
       NotEqualError: what was read again differs in a bit.
     """
     head = huggingface.stored_head(folder)
-    source = huggingface.load_pretrained(folder, head=head)
-    if not source.has_head:
-        raise UserError(f"{folder} has no trained head ({', '.join(source.new_weights)} are missing)")
+    source = huggingface.load_trained(folder, head)
     config, weights, changed = of_model(source.config, source.params, methods.parse(method))
     output = huggingface.save_weights(
         output,
@@ -57,7 +55,7 @@ def compress(folder: str | os.PathLike, method: str, output: str | os.PathLike, 
         head=head,
         sentence=source.sentence,
         hf_config=source.hf_config,
-        **source.labels,
+        labels=source.labels,
     )
     tokenizer.save_pretrained(str(output))
     if (output / packed.FILE).exists():

@@ -15,6 +15,7 @@ import numpy as np
 
 from codir_jax.convert import in_torch, sentence_folder
 from codir_jax.convert.huggingface import Pretrained, load_pretrained, save_pretrained
+from codir_jax.convert.labels import UNTOLD, Labels
 from codir_jax.convert.model_card import UNKNOWN, Provenance, model_card
 from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.data.tokenizer import save_tokenizer, served_length
@@ -64,10 +65,7 @@ def export(
     tokenizer: Any,
     *,
     head: str = "classification",
-    label_names: Sequence[str] | None = None,
-    is_regression: bool = False,
-    is_multi_label: bool = False,
-    is_pair: bool | None = None,
+    labels: Labels = UNTOLD,
     sentence: SentenceFacts | None = None,
     sample_batch: Mapping[str, np.ndarray],
     results: Mapping[str, Any] | None = None,
@@ -86,10 +84,7 @@ def export(
         config, params: the model in memory, nested dict of arrays (unboxed).
         tokenizer: a transformers tokenizer.
         head: of `models.heads.HEADS`.
-        label_names: in the order of the logits; None: "LABEL_0", ...
-        is_regression: one output, squared error. is_multi_label: any number of classes a text.
-        is_pair: whether the head is for pairs of texts; None: not known.
-        sentence: of a sentence encoder, see `huggingface.save_pretrained`.
+        labels: of a head with labels. sentence: of a sentence encoder, see `huggingface.save_pretrained`.
         sample_batch: `input_ids`, `attention_mask`, `token_type_ids`, int32 [batch, seq]; a padded row belongs in it.
         results: for the card: metric or name -> number or text, one level of nesting for splits.
         training_config: for the card, in a details block.
@@ -100,11 +95,10 @@ def export(
     Raises:
         ParityError: above `TOLERANCE`.
     """
-    labels = {"label_names": label_names, "is_regression": is_regression, "is_multi_label": is_multi_label}
-    labels |= {"is_pair": is_pair}
     max_length = served_length(tokenizer, config.max_length)
     with console.progress_bar("export", 0, 2, unit="part", is_inner=True) as bar:
-        folder = save_pretrained(folder, config, params, head=head, sentence=sentence, hf_config=hf_config, **labels)
+        told = {"labels": labels, "sentence": sentence, "hf_config": hf_config}
+        folder = save_pretrained(folder, config, params, head=head, **told)
         save_tokenizer(tokenizer, folder, max_length)
         bar.update()
         verdict = check_parity(folder, config, params, sample_batch, head)
@@ -113,16 +107,13 @@ def export(
         title or folder.resolve().name,
         config,
         head,
-        label_names,
-        is_regression,
-        is_multi_label,
+        labels,
         sentence_folder.read(folder),
         results,
         training_config,
         teacher_name,
         verdict,
         max_length,
-        is_pair,
         provenance,
     )
     whole.write_text(folder / "README.md", card)

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from safetensors.numpy import save_file
 
 from codir_jax.compression import factors, methods, packed
 from codir_jax.compression.packed import Weight
-from codir_jax.convert import labels, sentence_folder
+from codir_jax.convert import labels as labels_lib
+from codir_jax.convert import sentence_folder
 from codir_jax.convert.folder import WEIGHTS, Tensors, find_folder, read_config
-from codir_jax.convert.labels import Labels
+from codir_jax.convert.labels import UNTOLD, Labels
 from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.models import contract, heads
 from codir_jax.models.contract import Family, HeadSpec
@@ -51,36 +52,24 @@ class Pretrained:
         params: nested dict of numpy float32, unboxed, the tree of `heads.build_model(config, head, num_labels)`.
         hf_config: its `config.json`, whole.
         has_head: True when every head weight came from the checkpoint; False when some were drawn (`new_weights`).
-        label_names: names of the classes, None where the checkpoint has none (or "LABEL_0", ...) or no head.
+        labels: what the checkpoint says of them; names and kind of those of a trained head only.
         num_labels: outputs of a head with labels; 1 is regression or one score.
-        is_regression: the head has labels, and the checkpoint says problem_type "regression" or has one output.
         folder: where it was read from.
         fingerprint: `model_fingerprint(config, params)`.
         new_weights: paths, "classifier/kernel", of the head weights that were drawn at random.
         sentence: how a sentence encoder's vector is made; None with another head.
-        is_pair: whether its head is for pairs of texts; None where the checkpoint does not say.
-        is_multi_label: the head has labels, of which a text has any number.
     """
 
     config: TransformerConfig
     params: dict[str, Any]
     hf_config: dict[str, Any]
     has_head: bool
-    label_names: tuple[str, ...] | None
+    labels: Labels
     num_labels: int
-    is_regression: bool
     folder: Path
     fingerprint: str
     new_weights: tuple[str, ...]
     sentence: SentenceFacts | None = None
-    is_pair: bool | None = None
-    is_multi_label: bool = False
-
-    @property
-    def labels(self) -> dict[str, Any]:
-        """What it says of its labels, as `save_pretrained` takes it."""
-        names = ("label_names", "is_regression", "is_multi_label", "is_pair")
-        return {name: getattr(self, name) for name in names}
 
 
 def read_sizes(folder: Path) -> TransformerConfig:
@@ -166,25 +155,35 @@ def load_pretrained(
     if facts and facts.dense:
         tree["pooler"], new_weights = sentence_folder.read_pooler(folder, facts.dense, config.hidden_size), []
     has_head = not new_weights
-    told = Labels(None, num_labels == 1, False, None)
+    told = Labels(is_regression=spec.labels is not None and num_labels == 1)
     if has_head and spec.labels:
         with _of_config(folder):
-            told = labels.read(hf_config, num_labels)
+            told = labels_lib.read(hf_config, num_labels)
     return Pretrained(
         config=config,
         params=tree,
         hf_config=hf_config,
         has_head=has_head,
-        label_names=told.names,
+        labels=told,
         num_labels=num_labels,
-        is_regression=spec.labels is not None and told.is_regression,
         folder=folder,
         fingerprint=model_fingerprint(config, tree),
         new_weights=tuple(new_weights),
         sentence=facts,
-        is_pair=told.is_pair,
-        is_multi_label=told.is_multi_label,
     )
+
+
+def load_trained(path_or_name: str | os.PathLike, head: str) -> Pretrained:
+    """`load_pretrained` of a finished model.
+
+    Raises:
+        UserError: also where the checkpoint has no trained head of that name.
+    """
+    source = load_pretrained(path_or_name, head=head)
+    if not source.has_head:
+        kind = head.replace("_", " ")
+        raise UserError(f"{path_or_name} has no trained {kind} head ({', '.join(source.new_weights)} are missing)")
+    return source
 
 
 def save_pretrained(
@@ -193,10 +192,7 @@ def save_pretrained(
     params: Mapping[str, Any],
     *,
     head: str = "classification",
-    label_names: Sequence[str] | None = None,
-    is_regression: bool = False,
-    is_multi_label: bool = False,
-    is_pair: bool | None = None,
+    labels: Labels = UNTOLD,
     sentence: SentenceFacts | None = None,
     hf_config: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -208,18 +204,12 @@ def save_pretrained(
     Args:
         folder: made if it is not there; these two files are replaced.
         config, params: the encoder's sizes, and the weights as nested dict of arrays (unboxed, any device).
-        head: of `heads.HEADS`. label_names and is_regression are for a head with labels.
-        label_names: class names in the order of the logits; None: "LABEL_0", ...
-        is_regression: writes problem_type "regression", which makes transformers' loss a squared error.
-        is_multi_label: writes "multi_label_classification": a binary cross entropy of each class.
-        is_pair: whether the head is for pairs of texts; None: not known.
+        head: of `heads.HEADS`. labels: of a head with labels; their kind is the loss that transformers trains it by.
         sentence: of head "embedding"; its pooling is the config's. None: vectors of any norm, texts of any length.
         hf_config: the `config.json` that the model came from; keys that we do not know are kept.
     """
-    of_head = {"label_names": label_names, "is_regression": is_regression, "is_multi_label": is_multi_label}
-    of_head |= {"is_pair": is_pair}
     weights = methods.weights_of(params)
-    return save_weights(folder, config, weights, head=head, sentence=sentence, hf_config=hf_config, **of_head)
+    return save_weights(folder, config, weights, head=head, labels=labels, sentence=sentence, hf_config=hf_config)
 
 
 def save_weights(
@@ -228,10 +218,7 @@ def save_weights(
     weights: Mapping[str, Weight],
     *,
     head: str,
-    label_names: Sequence[str] | None = None,
-    is_regression: bool = False,
-    is_multi_label: bool = False,
-    is_pair: bool | None = None,
+    labels: Labels = UNTOLD,
     sentence: SentenceFacts | None = None,
     hf_config: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -254,8 +241,7 @@ def save_weights(
         "dtype": "float32",
     }
     if spec.labels:
-        written |= labels.written(label_names, weights["/".join(spec.labels)].shape[0], is_regression, is_multi_label)
-        written |= {} if is_pair is None else {labels.IS_PAIR: is_pair}
+        written |= labels_lib.written(labels, weights["/".join(spec.labels)].shape[0])
     _write_tensors(folder, tensors)
     whole.write_text(folder / "config.json", json.dumps(written, indent=2, sort_keys=True) + "\n")
     if spec.is_base:

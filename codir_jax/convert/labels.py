@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from codir_jax.processes import json_text
@@ -21,10 +21,13 @@ class Labels(NamedTuple):
     is_pair: whether the head is for pairs of texts; None where the config does not say.
     """
 
-    names: tuple[str, ...] | None
-    is_regression: bool
-    is_multi_label: bool
-    is_pair: bool | None
+    names: tuple[str, ...] | None = None
+    is_regression: bool = False
+    is_multi_label: bool = False
+    is_pair: bool | None = None
+
+
+UNTOLD = Labels()
 
 
 def read(hf_config: Mapping[str, Any], num_labels: int) -> Labels:
@@ -49,25 +52,24 @@ def read(hf_config: Mapping[str, Any], num_labels: int) -> Labels:
     return Labels(names, problem == REGRESSION or (num_labels == 1 and not is_multi_label), is_multi_label, is_pair)
 
 
-def written(
-    label_names: Sequence[str] | None, num_labels: int, is_regression: bool, is_multi_label: bool = False
-) -> dict[str, Any]:
-    """The entries of a config.json, those of `read` but for `IS_PAIR`.
+def written(labels: Labels, num_labels: int) -> dict[str, Any]:
+    """The entries of a config.json, those of `read`, of a head of so many outputs.
 
     Raises:
         UserError: names are not distinct, or a regression has several outputs.
     """
-    names = [f"LABEL_{i}" for i in range(num_labels)] if not label_names else [str(name) for name in label_names]
+    names = [f"LABEL_{i}" for i in range(num_labels)] if not labels.names else [str(name) for name in labels.names]
     if len(names) != num_labels:
         raise ValueError(f"{len(names)} label names {names[:5]} for a head of {num_labels} outputs")
     if len(set(names)) != len(names):
         raise UserError(f"label names are not distinct: {names}")
-    if is_regression and num_labels != 1:
+    if labels.is_regression and num_labels != 1:
         raise UserError(f"a regression head has 1 output, this one {num_labels}")
     return {
+        **({} if labels.is_pair is None else {IS_PAIR: labels.is_pair}),
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
-        "problem_type": REGRESSION if is_regression else SEVERAL if is_multi_label else CLASSES,
+        "problem_type": REGRESSION if labels.is_regression else SEVERAL if labels.is_multi_label else CLASSES,
     }
 
 

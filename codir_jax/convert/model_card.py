@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from codir_jax.convert.folder import without_path
+from codir_jax.convert.labels import Labels
 from codir_jax.convert.markdown import escaped
 from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.models.contract import NO_LIMIT, family
@@ -44,32 +45,29 @@ def model_card(
     name: str,
     config: TransformerConfig,
     head: str,
-    label_names: Sequence[str] | None,
-    is_regression: bool,
-    is_multi_label: bool,
+    labels: Labels,
     sentence: SentenceFacts | None,
     results: Mapping[str, Any] | None,
     training_config: Mapping[str, Any] | None,
     teacher_name: str,
     verdict: Any,
     max_length: int,
-    is_pair: bool | None,
     provenance: Provenance = UNKNOWN,
 ) -> str:
     """The folder's README.md: YAML front matter, what it is, results, how to load it, limits, training config."""
     about, teacher = head_spec(head).card, without_path(teacher_name)
     lines = ["---", _front(name, config, about, results or {}, provenance), "---", "", f"# {escaped(name)}", ""]
-    does = about.does(label_names and tuple(map(escaped, label_names)), is_regression, is_multi_label, is_pair)
+    does = about.does(*labels._replace(names=labels.names and tuple(map(escaped, labels.names))))
     lines.append(
         f"This {family(config.family).title} encoder of {config.in_words} {does}. "
         "Trained with codir_jax" + (f"; its teacher was `{_code(teacher)}`." if teacher else ".")
     )
-    if label_names and not is_regression:
-        lines += ["", "Labels: " + ", ".join(f"`{i}` {escaped(label)}" for i, label in enumerate(label_names)) + "."]
+    if labels.names and not labels.is_regression:
+        lines += ["", "Labels: " + ", ".join(f"`{i}` {escaped(label)}" for i, label in enumerate(labels.names)) + "."]
     if sentence:
         made = f"{_POOLED[config.pooling]}, {_NORM[sentence.normalize]}"
         lines += ["", f"Vectors have {config.hidden_size} numbers: {made}."]
-    if is_multi_label:
+    if labels.is_multi_label:
         lines += ["", "The sigmoid of each logit is the probability of that label; those above 0.5 are the answer."]
     lines += ["", "## Intended use", "", *_use(provenance)]
     lines += ["", "## Results", ""]
@@ -79,7 +77,7 @@ def model_card(
     else:
         lines.append("None were given at export.")
     lines += ["", f"Export check: {verdict}.", "", "## How to load it", "", "```python"]
-    usage, in_jax = (about.pair_usage, about.pair_in_jax) if is_pair else (about.usage, about.in_jax)
+    usage, in_jax = (about.pair_usage, about.pair_in_jax) if labels.is_pair else (about.usage, about.in_jax)
     lines += [*usage, "```", ""]
     if in_jax:
         lines += ["Without torch, in JAX:", "", "```python", *in_jax, "```", ""]

@@ -51,8 +51,8 @@ def compare(
       (of the student), "disagreements"}.
     """
     rows = task.read_rows()
-    dev, is_regression, several = rows["dev"], task.labels["is_regression"], task.labels["is_multi_label"]
-    names = task.labels["label_names"] or ()
+    dev, is_regression, several = rows["dev"], task.labels.is_regression, task.labels.is_multi_label
+    names = task.labels.names or ()
     labels = np.asarray(dev.labels)
     predictions = {name: runner.answers_of(logits, is_regression, several) for name, logits in answers.items()}
     bar = _bar(rows, is_regression, metric, batch_size, seed) if "train" in rows else None

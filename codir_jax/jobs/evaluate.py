@@ -98,15 +98,16 @@ def _of_file(
     if head_spec(huggingface.stored_head(folder)).labels is None:
         raise UserError(f"{model} answers with no labels; --input is of classifiers and regressions")
     source = huggingface.load_pretrained(folder)
-    names = source.label_names or tuple(str(number) for number in range(source.num_labels))
+    labels = source.labels
+    names = labels.names or tuple(str(number) for number in range(source.num_labels))
     config = stage_config.default_config(finetune.default_config())
     saved = stage_config.load(_saved(model)).data if _saved(model) else {}
     data = {name: given or saved.get(name, config.data[name]) for name, given in columns.items()}
-    data |= {"name": "text_classification", "dev_path": path, "is_regression": source.is_regression}
-    data |= {"is_multi_label": source.is_multi_label}
-    data |= {"label_separator": saved.get("label_separator", "")} if source.is_multi_label else {}
+    data |= {"name": "text_classification", "dev_path": path, "is_regression": labels.is_regression}
+    data |= {"is_multi_label": labels.is_multi_label}
+    data |= {"label_separator": saved.get("label_separator", "")} if labels.is_multi_label else {}
     config.data.update(data)
-    config.data.label_names = "" if source.is_regression else table_labels.list_names(names)
+    config.data.label_names = "" if labels.is_regression else table_labels.list_names(names)
     tokenizer = tokenizer_lib.load_tokenizer(folder, source.config.vocab_size)
     config.data.max_length = tokenizer_lib.served_length(tokenizer, source.config.max_length)
     config.data.eval_batch_size = batch_size or config.data.eval_batch_size

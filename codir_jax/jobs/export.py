@@ -56,9 +56,7 @@ def export_model(
     folder = model_folder(model, "--model")
     head = huggingface.stored_head(folder)
     contract.require(formats, head)
-    source = huggingface.load_pretrained(folder, head=head)
-    if not source.has_head:
-        raise UserError(f"{model} has no trained head ({', '.join(source.new_weights)} are missing)")
+    source = huggingface.load_trained(folder, head)
     tokenizer = tokenizer_lib.load_tokenizer(folder, source.config.vocab_size)
     results, config = (
         json.loads(path.read_text(encoding="utf-8")) if (path := Path(model) / name).exists() else None
@@ -87,7 +85,7 @@ def export_model(
             hf_config=source.hf_config,
             provenance=_provenance(config or {}, results or {}, license, language, base_model, data),
             title=Path(output).resolve().name,
-            **source.labels,
+            labels=source.labels,
         )
         if (noise := source.folder / NOISE_FILE).is_file():
             shutil.copy2(noise, aside)

@@ -73,7 +73,7 @@ def write(model: str, stage: Path, config: ConfigDict, folder: Path) -> dict[str
             head=head,
             sentence=source.sentence,
             hf_config=made.source.hf_config,
-            **source.labels,
+            labels=source.labels,
         )
         tokenizer_lib.save_tokenizer(made.tokenizer, aside / "best", length)
         for name in ("results.json", "config.json"):

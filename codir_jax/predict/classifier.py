@@ -70,9 +70,9 @@ class Predictor:
     @property
     def label_names(self) -> tuple[str, ...]:
         """Name of each class; LABEL_0, ... where the checkpoint has none; () for a regression."""
-        if self.source.is_regression:
+        if self.source.labels.is_regression:
             return ()
-        return self.source.label_names or tuple(f"LABEL_{i}" for i in range(self.source.num_labels))
+        return self.source.labels.names or tuple(f"LABEL_{i}" for i in range(self.source.num_labels))
 
     def __call__(self, texts: Iterable, text_pairs: Iterable[str] | None = None) -> list[dict[str, Any]]:
         """One dict a text, in order: {"label", "probabilities", "logits"}; a regression: {"value"}.
@@ -105,7 +105,7 @@ class Predictor:
         Raises:
           UserError: with what to do.
         """
-        expected = self.source.is_pair
+        expected = self.source.labels.is_pair
         if expected is None or expected == is_pair:
             return
         kinds = ("single texts", "pairs of texts")
@@ -118,9 +118,9 @@ class Predictor:
 
     def describe(self, logits: np.ndarray) -> dict[str, Any]:
         """The answer for one row of logits float32 [classes]."""
-        if self.source.is_regression:
+        if self.source.labels.is_regression:
             return {"value": float(logits[0])}
-        names, several = self.label_names, self.source.is_multi_label
+        names, several = self.label_names, self.source.labels.is_multi_label
         probabilities = np.exp(logits - (np.logaddexp(0, logits) if several else np.logaddexp.reduce(logits)))
         answer = {"label": names[int(logits.argmax())]}
         if several:

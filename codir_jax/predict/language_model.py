@@ -18,7 +18,7 @@ from codir_jax.models.products import product
 from codir_jax.models.weights import transposed
 from codir_jax.objectives.heads.language_model import LanguageModel as Head
 from codir_jax.objectives.heads.language_model import cross_entropy
-from codir_jax.predict.sentence_reader import SentenceReader, padded_length
+from codir_jax.predict.sentence_reader import SentenceReader, by_length, check_list, padded_length
 from codir_jax.processes.user_error import UserError
 
 
@@ -53,9 +53,7 @@ def load(path: str, *, batch_size: int = 32) -> "LanguageModel":
       >>> model.next_words("the market", 3)
     """
     folder = model_folder(path, "model")
-    source = huggingface.load_pretrained(folder, head="language_model")
-    if not source.has_head:
-        raise UserError(f"{path} has no language-model head ({', '.join(source.new_weights)} are missing)")
+    source = huggingface.load_trained(folder, "language_model")
     return LanguageModel(source, tokenizer_lib.load_tokenizer(folder, source.config.vocab_size), batch_size)
 
 
@@ -75,13 +73,10 @@ class LanguageModel:
 
     def score(self, texts: Sequence[str]) -> list[Score]:
         """One score a sentence, in order; white-space runs are one space, as in the text that was trained on."""
-        if isinstance(texts, str):
-            raise UserError("expected a list of sentences, got one string; write [text]")
+        check_list(texts)
         rows = [self._read(text) for text in texts]
         found: list[Score] = [Score(0.0, 0.0, 0, 0)] * len(rows)
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))
-        for start in range(0, len(order), self.batch_size):
-            part = order[start : start + self.batch_size]
+        for part in by_length([len(ids) for ids, _, _ in rows], self.batch_size):
             nats = self._nats([rows[row][0] for row in part])
             for row, own in zip(part, nats, strict=True):
                 _, words, unknown = rows[row]

@@ -17,9 +17,9 @@ import numpy as np
 from codir_jax.convert import huggingface
 from codir_jax.convert.folder import model_folder
 from codir_jax.data import tokenizer as tokenizer_lib
-from codir_jax.data.length_buckets import LADDER
 from codir_jax.models.heads import build_model
 from codir_jax.predict.language_model import Score
+from codir_jax.predict.sentence_reader import check_list, padded_length
 from codir_jax.processes.user_error import UserError
 
 
@@ -30,9 +30,7 @@ def load(path: str, *, batch_size: int = 32) -> "MaskedLMScorer":
       UserError: the folder is missing, damaged, or without a masked-LM head.
     """
     folder = model_folder(path, "model")
-    source = huggingface.load_pretrained(folder, head="masked_lm")
-    if not source.has_head:
-        raise UserError(f"{path} has no masked-LM head ({', '.join(source.new_weights)} are missing)")
+    source = huggingface.load_trained(folder, "masked_lm")
     tokenizer = tokenizer_lib.load_tokenizer(folder, source.config.vocab_size)
     if tokenizer.mask_token_id is None:
         raise UserError(f"the tokenizer of {path} has no mask token; a masked LM scores nothing without one")
@@ -59,6 +57,7 @@ class MaskedLMScorer:
         Raises:
           UserError: a sentence is longer than the model's positions.
         """
+        check_list(texts)
         found = []
         for text in texts:
             encoded = self.tokenizer(text, return_special_tokens_mask=True)
@@ -78,7 +77,7 @@ class MaskedLMScorer:
 
     def _of_part(self, ids, places) -> float:
         longest = self.source.config.max_length
-        length = min(next((one for one in LADDER if one >= len(ids)), longest), longest)
+        length = min(padded_length(len(ids)), longest)
         inputs = np.full((self.batch_size, length), self.tokenizer.pad_token_id, np.int32)
         inputs[:, : len(ids)] = ids
         mask = np.zeros_like(inputs)

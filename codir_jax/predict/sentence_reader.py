@@ -1,6 +1,7 @@
-"""Sentences as a language model reads them: ids, words, unknown tokens; and the few lengths that they are padded to."""
+"""Sentences as a language model reads them: ids, words, unknown tokens; batches of like lengths."""
 
 import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,19 @@ class SentenceReader:
     @functools.cached_property
     def _backend(self):
         return backend_of(self._reading.tokenizer)
+
+
+def check_list(texts: Any) -> None:
+    """Refuses one string in the place of a list, which would be read letter by letter."""
+    if isinstance(texts, str):
+        raise UserError("expected a list of sentences, got one string; write [text]")
+
+
+def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Yields the rows of batches of like lengths, at most `batch_size` of them, the short ones first."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
 
 
 def padded_length(longest: int) -> int:

@@ -15,7 +15,7 @@ from codir_jax.data.ngram import NGram
 from codir_jax.models.heads import build_model
 from codir_jax.objectives.heads.sentence_score import sentence_scores
 from codir_jax.predict.language_model import Score
-from codir_jax.predict.sentence_reader import SentenceReader, padded_length
+from codir_jax.predict.sentence_reader import SentenceReader, by_length, check_list, padded_length
 from codir_jax.processes.user_error import UserError
 from codir_jax.tasks.sentences import log_normaliser
 
@@ -27,9 +27,7 @@ def load(path: str, *, batch_size: int = 32) -> "SentenceScorer":
       UserError: the folder is missing, damaged, or without a sentence-score head.
     """
     folder = model_folder(path, "model")
-    source = huggingface.load_pretrained(folder, head="sentence_score")
-    if not source.has_head:
-        raise UserError(f"{path} has no sentence-score head ({', '.join(source.new_weights)} are missing)")
+    source = huggingface.load_trained(folder, "sentence_score")
     file = find_folder(folder) / NOISE_FILE
     if source.config.residual and not file.is_file():
         raise UserError(f"{path} has a residual score, and its noise model {NOISE_FILE} is missing; copy it there")
@@ -61,8 +59,7 @@ class SentenceScorer:
 
         `log_score` is ln P of a normalised left-to-right model, and otherwise no log probability.
         """
-        if isinstance(texts, str):
-            raise UserError("expected a list of sentences, got one string; write [text]")
+        check_list(texts)
         encoded = [self._read(text) for text in texts]
         found = self._scores([ids[:-1] for ids, _, _ in encoded])
         return [
@@ -85,9 +82,7 @@ class SentenceScorer:
     def _scores(self, rows: list[np.ndarray]) -> np.ndarray:
         """s of word ids without their ends, float64 [n]; sentences of like lengths are run together."""
         found = np.zeros(len(rows))
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-        for start in range(0, len(order), self.batch_size):
-            part = order[start : start + self.batch_size]
+        for part in by_length([len(row) for row in rows], self.batch_size):
             found[part] = self._of_part([rows[row] for row in part])
         return found
 

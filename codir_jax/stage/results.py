@@ -8,6 +8,7 @@ import jax
 
 from codir_jax.convert import huggingface
 from codir_jax.convert import sides as sides_lib
+from codir_jax.convert.labels import UNTOLD, Labels
 from codir_jax.data.tokenizer import save_tokenizer
 from codir_jax.processes import distributed, whole
 from codir_jax.processes.user_error import CannotWriteError
@@ -26,12 +27,12 @@ def save_best(
     max_length: int | None = None,
     sides=None,
     beside=None,
-    **labels,
+    labels: Labels = UNTOLD,
 ) -> None:
     """Replaces `best/` in one rename; `params` are gathered from all devices.
 
     Args:
-      head: of `models.heads.HEADS`. labels: of `huggingface.save_pretrained`, for a classifier.
+      head: of `models.heads.HEADS`. labels: of a classifier.
       max_length: tokens by which the model was judged, see `save_tokenizer`.
       sides: name -> weights that are kept with it (`convert.sides`).
       beside: name -> function (path) that writes a file of that name, without which the model is not whole.
@@ -46,7 +47,7 @@ def save_best(
         with whole.folder(workdir / "best") as aside:
             source = model.source
             of_source = {"hf_config": source.hf_config, "sentence": source.sentence} if source else {}
-            huggingface.save_pretrained(aside, model.config, whole_params, head=head, **of_source, **labels)
+            huggingface.save_pretrained(aside, model.config, whole_params, head=head, labels=labels, **of_source)
             save_tokenizer(text_tokenizer, aside, max_length)
             sides_lib.save(aside, sides)
             for name, write in (beside or {}).items():

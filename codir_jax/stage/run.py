@@ -296,7 +296,7 @@ class _Run:
             "max_length": task.served_length,
             "sides": {name: params[name] for name in self.objective.keeps},
             "beside": task.side_files() if hasattr(task, "side_files") else {},
-            **task.labels,
+            "labels": task.labels,
         }
         results.save_best(self.workdir, student, params["student"], task.tokenizer, **served)
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from codir_jax.convert.labels import Labels
 from codir_jax.data import class_weights, dataset, length_buckets, pipeline, settings
 from codir_jax.data import synthetic as random_texts
 from codir_jax.data.sets import contract as sets
@@ -87,8 +88,7 @@ class Classification:
         )
         self.metrics = tuple(Metric(name) for name in info.metrics)
         self.splits, self.fingerprint = tuple(data.splits), data.fingerprint
-        self.labels = {"label_names": info.label_names or None, "is_regression": info.is_regression}
-        self.labels |= {"is_multi_label": info.is_multi_label, "is_pair": info.is_pair}
+        self.labels = Labels(info.label_names or None, info.is_regression, info.is_multi_label, info.is_pair)
         self.served_length = config.data.max_length
         self._forward = functools.cache(runner.make_forward)
 
@@ -134,9 +134,9 @@ class Classification:
         """Refuses a model of other classes, of the same in another order, or of pairs where these are single texts."""
         check_label_names(source, self.data.info, path)
         kinds = ("single texts", "pairs of texts")
-        if source.is_pair not in (None, self.data.info.is_pair):
+        if source.labels.is_pair not in (None, self.data.info.is_pair):
             raise UserError(
-                f"model {path} answers {kinds[source.is_pair]}, data {self.data.info.name} has "
+                f"model {path} answers {kinds[source.labels.is_pair]}, data {self.data.info.name} has "
                 f"{kinds[self.data.info.is_pair]}; set data.text_pair_column, or fine-tune the model on this data"
             )
 
@@ -300,19 +300,21 @@ def require_split(data: Dataset, name: str) -> None:
 
 def has_classes(source, info) -> bool:
     """Whether a checkpoint's classes are the data's, in its order, as far as both have names for them."""
-    return not (source.label_names and info.label_names) or tuple(source.label_names) == tuple(info.label_names)
+    names = source.labels.names
+    return not (names and info.label_names) or tuple(names) == tuple(info.label_names)
 
 
 def check_label_names(source, info, path: str) -> None:
     """Refuses a model whose classes have the same names in another order, or other names, or are answered otherwise."""
-    if source.is_multi_label != info.is_multi_label:
+    is_multi_label = source.labels.is_multi_label
+    if is_multi_label != info.is_multi_label:
         kinds = ("one class a text", "any number of classes a text")
         raise UserError(
-            f"model {path} answers {kinds[source.is_multi_label]}, data {info.name} has {kinds[info.is_multi_label]} "
+            f"model {path} answers {kinds[is_multi_label]}, data {info.name} has {kinds[info.is_multi_label]} "
             "(data.is_multi_label, --multi_label); set it as the model has it, or fine-tune the model on this data"
         )
     if not has_classes(source, info):
         raise UserError(
-            f"model {path} has classes {list(source.label_names)}, data {info.name} has {list(info.label_names)}; "
+            f"model {path} has classes {list(source.labels.names)}, data {info.name} has {list(info.label_names)}; "
             "give data.label_names in the model's order, or fine-tune the model on this data"
         )

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from codir_jax.convert.labels import Labels
 from codir_jax.data.batch import Batch, Column
 from codir_jax.evaluation.metrics import Metric
 from codir_jax.objectives.contract import Head, Setting, TrainRows
@@ -79,7 +80,7 @@ class Task(Protocol):
     rows: the train set row by row; None where no table of it is kept.
     has_fixed_inputs: an example gives the same inputs in every epoch, so that a teacher's outputs can be kept.
     typical_length: tokens of an input for which costs are told. tokenizer: of transformers, or None.
-    labels: what a saved model is told of its classes, keyword arguments of `huggingface.save_pretrained`.
+    labels: what a saved model is told of its classes.
     served_length: tokens to which a saved model cuts a text, since it is judged so; None: as its tokenizer has it.
     """
 
@@ -89,7 +90,7 @@ class Task(Protocol):
     fingerprint: str
     rows: TrainRows | None
     has_fixed_inputs: bool
-    labels: dict[str, Any]
+    labels: Labels
     typical_length: int
     tokenizer: Any
     served_length: int | None

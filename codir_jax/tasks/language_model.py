@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from codir_jax.convert.labels import UNTOLD
 from codir_jax.data.stream import settings, stream
 from codir_jax.data.stream.stream import Streams
 from codir_jax.evaluation.metrics import Metric
@@ -62,7 +63,7 @@ class LanguageModelling:
       streams: None before `open`. tokenizer: of the text.
     """
 
-    head, metrics, rows, has_fixed_inputs, labels = Head(), METRICS, None, False, {}
+    head, metrics, rows, has_fixed_inputs, labels = Head(), METRICS, None, False, UNTOLD
     served_length = None
 
     def __init__(self, config: ConfigDict, tokenizer=None):

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from codir_jax.convert.labels import UNTOLD
 from codir_jax.data import synthetic as random_texts
 from codir_jax.data.batch import MASKED_LM_COLUMNS, empty
 from codir_jax.data.corpus import corpus as corpus_lib
@@ -78,7 +79,7 @@ class MaskedLanguageModel:
     """
 
     head, metrics, rows, has_fixed_inputs = Head(), METRICS, None, False
-    splits, labels, served_length = ("train", "dev"), {}, None
+    splits, labels, served_length = ("train", "dev"), UNTOLD, None
 
     def __init__(self, config: ConfigDict, tokenizer=None, corpus: Corpus | None = None):
         self.config, self.tokenizer, self.corpus = config, tokenizer, corpus

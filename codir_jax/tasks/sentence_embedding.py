@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from codir_jax.convert.labels import UNTOLD
 from codir_jax.data import dataset, settings
 from codir_jax.data.sets import contract as sets
 from codir_jax.data.splits import Dataset, Examples
@@ -93,7 +94,7 @@ class SentenceEmbedding:
         self.config, self.data, self.tokenizer = config, data, tokenizer
         self.head = Head()
         self.metrics = tuple(Metric(name) for name in METRICS)
-        self.splits, self.fingerprint, self.labels = tuple(data.splits), data.fingerprint, {}
+        self.splits, self.fingerprint, self.labels = tuple(data.splits), data.fingerprint, UNTOLD
         self._cosines = functools.cache(_make_cosines)
 
     @property

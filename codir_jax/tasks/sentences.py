@@ -16,6 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from codir_jax.convert.folder import NOISE_FILE
+from codir_jax.convert.labels import UNTOLD
 from codir_jax.data.sentences import sentences as sentences_lib
 from codir_jax.data.sentences import settings
 from codir_jax.data.stream import stream
@@ -65,7 +66,7 @@ class SentenceTask:
       unigram: float64 [vocab], how frequent each token is in the train split; None before `open`.
     """
 
-    head, rows, has_fixed_inputs, labels = SentenceScore(), None, False, {}
+    head, rows, has_fixed_inputs, labels = SentenceScore(), None, False, UNTOLD
     served_length = None
 
     def __init__(self, config: ConfigDict, tokenizer=None):

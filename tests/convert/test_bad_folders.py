@@ -12,6 +12,7 @@ from codir_jax.compression import methods, packed
 from codir_jax.convert import folder as folder_lib
 from codir_jax.convert import huggingface, labels, model_card
 from codir_jax.convert.huggingface import load_pretrained
+from codir_jax.convert.labels import Labels
 from codir_jax.processes.user_error import UserError
 
 GOLDEN = Path(__file__).parents[1] / "models" / "golden" / "bert_seqcls"
@@ -238,10 +239,10 @@ def test_no_code_of_a_repository_is_named_in_what_is_written(tmp_path):
 
 
 def test_labels_are_read_as_they_were_written():
-    told = labels.written(["no", "yes"], 2, False)
+    told = labels.written(Labels(("no", "yes")), 2)
     assert labels.read(told, 2) == (("no", "yes"), False, False, None)
-    assert labels.read(labels.written(None, 3, False), 3) == (None, False, False, None)
-    assert labels.read(labels.written(["a", "b"], 2, False, True), 2) == (("a", "b"), False, True, None)
+    assert labels.read(labels.written(Labels(), 3), 3) == (None, False, False, None)
+    assert labels.read(labels.written(Labels(("a", "b"), is_multi_label=True), 2), 2) == (("a", "b"), False, True, None)
     assert labels.read({"problem_type": "regression"}, 1) == (None, True, False, None)
     assert labels.read({"problem_type": "multi_label_classification"}, 3) == (None, False, True, None)
     assert labels.read({"problem_type": "multi_label_classification"}, 1) == (None, False, True, None)  # no regression
@@ -253,7 +254,7 @@ def test_a_model_card_shows_what_it_quotes_as_text():
     names = ["a | b", "[x](http://evil)", "<script>\n---\n# big", "not_acceptable"]
     results = {"dev": {"matthews_correlation": 0.5, "x|y": "1|2"}}
     card = model_card.model_card(
-        "m<b>", config, "classification", names, False, False, None, results, None, "t`\n# x", "passed", 16, None
+        "m<b>", config, "classification", Labels(names), None, results, None, "t`\n# x", "passed", 16
     )
     assert "`0` a \\| b, `1` \\[x\\](http://evil), `2` &lt;script&gt; --- \\# big, `3` not_acceptable." in card
     assert "| dev x\\|y | 1\\|2 |" in card and "| dev matthews_correlation | 0.5 |" in card

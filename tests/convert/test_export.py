@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 from codir_jax.convert import export as exports
 from codir_jax.convert.folder import without_path
 from codir_jax.convert.huggingface import load_pretrained
+from codir_jax.convert.labels import Labels
 from codir_jax.convert.model_card import Provenance
 
 GOLDEN = Path(__file__).parents[1] / "models" / "golden"
@@ -38,8 +39,7 @@ def tokenizer():
 def run_export(folder, name="bert_seqcls", **changes):
     loaded = load_pretrained(GOLDEN / name)
     arguments = {
-        "label_names": LABELS,
-        "is_regression": False,
+        "labels": Labels(LABELS),
         "sample_batch": BATCH,
         "results": {"dev": {"accuracy": 0.91234, "note": "a | b"}},
         "training_config": {"objective": {"name": "codir"}},
@@ -156,8 +156,8 @@ def test_a_base_model_on_this_machine_is_told_by_name_and_not_linked(tmp_path):
 
 
 def test_the_card_of_a_model_of_pairs_gives_it_pairs(tmp_path):
-    loaded, _ = run_export(tmp_path, is_pair=True)
-    assert load_pretrained(tmp_path).is_pair and loaded.is_pair is None
+    loaded, _ = run_export(tmp_path, labels=Labels(LABELS, is_pair=True))
+    assert load_pretrained(tmp_path).labels.is_pair and loaded.labels.is_pair is None
     card = (tmp_path / "README.md").read_text()
     assert "to a pair of texts. " in card and '[("A text.", "Another one.")]' in card
 
@@ -203,7 +203,7 @@ def test_regression_is_exported_as_such(tmp_path):
     loaded = load_pretrained(GOLDEN / "roberta_seqcls", num_labels=1)
     batch = BATCH | {"token_type_ids": np.zeros((2, 5), np.int32)}
     exports.export(
-        tmp_path, loaded.config, loaded.params, tokenizer(), label_names=None, is_regression=True, sample_batch=batch
+        tmp_path, loaded.config, loaded.params, tokenizer(), labels=Labels(is_regression=True), sample_batch=batch
     )
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config["problem_type"], config["model_type"]) == ("regression", "roberta")

@@ -10,6 +10,7 @@ from flax import traverse_util
 from safetensors.numpy import load_file, save_file
 
 from codir_jax.convert.huggingface import fingerprint, load_pretrained, save_pretrained
+from codir_jax.convert.labels import Labels
 
 GOLDEN = Path(__file__).parents[1] / "models" / "golden"
 NAMES = ("bert_seqcls", "bert_mlm", "roberta_seqcls", "roberta_mlm")
@@ -72,31 +73,31 @@ def test_the_configuration_survives(name, tmp_path):
 
 def test_label_names_and_problem_type_are_written_and_read(tmp_path):
     loaded = load_pretrained(GOLDEN / "bert_seqcls")
-    assert loaded.label_names is None  # LABEL_0, ... are no names
-    save_pretrained(tmp_path, loaded.config, loaded.params, label_names=("no", "maybe", "yes"))
+    assert loaded.labels.names is None  # LABEL_0, ... are no names
+    save_pretrained(tmp_path, loaded.config, loaded.params, labels=Labels(("no", "maybe", "yes")))
     written = json.loads((tmp_path / "config.json").read_text())
     assert written["id2label"] == {"0": "no", "1": "maybe", "2": "yes"}
     assert written["label2id"] == {"no": 0, "maybe": 1, "yes": 2}
     assert written["problem_type"] == "single_label_classification"
     assert written["architectures"] == ["BertForSequenceClassification"]
     assert written["model_type"] == "bert"
-    assert load_pretrained(tmp_path).label_names == ("no", "maybe", "yes")
+    assert load_pretrained(tmp_path).labels.names == ("no", "maybe", "yes")
 
 
 def test_regression_is_written_and_read(tmp_path):
     loaded = load_pretrained(GOLDEN / "roberta_seqcls", num_labels=1)
-    save_pretrained(tmp_path, loaded.config, loaded.params, is_regression=True)
+    save_pretrained(tmp_path, loaded.config, loaded.params, labels=Labels(is_regression=True))
     assert json.loads((tmp_path / "config.json").read_text())["problem_type"] == "regression"
     again = load_pretrained(tmp_path)
-    assert (again.is_regression, again.num_labels, again.has_head) == (True, 1, True)
+    assert (again.labels.is_regression, again.num_labels, again.has_head) == (True, 1, True)
 
 
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"label_names": ("a", "b")}, "2 label names .* for a head of 3 outputs"),
-        ({"label_names": ("a", "b", "a")}, "not distinct"),
-        ({"is_regression": True}, "a regression head has 1 output, this one 3"),
+        ({"labels": Labels(("a", "b"))}, "2 label names .* for a head of 3 outputs"),
+        ({"labels": Labels(("a", "b", "a"))}, "not distinct"),
+        ({"labels": Labels(is_regression=True)}, "a regression head has 1 output, this one 3"),
         ({"head": "masked_lm"}, "params are not those of a bert masked_lm model"),
     ],
 )
@@ -142,7 +143,7 @@ def test_a_masked_lm_checkpoint_has_no_pooler_so_the_head_is_new(folder):
 
 def test_another_number_of_labels_draws_a_new_classifier_only(folder):
     other, whole = load_pretrained(GOLDEN / "bert_seqcls", num_labels=5), load_pretrained(GOLDEN / "bert_seqcls")
-    assert (other.has_head, other.num_labels, other.label_names) == (False, 5, None)
+    assert (other.has_head, other.num_labels, other.labels.names) == (False, 5, None)
     assert other.new_weights == ("classifier/kernel", "classifier/bias")
     assert same(other.params["pooler"], whole.params["pooler"])
 
@@ -315,4 +316,4 @@ def test_whole_numbers_written_as_floats_are_the_same_model(folder):
 
 def test_a_masked_lm_is_no_regression(folder):
     path = folder("bert_mlm", change_config=lambda config: config.update(problem_type="regression"))
-    assert not load_pretrained(path, head="masked_lm").is_regression
+    assert not load_pretrained(path, head="masked_lm").labels.is_regression

@@ -152,7 +152,7 @@ def test_the_whole_job_leaves_a_student_a_domain_and_is_not_run_again(tables, en
     results = compress(**arguments)
     for name in ("long", "short"):
         exported = huggingface.load_pretrained(tmp_path / "job" / "export" / name, head="classification")
-        assert exported.config.num_layers == 1 and exported.label_names == ("acceptable", "unacceptable")
+        assert exported.config.num_layers == 1 and exported.labels.names == ("acceptable", "unacceptable")
         assert {f"{arm}_{name}" for arm in ("student", "mixed", "contrast")} <= results["models"].keys()
         assert f"{name}: parity passed" in results["parity"]
     assert (tmp_path / "job" / "meta_teacher" / "best" / "sides.safetensors").exists()

@@ -7,6 +7,7 @@ from transformers import AutoConfig
 
 import codir_jax
 from codir_jax.convert.huggingface import load_pretrained, save_pretrained
+from codir_jax.convert.labels import Labels
 from codir_jax.jobs.train import train
 from codir_jax.processes.user_error import UserError
 
@@ -53,7 +54,8 @@ def test_a_table_of_several_labels_becomes_a_served_model(tmp_path, capsys):
 
     as_one = json.loads((export / "config.json").read_text()) | {"problem_type": "single_label_classification"}
     source = load_pretrained(export)
-    save_pretrained(tmp_path / "one", source.config, source.params, label_names=source.label_names, hf_config=as_one)
+    labels = Labels(source.labels.names)
+    save_pretrained(tmp_path / "one", source.config, source.params, labels=labels, hf_config=as_one)
     (tmp_path / "one" / "tokenizer.json").write_bytes((export / "tokenizer.json").read_bytes())
     (tmp_path / "one" / "tokenizer_config.json").write_bytes((export / "tokenizer_config.json").read_bytes())
     config = tmp_path / "job" / "codir" / "config.json"

@@ -11,6 +11,7 @@ import pytest
 
 import codir_jax
 from codir_jax.convert.huggingface import load_pretrained, save_pretrained
+from codir_jax.convert.labels import Labels
 from codir_jax.main import main
 from codir_jax.predict import on_devices
 from codir_jax.processes.user_error import UserError
@@ -23,7 +24,7 @@ PAIRS = [("the cat", "sat"), ("sat", "the cat")]
 
 def made(folder, is_pair):
     source = load_pretrained(GOLDEN)
-    save_pretrained(folder, source.config, source.params, is_pair=is_pair)
+    save_pretrained(folder, source.config, source.params, labels=Labels(is_pair=is_pair))
     tokenizer().save_pretrained(folder)
     return str(folder)
 
