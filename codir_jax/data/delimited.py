@@ -2,7 +2,8 @@
 
 Every reader takes `problems`, a list of sentences "file:line: what is wrong" that it adds to; the caller raises one
 `DataError` for all files. TSV is unquoted, as GLUE's is: a quote is a character, and lines end at \\n only (GLUE texts
-hold \\r, \\x85 and \\u2028). CSV is quoted, as Python's csv module and spreadsheets write it.
+hold \\r, \\x85 and \\u2028). CSV is quoted, as Python's csv module and spreadsheets write it, and so is either where
+another separator than its own parts it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from codir_jax.data import compressed, parquet
 from codir_jax.data.compressed import kind_of
+from codir_jax.data.separators import OF_KIND, separator_of
 from codir_jax.processes import json_text
 
 TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", parquet.SUFFIX)
@@ -117,14 +119,16 @@ def column_names(path: Path, problems: list[str]) -> list[str] | None:
       path, problems: as of `read_table`.
     """
     suffix = kind_of(path)
+    if suffix not in TABLE_SUFFIXES:
+        problems.append(_unknown_format(path, suffix))
+        return None
     if suffix == parquet.SUFFIX:
         return _names_in_parquet(path, problems)
     lines = read_lines(path, problems)
     if lines is None:
         return None
     if suffix not in (".jsonl", ".json"):
-        rows = _csv_rows(path, lines, problems, 1) if suffix == ".csv" else _tsv_rows(lines, 1)
-        return next(rows, (1, []))[1]
+        return next(_rows(path, lines, problems, 1, separator_of(path)), (1, []))[1]
     try:
         row = json_text.parse(lines[0])
     except json_text.JsonError:
@@ -165,7 +169,7 @@ def read_table(
     """
     suffix = suffix or kind_of(path)
     if suffix not in TABLE_SUFFIXES:
-        problems.append(at(path, None, f"unknown format {suffix!r}; expected {KNOWN}"))
+        problems.append(_unknown_format(path, suffix))
         return None
     if suffix == parquet.SUFFIX:
         return _parquet_table(path, required, optional, problems, named_by or {})
@@ -174,10 +178,14 @@ def read_table(
         return None
     if suffix in (".jsonl", ".json"):
         return _json_table(path, lines, required, optional, problems, span.first_line, named_by or {})
-    rows = _csv_rows(path, lines, problems, span.first_line) if suffix == ".csv" else _tsv_rows(lines, span.first_line)
+    separator = separator_of(path) or OF_KIND[suffix]
+    rows = _rows(path, lines, problems, span.first_line, separator)
     first_line = 1
     if header is None:
         first_line, header = next(rows, (1, []))
+        if separator == "\t" and _is_quoted(header):
+            problems.append(at(path, first_line, f"{', '.join(header)}: {_QUOTED}"))
+            return None
     if _has_missing(path, first_line, required, header, problems, named_by or {}):
         return None
     if told := comes_twice(header, [*required, *optional]):
@@ -207,20 +215,24 @@ def csv_reader(lines: Iterable[str], separator: str = ","):
     return csv.reader(lines, delimiter=separator, strict=True)
 
 
-def read_header(path: Path, suffix: str) -> list[str]:
+def read_header(path: Path) -> list[str]:
     """Returns the column names of a .tsv or .csv file, [] where it has none or a damaged .gz hides them."""
+    separator = separator_of(path)
     try:
         with compressed.open_bytes(path) as file:
             first = (line.decode("utf-8", "replace") for line in file)
-            row = next(csv.reader(first), []) if suffix == ".csv" else next(first, "").rstrip("\r\n").split("\t")
+            if separator == "\t":
+                row = next(first, "").rstrip("\r\n").split("\t")
+            else:
+                row = next(csv.reader(first, delimiter=separator), [])
     except compressed.BROKEN:  # told by those who read the rows
         return []
     return [row[0].removeprefix("\ufeff"), *row[1:]] if row else []
 
 
 def csv_cuts(path: Path, apart: int) -> list[int]:
-    """Returns places between rows of a .csv, about `apart` bytes from each other. All of it is read: a quoted field may
-    hold line ends."""
+    """Returns places between rows of a quoted file, about `apart` bytes from each other. All of it is read: a quoted
+    field may hold line ends."""
     cuts, position, target = [], 0, apart
 
     def lines():
@@ -231,7 +243,7 @@ def csv_cuts(path: Path, apart: int) -> list[int]:
                 yield line.decode("utf-8", "replace")
 
     try:
-        for _ in csv_reader(lines()):
+        for _ in csv_reader(lines(), separator_of(path)):
             if position >= target:
                 cuts.append(position)
                 target = position + apart
@@ -250,15 +262,14 @@ def count_lines(path: Path, end: int) -> int:
     return count
 
 
-def _tsv_rows(lines: Sequence[str], first_line: int) -> Iterator[tuple[int, list[str]]]:
-    return ((number, line.split("\t")) for number, line in enumerate(lines, first_line))
-
-
-def _csv_rows(
-    path: Path, lines: Sequence[str], problems: list[str], first_line: int
+def _rows(
+    path: Path, lines: Sequence[str], problems: list[str], first_line: int, separator: str
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yields (first line of the row, fields): a quoted field may go over several lines."""
-    reader = csv_reader(io.StringIO("\n".join(lines), newline=""))
+    """Yields (first line of the row, fields); where tabs part them without quotes, else a field may have many lines."""
+    if separator == "\t":
+        yield from ((number, line.split("\t")) for number, line in enumerate(lines, first_line))
+        return
+    reader = csv_reader(io.StringIO("\n".join(lines), newline=""), separator)
     number = first_line
     while True:
         try:
@@ -291,11 +302,20 @@ def _has_missing(path: Path, line: int | None, required: Sequence[str], header: 
 
 def _other_format(header: Sequence[str]) -> str:
     """What a header tells of a file whose name ends as another format's does; "" for nothing."""
-    if all(len(name) > 1 and name[0] == name[-1] == '"' for name in header):
-        return "; the fields are quoted, and a .tsv has no quotes: save it without, or name it .csv if commas part it"
     parts = {",": "commas (.csv)", "\t": "tabs (.tsv)", ";": "semicolons", "|": "bars"}
     found = [told for separator, told in parts.items() if len(header) == 1 and separator in header[0]]
     return f"; the separator seems to be {found[0]}: save it with that of its ending, tabs or commas" if found else ""
+
+
+_QUOTED = "the fields are quoted, and a .tsv has no quotes: save it without, or name it .csv if commas part it"
+
+
+def _is_quoted(header: Sequence[str]) -> bool:
+    return all(len(name) > 1 and name[0] == name[-1] == '"' for name in header)
+
+
+def _unknown_format(path: Path, suffix: str) -> str:
+    return at(path, None, f"unknown format {suffix!r}; expected {KNOWN}")
 
 
 def _names_in_parquet(path: Path, problems: list[str]) -> list[str] | None:

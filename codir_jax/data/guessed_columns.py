@@ -55,9 +55,9 @@ def guess(columns: Mapping[str, Sequence], text: str = "", text_pair: str = "", 
                 text, text_pair = folded[first], folded[second]
                 break
     left = {name: values for name, values in columns.items() if name not in (text, text_pair, label)}
-    text = text or _by_name(left, TEXTS, OTHER_TEXTS) or _longest(left)
+    text = text or _by_name(left, TEXTS, OTHER_TEXTS) or _checked(_longest(left), left)
     left.pop(text, None)
-    label = label or _by_name(left, LABELS, OTHER_LABELS) or _of_few_values(left)
+    label = label or _by_name(left, LABELS, OTHER_LABELS) or _checked(_of_few_values(left), left)
     for what, flag, name in (("texts", "text_column", text), ("labels", "label_column", label)):
         if not name:
             raise UserError(f"which column holds the {what}? Say --{flag}=NAME; columns are {_shown(columns)}")
@@ -90,6 +90,16 @@ def _longest(columns: Mapping[str, Sequence]) -> str:
     if not ranked or words[ranked[0]] < _LEAST_WORDS:
         return ""
     return ranked[0] if len(ranked) == 1 or words[ranked[0]] >= 2 * words[ranked[1]] else ""
+
+
+def _checked(name: str, columns: Mapping[str, Sequence]) -> str:
+    """A name that was found by what its column holds; a name that is such a value itself is that of a row."""
+    if name and name in columns[name]:
+        raise UserError(
+            f"the first line seems to be a row: {name!r} is a value of its own column; add a header line, or name the "
+            "columns (--text_column, --label_column)"
+        )
+    return name
 
 
 def _mean_words(values: Sequence) -> float:

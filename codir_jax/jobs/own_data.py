@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codir_jax.data import dev_split, given_rows, guessed_columns, label_sets
+from codir_jax.data import dev_split, given_rows, guessed_columns, label_sets, separators
 from codir_jax.data.compressed import kind_of
 from codir_jax.data.data_error import DataError
-from codir_jax.data.delimited import column_names, read_table
+from codir_jax.data.delimited import Table, column_names, read_table
 from codir_jax.data.guessed_columns import Columns
+from codir_jax.data.sets.text_classification import named_classes
+from codir_jax.data.table_columns import check_texts, parse_targets
 from codir_jax.processes import claims, console, whole
 from codir_jax.processes.user_error import UserError
 
@@ -23,7 +25,7 @@ SPLITS = ("train", "dev", "test", "unlabelled")
 
 
 def as_files(flags: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The flags with a file for each split: what is none, or has another separator than its name says, is written down.
+    """The flags with a file for each split: what is none is written down.
 
     A set that has its own dev and test splits gives them, too, where the flags name none.
 
@@ -62,7 +64,8 @@ def complete(flags: Mapping[str, Any], folder: Path, seed: int) -> dict[str, Any
     path = Path(flags["train"]).expanduser()
     if kind_of(path) == ".txt":
         raise UserError(f"--train={path}: lines of text have no labels; give .tsv, .csv, .jsonl or .parquet")
-    columns = _read(path, in_full=not flags["dev"])
+    table = _read(path, in_full=not flags["dev"])
+    columns = table.columns
     of_domains = [flags["domain_column"]] if flags["domain_column"] else []
     guessed_columns.require("domain_column", of_domains, columns)
     looked_at = {name: values for name, values in _with_class_column(columns, flags).items() if name not in of_domains}
@@ -76,7 +79,22 @@ def complete(flags: Mapping[str, Any], folder: Path, seed: int) -> dict[str, Any
         flags["label_separator"] = label_sets.find_separator(labels)
         if flags["label_separator"]:
             console.say(f"{path.name}: the labels of a text are parted by {flags['label_separator']!r}")
-    return flags if flags["dev"] else flags | _set_dev_aside(columns, labels, found, flags, folder, seed)
+    if flags["dev"]:
+        return flags
+    _check(table, found, labels, flags)
+    return flags | _set_dev_aside(columns, labels, found, flags, folder, seed)
+
+
+def _check(table: Table, found: Columns, labels: list, flags: Mapping[str, Any]) -> None:
+    """Refuses bad rows by their lines in the user's file, before they are parted into two others."""
+    problems: list[str] = []
+    check_texts(table, [name for name in (found.text, found.text_pair) if name], problems)
+    if flags["regression"]:
+        parse_targets(table, labels, problems)
+    elif not flags["multi_label"]:
+        named_classes(table, labels, problems)
+    if problems:
+        raise DataError(problems)
 
 
 def _with_class_column(columns: Mapping[str, list], flags: Mapping[str, Any]) -> dict[str, list]:
@@ -107,9 +125,14 @@ def _set_dev_aside(
         strata = list(zip(*(map(str, values) for values in by.values()), strict=True)) or [()] * len(texts)
         in_dev = dev_split.draw(texts, strata, seed)
         told = f" of each {' and '.join(map(repr, by))}" if by else ""
+    if not in_dev.any():
+        raise UserError(f"--train={flags['train']}: too few rows to set a dev split aside; give --dev")
     files = {}
     for split, chosen in (("train", ~in_dev), ("dev", in_dev)):
-        rows = {name: list(itertools.compress(values, chosen)) for name, values in columns.items()}
+        rows = {
+            name: [given_rows.plain(split, value) for value in itertools.compress(values, chosen)]
+            for name, values in columns.items()
+        }
         files[split] = str(_write(rows, folder, split))
     console.say(
         f"no --dev: a tenth{told} is set aside as dev by seed {seed}: {in_dev.sum():,} of the {len(texts):,} rows of "
@@ -122,20 +145,20 @@ def _is_empty(given: Any) -> bool:
     return given is None or (isinstance(given, str) and not given)
 
 
-def _read(path: Path, in_full: bool) -> dict[str, list]:
-    """All columns; `in_full`: refuses bad rows, which else are left to those who read all files."""
+def _read(path: Path, in_full: bool) -> Table:
+    """The whole table; `in_full`: refuses bad rows, which else are left to those who read all files."""
     problems: list[str] = []
     names = column_names(path, problems)
     table = read_table(path, [], problems, optional=names) if names else None
     if table is None or (problems and in_full):
         raise DataError(problems)
-    return table.columns
+    return table
 
 
 def _told(columns: Columns, path: Path) -> str:
     pair = f", second text = column {columns.text_pair!r}" if columns.text_pair else ""
-    separator = given_rows.separator_of(path)
-    parts = f", separator {given_rows.in_words(separator)}" if separator else ""
+    separator = separators.separator_of(path)
+    parts = f", separator {separators.in_words(separator)}" if separator else ""
     return f"text = column {columns.text!r}{pair}, label = column {columns.label!r}{parts}"
 
 

@@ -92,7 +92,7 @@ def run(
         answers = classifier.of_split(data, split)
     with whole.file(output) as file:
         for answer in answers:
-            file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            file.write(json.dumps(answer, ensure_ascii=False, default=str) + "\n")
     if output != "-":
         print(f"written: {output}")
     return 0

@@ -5,8 +5,8 @@ import gzip
 import numpy as np
 import pytest
 
-from codir_jax.data import dev_split, given_rows, guessed_columns, text_stream
-from codir_jax.data.data_error import DataError
+from codir_jax.data import dev_split, given_rows, guessed_columns, separators, text_stream
+from codir_jax.data.delimited import read_table
 from codir_jax.processes.user_error import UserError
 
 TEXTS = [f"the {word} keys are on the table" for word in ("red", "old", "new", "big", "odd", "cold")] * 4
@@ -29,23 +29,31 @@ TEXTS = [f"the {word} keys are on the table" for word in ("red", "old", "new", "
 def test_the_separator_is_that_which_parts_the_header(tmp_path, name, content, separator):
     (tmp_path / name).write_text(content)
     (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content.encode()))
-    assert given_rows.separator_of(tmp_path / name) == separator
-    assert given_rows.separator_of(tmp_path / f"{name}.gz") == separator
+    assert separators.separator_of(tmp_path / name) == separator
+    assert separators.separator_of(tmp_path / f"{name}.gz") == separator
 
 
 def test_a_file_with_another_separator_is_quoted_and_told_of_by_its_lines(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('review;stars\n"good; and\n""cheap""";5\nbad;1\n')
-    assert not given_rows.is_plain_file(str(path))
     assert [row.texts for row in text_stream.rows(str(path), ("review",))] == [('good; and\n"cheap"',), ("bad",)]
-    assert given_rows.read(str(path), "train").splits == {
-        "train": {"review": ['good; and\n"cheap"', "bad"], "stars": ["5", "1"]}
-    }
-    path.write_text("review;stars\ngood;5\nbad;5\nso;1;2\n" + "fine;3\n" * 30)
-    assert given_rows.is_plain_file(str(path))  # the first lines agree on no separator: its readers say what is wrong
+    table = read_table(path, ["review", "stars"], [])
+    assert table.columns == {"review": ['good; and\n"cheap"', "bad"], "stars": ["5", "1"]} and table.lines == [2, 4]
+    problems = []
     path.write_text("review;stars\n" + "fine;3\n" * 30 + "so;1;2\n")
-    with pytest.raises(DataError, match=r"a.csv:32: expected 2 columns, got 3"):
-        given_rows.read(str(path), "train")
+    read_table(path, ["review"], problems)
+    assert problems == [f"{path}:32: expected 2 columns, got 3"]
+    path.write_text("review;stars;stars\n" + "fine;3;4\n" * 30)
+    read_table(path, ["stars"], problems)
+    assert "the column 'stars' is there twice" in problems[1]
+
+
+@pytest.mark.parametrize("columns", [2, 3])
+def test_a_row_that_the_first_lines_cut_through_does_not_hide_the_separator(tmp_path, columns):
+    path = tmp_path / "a.csv"
+    fields = ['"a cat\nthat, it seems,\nsleeps"', *"xy"][:columns]
+    path.write_text(";".join(["text", "label", "more"][:columns]) + "\n" + f"{';'.join(fields)}\n" * 30)
+    assert separators.separator_of(path) == ";"
 
 
 @pytest.mark.parametrize("given", ["train.tsv", "no/such/folder/train.csv.gz", "/no/folder", "a b"])
@@ -144,7 +152,7 @@ def test_columns_are_found_by_their_names_then_by_what_they_hold():
     assert guess({"id": ids, "Review": TEXTS, "Stars": label}) == ("Review", "", "Stars")
     assert guess({"nr": ids, "was": TEXTS, "wie": label}) == ("was", "", "wie")
     assert guess({"premise": TEXTS, "hypothesis": TEXTS, "label": label}) == ("premise", "hypothesis", "label")
-    assert guess({"a": TEXTS, "b": TEXTS, "c": label}, text="b") == ("b", "", "c")
+    assert guess({"a": TEXTS, "b": TEXTS, "k": label}, text="b") == ("b", "", "k")
     assert guess({"a": TEXTS, "label": label, "c": label}, label="c") == ("a", "", "c")
 
 

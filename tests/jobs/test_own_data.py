@@ -1,11 +1,13 @@
 """A user's own data in every form become files that every stage reads."""
 
+import datetime
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from codir_jax.data.data_error import DataError
 from codir_jax.jobs import own_data, sources
 from codir_jax.processes import console
 from codir_jax.processes.user_error import UserError
@@ -45,7 +47,7 @@ def test_a_table_of_ones_own_needs_no_flag_but_train(tmp_path, told):
     )
     assert prepared(tmp_path / "job", train=str(path)) == flags  # stopped and called again: the same files
     assert prepared(tmp_path / "job", seed=1, train=str(path))["dev"] != flags["dev"]
-    assert len(list((tmp_path / "job" / "data").iterdir())) == 5  # the table, and two draws of train and dev
+    assert len(list((tmp_path / "job" / "data").iterdir())) == 4  # two draws of train and dev
 
 
 def test_plain_files_stay_where_they_are(tmp_path, told):
@@ -93,3 +95,41 @@ def test_a_report_calls_the_data_what_the_user_calls_them(tmp_path):
     names = {str(tmp_path / "news.csv"): "news.csv", "stanfordnlp/imdb": "stanfordnlp/imdb", "": ""}
     assert {given: sources.name_of(given) for given in names} == names
     assert sources.name_of([("a text", "good")]) == "" == sources.name_of(None)
+
+
+def test_bad_rows_are_told_by_their_lines_before_a_dev_split_is_drawn(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("text;label\n" + "".join(f"the {i}th text;{'' if i in (3, 7) else i % 2}\n" for i in range(40)))
+    with pytest.raises(DataError, match=rf"{path}:5: empty label\n.*{path}:9: empty label"):
+        prepared(tmp_path / "job", train=str(path))
+    path.write_text("text;label\n" + "".join(f"the {i}th text;{i}\n" for i in range(9)))
+    with pytest.raises(UserError, match="too few rows to set a dev split aside; give --dev"):
+        prepared(tmp_path / "job", train=str(path), label_column="label")
+    assert not (tmp_path / "job").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.tsv", '"text"\t"label"\n' + '"a good movie"\t"pos"\n' * 9, r"t\.tsv:1: .*the fields are quoted"),
+        ("t.csv", "a good movie,pos\na bad one,neg\n" * 20, "the first line seems to be a row: 'a good movie'"),
+        ("t.csv", "text;label;label\n" + "a good movie;pos;x\n" * 9, "the column 'label' is there twice"),
+        ("t.xlsx", "PK", r"t\.xlsx: unknown format '\.xlsx'"),
+    ],
+)
+def test_a_table_that_would_be_read_wrongly_is_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=message):
+        prepared(tmp_path / "job", train=str(tmp_path / name))
+
+
+def test_columns_that_nobody_reads_may_hold_anything(tmp_path):
+    at = datetime.datetime(2024, 1, 1)
+    rows = [
+        {"text": f"the {i}th text".encode(), "label": i % 2, "at": at, "share": [float("nan"), float("inf")][i % 2]}
+        for i in range(40)
+    ]
+    flags = prepared(tmp_path, train=rows)
+    assert rows_of(flags["train"])[0]["text"].startswith("the ") and rows_of(flags["dev"])[0]["at"].startswith("2024")
+    with pytest.raises(UserError, match="no UTF-8"):
+        prepared(tmp_path, train=[{"text": b"\xff", "label": 0}] * 4)

@@ -10,6 +10,7 @@ from codir_jax.data import delimited, parquet
 from codir_jax.data.compressed import is_compressed, kind_of
 from codir_jax.data.delimited import Span, Table
 from codir_jax.data.on_disk.streamed import UNIT_BYTES, Unit
+from codir_jax.data.separators import separator_of
 from codir_jax.data.shards import files
 from codir_jax.data.splits import RawSplit
 from codir_jax.data.table_columns import check_lines, check_texts, parse_column
@@ -79,11 +80,11 @@ def parts(path: Path, **of_part) -> list[tuple[int, PartOfTable]]:
     apart = files.unit_bytes(file.size, UNIT_BYTES)
     if suffix == parquet.SUFFIX:
         cuts = []
-    elif suffix == ".csv" and not is_compressed(path):
+    elif separator_of(path) not in ("", "\t") and not is_compressed(path):
         cuts = delimited.csv_cuts(path, apart)
     else:
         cuts = files.cuts(file, apart)
-    header = tuple(delimited.read_header(path, suffix)) if suffix in (".tsv", ".csv") else None
+    header = tuple(delimited.read_header(path)) if separator_of(path) else None
     bounds = zip([0, *cuts], [*cuts, None], strict=True)
     return [
         ((end or file.size) - start, PartOfTable(path, Span(start, end), header, **of_part)) for start, end in bounds

@@ -149,7 +149,7 @@ def stream(config) -> tuple[dict, Callable[..., RawData]]:
             _tell_of_judged(tables, raw, label_names, is_in_train)
         return RawData(raw, label_names, bool(config.is_regression), metrics_of(len(label_names)))
 
-    parse_labels = parse_targets if config.is_regression else functools.partial(_named_classes, known=given_names)
+    parse_labels = parse_targets if config.is_regression else functools.partial(named_classes, known=given_names)
     of_part = {
         "texts": tuple(_text_columns(config)),
         "label": config.label_column,
@@ -261,7 +261,7 @@ def _parse_classes(table, values, label_names, problems, has_train, *, may_be_em
     return None if all(label is None for label in labels) else labels
 
 
-def _named_classes(table: Table, values, problems: list[str], *, known: tuple[str, ...]) -> list:
+def named_classes(table: Table, values, problems: list[str], *, known: tuple[str, ...] = ()) -> list:
     """The labels of the rows of a part of train, as the file has them; `known`: names that may be, () for any."""
     table_labels.check_kinds(table, values, problems)
     for line, value in zip(table.lines, values, strict=True):
@@ -294,7 +294,13 @@ def _tell_of_judged(tables: Mapping[str, Table], raw: Mapping[str, RawSplit], la
         if split == "train":
             continue
         table = tables[split]
-        table_labels.tell_of_judged(table.path, rows.labels or (), label_names)
+        labels = rows.labels or ()
+        table_labels.tell_of_judged(table.path, labels, label_names)
+        if lacking := [line for line, label in zip(table.lines, labels, strict=False) if label is None]:
+            console.say(
+                f"note: {table.path}: {len(lacking):,} of {len(labels):,} rows have no label, first on line "
+                f"{lacking[0]}; {split} is not judged"
+            )
         if is_in_train is not None:
             table_labels.tell_overlap(table.path, table.lines, is_in_train(rows))
 

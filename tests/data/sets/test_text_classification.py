@@ -156,12 +156,11 @@ def test_unlabelled_text_joins_train(read, tmp_path, name, content):
          "it as UTF-8"),
         ({"train.tsv": GOOD + "\u200b\u00a0\tgood\n"}, {}, "train.tsv:4: text in column 'sentence' holds nothing that "
          "can be seen: '\\u200b\\xa0'"),
-        ({"train.tsv": GOOD.replace("\t", ",")}, {}, "train.tsv:1: no column 'sentence' (data.text_column, "
-         "--text_column names it); columns are sentence,label; the separator seems to be commas (.csv): save it "
-         "with that of its ending, tabs or commas"),
-        ({"train.tsv": '"sentence"\t"label"\n"x"\t"a"\n'}, {}, "train.tsv:1: no column 'sentence' (data.text_column, "
-         '--text_column names it); columns are "sentence", "label"; the fields are quoted, and a .tsv has no quotes: '
-         "save it without, or name it .csv if commas part it"),
+        ({"train.tsv": GOOD.replace("\t", ",") + "a b,c,good\n"}, {}, "train.tsv:1: no column 'sentence' "
+         "(data.text_column, --text_column names it); columns are sentence,label; the separator seems to be commas "
+         "(.csv): save it with that of its ending, tabs or commas"),
+        ({"train.tsv": '"sentence"\t"label"\n"x"\t"a"\n'}, {}, 'train.tsv:1: "sentence", "label": '
+         "the fields are quoted, and a .tsv has no quotes: save it without, or name it .csv if commas part it"),
         ({"train.tsv": "sentence\tlabel\nx\t1\ny\t1e39\n"}, {"is_regression": True}, "train.tsv:3: score '1e39' is not "
          "finite in float32"),
         ({"train.tsv": "sentence\tlabel\nx\t1\ny\t\uff11\n"}, {"is_regression": True}, "train.tsv:3: score '\uff11' is "
