@@ -183,7 +183,7 @@ def as_texts(overrides: Overrides) -> list[tuple[str, str]]:
     Raises:
       UserError: neither, or a key that is no text.
     """
-    pairs = list(overrides.items() if isinstance(overrides, Mapping) else overrides)
+    pairs = list(overrides.items() if isinstance(overrides, Mapping) else overrides or ())
     for pair in pairs:
         if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)):
             raise UserError(f'overrides: expected {{"seed": 1}} or [("seed", 1)], got {pair!r}')

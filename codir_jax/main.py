@@ -1,6 +1,7 @@
 """The command line: `codir VERB ...`. A verb is one file in `verbs/`, listed here."""
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -107,6 +108,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     rest, overrides = split_overrides(sys.argv[1:] if arguments is None else arguments)
     flags = vars(parser().parse_args(rest))
     name = flags.pop("verb")
+    # A shell leaves `--output=~/runs` as it is.
+    flags = {flag: os.path.expanduser(v) if isinstance(v, str) and v[:2] == "~/" else v for flag, v in flags.items()}
     for kind, given in overrides.items():
         if given and kind not in VERBS[name].OVERRIDES:
             raise UserError(f"--{kind}.{given[0][0]}: `codir {name}` takes no --{kind}")

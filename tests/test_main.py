@@ -1,11 +1,13 @@
 """The command line: help, wrong flags, and every verb on a tiny job."""
 
 import json
+import re
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 
 import codir_jax
 from codir_jax import main as main_lib
@@ -122,6 +124,22 @@ def test_sigterm_before_the_first_step_ends_like_one_after_it(monkeypatch, tmp_p
     monkeypatch.setattr(run, "run", lambda config, workdir, **_: signal.raise_signal(signal.SIGTERM))
     status = main(["train", "--config=configs/codir/finetune_teacher.py:tiny", f"--workdir={tmp_path}"])
     assert status == distributed.PREEMPTED
+
+
+def test_a_job_exported_again_has_the_card_that_it_had(job, tmp_path):
+    card = (job / "export" / "README.md").read_text()
+    for model, name in ((job, "one"), (job / "export", "two")):
+        assert main(["export", f"--model={model}", f"--output={tmp_path / name}"]) == 0
+    assert (tmp_path / "one" / "README.md").read_text() == re.sub(r"(?m)^(# |- name: )export$", r"\1one", card)
+    facts = [ModelCard((tmp_path / name / "README.md").read_text()).data.to_dict() for name in ("one", "two")]
+    facts = [{**fact, "model-index": fact["model-index"][0]["results"]} for fact in facts]
+    assert facts[0] == facts[1] and facts[0]["model-index"]
+
+
+def test_a_home_folder_is_that_of_the_user(monkeypatch, tmp_path, job):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["export", f"--model={job}", "--output=~/exported"]) == 0
+    assert (tmp_path / "exported" / "config.json").is_file()
 
 
 def test_compress_leaves_a_table_a_report_and_an_export(job):

@@ -11,7 +11,7 @@ import pytest
 
 import codir_jax
 from codir_jax import config as config_lib
-from codir_jax.main import VERBS, parser, split_overrides
+from codir_jax.main import VERBS, main, parser, split_overrides
 
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT_PAGE = "README.md"
@@ -73,6 +73,15 @@ def test_a_codir_command_parses_and_its_config_loads(name, command):
     spec = getattr(flags, "config", "")
     if spec and not spec.endswith(".json"):
         config_lib.load(spec, overrides["config"])
+
+
+PLANS = [(n, c) for n, c in CODIR if re.match(r"codir plan ", c) and not {"--compile", ">"} & set(c.split())]
+
+
+@pytest.mark.parametrize(("name", "command"), PLANS)
+def test_a_plan_is_made(name, command, capsys):
+    assert main(shlex.split(command)[1:]) == 0
+    assert "memory" in capsys.readouterr().out
 
 
 ARMS = [

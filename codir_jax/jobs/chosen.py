@@ -9,6 +9,8 @@ from codir_jax.processes.user_error import UserError
 BEST = "best"
 # Folder and row of what is exported with the words of the train texts alone.
 PRUNED = "pruned"
+# Of what the card of an export tells, what a finished job is exported anew for.
+TOLD_IN_CARD = ("license", "language")
 
 
 def candidates(stages: Sequence[StageSpec]) -> tuple[StageSpec, ...]:

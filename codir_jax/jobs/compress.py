@@ -1,5 +1,6 @@
 """The whole job: a recipe run on the user's data. Its stages, costs, export, one table, a short report."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,11 @@ from codir_jax.jobs.command_line import command_of
 from codir_jax.jobs.job import Job
 from codir_jax.jobs.work import Work
 from codir_jax.processes import claims
+
+
+def _names(given: str | Sequence[str]) -> Sequence[str]:
+    """A list, or a text with commas."""
+    return [name for name in given.split(",") if name] if isinstance(given, str) else given
 
 
 def compress(
@@ -32,14 +38,14 @@ def compress(
     task: str = "",
     glue_dir: str = "",
     domain_column: str = "",
-    domains: Sequence[str] = (),
+    domains: str | Sequence[str] = (),
     demo: bool = False,
-    compare: Sequence[str] = (),
-    then: Sequence[str] = (),
-    max_bytes: str = "",
+    compare: str | Sequence[str] = (),
+    then: str | Sequence[str] = (),
+    max_bytes: str | int = "",
     max_loss_percent: float | None = None,
     export: str = chosen.BEST,
-    format: Sequence[str] = (),
+    format: str | Sequence[str] = (),
     prune_vocabulary: bool = False,
     recipe: str = "codir",
     seed: int = 0,
@@ -77,7 +83,8 @@ def compress(
         row of the table and a folder in then/.
       max_bytes, max_loss_percent: "5MB"; so many percent of the first row's score: the model within the limit, of all
         rows, is copied to picked/: the best one that is small enough, or the smallest that is good enough.
-      compare: baselines of the recipe to train as well, names or a text with commas.
+      compare: baselines of the recipe to train as well. It, `then`, `format` and `domains` are lists of names, or texts
+        with commas.
       export: what becomes export/: "best" on dev of what is compared, or its name.
       format: of `convert.formats`, that export/ has beside its Hugging Face files: "onnx", "onnx-int8", "stablehlo".
       prune_vocabulary: what is exported keeps the words of the train texts alone, and is a row of the table.
@@ -101,9 +108,12 @@ def compress(
       'runs/any_task/export'
     """
     overrides, teacher_overrides = as_texts(overrides), as_texts(teacher_overrides)
+    output, max_bytes = os.path.expanduser(output), str(max_bytes)
+    text_column, text_pair_column, label_column = str(text_column), str(text_pair_column), str(label_column)
+    compare, then, format, domains = map(_names, (compare, then, format, domains))
     arguments = dict(locals())
     claims.check(output, claims.JOB, "--output")
-    teacher, compare = str(teacher), compare.split(",") if isinstance(compare, str) else compare
+    teacher = str(teacher)
     limit = pareto.Limit(max_bytes, max_loss_percent)
     flags = own_data.as_files(sources.with_overrides(locals(), overrides), Path(output))
     if flags["train"] and domain_column:

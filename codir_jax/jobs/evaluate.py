@@ -50,6 +50,8 @@ def evaluate(
       {'model': 'runs/student', 'task': 'sst2', 'split': 'dev', 'accuracy': ...}
     """
     overrides = config_lib.as_texts(overrides)
+    if not isinstance(input, str):
+        raise UserError(f"input is a {type(input).__name__}; expected the path of a labelled file")
     if input:
         if config or sts or clustering:
             raise UserError("--input is the data to judge by, beside --config, --sts and --clustering; leave one out")
@@ -131,6 +133,14 @@ def data_config(model: str, spec: str, overrides: Sequence[tuple[str, str]]) -> 
     from codir_jax.stage import config as stage_config
 
     return stage_config.load(spec, overrides)
+
+
+def text_columns(model: str) -> tuple[str, str]:
+    """Columns of the first and second texts that the run of a model read; "" for none, and where it is of no run."""
+    from codir_jax.stage import config as stage_config
+
+    data = stage_config.load(_saved(model)).data if _saved(model) else {}
+    return data.get("text_column", ""), data.get("text_pair_column", "")
 
 
 def _saved(model: str) -> str:

@@ -1,6 +1,7 @@
 """The `export` verb: a workdir's best model, or a folder, as a Hugging Face folder with a parity verdict."""
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,11 +41,12 @@ def export_model(
     """Exports a classifier, a masked LM or a sentence encoder; returns the parity verdict in words.
 
     Args:
-      model: workdir of `codir train`, Hugging Face folder or hub name.
+      model: workdir of `codir train`, folder of `compress`, Hugging Face folder or hub name.
       output: folder to write; an earlier export in it stays as it is until the new one is whole and judged.
       formats: of `convert.formats`, that it has beside the Hugging Face files.
       license, language, base_model, data: for the card, see `model_card.Provenance`. Empty: the card of the model that
-        `base_model`, or the run's config, names; the last two as the run has them.
+        `base_model`, or the run's config, names; the last two as the run has them. Of a job's folder, and of an export,
+        what its card tells.
       test: scores for the card, metric -> value.
 
     Raises:
@@ -52,8 +54,13 @@ def export_model(
         an export.
       convert.export.ParityError: logits differ by more than 1e-4, or vectors by more than 1e-5, after re-reading.
     """
+    output = os.path.expanduser(output)
     claims.check(output, claims.EXPORT, "--output")
     folder = model_folder(model, "--model")
+    own_card = _card_of(folder)
+    if job := _job_of(model):
+        model = str(Path(model).expanduser() / job["exported"])
+        base_model, test = base_model or job["given"], test or job["models"][job["exported"]].get("test")
     head = huggingface.stored_head(folder)
     contract.require(formats, head)
     source = huggingface.load_trained(folder, head)
@@ -63,11 +70,12 @@ def export_model(
         for name in ("results.json", "config.json")
     )
     is_run = config is not None and "objective" in config  # else the config.json of a Hugging Face folder
-    config = _without_paths(config) if is_run else None
-    card_results = None
-    if results is not None:
-        card_results = {key: results[key] for key in ("dev", "seed", "parameters", "teacher_dev") if results.get(key)}
-        card_results |= {"test": dict(test)} if test else {}
+    config = config if is_run else None
+    results = results or {"metrics": [{"name": name} for name in next(iter(_scores_in(own_card).values()), {})]}
+    card_results = {key: results[key] for key in ("dev", "seed", "parameters", "teacher_dev") if results.get(key)}
+    card_results = _scores_in(own_card) | card_results | ({"test": dict(test)} if test else {})
+    license, language = license or own_card.get("license", ""), language or _languages(own_card)
+    base_model, data = base_model or own_card.get("base_model", ""), data or _data_in(own_card)
     claims.claim(output, claims.EXPORT, "--output")
     whole.clean(Path(output))
     with whole.files_into(Path(output), last="config.json", stale=_STALE + contract.files()) as aside:
@@ -79,11 +87,11 @@ def export_model(
             head=head,
             sentence=source.sentence,
             sample_batch=sample_batch(tokenizer, min(source.config.max_length, 64)),
-            results=card_results,
-            training_config=config,
+            results=card_results or None,
+            training_config=_without_paths(config) if config else None,
             teacher_name=(config or {}).get("teacher", {}).get("path", ""),
             hf_config=source.hf_config,
-            provenance=_provenance(config or {}, results or {}, license, language, base_model, data),
+            provenance=_provenance(config or {}, results, license, language, base_model, data),
             title=Path(output).resolve().name,
             labels=source.labels,
         )
@@ -124,14 +132,43 @@ def _provenance(config, results, license: str, language: str, base_model: str, d
     """What is given; the rest from the run, and licence and language from the card of the base model."""
     base_model = base_model or config.get("teacher", {}).get("path") or config.get("student", {}).get("path") or ""
     of_base = _card_of(base_model)
-    languages = of_base.get("language") or ""
     return Provenance(
         license=license or of_base.get("license") or "",
-        language=language or (languages if isinstance(languages, str) else ",".join(map(str, languages))),
+        language=language or _languages(of_base),
         base_model=base_model,
         data=data or Path(config.get("data", {}).get("train_path", "")).name or results.get("task", ""),
         metrics=tuple(metric["name"] for metric in results.get("metrics", ())),
     )
+
+
+def _job_of(model: str) -> dict[str, Any]:
+    """The results of a job that exported one of its stages; {} where the folder is of none."""
+    folder = Path(model).expanduser()
+    path = folder / "results.json"
+    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    exported = results.get("exported", "")
+    return results if exported and (folder / exported / "results.json").is_file() else {}
+
+
+def _scores_in(card: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Split -> metric -> score, of a card's front matter."""
+    found: dict[str, dict[str, float]] = {}
+    for of_model in card.get("model-index") or []:
+        for result in of_model.get("results") or []:
+            split = (result.get("dataset") or {}).get("split") or "dev"
+            scores = {metric["type"]: metric["value"] for metric in result.get("metrics") or []}
+            found.setdefault(split, {}).update(scores)
+    return found
+
+
+def _data_in(card: Mapping[str, Any]) -> str:
+    results = [result for of_model in card.get("model-index") or [] for result in of_model.get("results") or []]
+    return next(((result.get("dataset") or {}).get("name") or "" for result in results), "")
+
+
+def _languages(card: Mapping[str, Any]) -> str:
+    given = card.get("language") or ""
+    return given if isinstance(given, str) else ",".join(map(str, given))
 
 
 def _card_of(model: str) -> dict[str, Any]:

@@ -16,6 +16,9 @@ def of_job(first: int, num_seeds: int, folder: Path, overrides: Sequence[tuple[s
     Raises:
       UserError: there are none, or a config's own seed would hold for all of them.
     """
+    for flag, value in (("seed", first), ("seeds", num_seeds)):
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise UserError(f"--{flag}={value!r}: expected a whole number")
     if num_seeds < 1:
         raise UserError(f"--seeds={num_seeds} must be 1 or more: so many seeds, from --seed upwards")
     before = [int(path.name) - first + 1 for path in (folder / _FOLDER).glob("[0-9]*") if path.name.isdecimal()]

@@ -11,7 +11,7 @@ from codir_jax.models.heads import abstract_params
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.objectives import transform
 from codir_jax.objectives.contract import make_objective
-from codir_jax.processes import distributed
+from codir_jax.processes import console, distributed
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh as mesh_lib
 from codir_jax.sharding import rules
@@ -75,6 +75,7 @@ def fits(task: Task, given: str) -> bool:
         return False
     try:
         task.check_checkpoint(source, given)
-    except UserError:
-        return False  # a head for other classes: it is fine-tuned anew
+    except UserError as error:
+        console.say(f"note: {error}; the teacher is fine-tuned anew")
+        return False
     return True

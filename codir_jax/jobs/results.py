@@ -99,6 +99,7 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
         "over_seeds": seeds,
         "over_seeds_on_test": on_test,
         "export": str(folder / "export"),
+        **{name: job.told.get(name, "") for name in chosen.TOLD_IN_CARD},
         "export_wanted": job.export,
         "exported": exported,
         "why_exported": why,

@@ -11,6 +11,7 @@ from codir_jax.processes import claims, whole
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import config as stage_config
 from codir_jax.stage import workdir
+from codir_jax.tasks.contract import Task
 
 MAX_DIFFERENCES_TOLD = 10
 _FILE = "job.json"
@@ -37,6 +38,19 @@ def claim(folder: Path, given: str, configs: Mapping[str, ConfigDict], before: M
     claims.claim(folder, claims.JOB, "--output")
     whole.clean(folder)
     whole.write_json(folder / _FILE, now)
+
+
+def check_data(stage: Path, task: Task) -> None:
+    """Refuses a finished stage whose data have changed where they lie.
+
+    Raises:
+      UserError: they have.
+    """
+    finished = workdir.read_results(stage)
+    if finished and task.fingerprint and finished["data_fingerprint"] != task.fingerprint:
+        raise UserError(
+            f"the data changed since {stage} was trained; choose another --output, or give the files as they were"
+        )
 
 
 def settings(folder: Path) -> dict[str, Any]:

@@ -50,8 +50,8 @@ def train(
         config = config.copy_and_resolve_references()
         for key, text in overrides:
             config_lib.set_from_text(config, key, text)
+    workdir = Path(workdir).expanduser()
     claims.check(workdir, claims.RUN, "--workdir")
-    workdir = Path(workdir)
     if stage_config.needs_teacher(config) and not config.teacher.path and config.teacher.config:
         made_by = teacher_of(config)
         config.teacher.path = str(workdir / "teacher")

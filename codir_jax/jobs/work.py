@@ -169,6 +169,8 @@ class Work:
         from codir_jax.jobs import refusals
 
         tasks = refusals.check(planned, self.folder, {self.recipe.main: self.then})
+        for name, task in tasks.items():
+            same_job.check_data(self.folder / name, task)
         if not (self.given and TEACHER in planned):
             return False
         return refusals.fits(tasks[self.recipe.main], self.given)
@@ -188,6 +190,8 @@ class Work:
         new += [method for method in self.then if method not in done.get("then", ())]
         new += [name for name in self.formats if name not in done.get("formats", ())]
         new += ["--prune_vocabulary"] * (self.prunes and chosen.PRUNED not in done["models"])
+        in_card = [(name, self.told.get(name, "")) for name in chosen.TOLD_IN_CARD]
+        new += [f"--{name}={value}" for name, value in in_card if value not in ("", done.get(name))]
         new += [f"seed {seed}" for seed in self.seeds if seed not in done["seeds"]]
         if new or done.get("export_wanted") != self.export or tuple(done.get("then", ())) != self.then:
             console.say(

@@ -76,7 +76,8 @@ class Examined(NamedTuple):
 class Task(Protocol):
     """Attributes:
     head: of its models. metrics: what a model is judged by, the primary one first.
-    splits: names of those that exist. fingerprint: of the data: equal for equal tokens and labels only.
+    splits: names of those that exist. fingerprint: of the data: equal for equal tokens and labels only; "" before
+        `open`, where that reads them.
     rows: the train set row by row; None where no table of it is kept.
     has_fixed_inputs: an example gives the same inputs in every epoch, so that a teacher's outputs can be kept.
     typical_length: tokens of an input for which costs are told. tokenizer: of transformers, or None.

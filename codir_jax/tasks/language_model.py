@@ -94,7 +94,7 @@ class LanguageModelling:
     @property
     def fingerprint(self) -> str:
         """Of the streams."""
-        return self.streams.fingerprint
+        return self.streams.fingerprint if self.streams else ""
 
     @property
     def typical_length(self) -> int:

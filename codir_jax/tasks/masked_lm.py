@@ -88,7 +88,7 @@ class MaskedLanguageModel:
     @property
     def fingerprint(self) -> str:
         """Of the corpus."""
-        return self.corpus.fingerprint
+        return self.corpus.fingerprint if self.corpus else ""
 
     @property
     def typical_length(self) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 from codir_jax.processes.user_error import UserError
 from codir_jax.verbs.flag_types import add_data, add_input, add_model, check_batch_size
@@ -24,8 +25,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_input(parser, "text")
     parser.add_argument("--output", default="-", help="JSON lines (default: standard output)")
-    parser.add_argument("--text_column", default="sentence", help="(default: %(default)s)")
-    parser.add_argument("--text_pair_column", default="", help="second text, for models of pairs")
+    parser.add_argument("--text_column", default="", help="(default: the run's, else sentence)")
+    parser.add_argument("--text_pair_column", default="", help="second text, for models of pairs (default: the run's)")
     parser.add_argument("--id_column", default="", help="of a .tsv, .csv or .jsonl: what --echo tells as id")
     parser.add_argument("--echo", action="store_true", help="answers with the line, the id and the texts they are for")
     parser.add_argument("--glue_submission", default="", help="folder for the leaderboard's TSV files of the task")
@@ -48,7 +49,8 @@ def run(
     split: str,
 ) -> int:
     """Writes a JSON line a text, or the files of a submission."""
-    from codir_jax.data import text_stream
+    from codir_jax.data import compressed, text_stream
+    from codir_jax.data.delimited import TABLE_SUFFIXES
     from codir_jax.processes import claims, whole
 
     of_data = split or glue_submission
@@ -58,8 +60,8 @@ def run(
         raise UserError("--glue_submission is of a whole task and a folder; leave out --input, --output and --split")
     if (config or overrides["config"]) and not of_data:
         raise UserError("--config names the data that --split is of; give --split, or leave --config out")
-    if of_data and text_pair_column:
-        raise UserError("--text_pair_column is of --input; leave it out")
+    if of_data and (text_column or text_pair_column):
+        raise UserError("--text_column and --text_pair_column are of --input; leave them out")
     if of_data and (echo or id_column):
         raise UserError("--echo and --id_column are of --input; the rows of a split have a number only")
     if id_column and not echo:
@@ -74,6 +76,12 @@ def run(
     check_batch_size(batch_size)
     classifier = predictor.load(model, batch_size=batch_size)
     if not of_data:
+        from codir_jax.jobs.evaluate import text_columns
+
+        if not text_column and compressed.kind_of(Path(input)) in TABLE_SUFFIXES:
+            text_column, saved = text_columns(model)
+            text_pair_column = text_pair_column or saved
+        text_column = text_column or "sentence"
         classifier.check_kind(bool(text_pair_column))
         columns = (text_column, text_pair_column) if text_pair_column else (text_column,)
         found = predictor.predict_rows(classifier, text_stream.rows(input, columns, id_column))

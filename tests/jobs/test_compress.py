@@ -191,6 +191,26 @@ def test_a_folder_with_another_job_is_refused_with_the_keys_that_differ(finished
         compress(**arguments, seed=3)
 
 
+def test_other_data_under_the_same_name_are_no_data_of_a_finished_job(finished, files):
+    arguments, folder, _ = finished
+    path = Path(files["train"])
+    content = path.read_text()
+    try:
+        path.write_text(content.replace("\tgood", "\tBAD").replace("\tbad", "\tgood").replace("\tBAD", "\tbad"))
+        with pytest.raises(UserError, match=f"the data changed since {folder / 'teacher'} was trained"):
+            compress(**arguments, compare="finetune")
+    finally:
+        path.write_text(content)
+
+
+def test_a_licence_named_later_comes_into_the_card(finished, monkeypatch):
+    arguments, folder, results = finished
+    monkeypatch.setattr(work_lib, "train_stage", lambda config, place, **_: workdir.read_results(place))
+    assert compress(**arguments, license="mit", language="en")["models"].keys() == results["models"].keys()
+    card = (folder / "export" / "README.md").read_text()
+    assert "license: mit" in card and "- en" in card and "split: dev" in card
+
+
 def test_a_finished_job_goes_on_with_what_is_compared_anew_and_exports_the_best(finished, monkeypatch):
     """The teacher and CoDIR are left as they are, and a later call without the baseline keeps its row."""
     arguments, folder, _ = finished
@@ -280,6 +300,10 @@ def test_what_is_exported_and_why(wanted, scores, higher, name, told):
         ({"demo": True, "recipe": "cadir"}, "does not exist"),
         ({"demo": True, "recipe": "../codir"}, "name of a folder"),
         ({"demo": True, "output": ""}, "--output is empty"),
+        ({"demo": True, "seeds": [0, 1]}, r"--seeds=\[0, 1\]: expected a whole number"),
+        ({"demo": True, "seed": 1.5}, "--seed=1.5: expected a whole number"),
+        ({"demo": True, "then": "int8,what"}, "--then=what"),
+        ({"demo": True, "max_bytes": 0}, "--max_bytes='0'"),
         ({"demo": True, "recipe": "language_model", "format": ["stablehlo"]}, "this model has a language_model head"),
     ],
 )
