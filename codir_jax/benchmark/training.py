@@ -113,12 +113,7 @@ def _epochs(subject, step, state, frozen, columns, num_epochs, facts, compiling)
         return not newest or newest[0].is_ready()
 
     total = num_epochs * per_epoch
-    clock = InputClock(
-        placement.put_ahead(
-            work.counted(subject.stage.feed.train_on_host(0, total, columns)), subject.stage.feed.sharding
-        ),
-        is_idle,
-    )
+    clock = InputClock(_batches(subject, total, columns, work), is_idle)
     stamps, waits, programs = [time.perf_counter()], [0.0], [compiling.num_programs]
 
     def stamp(_, current):

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-from codir_jax.sharding import placement
 from codir_jax.stage.assembled import Stage
+from codir_jax.tasks.contract import train_batches
 from codir_jax.training.metrics import MetricBuffer
 
 
@@ -42,7 +42,7 @@ def epochs(stage: Stage, step, state, frozen, columns: Mapping[str, Any], num_ep
       num_epochs: how often it is called at most.
     """
     feed = stage.feed
-    batches = placement.put_ahead(feed.train_on_host(0, num_epochs * feed.steps_per_epoch, columns), feed.sharding)
+    batches = train_batches(feed, 0, num_epochs * feed.steps_per_epoch, columns)
 
     def epoch() -> None:
         nonlocal state

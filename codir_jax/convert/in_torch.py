@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from codir_jax.convert import sentence_folder
-from codir_jax.convert.sentence_folder import unit_rows
+from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.models.heads import head_spec
 
 
@@ -37,7 +37,7 @@ def answers(folder: str | os.PathLike, inputs: Mapping[str, np.ndarray], head: s
     if spec.answer == "logits":
         yield output.logits.numpy()
         return
-    yield _pooled(folder, output, inputs["attention_mask"])
+    yield pooled(sentence_folder.read(Path(folder)), output, tensors["attention_mask"]).numpy()
     if importlib.util.find_spec("sentence_transformers") is not None:
         from sentence_transformers import SentenceTransformer
 
@@ -70,14 +70,14 @@ def _without_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _pooled(folder: str | os.PathLike, output, attention_mask: np.ndarray) -> np.ndarray:
-    """The vectors that the folder's own files ask for, from what AutoModel returns."""
-    facts = sentence_folder.read(Path(folder))
-    states = output.last_hidden_state.numpy()
-    mask = attention_mask[..., None]
+def pooled(facts: SentenceFacts, output, attention_mask):
+    """The vectors that a folder asks for, from what AutoModel returns; tensors of torch."""
+    import torch
+
+    states, mask = output.last_hidden_state, attention_mask[..., None].to(output.last_hidden_state.dtype)
     vectors = {
         "mean": lambda: (states * mask).sum(1) / mask.sum(1),
         "cls": lambda: states[:, 0],
-        "pooler": lambda: output.pooler_output.numpy(),
+        "pooler": lambda: output.pooler_output,
     }[facts.pooling]()
-    return unit_rows(vectors) if facts.normalize else vectors
+    return torch.nn.functional.normalize(vectors, dim=-1) if facts.normalize else vectors

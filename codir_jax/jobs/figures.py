@@ -13,7 +13,7 @@ MAX_IN_LEGEND = 10
 
 def direction(results: Mapping[str, Any]) -> str:
     """What is said of a metric of which less is better."""
-    primary = next(metric for metric in results["metrics"] if metric["name"] == results["primary_metric"])
+    primary = results["metrics"][0]
     return "" if primary["higher_is_better"] else " (less is better)"
 
 

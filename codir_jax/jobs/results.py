@@ -43,7 +43,7 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
     scores = {name: stage["dev"] for name, stage in stages.items()}
     if "teacher_dev" in main:
         scores[TEACHER] = main["teacher_dev"]
-    primary = next(metric for metric in main["metrics"] if metric["name"] == main["primary_metric"])
+    primary = main["metrics"][0]
     offered = _plain(recipe)
     baseline = next((name for name in offered if name in models), "")
     seeds = _over_seeds(job, trained, titles, primary["name"], baseline)

@@ -74,4 +74,4 @@ def _difference(results: Mapping[str, Any], name: str) -> tuple[Mapping[str, flo
 
 
 def _higher_is_better(results: Mapping[str, Any]) -> bool:
-    return next(m["higher_is_better"] for m in results["metrics"] if m["name"] == results["primary_metric"])
+    return results["metrics"][0]["higher_is_better"]

@@ -213,8 +213,7 @@ class Work:
           UserError: there is none; everything that was made stays.
         """
         rows = results["models"]
-        primary = next(metric for metric in results["metrics"] if metric["name"] == results["primary_metric"])
-        name = pareto.pick(rows, primary, limit)
+        name = pareto.pick(rows, results["metrics"][0], limit)
         with whole.folder(self.folder / "picked") as aside:
             shutil.copytree(find_folder(rows[name]["folder"]), aside, dirs_exist_ok=True)
         console.say(f"picked: {rows[name]['title']}, {rows[name]['bytes']} bytes -> {self.folder / 'picked'}")

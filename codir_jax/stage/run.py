@@ -18,6 +18,7 @@ from codir_jax.stage import config as stage_config
 from codir_jax.stage import workdir as workdir_lib
 from codir_jax.stage.assembled import Stage
 from codir_jax.stage.teacher import Teacher
+from codir_jax.tasks.contract import train_batches
 from codir_jax.training import checkpoint, health, loop
 from codir_jax.training.health import Learned
 from codir_jax.training.metrics import MetricBuffer, MetricWriter, SilentWriter, require_finite
@@ -203,7 +204,7 @@ class _Run:
         start = stage.initial_state
         make_step = functools.partial(start.step, abstract, skips_non_finite=options.max_skipped_updates > 0)
         step_fn, num_early = make_step(), start.num_early_steps
-        batches = loop.TimedInput(stage.feed.train(start_step, num_steps, columns))
+        batches = loop.TimedInput(train_batches(stage.feed, start_step, num_steps, columns))
         try:
             state = loop.run(
                 step_fn,
@@ -242,7 +243,7 @@ class _Run:
         stage, objective = self.stage, self.stage.initial_state.objective
         if not self.config.train.health:
             return None
-        batch = next(iter(stage.feed.train(0, 1, columns)))
+        batch = next(train_batches(stage.feed, 0, 1, columns))
         measure = health.term_gradients(objective, stage.layout)
 
         def of_state(step, state):

@@ -27,6 +27,7 @@ from codir_jax.data.batch import Batch, Column
 from codir_jax.evaluation.metrics import Metric
 from codir_jax.objectives.contract import Head, Setting, TrainRows
 from codir_jax.processes import by_name
+from codir_jax.sharding import placement
 
 
 class Feed(Protocol):
@@ -51,14 +52,18 @@ class Feed(Protocol):
     def example(self) -> Batch:
         """A host batch, for its shapes."""
 
-    def train(self, start_step: int, num_steps: int, columns: Mapping[str, Any]) -> Iterator[dict[str, jax.Array]]:
-        """Device batches of steps start_step .. num_steps - 1; `columns`, name -> [num_train, ...], join them."""
-
     def train_on_host(self, start_step: int, num_steps: int, columns: Mapping[str, Any]) -> Iterator[Batch]:
-        """The same batches before they are put on the devices."""
+        """Host batches of steps start_step .. num_steps - 1; `columns`, name -> [num_train, ...], join them."""
 
     def evaluation(self, split: str, rows: Sequence[int] | None = None) -> Iterator[Batch]:
         """Host batches of a split, or of some of its rows, each example once."""
+
+
+def train_batches(
+    feed: Feed, start_step: int, num_steps: int, columns: Mapping[str, Any]
+) -> Iterator[dict[str, jax.Array]]:
+    """`feed.train_on_host` on the devices, put there ahead."""
+    return placement.put_ahead(feed.train_on_host(start_step, num_steps, columns), feed.sharding)
 
 
 class Examined(NamedTuple):

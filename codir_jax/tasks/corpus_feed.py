@@ -65,10 +65,6 @@ class CorpusFeed:
         """A host batch, for its shapes."""
         return next(self.evaluation("dev"))
 
-    def train(self, start_step: int, num_steps: int, columns: Mapping[str, Any]) -> Iterator[dict[str, jax.Array]]:
-        """Device batches of steps start_step .. num_steps - 1."""
-        return placement.put_ahead(self.train_on_host(start_step, num_steps, columns), self.sharding)
-
     def train_on_host(self, start_step: int, num_steps: int, columns: Mapping[str, Any]) -> Iterator[Batch]:
         """The same batches before they are put on the devices."""
         del columns  # nothing is kept of a teacher whose texts are masked anew in every epoch

@@ -15,7 +15,6 @@ from codir_jax.data.batch import Batch, Column
 from codir_jax.data.splits import Dataset, columns_of
 from codir_jax.evaluation import runner
 from codir_jax.processes import distributed
-from codir_jax.sharding import placement
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,12 +78,8 @@ class LabelledFeed:
         """A host batch, for its shapes."""
         return next(self.evaluation("train"))
 
-    def train(self, start_step: int, num_steps: int, columns: Mapping[str, Any]) -> Iterator[dict[str, jax.Array]]:
-        """Device batches of steps start_step .. num_steps - 1; `columns` as in `pipeline.train_batches`."""
-        return placement.put_ahead(self.train_on_host(start_step, num_steps, columns), self.sharding)
-
     def train_on_host(self, start_step: int, num_steps: int, columns: Mapping[str, Any]) -> Iterator[Batch]:
-        """The same batches before they are put on the devices."""
+        """Host batches of steps start_step .. num_steps - 1; `columns` as in `pipeline.train_batches`."""
         return pipeline.train_batches(
             self.data.splits["train"],
             **self._shapes(),

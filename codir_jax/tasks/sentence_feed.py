@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
@@ -13,7 +12,6 @@ from codir_jax.data.ngram import NGram
 from codir_jax.data.sentences import sentences as sentences_lib
 from codir_jax.data.sentences.sentences import Sentences
 from codir_jax.processes import distributed
-from codir_jax.sharding import placement
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,10 +63,6 @@ class SentenceFeed:
         """A batch of zeros with the rows of all processes."""
         length = self.options.max_length
         return empty(SENTENCE_COLUMNS, self.options.batch_size, texts=1 + self.options.num_noise, length=length)
-
-    def train(self, start_step: int, num_steps: int, columns: Mapping[str, Any]) -> Iterator[dict[str, jax.Array]]:
-        """Device batches of steps start_step .. num_steps - 1."""
-        return placement.put_ahead(self.train_on_host(start_step, num_steps, columns), self.sharding)
 
     def train_on_host(self, start_step: int, num_steps: int, columns: Mapping[str, Any]) -> Iterator[Batch]:
         """The same batches before they are put on the devices."""

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
@@ -12,7 +11,6 @@ from codir_jax.data.batch import LANGUAGE_MODEL_COLUMNS, Batch, Column, empty, w
 from codir_jax.data.stream import batches as stream_batches
 from codir_jax.data.stream.stream import Stream, Streams
 from codir_jax.processes import distributed
-from codir_jax.sharding import placement
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,10 +59,6 @@ class StreamFeed:
     def example(self) -> Batch:
         """A batch of zeros with the rows of all processes, each of which has a state."""
         return empty(LANGUAGE_MODEL_COLUMNS, self.options.batch_size, length=self.options.max_length)
-
-    def train(self, start_step: int, num_steps: int, columns: Mapping[str, Any]) -> Iterator[dict[str, jax.Array]]:
-        """Device batches of steps start_step .. num_steps - 1."""
-        return placement.put_ahead(self.train_on_host(start_step, num_steps, columns), self.sharding)
 
     def train_on_host(self, start_step: int, num_steps: int, columns: Mapping[str, Any]) -> Iterator[Batch]:
         """The same batches before they are put on the devices."""

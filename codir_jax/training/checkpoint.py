@@ -2,7 +2,9 @@
 
 import functools
 import logging
+import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,15 +148,25 @@ class Checkpointer:
             # a program for each shape and device, a hundred of them before the first checkpoint on 8 devices.
             whole = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
             ocp.type_handlers.register_type_handler(jax.Array, whole, override=True)
+        distributed.first_decides(self._remove_unfinished)
         options = ocp.CheckpointManagerOptions(
             create=True,
-            cleanup_tmp_directories=True,  # of a run that was killed while writing
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(self._policy),
             best_fn=_score,
             enable_async_checkpointing=True,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
         return _Manager(self._directory, options=options)
+
+    def _remove_unfinished(self) -> None:
+        """What a run left that was stopped in writing; of one that failed in this process threads may write still."""
+        deadline = time.monotonic() + 10
+        while left := list(self._directory.glob("*.orbax-checkpoint-tmp*")):
+            for folder in left:
+                shutil.rmtree(folder, ignore_errors=True)
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.05)
 
     def _seal(self) -> None:
         """In the writer's thread, when all files of a checkpoint are there and before it gets its name."""

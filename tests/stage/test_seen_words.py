@@ -14,6 +14,7 @@ from codir_jax.models.sizes import named
 from codir_jax.models.word_table import WORD_TABLE
 from codir_jax.stage import run, seen_words
 from codir_jax.stage.assembled import Stage
+from codir_jax.tasks.contract import train_batches
 
 DISTILL = "configs/codir/finetune_distill.py:tiny"
 SIZES = dataclasses.replace(named("tiny"), vocab_size=640)
@@ -38,7 +39,7 @@ def _trained(stage):
     abstract = stage.abstract_state(live=True)
     state, frozen = stage.start(abstract, {}, stage.teacher.placed(*stage.layout))
     step = stage.initial_state.step(abstract)
-    for batch in stage.feed.train(0, 3, {}):
+    for batch in train_batches(stage.feed, 0, 3, {}):
         state, metrics = step(state, frozen, batch)
     return state, jax.device_get(stage.whole(state.params)), jax.device_get(metrics)
 

@@ -49,7 +49,7 @@ def write(folder: Path, head: str) -> None:
             output = self.model(**given)
             if facts is None:
                 return output.logits
-            return _pooled(facts, output, given["attention_mask"]), output.last_hidden_state
+            return in_torch.pooled(facts, output, given["attention_mask"]), output.last_hidden_state
 
     with warnings.catch_warnings(), silent("torch.onnx"):
         warnings.simplefilter("ignore")
@@ -85,19 +85,6 @@ def _inputs(folder: Path) -> list[str]:
     given = read_json(folder / "tokenizer_config.json", dict).get("model_input_names") or export.INPUTS
     has_types = read_json(folder / "config.json", dict).get("type_vocab_size", 1) > 1
     return [name for name in export.INPUTS if name in given and (has_types or name != "token_type_ids")]
-
-
-def _pooled(facts: sentence_folder.SentenceFacts, output, attention_mask):
-    """The vectors as `sentence_folder` tells, in torch."""
-    import torch
-
-    states, mask = output.last_hidden_state, attention_mask[..., None].to(output.last_hidden_state.dtype)
-    vectors = {
-        "mean": lambda: (states * mask).sum(1) / mask.sum(1),
-        "cls": lambda: states[:, 0],
-        "pooler": lambda: output.pooler_output,
-    }[facts.pooling]()
-    return torch.nn.functional.normalize(vectors, dim=-1) if facts.normalize else vectors
 
 
 @contextlib.contextmanager
