@@ -95,7 +95,6 @@ def domain_words(source: Source, domain_column: str, domains: Sequence[str]) -> 
       UserError: --domains without a column, data that are no own files, or a domain that no file has.
     """
     from codir_jax.jobs import weigh
-    from codir_jax.stage import config as stage_config
 
     if not domain_column:
         if domains:
@@ -105,8 +104,7 @@ def domain_words(source: Source, domain_column: str, domains: Sequence[str]) -> 
         raise UserError("--domain_column is of own files: give --train and --dev")
     if twice := sorted({name for name in domains if list(domains).count(name) > 1}):
         raise UserError(f"--domains names {', '.join(twice)} twice")
-    config = stage_config.load("configs/meta_kd/teacher.py:own,mixed", list(source.overrides))
-    found = weigh.domains_in(config.data, domain_column)
+    found = weigh.domains_in(weigh.config_of(source.overrides).data, domain_column)
     if unknown := [name for name in domains if name not in found]:
         raise UserError(f"--domains has {', '.join(unknown)}, which no file has; it has: {', '.join(found)}")
     given = [split for split in ("test", "unlabelled") if f"data.{split}_path" in dict(source.overrides)]

@@ -217,8 +217,12 @@ def prepare(
     if (folder / SUMMARY).exists():
         return
     console.say(f"== weighing texts -> {folder}")
-    config = stage_config.load("configs/meta_kd/teacher.py:own,mixed", [("student.path", given), *overrides])
-    weigh(config, domain_column, folder, domains=domains)
+    weigh(config_of([("student.path", given), *overrides]), domain_column, folder, domains=domains)
+
+
+def config_of(overrides: Sequence[tuple[str, str]]) -> ConfigDict:
+    """The config of a stage on texts of several domains: its data, and the model that weighs as its student."""
+    return stage_config.load("configs/meta_kd/teacher.py:own,mixed", list(overrides))
 
 
 def domains_in(options: ConfigDict, domain_column: str) -> list[str]:

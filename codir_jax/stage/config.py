@@ -255,7 +255,7 @@ def check(config: ConfigDict) -> None:
         )
     if objectives.needs_cache(config.objective) and config.teacher.cache == "off":
         raise UserError(
-            f"objective.negatives.source={config.objective.negatives.source!r} takes rows from the teacher cache, and "
+            f"objective.name={config.objective.name!r}, as it is set, takes rows from the teacher cache, and "
             "teacher.cache='off'; use 'auto' or 'on'"
         )
     transform.check(config.compression)

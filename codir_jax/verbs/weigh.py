@@ -37,12 +37,10 @@ def run(overrides, *, model, domain_column, domains, by, centred, output, **file
 
     claims.check(output, claims.WEIGHED, "--output")
     from codir_jax.jobs import sources
-    from codir_jax.jobs.weigh import weigh
-    from codir_jax.stage import config as stage_config
+    from codir_jax.jobs.weigh import config_of, weigh
 
     settings = [(f"data.{sources.FIELDS[flag]}", text) for flag, text in files.items() if text]
     changes = [("student.path", model), *settings, *overrides["config"]]
-    config = stage_config.load("configs/meta_kd/teacher.py:own,mixed", changes)
-    weigh(config, domain_column, output, by=by, centred=centred, domains=domains)
+    weigh(config_of(changes), domain_column, output, by=by, centred=centred, domains=domains)
     print(f"written: {output}")
     return 0
