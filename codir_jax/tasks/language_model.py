@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -15,14 +15,12 @@ from codir_jax.data.stream import settings, stream
 from codir_jax.data.stream.stream import Streams
 from codir_jax.evaluation.metrics import Metric
 from codir_jax.objectives import contract as objectives
-from codir_jax.objectives.contract import Setting
 from codir_jax.objectives.heads.language_model import LanguageModel as Head
 from codir_jax.objectives.heads.language_model import cross_entropy
 from codir_jax.objectives.language_model import carried, start
 from codir_jax.processes.fields import Fields
-from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import placement, rules
-from codir_jax.tasks.contract import Examined
+from codir_jax.tasks.held_out import HeldOut
 from codir_jax.tasks.stream_feed import StreamFeed
 from codir_jax.tasks.together import together
 
@@ -56,7 +54,7 @@ def make(config: ConfigDict, tokenizer) -> "LanguageModelling":
     return LanguageModelling(config, tokenizer)
 
 
-class LanguageModelling:
+class LanguageModelling(HeldOut):
     """A `tasks.contract.Task` of token streams.
 
     Attributes:
@@ -101,18 +99,6 @@ class LanguageModelling:
         """Tokens of a row in a batch."""
         return self.config.data.max_length
 
-    def is_judged_once(self, split: str) -> bool:
-        """The test text chooses no model."""
-        return split == "test"
-
-    def require_split(self, split: str) -> None:
-        """Refuses a split that a text cannot have."""
-        if split not in ("dev", "test"):
-            raise UserError(f"--split={split}; a language model is judged on held-out text, --split=dev or test")
-        has_test = self.config.data.test_sources.strip() or self.config.data.test_percent > 0
-        if split == "test" and not has_test:
-            raise UserError("--split=test, but data.test_sources is empty and data.test_percent is 0; set one of them")
-
     def open(self) -> None:
         """Tokenises the text, where that was not done before; several processes share the work."""
         self.streams = stream.load(self.config.data, self.tokenizer, together())
@@ -128,26 +114,11 @@ class LanguageModelling:
         """What another model lacks, and the config that trains it."""
         return "language-model head", TEACHER[1]
 
-    def examine(self, feed: StreamFeed, module, params, layout, split: str = "dev") -> Examined:
-        """Perplexity on a held-out stream; the reference is the weights on the devices."""
-        self.require_split(split)
-        return Examined(self._scores(feed, module, params, layout, split), params)
-
     def weakness(self, scores: Mapping[str, float], feed: StreamFeed) -> str:
         """No better than the frequencies of words would be: that of one word in so many."""
         if scores["perplexity"] < self.streams.vocab_size:
             return ""
         return f"has perplexity {scores['perplexity']:.1f}, no better than a choice of {self.streams.vocab_size} words"
-
-    def judge(self, feed: StreamFeed, setting: Setting, objective, reference, layout) -> Callable[..., dict]:
-        """Scores on dev."""
-        del objective, reference
-
-        def judge(params, frozen) -> dict[str, float]:
-            del frozen
-            return self._scores(feed, setting.student, params["student"], layout, "dev")
-
-        return judge
 
     def describe(self) -> str:
         """One line: sizes of each split, and how much of them the vocabulary knows."""

@@ -11,7 +11,7 @@ from codir_jax.data.batch import SENTENCE_COLUMNS, Batch, Column, empty, with_si
 from codir_jax.data.ngram import NGram
 from codir_jax.data.sentences import sentences as sentences_lib
 from codir_jax.data.sentences.sentences import Sentences
-from codir_jax.processes import distributed
+from codir_jax.tasks.together import own_rows
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,16 +68,13 @@ class SentenceFeed:
         """The same batches before they are put on the devices."""
         del columns  # nothing is kept of a teacher
         sizes = {"num_noise": self.options.num_noise, "batch_size": self.options.batch_size}
-        span = {"rows": self._rows(), "start": start_step, "stop": num_steps}
+        span = {"rows": own_rows(self.options.batch_size), "start": start_step, "stop": num_steps}
         return sentences_lib.train_batches(self.splits["train"], self.noise, seed=self.seed, **sizes, **span)
 
     def evaluation(self, split: str = "dev", rows: Sequence[int] | None = None) -> Iterator[Batch]:
         """Host batches of a split, every sentence once."""
         del rows
         sizes = {"num_noise": self.options.num_noise, "batch_size": self.options.batch_size}
-        return sentences_lib.held_out_batches(self.splits[split], self.noise, **sizes, rows=self._rows())
-
-    def _rows(self) -> range:
-        """The rows of this process."""
-        size, index, count = self.options.batch_size, distributed.process_id(), distributed.num_processes()
-        return range(size * index // count, size * (index + 1) // count)
+        return sentences_lib.held_out_batches(
+            self.splits[split], self.noise, **sizes, rows=own_rows(self.options.batch_size)
+        )

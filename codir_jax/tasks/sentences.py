@@ -23,13 +23,12 @@ from codir_jax.data.stream import stream
 from codir_jax.evaluation.metrics import Metric
 from codir_jax.losses.nce import nce
 from codir_jax.objectives import contract as objectives
-from codir_jax.objectives.contract import Setting
 from codir_jax.objectives.heads.sentence_score import SentenceScore, sentence_scores
 from codir_jax.objectives.sentence_nce import residual_noise
 from codir_jax.processes.fields import Fields
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import placement, rules
-from codir_jax.tasks.contract import Examined
+from codir_jax.tasks.held_out import HeldOut
 from codir_jax.tasks.language_model import fresh_tokenizer as fresh_tokenizer
 from codir_jax.tasks.sentence_feed import SentenceFeed
 from codir_jax.tasks.together import together
@@ -58,7 +57,7 @@ def make(config: ConfigDict, tokenizer) -> "SentenceTask":
     return SentenceTask(config, tokenizer)
 
 
-class SentenceTask:
+class SentenceTask(HeldOut):
     """A `tasks.contract.Task` of sentences.
 
     Attributes:
@@ -90,16 +89,6 @@ class SentenceTask:
     def typical_length(self) -> int:
         """Tokens of a text in a batch."""
         return self.config.data.max_length
-
-    def is_judged_once(self, split: str) -> bool:
-        """The test text chooses no model."""
-        return split == "test"
-
-    def require_split(self, split: str) -> None:
-        """Refuses a split that a text cannot have."""
-        has_test = self.config.data.test_sources.strip() or self.config.data.test_percent > 0
-        if split not in ("dev", "test") or (split == "test" and not has_test):
-            raise UserError(f"--split={split}; sentences are judged on dev or, where data.test_sources is set, on test")
 
     def open(self) -> None:
         """Reads the text, tokenised where that was not done before, and counts the noise model."""
@@ -142,25 +131,10 @@ class SentenceTask:
         """What another model lacks, and the config that trains it."""
         return "sentence-score head", TEACHER[1]
 
-    def examine(self, feed: SentenceFeed, module, params, layout, split: str = "dev") -> Examined:
-        """Scores of a split; the reference is the weights on the devices."""
-        self.require_split(split)
-        return Examined(self._scores(feed, module, params, layout, split), params)
-
     def weakness(self, scores: Mapping[str, float], feed: SentenceFeed) -> str:
         """No teacher is asked for by any objective."""
         del scores, feed
         return ""
-
-    def judge(self, feed: SentenceFeed, setting: Setting, objective, reference, layout) -> Callable[..., dict]:
-        """Scores on dev."""
-        del objective, reference
-
-        def judge(params, frozen) -> dict[str, float]:
-            del frozen
-            return self._scores(feed, setting.student, params["student"], layout, "dev")
-
-        return judge
 
     def describe(self) -> str:
         """One line: sentences of each split, and what was left out."""

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from codir_jax.data.batch import LANGUAGE_MODEL_COLUMNS, Batch, Column, empty, with_sizes
 from codir_jax.data.stream import batches as stream_batches
 from codir_jax.data.stream.stream import Stream, Streams
-from codir_jax.processes import distributed
+from codir_jax.tasks.together import own_rows
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class StreamFeed:
         """The same batches before they are put on the devices."""
         del columns  # nothing is kept of a teacher
         size = self.options.batch_size
-        rows = {"num_rows": size, "rows": _of_process(size)}
+        rows = {"num_rows": size, "rows": own_rows(size)}
         train = self.streams.splits["train"]
         return stream_batches.windows(train, length=self.options.max_length, start=start_step, stop=num_steps, **rows)
 
@@ -76,16 +76,10 @@ class StreamFeed:
     def windows(self, stream: Stream) -> Iterator[Batch]:
         """Host batches of a stream, as `evaluation` gives them."""
         num_rows = min(self.options.eval_rows, len(stream))
-        rows = _of_process(self.padded_rows(num_rows))
+        rows = own_rows(self.padded_rows(num_rows))
         return stream_batches.windows(stream, num_rows=num_rows, length=self.options.eval_length, rows=rows)
 
     def padded_rows(self, num_rows: int) -> int:
         """The least rows from `num_rows` on that all devices can share."""
         devices = len(self.sharding.device_set)
         return -(-num_rows // devices) * devices
-
-
-def _of_process(num_rows: int) -> range:
-    """The rows of this process."""
-    index, count = distributed.process_id(), distributed.num_processes()
-    return range(num_rows * index // count, num_rows * (index + 1) // count)

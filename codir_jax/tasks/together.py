@@ -1,4 +1,4 @@
-"""The processes of this run, as the preparation of data wants them."""
+"""The processes of this run, as the preparation of data and the reading of batches want them."""
 
 from codir_jax.data.shards.preparation import Together
 from codir_jax.processes import console, distributed, shared_folder
@@ -14,3 +14,9 @@ def together() -> Together:
         progress=console.progress_bar,
         require_shared=lambda folder: shared_folder.require_shared(folder, "data.cache_dir"),
     )
+
+
+def own_rows(num_rows: int) -> range:
+    """Those of so many rows that this process reads."""
+    index, count = distributed.process_id(), distributed.num_processes()
+    return range(num_rows * index // count, num_rows * (index + 1) // count)

@@ -108,7 +108,7 @@ def test_batches_of_training_have_every_token_and_the_shapes_of_the_example(tmp_
 
 def test_a_split_that_cannot_be_is_refused(tmp_path):
     task = opened(tmp_path)
-    with pytest.raises(UserError, match="--split=train; a language model is judged on held-out text"):
+    with pytest.raises(UserError, match="--split=train; this model is judged on held-out text"):
         task.require_split("train")
     with pytest.raises(UserError, match=r"data.test_sources is empty and data.test_percent is 0"):
         task.require_split("test")
