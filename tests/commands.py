@@ -2,14 +2,21 @@
 
 import contextlib
 import dataclasses
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import pytest
+
+from codir_jax import config as config_lib
+from codir_jax.processes import distributed
+from codir_jax.stage import run as stage_run
 from tests.conftest import QUICK_TO_COMPILE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,3 +112,31 @@ def run(arguments: Sequence[str], folder: Path, *, seconds: float = 180, **optio
     with started(arguments, folder, **options) as processes:
         end = time.monotonic() + seconds
         return [(p.wait(max(end - time.monotonic(), 0.1)), p.text()) for p in processes]
+
+
+def assert_two_go_on_like_one(config: str, overrides: Mapping[str, str], folder: Path) -> None:
+    """A run of two processes of four devices, stopped in an epoch and ended by one of eight, is like that of this one.
+
+    Each has caches of its own. The workdirs are `folder`/runs/one and two.
+    """
+
+    def changes(name):
+        own = {"data.cache_dir": str(folder / name), "train.total_steps": "40"}
+        return {**overrides, **own}
+
+    arguments = [f"--config.{key}={value}" for key, value in changes("two").items()]
+    command = ["train", f"--config={config}", f"--workdir={folder / 'runs' / 'two'}", *arguments]
+    stage_run.run(config_lib.load(config, list(changes("one").items())), folder / "runs" / "one")
+    with started(command, folder, num_processes=2) as pair:
+        pair[0].wait_for("step 4/")
+        pair[0].popen.send_signal(signal.SIGTERM)
+        assert [p.wait() for p in pair] == [distributed.PREEMPTED] * 2, pair[0].text() + pair[1].text()
+    ((status, told),) = run(command, folder, num_devices=8)
+    assert status == 0 and "resumed from" in told, told
+    one, two = (
+        [json.loads(line) for line in (folder / "runs" / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    assert [line["step"] for line in one] == [line["step"] for line in two]
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import signal
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from codir_jax import config as config_lib
 from codir_jax.convert import huggingface
 from codir_jax.jobs.export import export_model
 from codir_jax.predict.load import load
-from codir_jax.processes import distributed
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import run
 from codir_jax.stage.evaluate import evaluate
@@ -145,26 +143,4 @@ def test_characters_and_pieces_go_the_same_way(tmp_path):
 @pytest.mark.slow
 def test_two_processes_train_stop_and_go_on_like_one(tmp_path):
     """Two of four devices, stopped in an epoch, ended by one of eight, against this one; each has its own tokens."""
-
-    def overrides(name):
-        own = {"data.cache_dir": str(tmp_path / name), "train.total_steps": "40"}
-        return list({**dict(SMALL), **own}.items())
-
-    def command(name):
-        changes = (f"--config.{key}={value}" for key, value in overrides(name))
-        return ["train", f"--config={CONFIG}", f"--workdir={tmp_path / 'runs' / name}", *changes]
-
-    run.run(config_lib.load(CONFIG, overrides("one")), tmp_path / "runs" / "one")
-    with commands.started(command("two"), tmp_path, num_processes=2) as pair:
-        pair[0].wait_for("step 4/")
-        pair[0].popen.send_signal(signal.SIGTERM)
-        assert [p.wait() for p in pair] == [distributed.PREEMPTED] * 2, pair[0].text() + pair[1].text()
-    ((status, told),) = commands.run(command("two"), tmp_path, num_devices=8)
-    assert status == 0 and "resumed from" in told, told
-    one, two = (
-        [json.loads(line) for line in (tmp_path / "runs" / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
-    )
-    assert [line["step"] for line in one] == [line["step"] for line in two]
-    for ours, theirs in zip(two, one, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+    commands.assert_two_go_on_like_one(CONFIG, dict(SMALL), tmp_path)

@@ -1,7 +1,6 @@
 """A stage on a corpus as a user runs it: train, resume bit for bit, judge, fine-tune, export, refusals."""
 
 import json
-import signal
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from codir_jax.data.corpus import corpus as corpus_lib
 from codir_jax.data.corpus import demo_text
 from codir_jax.jobs import export as exporter
 from codir_jax.jobs.compress import compress
-from codir_jax.processes import distributed
 from codir_jax.stage import run
 from codir_jax.stage.evaluate import evaluate
 from codir_jax.training import loop
@@ -202,29 +200,7 @@ def test_one_command_first_goes_on_pre_training_a_teacher_without_a_masked_lm_he
 @pytest.mark.slow
 def test_two_processes_tokenise_train_stop_and_go_on_like_one(teacher, tmp_path):
     """Two of four devices, stopped in an epoch, ended by one of eight, against this one; each has its own corpus."""
-
-    def overrides(name):
-        own = {"teacher.path": str(teacher), "data.cache_dir": str(tmp_path / name), "train.total_steps": "40"}
-        return list({**dict(SMALL), **own}.items())
-
-    def command(name):
-        changes = (f"--config.{key}={value}" for key, value in overrides(name))
-        return ["train", f"--config={STUDENT},codir", f"--workdir={tmp_path / 'runs' / name}", *changes]
-
-    run.run(config_lib.load(f"{STUDENT},codir", overrides("one")), tmp_path / "runs" / "one")
-    with commands.started(command("two"), tmp_path, num_processes=2) as pair:
-        pair[0].wait_for("step 4/")
-        pair[0].popen.send_signal(signal.SIGTERM)
-        assert [p.wait() for p in pair] == [distributed.PREEMPTED] * 2, pair[0].text() + pair[1].text()
-    ((status, told),) = commands.run(command("two"), tmp_path, num_devices=8)
-    assert status == 0 and "resumed from" in told, told
-    one, two = (
-        [json.loads(line) for line in (tmp_path / "runs" / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
-    )
-    assert [line["step"] for line in one] == [line["step"] for line in two]
-    for ours, theirs in zip(two, one, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+    commands.assert_two_go_on_like_one(f"{STUDENT},codir", {**dict(SMALL), "teacher.path": str(teacher)}, tmp_path)
     fingerprints = [json.loads((tmp_path / "runs" / name / "results.json").read_text()) for name in ("one", "two")]
     assert fingerprints[0]["data_fingerprint"] == fingerprints[1]["data_fingerprint"]
 
