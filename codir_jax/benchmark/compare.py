@@ -2,12 +2,12 @@
 
 import json
 import os
-import statistics
 import subprocess
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from codir_jax.benchmark.child import failure
+from codir_jax.benchmark.turns import spread
 from codir_jax.processes.user_error import UserError
 
 # In the order in which they are looked for: a median step is disturbed less than a mean.
@@ -44,8 +44,7 @@ def compare(
             f"pair {number + 1} of {num_pairs}: ours {rates['ours']:.2f}, theirs {rates['theirs']:.2f} sentences/s, "
             f"ratio {pairs[-1]['ratio']:.3f}"
         )
-    ratios = [pair["ratio"] for pair in pairs]
-    ratio = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+    ratio = spread([pair["ours"] for pair in pairs], [pair["theirs"] for pair in pairs])
     say(f"ours over theirs: median {ratio['median']:.3f}, from {ratio['min']:.3f} to {ratio['max']:.3f}")
     return {"pairs": pairs, "ratio": ratio}
 

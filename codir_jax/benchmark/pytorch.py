@@ -11,9 +11,10 @@ import numpy as np
 from codir_jax.benchmark import pytorch_step
 from codir_jax.benchmark.pytorch_step import Corner
 from codir_jax.benchmark.subject import Subject
-from codir_jax.benchmark.turns import epochs, in_turns, spread
+from codir_jax.benchmark.turns import epochs, spread
 from codir_jax.convert import pytorch_model
 from codir_jax.evaluation import cost
+from codir_jax.evaluation.turns import in_turns
 
 BATCH_SIZES = (1, 32)
 CORNERS = tuple(Corner(*flags) for flags in itertools.product((True, False), (True, False), (False, True)))
@@ -77,7 +78,7 @@ def inference(subject: Subject, *, num_repeats: int, say: Callable[[str], None])
         per_turn = 1 + 100 // size
         grouped = {name: lambda arm=arm, n=per_turn: [arm() for _ in range(n)] for name, arm in arms.items()}
         say(f"batches of {size} ...")
-        seconds = {name: values[1:] for name, values in in_turns(grouped, num_repeats + 1, lambda _: None).items()}
+        seconds = {name: values[1:] for name, values in in_turns(grouped, num_repeats + 1).items()}
         result[f"batch_{size}"] = {
             name: {
                 "median_ms": 1e3 * statistics.median(values) / per_turn,

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from codir_jax.benchmark import pytorch_step
-from codir_jax.benchmark.turns import in_turns, spread
+from codir_jax.benchmark.turns import spread
+from codir_jax.evaluation.turns import in_turns
 from codir_jax.models.heads import build_model
 from codir_jax.models.lstm import SIZES
 from codir_jax.objectives import language_model

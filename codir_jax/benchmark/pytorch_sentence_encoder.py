@@ -16,11 +16,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from codir_jax.benchmark import pytorch_step
-from codir_jax.benchmark.turns import epochs, in_turns, spread
+from codir_jax.benchmark.turns import epochs, spread
 from codir_jax.convert import huggingface
 from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.data import dataset
 from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.evaluation.turns import in_turns
 from codir_jax.models import sizes as sizes_lib
 from codir_jax.predict import sentence_encoder
 from codir_jax.processes.user_error import UserError

@@ -1,8 +1,7 @@
-"""Several ways of the same work in one process, in turns: whatever else the machine does slows all of them."""
+"""Ours and theirs in turns: the ratio of both, and epochs of a stage as an arm of `evaluation.turns`."""
 
 import itertools
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,21 +10,6 @@ import jax
 from codir_jax.stage.assembled import Stage
 from codir_jax.tasks.contract import train_batches
 from codir_jax.training.metrics import MetricBuffer
-
-
-def in_turns(
-    arms: Mapping[str, Callable[[], Any]], num_turns: int, say: Callable[[str], None]
-) -> dict[str, list[float]]:
-    """Seconds of each turn of each arm. Every turn runs all of them; the first one changes from turn to turn."""
-    names, seconds = list(arms), {name: [] for name in arms}
-    for turn in range(num_turns):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
-            start = time.perf_counter()
-            arms[name]()
-            seconds[name].append(time.perf_counter() - start)
-        say(f"turn {turn + 1} of {num_turns}: " + "; ".join(f"{name} {seconds[name][-1]:.2f} s" for name in names))
-    return seconds
 
 
 def spread(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:

@@ -4,15 +4,16 @@ Parameters, bytes and operations follow from shapes and are exact for what they 
 models are measured in turns, so that whatever else the machine does slows both.
 """
 
+import functools
 import math
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from codir_jax.evaluation.turns import in_turns
 from codir_jax.models.contract import family
 from codir_jax.models.heads import head_spec
 from codir_jax.processes import console
@@ -100,18 +101,15 @@ def latency(
     with console.progress_bar("measure", 0, num_passes, unit="pass", is_inner=True) as bar:
         for batch_size in batch_sizes:
             inputs = jax.device_put(full_length_inputs(batch_size, seq_len))
-            milliseconds: dict[str, list[float]] = {name: [] for name in names}
-            for repeat in range(-num_warmup, num_repeats):
-                turn = repeat % len(names)
-                for name in names[turn:] + names[:turn]:
-                    start = time.perf_counter()
-                    jax.block_until_ready(compiled[name](weights[name], *inputs))
-                    if repeat >= 0:
-                        milliseconds[name].append(1e3 * (time.perf_counter() - start))
-                    bar.update()
-            for name in names:
-                results[name][f"batch_{batch_size}_p50_ms"] = statistics.median(milliseconds[name])
-                results[name][f"batch_{batch_size}_p95_ms"] = float(np.percentile(milliseconds[name], 95))
+
+            def run(name: str, inputs=inputs) -> None:
+                jax.block_until_ready(compiled[name](weights[name], *inputs))
+
+            arms = {name: functools.partial(run, name) for name in names}
+            took = in_turns(arms, num_repeats, num_warmup=num_warmup, tick=bar.update)
+            for name, seconds in took.items():
+                results[name][f"batch_{batch_size}_p50_ms"] = 1e3 * statistics.median(seconds)
+                results[name][f"batch_{batch_size}_p95_ms"] = 1e3 * float(np.percentile(seconds, 95))
     return results
 
 

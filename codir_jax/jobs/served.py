@@ -2,7 +2,6 @@
 
 import dataclasses
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from codir_jax.convert.formats import contract
 from codir_jax.data import length_buckets
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.evaluation import cost
+from codir_jax.evaluation.turns import in_turns
 from codir_jax.jobs.document import Block, Heading, Paragraph, Table
 from codir_jax.objectives.contract import objective_module
 from codir_jax.processes import console
@@ -82,20 +82,11 @@ def measure(
 def _milliseconds(runs: Mapping[str, contract.Answers], batch_size: int, length: int) -> dict[str, float]:
     """The median time of a batch in each runtime."""
     inputs = cost.full_length_inputs(batch_size, length)
-    took: dict[str, list[float]] = {name: [] for name in runs}
-    names = list(runs)
-    with console.progress_bar(
-        "measure formats", 0, (_WARM_UP + _REPEATS) * len(names), unit="pass", is_inner=True
-    ) as bar:
-        for repeat in range(-_WARM_UP, _REPEATS):
-            turn = repeat % len(names)
-            for name in names[turn:] + names[:turn]:
-                start = time.perf_counter()
-                np.asarray(runs[name](*inputs))
-                if repeat >= 0:
-                    took[name].append(1e3 * (time.perf_counter() - start))
-                bar.update()
-    return {name: statistics.median(values) for name, values in took.items()}
+    num_passes = (_WARM_UP + _REPEATS) * len(runs)
+    arms = {name: lambda run=run: np.asarray(run(*inputs)) for name, run in runs.items()}
+    with console.progress_bar("measure formats", 0, num_passes, unit="pass", is_inner=True) as bar:
+        took = in_turns(arms, _REPEATS, num_warmup=_WARM_UP, tick=bar.update)
+    return {name: 1e3 * statistics.median(seconds) for name, seconds in took.items()}
 
 
 def screen_table(rows: Mapping[str, Mapping[str, Any]], metric: str = "") -> str:

@@ -9,6 +9,7 @@ from codir_jax.benchmark import bench, pytorch, pytorch_sentence_encoder, pytorc
 from codir_jax.benchmark import subject as subject_lib
 from codir_jax.benchmark.bench import Request
 from codir_jax.benchmark.pytorch_step import Corner
+from codir_jax.evaluation.turns import in_turns
 from codir_jax.processes.user_error import UserError
 
 CONFIG = "configs/codir/finetune_distill.py:demo"
@@ -23,7 +24,7 @@ def _subject(*overrides):
 def test_every_turn_runs_every_arm_and_starts_with_another():
     order = []
     arms = {name: lambda name=name: order.append(name) for name in "abc"}
-    seconds = turns.in_turns(arms, 4, lambda _: None)
+    seconds = in_turns(arms, 4)
     assert "".join(order) == "abcbcacababc"
     assert {name: len(values) for name, values in seconds.items()} == dict.fromkeys("abc", 4)
 
