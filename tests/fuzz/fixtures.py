@@ -36,6 +36,7 @@ def _model(folder: Path, tokenizer, head: str, num_labels, label_names, *, seed:
     from flax import traverse_util
 
     from codir_jax.convert.huggingface import save_pretrained
+    from codir_jax.convert.labels import Labels
     from codir_jax.models import bert, heads
     from codir_jax.sharding.rules import unbox
 
@@ -54,8 +55,7 @@ def _model(folder: Path, tokenizer, head: str, num_labels, label_names, *, seed:
         sizes,
         params,
         head=head,
-        label_names=label_names,
-        is_regression=head == "classification" and num_labels == 1,
+        labels=Labels(label_names, is_regression=head == "classification" and num_labels == 1),
     )
     tokenizer.save_pretrained(str(folder))
 

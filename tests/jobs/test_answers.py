@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from codir_jax.convert.labels import Labels
 from codir_jax.data.splits import RawSplit
 from codir_jax.jobs import answers
 
@@ -12,7 +13,7 @@ class _Rows:
 
     def __init__(self, labels, names, train=None):
         several = names and isinstance(labels[0], tuple)
-        self.labels = {"label_names": names, "is_regression": not names, "is_multi_label": several}
+        self.labels = Labels(names, is_regression=not names, is_multi_label=several)
         texts = [f"text {number}" for number in range(len(labels))]
         self._rows = {"dev": RawSplit(texts, labels=labels)}
         if train:
