@@ -215,43 +215,6 @@ def csv_reader(lines: Iterable[str], separator: str = ","):
     return csv.reader(lines, delimiter=separator, strict=True)
 
 
-def read_header(path: Path) -> list[str]:
-    """Returns the column names of a .tsv or .csv file, [] where it has none or a damaged .gz hides them."""
-    separator = separator_of(path)
-    try:
-        with compressed.open_bytes(path) as file:
-            first = (line.decode("utf-8", "replace") for line in file)
-            if separator == "\t":
-                row = next(first, "").rstrip("\r\n").split("\t")
-            else:
-                row = next(csv.reader(first, delimiter=separator), [])
-    except compressed.BROKEN:  # told by those who read the rows
-        return []
-    return [row[0].removeprefix("\ufeff"), *row[1:]] if row else []
-
-
-def csv_cuts(path: Path, apart: int) -> list[int]:
-    """Returns places between rows of a quoted file, about `apart` bytes from each other. All of it is read: a quoted
-    field may hold line ends."""
-    cuts, position, target = [], 0, apart
-
-    def lines():
-        nonlocal position
-        with path.open("rb") as file:
-            for line in file:
-                position += len(line)
-                yield line.decode("utf-8", "replace")
-
-    try:
-        for _ in csv_reader(lines(), separator_of(path)):
-            if position >= target:
-                cuts.append(position)
-                target = position + apart
-    except csv.Error:  # told by those who read the rows
-        pass
-    return [cut for cut in cuts if cut < path.stat().st_size]
-
-
 def count_lines(path: Path, end: int) -> int:
     """Returns the line ends before a place of a file."""
     count = 0

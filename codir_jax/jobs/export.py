@@ -153,17 +153,21 @@ def _job_of(model: str) -> dict[str, Any]:
 def _scores_in(card: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Split -> metric -> score, of a card's front matter."""
     found: dict[str, dict[str, float]] = {}
-    for of_model in card.get("model-index") or []:
-        for result in of_model.get("results") or []:
-            split = (result.get("dataset") or {}).get("split") or "dev"
-            scores = {metric["type"]: metric["value"] for metric in result.get("metrics") or []}
-            found.setdefault(split, {}).update(scores)
+    for result in _judged_in(card):
+        split = (result.get("dataset") or {}).get("split") or "dev"
+        scores = {metric["type"]: metric["value"] for metric in result.get("metrics") or []}
+        found.setdefault(split, {}).update(scores)
     return found
 
 
 def _data_in(card: Mapping[str, Any]) -> str:
-    results = [result for of_model in card.get("model-index") or [] for result in of_model.get("results") or []]
-    return next(((result.get("dataset") or {}).get("name") or "" for result in results), "")
+    """The name of the first data that a card tells scores of, "" without any."""
+    return next(((result.get("dataset") or {}).get("name") or "" for result in _judged_in(card)), "")
+
+
+def _judged_in(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The results of a card's front matter: each of one data set."""
+    return [result for of_model in card.get("model-index") or [] for result in of_model.get("results") or []]
 
 
 def _languages(card: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from codir_jax.data import delimited, parquet
 from codir_jax.data.compressed import is_compressed, kind_of
 from codir_jax.data.delimited import Span, Table
+from codir_jax.data.on_disk import cuts
 from codir_jax.data.on_disk.streamed import UNIT_BYTES, Unit
 from codir_jax.data.separators import separator_of
 from codir_jax.data.shards import files
@@ -76,16 +77,16 @@ def parts(path: Path, **of_part) -> list[tuple[int, PartOfTable]]:
       path: of the file.
       **of_part: fields of `PartOfTable`.
     """
-    file, suffix = files.text_file(path), kind_of(path)
+    file, separator = files.text_file(path), separator_of(path)
     apart = files.unit_bytes(file.size, UNIT_BYTES)
-    if suffix == parquet.SUFFIX:
-        cuts = []
-    elif separator_of(path) not in ("", "\t") and not is_compressed(path):
-        cuts = delimited.csv_cuts(path, apart)
+    if kind_of(path) == parquet.SUFFIX:
+        places = []
+    elif separator not in ("", "\t") and not is_compressed(path):
+        places = cuts.between_quoted_rows(path, separator, apart)
     else:
-        cuts = files.cuts(file, apart)
-    header = tuple(delimited.read_header(path)) if separator_of(path) else None
-    bounds = zip([0, *cuts], [*cuts, None], strict=True)
+        places = files.cuts(file, apart)
+    header = tuple(cuts.read_header(path, separator)) if separator else None
+    bounds = zip([0, *places], [*places, None], strict=True)
     return [
         ((end or file.size) - start, PartOfTable(path, Span(start, end), header, **of_part)) for start, end in bounds
     ]

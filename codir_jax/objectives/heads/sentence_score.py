@@ -31,9 +31,12 @@ class SentenceScore(LanguageModel):
         raise ValueError("a sentence score has no loss of its own")
 
 
-def sentence_scores(
-    model, params, batch, rng: jax.Array | None = None, output: LanguageModelOutput | None = None
-) -> jax.Array:
+def sentence_scores(model, params, batch) -> jax.Array:
+    """The scores of the texts of a batch by a model without dropout, as of `scores_in`: float32 [rows, T], nats."""
+    return scores_in(SentenceScore().run(model, params, batch), model, params, batch)
+
+
+def scores_in(output: LanguageModelOutput, model, params, batch) -> jax.Array:
     """The score of each text, float32 [rows, T], nats: the sum over its words and its end of
 
         ln softmax(V c_t + d)_{w_t}     of a normalised model: ln P, or a pseudo-likelihood where c_t is two-sided;
@@ -42,11 +45,10 @@ def sentence_scores(
     ln q of a residual model is not in it.
 
     Args:
+      output: of the model on the batch.
       model: Linen module with this head; its config says which of both.
       batch: of `data.batch.SENTENCE_COLUMNS`.
-      rng: of dropout. output: of the model on this batch, in the place of a run.
     """
-    output = SentenceScore().run(model, params, batch, rng) if output is None else output
     states = Decoder(output.states, *decoder(params))
     num_rows, num_texts, length = batch["next_ids"].shape
     next_ids = batch["next_ids"].reshape(-1, length)
@@ -56,10 +58,10 @@ def sentence_scores(
 
 
 def scores_in_microbatches(setting: Setting, params, batch, rng: jax.Array | None) -> jax.Array:
-    """`sentence_scores` of the student of a setting, in its microbatches."""
+    """The scores by the student of a setting, with the rng's dropout, in its microbatches."""
 
     def read(output, part):
-        return sentence_scores(setting.student, params, part, output=output)
+        return scores_in(output, setting.student, params, part)
 
     return run_student(setting, params, batch, rng, read)
 

@@ -1,0 +1,45 @@
+"""Where a .tsv or .csv can be cut into parts, and the header that all parts share."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from codir_jax.data import compressed
+from codir_jax.data.delimited import csv_reader
+
+
+def read_header(path: Path, separator: str) -> list[str]:
+    """Returns the column names of a file, [] where it has none or a damaged .gz hides them."""
+    try:
+        with compressed.open_bytes(path) as file:
+            first = (line.decode("utf-8", "replace") for line in file)
+            if separator == "\t":
+                row = next(first, "").rstrip("\r\n").split("\t")
+            else:
+                row = next(csv.reader(first, delimiter=separator), [])
+    except compressed.BROKEN:  # told by those who read the rows
+        return []
+    return [row[0].removeprefix("\ufeff"), *row[1:]] if row else []
+
+
+def between_quoted_rows(path: Path, separator: str, apart: int) -> list[int]:
+    """Returns places between rows of a quoted file, about `apart` bytes from each other. All of it is read: a quoted
+    field may hold line ends."""
+    cuts, position, target = [], 0, apart
+
+    def lines():
+        nonlocal position
+        with path.open("rb") as file:
+            for line in file:
+                position += len(line)
+                yield line.decode("utf-8", "replace")
+
+    try:
+        for _ in csv_reader(lines(), separator):
+            if position >= target:
+                cuts.append(position)
+                target = position + apart
+    except csv.Error:  # told by those who read the rows
+        pass
+    return [cut for cut in cuts if cut < path.stat().st_size]
