@@ -46,11 +46,11 @@ def load(
         saved = read_saved(path)
         try:
             values = complete(saved)
-        except UserError as error:
+            config = ConfigDict(values)
+        except (UserError, ValueError, AttributeError) as error:  # the last two: a field that cannot have that name
             raise UserError(f"{path}: {error}") from error
     else:
-        values = _made_by(path, argument)
-    config = ConfigDict(values)
+        config = ConfigDict(_made_by(path, argument))
     config.lock()
     for key, text in overrides:
         set_from_text(config, key, text)

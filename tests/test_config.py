@@ -1,5 +1,6 @@
 """Configs: overrides, misspelt keys, durations, saving, and every shipped config."""
 
+import json
 import re
 from pathlib import Path
 
@@ -90,6 +91,13 @@ def test_a_saved_config_is_the_same_config(tmp_path):
     assert again.seed == 7
     with pytest.raises(ValueError, match="takes no argument"):
         config_lib.load(f"{tmp_path / 'config.json'}:rte")
+
+
+@pytest.mark.parametrize("name", ["dropout.rate", "__class__"])
+def test_a_saved_config_with_a_name_that_no_field_can_have_is_told_with_its_file(tmp_path, name):
+    (tmp_path / "config.json").write_text(json.dumps({"student": {name: 0.1}}))
+    with pytest.raises(UserError, match=rf"config\.json: .*{re.escape(name)}"):
+        config_lib.load(str(tmp_path / "config.json"))
 
 
 def test_differences_name_the_keys():

@@ -112,13 +112,13 @@ class Tensors:
     """Lazy view of a folder's safetensors, one file or several, under today's names with the family's prefix.
 
     Attributes:
-      folder: of the model. prefix, roots: of `models.contract.Family`.
+      folder: of the model. prefix, roots, moved: of `models.contract.Family`.
 
     Raises:
       UserError: a file is damaged, or two tensors have one name.
     """
 
-    def __init__(self, folder: Path, prefix: str, roots: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, prefix: str, roots: tuple[str, ...], moved: Mapping[str, str]) -> None:
         self._open = []
         self._where: dict[str, tuple[Any, str, Path]] = {}
         self._packed: dict[str, Weight] = {}
@@ -139,8 +139,8 @@ class Tensors:
                     raise UserError(f"{stored} is in {self._where[stored][2]} and in {path}; fetch both again")
                 self._where[stored] = (handle, stored, path)
         try:
-            self._where = _renamed(folder, self._where, prefix, roots)
-            self._packed = _renamed(folder, self._packed, prefix, roots)
+            self._where = _renamed(folder, self._where, prefix, roots, moved)
+            self._packed = _renamed(folder, self._packed, prefix, roots, moved)
         except UserError:
             self.__exit__()
             raise
@@ -244,7 +244,9 @@ def _is_shard_name(name: Any) -> bool:
     return isinstance(name, str) and Path(name).name == name and "\\" not in name and name.endswith(".safetensors")
 
 
-def _renamed(folder: Path, stored: Mapping[str, Any], prefix: str, roots: tuple[str, ...]) -> dict[str, Any]:
+def _renamed(
+    folder: Path, stored: Mapping[str, Any], prefix: str, roots: tuple[str, ...], moved: Mapping[str, str]
+) -> dict[str, Any]:
     """Today's names -> what is stored; of a base checkpoint with the prefix, which all of its names lack."""
     with_prefix = next((name for name in stored if name.startswith(prefix)), None)
     without = next((name for name in stored if name.startswith(roots)), None)  # a head may have a pooler
@@ -255,14 +257,14 @@ def _renamed(folder: Path, stored: Mapping[str, Any], prefix: str, roots: tuple[
         )
     found: dict[str, Any] = {}
     for name, where in stored.items():
-        modern = _modern_name(name, "" if with_prefix else prefix, roots)
+        modern = _modern_name(name, "" if with_prefix else prefix, roots, moved)
         if modern in found:
             raise UserError(f"{folder}: two tensors are {modern}, {name} is one of them; save the model again")
         found[modern] = where
     return found
 
 
-def _modern_name(name: str, prefix: str, roots: tuple[str, ...]) -> str:
+def _modern_name(name: str, prefix: str, roots: tuple[str, ...], moved: Mapping[str, str]) -> str:
     """All names of a base checkpoint lack the prefix; those of the first BERTs say gamma and beta."""
     if name.endswith("LayerNorm.gamma"):
         name = name.removesuffix("gamma") + "weight"
@@ -270,4 +272,7 @@ def _modern_name(name: str, prefix: str, roots: tuple[str, ...]) -> str:
         name = name.removesuffix("beta") + "bias"
     if name.startswith((*roots, "pooler.")):
         name = prefix + name
+    for old, new in moved.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
     return name

@@ -134,7 +134,7 @@ def load_pretrained(
     if facts and pooling not in (None, facts.pooling):
         facts = dataclasses.replace(facts, pooling=pooling, dense="")
     family, config = _read_sizes(folder, hf_config, facts.pooling if facts else None)
-    with Tensors(folder, family.prefix, family.roots) as tensors:
+    with Tensors(folder, family.prefix, family.roots, family.moved(hf_config)) as tensors:
         _check_size(folder, tensors, config)
         keys = family.keys(config, head)
         if num_labels is None:

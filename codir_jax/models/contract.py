@@ -50,6 +50,7 @@ class Family(NamedTuple):
             counted from 1; UserError where it cannot. As `layer_selection.select`, unless layers are of several kinds.
         flops: (config, seq_len) -> operations of one text through the encoder; None: not modelled.
         heads: of `heads.HEADS`, those that the encoder serves; () is all.
+        moved: content of a config.json -> {how names begin in its checkpoint: how they begin in `keys`}.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Family(NamedTuple):
     flops: Callable[[Any, int], float] | None = None
     heads: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
+    moved: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda hf_config: {}
 
 
 class Card(NamedTuple):

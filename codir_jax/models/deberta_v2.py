@@ -1,8 +1,8 @@
 """DeBERTa-v3, which checkpoints call deberta-v2: BERT's encoder without positions, whose scores know distances.
 
 Settings of a config.json that v3 models have are supported, those of v2 (a convolution, embeddings of another width)
-are not. The masked LM is the one that transformers' class makes by itself (`legacy`); the heads that v3 was pre-trained
-with, a generator and a detector of replaced tokens, are left out.
+are not. The masked LM is read under both names that transformers' class has for it, as `legacy` says, and written under
+the first, which the class makes by itself; what v3 was pre-trained with, a detector of replaced tokens, is left out.
 
 References:
     He et al., "DeBERTaV3: Improving DeBERTa using ELECTRA-Style Pre-Training with Gradient-Disentangled Embedding
@@ -83,6 +83,13 @@ NAMES = bert.NAMES._replace(
     heads={**bert.NAMES.heads, "classification": {"pooler": "pooler.dense"}, "embedding": {}},
 )
 
+# Where a masked LM lies if config.json says `"legacy": false`.
+MOVED = {
+    "lm_predictions.lm_head.dense.": "cls.predictions.transform.dense.",
+    "lm_predictions.lm_head.LayerNorm.": "cls.predictions.transform.LayerNorm.",
+    "lm_predictions.lm_head.bias": "cls.predictions.bias",
+}
+
 _MADE = encoder_family(title="DeBERTa", class_prefix="DebertaV2", base=BASE, sizes=SIZES, fields=HF_FIELDS, names=NAMES)
 
 
@@ -115,4 +122,9 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
     return {**_MADE.write_config(config), **fixed, **widths, "pos_att_type": ATTENDS, "legacy": True}
 
 
-FAMILY = _MADE._replace(read_config=read_config, write_config=write_config)
+def moved(hf_config: Mapping[str, Any]) -> Mapping[str, str]:
+    """Of `contract.Family`."""
+    return MOVED if hf_config.get("legacy") is False else {}
+
+
+FAMILY = _MADE._replace(read_config=read_config, write_config=write_config, moved=moved)

@@ -249,7 +249,7 @@ WEIGHT_FILES = st.one_of(
 @given(WEIGHT_FILES)
 def test_a_safetensors_file_of_any_bytes(content):
     def read(path):
-        with model_folder.Tensors(path.parent, "bert.", ("embeddings.", "encoder.")) as tensors:
+        with model_folder.Tensors(path.parent, "bert.", ("embeddings.", "encoder."), {}) as tensors:
             for name in tensors:
                 assert tensors.read(name).shape == tuple(tensors.shape(name))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from codir_jax.convert.huggingface import load_pretrained
 from codir_jax.models import deberta_v2
@@ -56,3 +57,21 @@ def test_students_keep_the_distances_of_their_teacher():
     assert sorted(set(columns)) == columns and len(columns) == 8
     norm = loaded.params["encoder"]["distances"]["norm"]["scale"]
     np.testing.assert_array_equal(cut["norm"]["scale"], norm[columns])
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_the_masked_lm_is_read_under_the_names_that_legacy_says(tmp_path, legacy):
+    folder = FOLDER.with_name("deberta_v2_mlm")
+    expected = load_pretrained(folder, head="masked_lm")
+    tensors = load_file(folder / "model.safetensors")
+    for other, ours in deberta_v2.MOVED.items():
+        for name in [name for name in tensors if name.startswith(ours)]:
+            tensors[name.replace(ours, other)] = tensors.pop(name)
+    save_file(tensors, tmp_path / "model.safetensors")
+    told = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**told, "legacy": legacy}))
+    found = load_pretrained(tmp_path, head="masked_lm")
+    # transformers' class takes the head of the other names for another one, and so do we.
+    assert found.has_head is not legacy
+    if not legacy:
+        assert found.fingerprint == expected.fingerprint
