@@ -68,7 +68,8 @@ def _differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]
     """A line for each key in which two jobs differ, with the stages that it is of; further stages are no difference."""
     if not before:
         return []
-    given = [f"--teacher: {now['given']!r} here, {before['given']!r} there"] if now["given"] != before["given"] else []
+    is_same = stage_config.is_same_place(now["given"], before["given"])
+    given = [] if is_same else [f"--teacher: {now['given']!r} here, {before['given']!r} there"]
     stages, begun = now["stages"], before["stages"]
     if missing := [name for name in before["stages"] if name not in now["stages"]]:
         given.append(f"stages: {', '.join(missing)} there, and not here; is it another --recipe?")

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -188,7 +189,7 @@ def check_fields(config: ConfigDict | Mapping[str, Any]) -> None:
 
 
 def differing(ours: ConfigDict, theirs: Mapping[str, Any]) -> list[str]:
-    """One line for each field that binds a run in which two configs differ.
+    """One line for each field that binds a run in which two configs differ; two spellings of a path are one.
 
     Args:
       theirs: as it was saved; what it lacks, as of an earlier version, has its default.
@@ -196,7 +197,26 @@ def differing(ours: ConfigDict, theirs: Mapping[str, Any]) -> list[str]:
     with contextlib.suppress(UserError):  # no config of a stage: it differs in all that it has not
         theirs, _ = completed(schema_of(theirs), theirs)
     free = {key for key, one in flat(schema_of(ours)) if not one.binds}
-    return [line for line in config_lib.differences(ours, theirs) if line.partition(":")[0] not in free]
+    alike = _alike_paths(ours, theirs)
+    return [line for line in config_lib.differences(alike, theirs) if line.partition(":")[0] not in free]
+
+
+def _alike_paths(ours: ConfigDict | Mapping, theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """`ours`, each path as `theirs` has it where both name one place: "./train.tsv" and "train.tsv"."""
+
+    def of(name: str, value: Any, other: Any) -> Any:
+        if isinstance(value, Mapping):
+            there = other if isinstance(other, Mapping) else {}
+            return {inner: of(inner, one, there.get(inner)) for inner, one in value.items()}
+        is_path = name.endswith("path") and isinstance(other, str)
+        return other if is_path and is_same_place(value, other) else value
+
+    return of("", ours.to_dict() if isinstance(ours, ConfigDict) else ours, theirs)
+
+
+def is_same_place(a: str, b: str) -> bool:
+    """Whether two paths, or "", name one file or folder, as seen from the working directory; no link is followed."""
+    return a == b or bool(a and b and os.path.abspath(os.path.expanduser(a)) == os.path.abspath(os.path.expanduser(b)))
 
 
 def binding(config: ConfigDict) -> dict[str, Any]:

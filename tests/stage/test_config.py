@@ -345,6 +345,18 @@ def test_a_field_that_came_later_does_not_make_another_config(tmp_path):
     assert stage_config.differing(config, {"a": 1})
 
 
+@pytest.mark.parametrize("spelling", ["./runs/teacher", "runs/../runs/teacher/", "{here}/runs/teacher"])
+def test_another_spelling_of_a_path_does_not_make_another_config(tmp_path, monkeypatch, spelling):
+    monkeypatch.chdir(tmp_path)
+    config = stage_config.load(DISTILL, [("teacher.path", spelling.format(here=tmp_path))])
+    saved = json.loads(json.dumps(stage_config.load(DISTILL, [("teacher.path", "runs/teacher")]).to_dict()))
+    assert stage_config.differing(config, saved) == []
+    saved["teacher"]["path"] = "runs/teacher2"
+    assert stage_config.differing(config, saved) == [
+        f"teacher.path: {config.teacher.path!r} here, 'runs/teacher2' there"
+    ]
+
+
 def test_a_run_of_few_rows_has_its_least_steps_unless_a_length_is_given():
     """The tiny teacher has 512 rows in batches of 64, one epoch."""
     spec = "configs/codir/finetune_teacher.py"
