@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from codir_jax.compression import methods, packed
 from codir_jax.compression.methods import Step
-from codir_jax.convert import huggingface
+from codir_jax.convert import fingerprint, huggingface
 from codir_jax.convert.folder import weight_bytes
 from codir_jax.models.contract import family
 from codir_jax.processes import whole
@@ -62,7 +62,7 @@ def compress(folder: str | os.PathLike, method: str, output: str | os.PathLike, 
         with whole.file(output / READER, binary=True) as file:
             file.write(Path(packed.__file__).read_bytes())
     again = huggingface.load_pretrained(output, head=head, num_labels=source.num_labels)
-    if again.fingerprint != huggingface.model_fingerprint(config, methods.tree_of(weights)):
+    if again.fingerprint != fingerprint.of_model(config, methods.tree_of(weights)):
         raise NotEqualError(f"{output} holds other weights than those that were written; write it again")
     verdict = f"re-read equal to the last bit, {sum(len(paths) for paths in changed.values())} weights changed"
     return Compressed(output, weight_bytes(output), changed, verdict)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -21,8 +20,8 @@ from safetensors.numpy import save_file
 
 from codir_jax.compression import factors, methods, packed
 from codir_jax.compression.packed import Weight
+from codir_jax.convert import fingerprint, sentence_folder
 from codir_jax.convert import labels as labels_lib
-from codir_jax.convert import sentence_folder
 from codir_jax.convert.folder import WEIGHTS, Tensors, find_folder, read_config
 from codir_jax.convert.labels import UNTOLD, Labels
 from codir_jax.convert.sentence_folder import SentenceFacts
@@ -55,7 +54,7 @@ class Pretrained:
         labels: what the checkpoint says of them; names and kind of those of a trained head only.
         num_labels: outputs of a head with labels; 1 is regression or one score.
         folder: where it was read from.
-        fingerprint: `model_fingerprint(config, params)`.
+        fingerprint: `fingerprint.of_model(config, params)`.
         new_weights: paths, "classifier/kernel", of the head weights that were drawn at random.
         sentence: how a sentence encoder's vector is made; None with another head.
     """
@@ -167,7 +166,7 @@ def load_pretrained(
         labels=told,
         num_labels=num_labels,
         folder=folder,
-        fingerprint=model_fingerprint(config, tree),
+        fingerprint=fingerprint.of_model(config, tree),
         new_weights=tuple(new_weights),
         sentence=facts,
     )
@@ -262,26 +261,6 @@ def _write_tensors(folder: Path, tensors: Mapping[str, Weight]) -> None:
         save_file(arrays, place, metadata={"format": "pt"})  # transformers refuses a file without "format"
         place.chmod(0o644)  # safetensors writes 0600, which a server under another user cannot read
     (folder / packed.FILE).unlink(missing_ok=True)
-
-
-def fingerprint(params: Mapping[str, Any]) -> str:
-    """sha256, hex, of every weight's path, shape and float32 bytes: equal if and only if the weights are."""
-    digest = hashlib.sha256()
-    for path, leaf in sorted(traverse_util.flatten_dict(dict(params)).items()):
-        array = np.ascontiguousarray(leaf, dtype="<f4")
-        digest.update(f"{'/'.join(path)} {array.shape}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def model_fingerprint(config: Any, params: Mapping[str, Any]) -> str:
-    """sha256, hex, of a model's sizes and constants and of its weights.
-
-    The weights alone do not tell what a model computes: another number of attention heads or another epsilon in
-    config.json changes every output and no weight.
-    """
-    fields = json.dumps(dataclasses.asdict(config), sort_keys=True)
-    return hashlib.sha256(f"{fields}\n{fingerprint(params)}".encode()).hexdigest()
 
 
 def _read_sizes(folder: Path, hf_config: Mapping[str, Any], pooling: str | None) -> tuple[Family, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from codir_jax import config as config_lib
-from codir_jax.convert import huggingface
+from codir_jax.convert import fingerprint, huggingface
 from codir_jax.data import length_buckets, synthetic, teacher_cache
 from codir_jax.processes import environment, stop
 from codir_jax.processes.user_error import UserError
@@ -365,7 +365,7 @@ def test_a_changed_teacher_is_noticed_on_resume(teacher, tmp_path, monkeypatch):
     with pytest.raises(loop.Interrupted):
         run.run(config, tmp_path / "student")
     monkeypatch.undo()
-    monkeypatch.setattr(huggingface, "fingerprint", lambda params: "0" * 64)
+    monkeypatch.setattr(fingerprint, "of_weights", lambda params: "0" * 64)
     with pytest.raises(ValueError, match="the teacher changed"):
         run.run(config, tmp_path / "student")
 
