@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from codir_jax.data.shards.preparation import Together
 from codir_jax.data.shuffle import drawn
 from codir_jax.data.splits import Dataset, DatasetInfo, Examples, RawSplit
 from codir_jax.data.table_columns import named_columns
-from codir_jax.processes.cache_folder import user_cache
+from codir_jax.processes.cache_folder import cache_folder
 from codir_jax.processes.user_error import UserError
 
 # Of a train set on disk, for a person or a simple model to read.
@@ -67,7 +66,7 @@ def load(options, tokenizer, *, seed: int, together: Together = preparation.ALON
         max_length=options.max_length,
         num_train_examples=options.num_train_examples,
         seed=seed,
-        root=cache_root(options),
+        root=cache_folder("rows", options.cache_dir),
         together=together,
     )
     rest = found.rest(train.label_names, train.has_rows if together.index == 0 else None)
@@ -91,11 +90,6 @@ def load(options, tokenizer, *, seed: int, together: Together = preparation.ALON
     _kind(options.name, raw, (found.train.is_pair, 1))
     pad_token_id = int(tokenizer.pad_token_id)
     return Dataset(info, splits, pad_token_id, fingerprint(info, splits, pad_token_id))
-
-
-def cache_root(options) -> Path:
-    """The folder of token shards; all processes of a run must see it."""
-    return Path(options.cache_dir).expanduser() if options.cache_dir else user_cache("rows")
 
 
 def read(options) -> RawData:

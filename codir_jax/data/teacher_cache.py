@@ -92,7 +92,7 @@ class TeacherCache:
     def __init__(self, cache_dir: str | os.PathLike, layout: Layout, **parts: object):
         self.layout = layout
         self._meta = {"format": FORMAT, "layout": dataclasses.asdict(layout), **parts}
-        self.folder = Path(cache_dir).expanduser() / fingerprint(**self._meta)
+        self.folder = Path(cache_dir) / fingerprint(**self._meta)
 
     def missing(self, tell: Callable[[str], None] = print) -> list[int]:
         """Returns the shards that are still to be computed; a damaged one is told and among them."""

@@ -22,7 +22,7 @@ import numpy as np
 import tokenizers
 
 from codir_jax.data import tokenizer as tokenizer_lib
-from codir_jax.processes.cache_folder import user_cache
+from codir_jax.processes.cache_folder import cache_folder
 
 # Counts up when the meaning of the arrays changes, so that older ones are never read.
 FORMAT = 1
@@ -40,7 +40,7 @@ def encode(
     """
     if len(texts_a) < LEAST_TEXTS:
         return tokenizer_lib.encode(tokenizer, texts_a, texts_b, max_length)
-    path = user_cache("tokens") / f"{fingerprint(tokenizer, texts_a, texts_b, max_length)}.npz"
+    path = cache_folder("tokens") / f"{fingerprint(tokenizer, texts_a, texts_b, max_length)}.npz"
     made = _read(path)
     if made is None:
         made = tokenizer_lib.encode(tokenizer, texts_a, texts_b, max_length)

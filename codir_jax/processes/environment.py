@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from codir_jax.processes.cache_folder import user_cache
+from codir_jax.processes.cache_folder import cache_folder
 from codir_jax.processes.user_error import UserError
 
 # XLA's flag for GPUs: sums in a fixed order and no choice of kernels by their time. Other backends take no notice.
@@ -13,7 +13,7 @@ DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 def set_defaults() -> None:
     """Compiled programs are kept between runs; libraries keep their advice to themselves. Yours stands if it is set."""
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(user_cache("compiled")))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder("compiled")))
     # Small programs too: there are dozens before the first step.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

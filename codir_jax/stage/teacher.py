@@ -13,7 +13,7 @@ from codir_jax.evaluation import runner
 from codir_jax.models.heads import abstract_params
 from codir_jax.objectives.contract import learns_answers, needs_cache
 from codir_jax.processes import console, environment
-from codir_jax.processes.cache_folder import user_cache
+from codir_jax.processes.cache_folder import cache_folder
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 from codir_jax.stage.assembled import Stage
@@ -80,7 +80,7 @@ class Teacher:
     def _cache(self) -> teacher_cache.TeacherCache:
         stage, options = self._stage, self._stage.config.teacher
         return teacher_cache.TeacherCache(
-            options.cache_dir or user_cache("teacher"),
+            cache_folder("teacher", options.cache_dir),
             teacher_cache.Layout(stage.feed.num_train, kept_shapes(stage), options.cache_dtype),
             teacher=stage.teacher.source.fingerprint,
             architecture=dataclasses.asdict(stage.teacher.config),  # equal weights in other heads are another model

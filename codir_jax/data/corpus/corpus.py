@@ -19,7 +19,7 @@ from codir_jax.data.data_error import DataError
 from codir_jax.data.shards import folder as shard_folder
 from codir_jax.data.shards import preparation
 from codir_jax.data.shards.preparation import Together
-from codir_jax.processes.cache_folder import user_cache
+from codir_jax.processes.cache_folder import cache_folder
 from codir_jax.processes.user_error import UserError
 
 # Part of the cache key: count up when the reading, packing or layout of text changes.
@@ -86,7 +86,7 @@ def load(config, tokenizer, together: Together = preparation.ALONE) -> Corpus:
       UserError: the config contradicts itself, the tokenizer lacks a special token, the processes share no folder.
       DataError: with file and line of up to ten problems of the text.
     """
-    together.require_shared(cache_root(config))
+    together.require_shared(cache_folder("corpus", config.cache_dir))
     settings.check(config)
     packing = shards.packing_of(
         tokenizer,
@@ -106,7 +106,7 @@ def load(config, tokenizer, together: Together = preparation.ALONE) -> Corpus:
     prepare = functools.partial(
         _prepare,
         packing=packing,
-        root=cache_root(config),
+        root=cache_folder("corpus", config.cache_dir),
         num_workers=config.num_workers,
         together=together,
     )
@@ -152,11 +152,6 @@ def load(config, tokenizer, together: Together = preparation.ALONE) -> Corpus:
         sources=dict(zip([s.entry for s in found["train"]], facts["train"]["source_rows"], strict=True)),
     )
     return Corpus(info, chunks, digest.hexdigest(), int(tokenizer.pad_token_id), config.max_length, masking)
-
-
-def cache_root(config) -> Path:
-    """The folder that tokenised corpora are kept in; all processes of a run must see it."""
-    return Path(config.cache_dir).expanduser() if config.cache_dir else user_cache("corpus")
 
 
 def _find(config) -> dict[str, tuple[sources.Source, ...]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from codir_jax.data import tokenizer_training
 from codir_jax.processes import whole
-from codir_jax.processes.cache_folder import user_cache
+from codir_jax.processes.cache_folder import cache_folder
 from codir_jax.processes.user_error import UserError
 
 PREFIX = "demo:"
@@ -27,7 +27,7 @@ def file(entry: str) -> Path:
     number = entry.removeprefix(PREFIX)
     if not number.isdecimal() or int(number) < 2:
         raise UserError(f"data.sources: expected demo:NUMBER with a number of documents from 2 on, got {entry!r}")
-    path = user_cache("corpus") / f"demo-{int(number)}.jsonl"
+    path = cache_folder("corpus") / f"demo-{int(number)}.jsonl"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = (json.dumps({"text": text}) + "\n" for text in documents(int(number)))

@@ -7,12 +7,10 @@ matched ones.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from codir_jax.data.sets import glue_builder, glue_files
 from codir_jax.data.sets.contract import RawData, Unread
 from codir_jax.data.sets.glue_files import TASKS
-from codir_jax.processes.cache_folder import user_cache
+from codir_jax.processes.cache_folder import cache_folder
 from codir_jax.processes.fields import field
 
 NAMES = tuple(TASKS)
@@ -55,7 +53,7 @@ def read(config) -> RawData:
       DataError: with file and line of up to ten problems.
       MissingFileError: no glue_dir is set and the download failed.
     """
-    task, cache = TASKS[config.name], _cache(config)
+    task, cache = TASKS[config.name], cache_folder("glue", config.tfds_data_dir)
     if config.glue_dir:
         folder = glue_files.task_folder(config.glue_dir, config.name)
         raw = glue_builder.prepared_rows(
@@ -76,10 +74,6 @@ def unread(config) -> Unread | None:
     task = TASKS[config.name]
     if config.name not in NUM_TRAIN or config.glue_dir or config.unlabelled_path:
         return None
-    if glue_builder.is_downloaded(config.name, _cache(config)):
+    if glue_builder.is_downloaded(config.name, cache_folder("glue", config.tfds_data_dir)):
         return None
     return Unread(NUM_TRAIN[config.name], len(task.label_names) or 1, not task.label_names)
-
-
-def _cache(config) -> Path:
-    return Path(config.tfds_data_dir).expanduser() if config.tfds_data_dir else user_cache("glue")

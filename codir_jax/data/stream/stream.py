@@ -20,7 +20,7 @@ from codir_jax.data.shards.preparation import Together
 from codir_jax.data.stream import settings, shards
 from codir_jax.data.stream.shards import COUNTS, LINES_FILE, TOKENS_FILE, Reading
 from codir_jax.processes import whole
-from codir_jax.processes.cache_folder import user_cache
+from codir_jax.processes.cache_folder import cache_folder
 from codir_jax.processes.user_error import UserError
 
 # Part of the cache key: count up when the reading or layout of text changes.
@@ -109,7 +109,7 @@ def load(config, tokenizer, together: Together = preparation.ALONE) -> Streams:
       UserError: the config contradicts itself, the tokenizer closes no line, or a split is too small.
       DataError: with file and line of up to ten problems of the text.
     """
-    root = cache_root(config)
+    root = cache_folder("stream", config.cache_dir)
     together.require_shared(root)
     settings.check(config)
     reading = shards.reading_of(tokenizer, tokenizer_lib.state(tokenizer), config)
@@ -142,11 +142,6 @@ def load(config, tokenizer, together: Together = preparation.ALONE) -> Streams:
     streams = Streams(splits, max(tokenizer.get_vocab().values()) + 1, unk_token, digest.hexdigest())
     _check_splits(streams, config)
     return streams
-
-
-def cache_root(config) -> Path:
-    """The folder that tokens are kept in; all processes of a run must see it."""
-    return Path(config.cache_dir).expanduser() if config.cache_dir else user_cache("stream")
 
 
 def _prepared(entries, reading: Reading, root: Path, num_workers: int, together: Together):
