@@ -257,6 +257,7 @@ def _quantize(step: Step, weights: Mapping[str, Weight]) -> dict[str, Weight]:
         axis = None if step.variant or weight.kind == "tensor_train" else channel_axis(path)
 
         def coded(array: Array, axis=axis) -> Array:
+            axis = axis if array.values.ndim > 1 else None  # each number of a vector would have a scale of its own
             codes = quantize.quantize(array.values, int(step.number), axis=axis, is_affine=step.variant == "affine")
             return codes._replace(mask=array.mask)
 

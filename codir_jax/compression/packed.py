@@ -33,6 +33,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 FILE = "model.packed.safetensors"
+READER = "unpack.py"  # a copy of this file, beside the weights
 KEY = "codir_packed"
 KINDS = ("dense", "low_rank", "tensor_train")
 FLOAT = 32  # bits of an array that is not quantised

@@ -39,7 +39,7 @@ def mask_in_step(w: jax.Array, sparsity: jax.Array) -> jax.Array:
 
 def sparsity_at(progress, final: float, begin: float, end: float):
     """s_t where `progress` is the finished share of the run and pruning lasts from `begin` to `end` of it."""
-    p = jnp.clip((progress - begin) / max(end - begin, 1e-9), 0.0, 1.0)
+    p = jnp.where(progress >= end, 1.0, jnp.clip((progress - begin) / max(end - begin, 1e-9), 0.0, 1.0))
     return final * (1.0 - (1.0 - p) ** 3)
 
 

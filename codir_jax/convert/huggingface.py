@@ -132,7 +132,7 @@ def load_pretrained(
     facts = (sentence_folder.read(folder) or SentenceFacts()) if spec.is_base else None
     if facts and pooling not in (None, facts.pooling):
         facts = dataclasses.replace(facts, pooling=pooling, dense="")
-    family, config = _read_sizes(folder, hf_config, facts.pooling if facts else None)
+    family, config = _read_sizes(folder, hf_config, facts.pooling if facts else None, head)
     with Tensors(folder, family.prefix, family.roots, family.moved(hf_config)) as tensors:
         _check_size(folder, tensors, config)
         keys = family.keys(config, head)
@@ -254,20 +254,27 @@ def _write_tensors(folder: Path, tensors: Mapping[str, Weight]) -> None:
     """The one file of weights: whole or not at all, so that a reader, or a stop in the middle, never meets half."""
     if not all(weight.is_as_it_was for weight in tensors.values()):
         packed.write(folder / packed.FILE, tensors)
+        with whole.file(folder / packed.READER, binary=True) as file:
+            file.write(Path(packed.__file__).read_bytes())
         (folder / WEIGHTS).unlink(missing_ok=True)
         return
     arrays = {name: np.ascontiguousarray(weight.numbers()) for name, weight in tensors.items()}
     with whole.aside(folder / WEIGHTS) as place:
         save_file(arrays, place, metadata={"format": "pt"})  # transformers refuses a file without "format"
         place.chmod(0o644)  # safetensors writes 0600, which a server under another user cannot read
-    (folder / packed.FILE).unlink(missing_ok=True)
+    for name in (packed.FILE, packed.READER):
+        (folder / name).unlink(missing_ok=True)
 
 
-def _read_sizes(folder: Path, hf_config: Mapping[str, Any], pooling: str | None) -> tuple[Family, Any]:
+def _read_sizes(
+    folder: Path, hf_config: Mapping[str, Any], pooling: str | None, head: str | None = None
+) -> tuple[Family, Any]:
     model_type, known = hf_config.get("model_type"), contract.families()
     with _of_config(folder):
         if not isinstance(model_type, str) or model_type not in known:
             raise UserError(f"model_type {model_type!r} is not supported; known: {', '.join(known)}")
+        if head is not None:
+            heads.check_serves(known[model_type], head)
         config = known[model_type].read_config(hf_config)
         return known[model_type], config if pooling is None else dataclasses.replace(config, pooling=pooling)
 

@@ -1,7 +1,8 @@
 r"""N-best lists from files: JSON lines, or Kaldi text.
 
 .jsonl   {"id": "a-1", "candidates": ["...", "..."], "scores": [-3.1, -4.0], "reference": "..."}
-         "scores" (acoustic, more is better) and "reference" may be left out; "gold": 3 is a reference by its place
+         "scores" (acoustic, more is better) and "reference" may be left out, or the latter be null; "gold": 3 is a
+         reference by its place
 other    KEY-N ACOUSTIC_SCORE WORDS ...     one candidate a line, as ESPnet and Kaldi write lists; those of a key,
          the part before the last "-", stand together
 references of either are a Kaldi text: KEY WORDS ...
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from codir_jax.data import compressed
 from codir_jax.data.data_error import DataError
 from codir_jax.processes import json_text
 from codir_jax.processes.user_error import MissingFileError
@@ -39,11 +41,11 @@ def read(path: str, reference_path: str = "") -> list[Candidates]:
     """
     problems: list[str] = []
     lines = _lines(path, problems)
-    found = (_of_json if path.endswith((".jsonl", ".json")) else _of_kaldi)(path, lines, problems)
+    found = (_of_json if compressed.kind_of(path) in (".jsonl", ".json") else _of_kaldi)(path, lines, problems)
     if reference_path:
         references = {}
         for number, line in _lines(reference_path, problems):
-            key, _, text = line.strip().partition(" ")
+            key, text = (*line.split(None, 1), "")[:2]
             if key in references:
                 problems.append(f"{reference_path}:{number}: {key!r} is there twice")
             references[key] = text.strip()
@@ -62,11 +64,18 @@ def _lines(path: str, problems: list[str]):
     if not Path(path).is_file():
         raise MissingFileError(f"{path} does not exist")
     found = []
-    for number, raw in enumerate(Path(path).read_bytes().split(b"\n"), 1):
+    try:
+        with compressed.open_bytes(path) as file:
+            content = file.read()
+    except compressed.BROKEN as error:
+        problems.append(f"{path}: {compressed.what_is_wrong(path, error)}")
+        return found
+    for number, raw in enumerate(content.split(b"\n"), 1):
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            problems.append(f"{path}:{number}: broken UTF-8 (byte {error.start}); save it as UTF-8")
+            hint = compressed.hint(path, raw) if number == 1 else ""
+            problems.append(f"{path}:{number}: broken UTF-8 (byte {error.start}); save it as UTF-8{hint}")
             continue
         if "\0" in line:
             problems.append(f"{path}:{number}: a NUL character; it is no text")
@@ -86,8 +95,9 @@ def _of_json(path, lines, problems):
         if fault := _fault(row):
             problems.append(f"{path}:{number}: {fault}")
             continue
-        candidates = tuple(row["candidates"])
-        reference = row.get("reference", candidates[row["gold"]] if "gold" in row else None)
+        candidates, reference = tuple(row["candidates"]), row.get("reference")
+        if reference is None and row.get("gold") is not None:
+            reference = candidates[row["gold"]]
         scores = tuple(map(float, row.get("scores", [0.0] * len(candidates))))
         found.append(Candidates(str(row.get("id", number)), candidates, scores, reference))
     return found
@@ -105,9 +115,10 @@ def _fault(row) -> str:
         return f'"scores" is not a list of {len(row["candidates"])} numbers, one a candidate'
     if not all(isinstance(one, int | float) and abs(one) <= sys.float_info.max for one in scores):
         return '"scores" holds something that is no finite number'
-    if "gold" in row and not (isinstance(row["gold"], int) and 0 <= row["gold"] < len(row["candidates"])):
+    gold, reference = row.get("gold"), row.get("reference")
+    if gold is not None and not (isinstance(gold, int) and 0 <= gold < len(row["candidates"])):
         return f'"gold" is no place among the {len(row["candidates"])} candidates'
-    if not isinstance(row.get("reference", ""), str) or not json_text.is_unicode(row.get("reference", "")):
+    if reference is not None and not (isinstance(reference, str) and json_text.is_unicode(reference)):
         return '"reference" is no text'
     return ""
 
@@ -117,13 +128,15 @@ def _of_kaldi(path, lines, problems):
     known = set()
     for number, line in lines:
         parts = line.split(None, 2)
-        key, dash, _ = parts[0].rpartition("-")
+        key, _, number_in_list = parts[0].rpartition("-")
         try:
             score = float(parts[1])
         except (IndexError, ValueError):
             score = math.nan
-        if not dash or not key or not math.isfinite(score) or len(parts) < 3:
-            problems.append(f"{path}:{number}: expected KEY-N ACOUSTIC_SCORE WORDS, got {line.strip()[:60]!r}")
+        if not key or not number_in_list.isdecimal() or not math.isfinite(score) or len(parts) < 3:
+            problems.append(
+                f"{path}:{number}: expected KEY-N ACOUSTIC_SCORE WORDS, N a number, got {line.strip()[:60]!r}"
+            )
             continue
         if parts[0] in known:
             problems.append(f"{path}:{number}: {parts[0]!r} is there twice")

@@ -26,7 +26,10 @@ def train_words(texts: Iterable[str], vocab_size: int):
     counts: collections.Counter[str] = collections.Counter()
     for text in texts:
         counts.update(text.split())
-    return of_words(_most_frequent(counts, vocab_size))
+    words = _most_frequent(counts, vocab_size)
+    if not words:
+        raise UserError(f"the text has no word but {' and '.join(SPECIALS)}")
+    return of_words(words)
 
 
 def train_characters(texts: Iterable[str], vocab_size: int):

@@ -23,7 +23,7 @@ def cosines(firsts: Sequence[str], seconds: Sequence[str], corpus: Sequence[str]
     Args:
         corpus: texts that tell how rare a word is. A word that is not in it counts for nothing.
     """
-    counted = _counter().fit(corpus)
+    counted = _counter(corpus)
     a, b = counted.transform(firsts), counted.transform(seconds)
     return np.asarray(a.multiply(b).sum(axis=1)).ravel()
 
@@ -33,7 +33,7 @@ def topics(texts: Sequence[str]) -> np.ndarray:
     from sklearn.decomposition import TruncatedSVD
     from sklearn.preprocessing import normalize
 
-    counted = _counter().fit_transform(texts)
+    counted = _counter(texts).transform(texts)
     num_topics = min(NUM_TOPICS, min(counted.shape) - 1)
     return normalize(TruncatedSVD(max(num_topics, 1), random_state=0).fit_transform(counted))
 
@@ -91,7 +91,7 @@ def linear_model(
     if len(rows) > MAX_TRAIN_ROWS:
         rows = np.sort(np.random.default_rng(seed).choice(rows, MAX_TRAIN_ROWS, replace=False))
     texts, labels = [texts[row] for row in rows], labels[rows]
-    counted = _counter(longest=2).fit([text for row in texts for text in row])
+    counted = _counter([text for row in texts for text in row], longest=2)
     if is_regression:
         model, strengths = Ridge(solver="lsqr"), {"alpha": [1 / strength for strength in STRENGTHS]}
     else:
@@ -131,8 +131,18 @@ def _features(counted, texts: Sequence[tuple[str, ...]]):
     return sparse.hstack(parts, format="csr")
 
 
-def _counter(longest: int = 1):
-    """Rows of norm 1; a word of one character counts, and a word that comes twice counts 1 + ln 2 times."""
+def _counter(corpus: Sequence[str], longest: int = 1):
+    """Fitted to a corpus, with rows of norm 1.
+
+    A word of one character counts, and a word that comes twice counts 1 + ln 2 times. Where there is no word at all,
+    as in texts of emojis, what stands between white space is one.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    return TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True, ngram_range=(1, longest))
+    def counter(pattern: str):
+        return TfidfVectorizer(token_pattern=pattern, sublinear_tf=True, ngram_range=(1, longest))
+
+    try:
+        return counter(r"(?u)\b\w+\b").fit(corpus)
+    except ValueError:  # an empty vocabulary
+        return counter(r"\S+|^\s*$").fit(corpus)

@@ -79,6 +79,10 @@ def evaluate(
 
     named = data_config(model, config, overrides)
     if batch_size:
+        if "eval_batch_size" not in named.data:
+            raise UserError(
+                f"--batch_size={batch_size} is of classifiers and encoders, and {model} is neither; leave it out"
+            )
         config_lib.set_from_text(named, "data.eval_batch_size", str(batch_size))
     return {"model": model, "task": named.data.name, "split": split, **of_stage(named, model, split)}
 

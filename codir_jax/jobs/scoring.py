@@ -33,11 +33,14 @@ def warn(model) -> str:
 def score(model_path: str, input_path: str, output: str, *, text_column: str, batch_size: int) -> int:
     """Writes a line a sentence: log score, per word, words, unknown words, text, apart by tabs; returns their number.
 
-    Lines that are empty or no text are refused by their numbers, before the model is read.
+    Lines that are empty or no text are refused by their numbers, before the model is read, and those that are longer
+    than it reads before it runs.
     """
     whole.check_output(output, inputs=[model_path, input_path], may_replace=False)
     lines = checked_lines(input_path, text_column)
     model = load_scorer(model_path, batch_size=batch_size)
+    if faults := model.faults(lines):
+        raise DataError([f"{input_path}:{place + 1}: {what}" for place, what in faults])
     if told := warn(model):
         print(f"note: {told}", file=sys.stderr)  # beside scores on standard output
     count = 0
@@ -68,7 +71,7 @@ def checked_lines(path: str, column: str) -> list[str]:
         elif "\0" in text:
             problems.append(f"{path}:{number}: a NUL character; it is no text")
     if problems:
-        raise DataError(problems[:10])
+        raise DataError(problems)
     if not lines:
         raise UserError(f"{path} has no sentence; give one a line")
     return lines
@@ -103,6 +106,9 @@ def rescore(
         missing = next(one.key for one in tuning if one.reference is None)
         raise UserError(f"{tune_on}: {missing!r} has no reference, and weights are tuned by word errors; give them all")
     model = load_scorer(model_path, batch_size=batch_size)
+    for path, own in ((input_path, lists), (tune_on, tuning)):
+        if faults := [f"{path}: {one.key!r}: {what}" for one in own for _, what in model.faults(one.candidates)]:
+            raise DataError(faults)
     if told := warn(model):
         print(f"note: {told}", file=sys.stderr)  # beside scores on standard output
     chosen = rescoring.tuned(tuning, _scores(model, tuning)) if tune_on else weights

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from codir_jax.models.contract import Card, HeadSpec, family
+from codir_jax.models.contract import Card, Family, HeadSpec, family
 from codir_jax.models.language_model import LanguageModel
 from codir_jax.models.masked_lm import MaskedLM
 from codir_jax.models.remat import REMAT
@@ -39,10 +39,18 @@ def build_model(
     """
     if remat not in REMAT:
         raise UserError(f"unknown remat {remat!r}; known: {', '.join(REMAT)}")
-    spec, of_family = head_spec(head), family(config.family)
+    check_serves(family(config.family), head)
+    return head_spec(head).build(config, num_labels, jnp.dtype(dtype), remat)
+
+
+def check_serves(of_family: Family, head: str) -> None:
+    """Refuses a head that models of a family have not.
+
+    Raises:
+        UserError: with those that they have.
+    """
     if of_family.heads and head not in of_family.heads:
         raise UserError(f"{of_family.title} models have no head {head!r}; known: {', '.join(of_family.heads)}")
-    return spec.build(config, num_labels, jnp.dtype(dtype), remat)
 
 
 def head_spec(name: str) -> HeadSpec:

@@ -38,9 +38,14 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     """The objective of the module's docstring.
 
     Raises:
-      UserError: from `init`, of batches without noise.
+      UserError: a residual score with tied tables; from `init`, batches without noise.
     """
     del config
+    if (student := setting.student.config).residual and student.tie_embeddings:
+        raise UserError(
+            "student.residual=True starts at 0 by a table of its own for predicted words; set "
+            "student.tie_embeddings=False"
+        )
 
     def init(rng, batch):
         if batch["log_noise"].shape[1] < 2:

@@ -18,8 +18,11 @@ from codir_jax.models.products import product
 from codir_jax.models.weights import transposed
 from codir_jax.objectives.heads.language_model import LanguageModel as Head
 from codir_jax.objectives.heads.language_model import cross_entropy
-from codir_jax.predict.sentence_reader import SentenceReader, by_length, check_list, padded_length
+from codir_jax.predict.sentence_reader import SentenceReader, by_length, check_list, padded_length, padded_rows
 from codir_jax.processes.user_error import UserError
+
+# That exist at a time, 128 MB of float32: of more words a part of the vocabulary is scored after the other.
+MAX_LOGITS = 1 << 25
 
 
 class Score(NamedTuple):
@@ -71,6 +74,10 @@ class LanguageModel:
     is_probability = True
     noise = None
 
+    def faults(self, texts: Sequence[str]) -> list[tuple[int, str]]:
+        """Of no sentence: it reads texts of any length."""
+        return []
+
     def score(self, texts: Sequence[str]) -> list[Score]:
         """One score a sentence, in order; white-space runs are one space, as in the text that was trained on."""
         check_list(texts)
@@ -92,13 +99,17 @@ class LanguageModel:
         if k < 1:
             raise UserError(f"expected at least 1 next word, got k={k}")
         ids = self._read(prefix)[0][:-1]
+        if prefix[-1:].isspace() and (space := self.tokenizer.get_vocab().get(" ")) is not None:
+            ids = np.append(ids, np.int32(space))  # a character: the next one begins a word
+        left_out = {self._eos, self._read.unk_token_id}
         probabilities = np.array(self._next(self._params, *_padded([ids], 1, self._eos)[:2])[0])
-        probabilities[[self._eos, *([self._read.unk_token_id] if self._read.unk_token_id >= 0 else [])]] = 0.0
-        best = np.argsort(-probabilities[: len(self.tokenizer)], kind="stable")[:k]
+        best = np.argsort(-probabilities[: len(self.tokenizer)], kind="stable")
+        best = [one for one in best if one not in left_out][:k]
         return [(self.tokenizer.decode([int(one)]).strip() or " ", float(probabilities[one])) for one in best]
 
     def _nats(self, rows: list[np.ndarray]) -> np.ndarray:
-        inputs, mask, next_ids = _padded([row[:-1] for row in rows], self.batch_size, self._eos, rows)
+        num_rows = padded_rows(len(rows), self.batch_size)
+        inputs, mask, next_ids = _padded([row[:-1] for row in rows], num_rows, self._eos, rows)
         return np.asarray(self._score(self._params, inputs, mask, next_ids))[: len(rows)]
 
     @functools.cached_property
@@ -124,7 +135,8 @@ class LanguageModel:
         def score(params, inputs, mask, next_ids):
             batch = {"input_ids": inputs, "attention_mask": mask, "token_type_ids": inputs}
             output = head.run(self._module, params, batch)
-            return jnp.sum(cross_entropy(head.view(output.states, params), next_ids) * mask, axis=1)
+            chunk_size = vocab_chunk_size(mask.size, self.source.config.vocab_size)
+            return jnp.sum(cross_entropy(head.view(output.states, params), next_ids, chunk_size) * mask, axis=1)
 
         return jax.jit(score)
 
@@ -140,6 +152,12 @@ class LanguageModel:
             return jax.nn.softmax(product(last.astype(jnp.float32), transposed(table)) + bias)
 
         return jax.jit(after)
+
+
+def vocab_chunk_size(num_tokens: int, vocab_size: int) -> int:
+    """Words whose logits of so many tokens exist at a time; 0: all."""
+    chunk_size = max(MAX_LOGITS // num_tokens, 1)
+    return chunk_size if chunk_size < vocab_size else 0
 
 
 def _padded(rows: list[np.ndarray], num_rows: int, eos: int, next_ids: list[np.ndarray] | None = None):

@@ -51,22 +51,30 @@ class MaskedLMScorer:
     is_probability = False
     noise = None
 
+    def faults(self, texts: Sequence[str]) -> list[tuple[int, str]]:
+        """(place, what is wrong) of the sentences that it cannot score: those longer than the model's positions."""
+        longest = self.source.config.max_length
+        lengths = [len(ids) for ids in self.tokenizer(list(texts))["input_ids"]] if texts else []
+        return [
+            (place, f"{length} tokens, and the model has {longest} positions; shorten it")
+            for place, length in enumerate(lengths)
+            if length > longest
+        ]
+
     def score(self, texts: Sequence[str]) -> list[Score]:
         """One score a sentence, in order; per word of white space, of which a token may be a part.
 
         Raises:
-          UserError: a sentence is longer than the model's positions.
+          UserError: a sentence is longer than the model's positions; none is scored.
         """
         check_list(texts)
+        if faults := self.faults(texts):
+            place, what = faults[0]
+            raise UserError(f"sentence {place + 1}, {texts[place][:60]!r}: {what}")
         found = []
         for text in texts:
             encoded = self.tokenizer(text, return_special_tokens_mask=True)
             ids, special = np.array(encoded["input_ids"], np.int32), np.array(encoded["special_tokens_mask"], bool)
-            if len(ids) > self.source.config.max_length:
-                raise UserError(
-                    f"a sentence has {len(ids)} tokens and the model {self.source.config.max_length} positions: "
-                    f"{text[:60]!r} ...; shorten it"
-                )
             words, unknown = len(text.split()), int((ids == self.tokenizer.unk_token_id).sum())
             score = sum(self._of_part(ids, part) for part in self._parts(np.flatnonzero(~special)))
             found.append(Score(score, score / max(words, 1), words, unknown))

@@ -12,6 +12,9 @@ from codir_jax.data.length_buckets import LADDER
 from codir_jax.data.stream import shards
 from codir_jax.processes.user_error import UserError
 
+# Of a batch of sentences, padding included: their states and logits are in memory at once.
+MAX_TOKENS = 1 << 12
+
 
 class SentenceReader:
     """Reads sentences as the text that a model was trained on: white-space runs are one space.
@@ -50,10 +53,23 @@ def check_list(texts: Any) -> None:
 
 
 def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Yields the rows of batches of like lengths, at most `batch_size` of them, the short ones first."""
+    """Yields the rows of batches of like lengths, at most `batch_size` of them, the short ones first.
+
+    Of long sentences fewer are run together, down to one, so that padded they have at most `MAX_TOKENS` tokens.
+    """
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    start = 0
+    while start < len(order):
+        size = batch_size
+        while size > 1 and size * padded_length(lengths[order[start : start + size][-1]] + 1) > MAX_TOKENS:
+            size //= 2
+        yield order[start : start + size]
+        start += size
+
+
+def padded_rows(num: int, batch_size: int) -> int:
+    """The rows that `num` sentences are padded to: a power of two, so that few sizes are compiled."""
+    return min(1 << (num - 1).bit_length(), batch_size)
 
 
 def padded_length(longest: int) -> int:

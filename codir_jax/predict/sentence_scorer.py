@@ -14,8 +14,8 @@ from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.ngram import NGram
 from codir_jax.models.heads import build_model
 from codir_jax.objectives.heads.sentence_score import sentence_scores
-from codir_jax.predict.language_model import Score
-from codir_jax.predict.sentence_reader import SentenceReader, by_length, check_list, padded_length
+from codir_jax.predict.language_model import Score, vocab_chunk_size
+from codir_jax.predict.sentence_reader import SentenceReader, by_length, check_list, padded_length, padded_rows
 from codir_jax.processes.user_error import UserError
 from codir_jax.tasks.sentences import log_normaliser
 
@@ -54,6 +54,10 @@ class SentenceScorer:
         """Whether exp of the scores sums to 1 over all sentences by construction."""
         return not (self.source.config.bidirectional or self.source.config.unnormalised)
 
+    def faults(self, texts: Sequence[str]) -> list[tuple[int, str]]:
+        """Of no sentence: it reads texts of any length."""
+        return []
+
     def score(self, texts: Sequence[str]) -> list[Score]:
         """One score a sentence, in order; white-space runs are one space.
 
@@ -89,12 +93,13 @@ class SentenceScorer:
     def _of_part(self, rows):
         length = padded_length(max(len(row) for row in rows) + 1)
         eos, lengths = self._read.eos_token_id, np.array([len(row) for row in rows])
-        words = np.full((self.batch_size, 1, length - 1), eos, np.int32)
-        mask = np.zeros((self.batch_size, 1, length), np.int32)
+        num_rows = padded_rows(len(rows), self.batch_size)
+        words = np.full((num_rows, 1, length - 1), eos, np.int32)
+        mask = np.zeros((num_rows, 1, length), np.int32)
         for place, row in enumerate(rows):
             words[place, 0, : len(row)] = row
             mask[place, 0, : len(row) + 1] = 1
-        end = np.full((self.batch_size, 1, 1), eos, np.int32)
+        end = np.full((num_rows, 1, 1), eos, np.int32)
         inputs = np.concatenate([end, words], axis=2)
         batch = {"input_ids": inputs, "attention_mask": mask, "token_type_ids": inputs * 0}
         batch["next_ids"] = np.concatenate([words, end], axis=2)
@@ -117,5 +122,10 @@ class SentenceScorer:
 
     @functools.cached_property
     def _run(self):
-        module = build_model(self.source.config, "sentence_score")
-        return jax.jit(lambda params, batch: sentence_scores(module, params, batch))
+        module, vocab_size = build_model(self.source.config, "sentence_score"), self.source.config.vocab_size
+
+        def run(params, batch):
+            chunk_size = vocab_chunk_size(batch["next_ids"].size, vocab_size)
+            return sentence_scores(module, params, batch, chunk_size)
+
+        return jax.jit(run)

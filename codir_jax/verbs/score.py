@@ -10,10 +10,10 @@ EXAMPLES = """examples:
   codir score --model=runs/bi_nce --input=rows.jsonl --text_column=sentence
   echo 'the cats that the dog sees sleep' | codir score --model=runs/small
 
-One sentence a line; the output has a header and, apart by tabs, log score (nats), the same per word (the end counted
-as a word), words, unknown words, and the sentence. It appears whole or not at all. Scores of a bi-directional model, of
-a masked LM (every token masked by itself, Salazar et al. 2020) or of an unnormalised one are no probabilities; this is
-said, with ln Z where the folder has a noise model to measure it by."""
+One sentence a line; the output has a header and, apart by tabs, log score (nats), the same per word (of a language
+model the end is a word too), words, unknown words, and the sentence. It appears whole or not at all. Scores of a
+bi-directional model, of a masked LM (every token masked by itself, Salazar et al. 2020) or of an unnormalised one are
+no probabilities; this is said, with ln Z where the folder has a noise model to measure it by."""
 OVERRIDES = ()
 
 

@@ -14,6 +14,7 @@ EXAMPLES = """examples:
 Sources are files, folders or globs of .txt and .jsonl (also .gz), or tfds:NAME:FIELD, comma separated. The folder is
 what --config.tokenizer_path of `codir train` takes."""
 OVERRIDES = ()
+VOCAB_SIZE = 30_000
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -27,11 +28,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="wordpiece: lower-cased, for a BERT; byte_level_bpe: any text, for a RoBERTa or an LSTM; word: the most "
         "frequent words, others are <unk>, and character, for an LSTM (default: %(default)s)",
     )
-    parser.add_argument("--vocab_size", type=int, default=30_000, help="entries at most (default: %(default)s)")
+    parser.add_argument("--vocab_size", type=int, help=f"of --sources, entries at most (default: {VOCAB_SIZE:,})")
     parser.add_argument("--text_field", default="text", help="of .jsonl lines (default: %(default)s)")
 
 
-def run(overrides, *, sources: str, words: str, output: str, kind: str, vocab_size: int, text_field: str) -> int:
+def run(overrides, *, sources: str, words: str, output: str, kind: str, vocab_size: int | None, text_field: str) -> int:
     """Prints where it is written."""
     del overrides
     from pathlib import Path
@@ -53,11 +54,17 @@ def run(overrides, *, sources: str, words: str, output: str, kind: str, vocab_si
     if words:
         if kind != "word":
             raise UserError(f"--words is a list for --kind=word, got --kind={kind}")
+        if vocab_size is not None:
+            raise UserError(
+                f"--vocab_size={vocab_size} is of --sources, and --words has a size of its own; leave it out"
+            )
         tokenizer = word_vocabulary.of_file(words)
     else:
         config = settings.default_config()
         config.update({"sources": sources, "text_field": text_field})
-        tokenizer = vocabulary.train(kind, config, vocab_size, progress=progress_bar)
+        tokenizer = vocabulary.train(
+            kind, config, VOCAB_SIZE if vocab_size is None else vocab_size, progress=progress_bar
+        )
     claims.claim(folder, claims.TOKENIZER, "--output")
     with whole.full_disk_told(folder):
         save_tokenizer(tokenizer, folder)

@@ -68,6 +68,8 @@ def test_the_schedule_of_the_sparsity():
     expected = MATRIX["sparsity_schedule_final0.9_begin10_end110_every10"]
     found = [prune.sparsity_at(step / 120, 0.9, 10 / 120, 110 / 120) for step in range(0, 130, 10)]
     np.testing.assert_allclose(found, expected, atol=1e-6)
+    # Of no time at all it is a step.
+    assert [float(prune.sparsity_at(progress, 0.5, 1.0, 1.0)) for progress in (0.0, 0.99, 1.0)] == [0.0, 0.0, 0.5]
 
 
 @pytest.mark.parametrize("rank", [1, 2, 4])

@@ -28,6 +28,12 @@ def test_int8_changes_all_matrices_and_no_vector():
     assert (np.abs(weights["encoder/dense/kernel"].arrays[0].values).max(axis=0) == 127).all()
 
 
+def test_a_vector_has_one_scale():
+    weights, _ = methods.compress(tree(), methods.parse("int8@.*"))
+    assert weights["encoder/dense/bias"].arrays[0].scale.size == 1
+    assert weights["encoder/dense/kernel"].arrays[0].scale.size == 64
+
+
 def test_a_pattern_names_the_weights():
     weights, changed = methods.compress(tree(), methods.parse("int4_tensor@encoder/.*kernel"))
     assert changed == {"int4_tensor@encoder/.*kernel": ("encoder/dense/kernel",)}

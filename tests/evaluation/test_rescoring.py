@@ -1,5 +1,7 @@
 """Word errors, rankings and tuned weights by hand; n-best files and what is wrong in them."""
 
+import gzip
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,12 @@ def test_kaldi_and_json_lists_are_the_same(tmp_path):
     kaldi = nbest.read(str(tmp_path / "n.txt"), str(tmp_path / "ref"))
     assert kaldi == nbest.read(str(tmp_path / "n.jsonl"))
     assert kaldi[0] == nbest.Candidates("u-1", ("the cat", "a cat"), (-3.5, -4.0), "the cat")
+    (tmp_path / "tabs").write_text("u-1\tthe cat\nv\tdog\n")
+    assert nbest.read(str(tmp_path / "n.txt"), str(tmp_path / "tabs")) == kaldi
+    (tmp_path / "n.JSONL.gz").write_bytes(gzip.compress((tmp_path / "n.jsonl").read_bytes()))
+    assert nbest.read(str(tmp_path / "n.JSONL.gz")) == kaldi
+    (tmp_path / "null.jsonl").write_text('{"candidates": ["a"], "reference": null, "gold": null}\n')
+    assert nbest.read(str(tmp_path / "null.jsonl"))[0].reference is None
 
 
 @pytest.mark.parametrize(
@@ -71,6 +79,7 @@ def test_kaldi_and_json_lists_are_the_same(tmp_path):
         ("n.txt", b"a-1 -3 x\na-1 -4 y\n", "n.txt:2: 'a-1' is there twice"),
         ("n.txt", b"u-1 -3 a\nu -3 b\n", "n.txt:2: expected KEY-N"),
         ("n.txt", b"u-1 x a\n", "n.txt:1: expected KEY-N"),
+        ("n.txt", b"spk-utta -3 a\nspk-uttb -2 b\n", "n.txt:1: expected KEY-N"),
         ("n.txt", b"u-1 -3 a\0b\n", "n.txt:1: a NUL"),
         ("n.txt", b"u-1 -3 a\nu-2 -3 \xff\n", "n.txt:2: broken UTF-8"),
         ("n.txt", b"", "no list at all"),

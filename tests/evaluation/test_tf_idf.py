@@ -32,6 +32,13 @@ def test_a_pair_is_told_by_the_words_that_both_have():
     assert np.corrcoef(model.predict(pairs[500:]), targets[500:])[0, 1] > 0.9
 
 
+def test_texts_without_a_word_are_counted_by_their_signs():
+    texts = [("😀 !",), ("😡 ?",)] * 4
+    assert tf_idf.linear_model(texts, [1, 0] * 4, False).predict(texts[:2]).tolist() == [1, 0]
+    np.testing.assert_allclose(tf_idf.cosines(["?", "?"], ["?", "!"], ["?", "!"]), [1.0, 0.0])
+    assert np.isfinite(tf_idf.topics(["", " "])).all()
+
+
 def test_a_class_of_two_rows_needs_no_folds():
     texts = [("good",), ("fine",), ("bad",), ("poor",), ("bad bad",)]
     model = tf_idf.linear_model(texts, [1, 1, 0, 0, 0], False)

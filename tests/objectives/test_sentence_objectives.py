@@ -27,9 +27,21 @@ def sentence_batch(rows=8, width=5):
     words = np.where(np.arange(width) < lengths[:, None], random.integers(1, VOCAB, (rows, width)), 0)
     data = lib.Sentences(words.astype(np.int32), lengths, 0, 0)
     noise = lib.noise_of(data, VOCAB, 2, 0.75)
-    batch = lib.batch_of(data, np.arange(rows), noise, K, (0, 0), range(rows))
+    batch = lib.batch_of(data, np.arange(rows), noise, K, [(0, 0, row) for row in range(rows)])
     batch["example_mask"][-1] = 0.0
     return batch
+
+
+def test_the_noise_of_a_held_out_sentence_depends_on_no_batch():
+    words = np.random.default_rng(0).integers(1, VOCAB, (11, 5)).astype(np.int32)
+    data = lib.Sentences(words, np.full(11, 5), 0, 0)
+    noise = lib.noise_of(data, VOCAB, 2, 0.75)
+
+    def of(size):
+        batches = lib.held_out_batches(data, noise, batch_size=size, num_noise=K, rows=range(size))
+        return np.concatenate([batch["input_ids"] for batch in batches])[:11]
+
+    np.testing.assert_array_equal(of(4), of(6))
 
 
 def made(module, batch, *, head="sentence_score", config=None, method="", num_microbatches=1, **sizes):

@@ -85,7 +85,7 @@ def lines(unit: Unit, text_field: str, problems: list[str]) -> Iterator[str]:
 
 def _lines_of(documents: Iterator[Event]) -> Iterator[str]:
     for _, text in documents:
-        yield from (" ".join(line.split()) for line in text.splitlines())
+        yield from (" ".join(line.split()) for line in text.removesuffix("\n").split("\n"))
 
 
 def _plain_text(part: Part, boundary: str, problems: list[str]) -> Iterator[Event]:

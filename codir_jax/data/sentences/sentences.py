@@ -10,7 +10,7 @@ always has the length of the cap, so train batches have that one length.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -103,34 +103,38 @@ def train_batches(
         if epoch != of_epoch:
             order, of_epoch = np.random.default_rng([seed, epoch]).permutation(len(sentences)), epoch
         chosen = order[place * batch_size + np.arange(rows.start, rows.stop)]
-        yield batch_of(sentences, chosen, noise, num_noise, (seed, step), rows)
+        yield batch_of(sentences, chosen, noise, num_noise, [(seed, step, row) for row in rows])
 
 
 def held_out_batches(
     sentences: Sentences, noise: NGram, *, batch_size: int, num_noise: int, rows: range
 ) -> Iterator[Batch]:
-    """Yields each sentence once, with noise that is the same in every evaluation."""
+    """Yields each sentence once, with noise that is the same in every evaluation, whatever the batch."""
     for start in range(0, len(sentences), batch_size):
         chosen = start + np.arange(rows.start, rows.stop)
-        yield batch_of(sentences, chosen, noise, num_noise, (_HELD_OUT, start), rows)
+        yield batch_of(sentences, chosen, noise, num_noise, [(_HELD_OUT, index) for index in chosen])
 
 
-def batch_of(sentences: Sentences, chosen, noise: NGram, num_noise: int, key: tuple[int, int], rows: range) -> Batch:
-    """Returns one batch of `data.batch.SENTENCE_COLUMNS`; rows of `chosen` behind the last sentence are padding."""
+def batch_of(sentences: Sentences, chosen, noise: NGram, num_noise: int, keys: Sequence[tuple[int, ...]]) -> Batch:
+    """Returns one batch of `data.batch.SENTENCE_COLUMNS`; rows of `chosen` behind the last sentence are padding.
+
+    Args:
+      keys: of each row, that its noise is drawn by.
+    """
     width = sentences.words.shape[1]
     is_real = chosen < len(sentences)
     place = np.where(is_real, chosen, 0)
     words, lengths = sentences.words[place][:, None], sentences.lengths[place][:, None]
     if num_noise:
-        uniforms = np.stack([np.random.default_rng([*key, row]).random((num_noise, width)) for row in rows])
+        uniforms = np.stack([np.random.default_rng(key).random((num_noise, width)) for key in keys])
         drawn, drawn_lengths = noise.sample(uniforms.reshape(-1, width))
-        words = np.concatenate([words, drawn.reshape(len(rows), num_noise, width)], axis=1)
-        lengths = np.concatenate([lengths, drawn_lengths.reshape(len(rows), num_noise)], axis=1)
+        words = np.concatenate([words, drawn.reshape(len(chosen), num_noise, width)], axis=1)
+        lengths = np.concatenate([lengths, drawn_lengths.reshape(len(chosen), num_noise)], axis=1)
     texts = 1 + num_noise
-    batch = empty(SENTENCE_COLUMNS, len(rows), texts=texts, length=width + 1)
+    batch = empty(SENTENCE_COLUMNS, len(chosen), texts=texts, length=width + 1)
     batch["input_ids"][..., 0] = batch["next_ids"][..., -1] = sentences.end_id
     batch["input_ids"][..., 1:] = batch["next_ids"][..., :-1] = words
     batch["attention_mask"][:] = np.arange(width + 1) <= lengths[..., None]
-    batch["log_noise"][:] = noise.log_q(words.reshape(-1, width), lengths.reshape(-1)).reshape(len(rows), texts)
+    batch["log_noise"][:] = noise.log_q(words.reshape(-1, width), lengths.reshape(-1)).reshape(len(chosen), texts)
     batch["example_mask"][:] = is_real
     return batch

@@ -126,6 +126,7 @@ def load(config, tokenizer, together: Together = preparation.ALONE) -> Streams:
         if together.index == 0:
             together.barrier("stream sources")
     _check_apart(found)
+    _check_weights(found)
     read = {split: _prepared(entries, reading, root, config.num_workers, together) for split, entries in found.items()}
     digest = hashlib.sha256(tokenizer_lib.state(tokenizer).encode())
     shares = {split: config[f"{split}_percent"] for split in ("dev", "test") if split not in found}
@@ -142,6 +143,15 @@ def load(config, tokenizer, together: Together = preparation.ALONE) -> Streams:
     streams = Streams(splits, max(tokenizer.get_vocab().values()) + 1, unk_token, digest.hexdigest())
     _check_splits(streams, config)
     return streams
+
+
+def _check_weights(found) -> None:
+    """A stream is read from its beginning to its end: no source of it may come more often than another."""
+    for entry in (entry for entries in found.values() for entry in entries):
+        if entry.weight != 1:
+            raise UserError(
+                f"{entry.entry}: text is read once an epoch here, without weights; leave @{entry.weight:g} out"
+            )
 
 
 def _prepared(entries, reading: Reading, root: Path, num_workers: int, together: Together):

@@ -31,12 +31,12 @@ class SentenceScore(LanguageModel):
         raise ValueError("a sentence score has no loss of its own")
 
 
-def sentence_scores(model, params, batch) -> jax.Array:
+def sentence_scores(model, params, batch, chunk_size: int = 0) -> jax.Array:
     """The scores of the texts of a batch by a model without dropout, as of `scores_in`: float32 [rows, T], nats."""
-    return scores_in(SentenceScore().run(model, params, batch), model, params, batch)
+    return scores_in(SentenceScore().run(model, params, batch), model, params, batch, chunk_size)
 
 
-def scores_in(output: LanguageModelOutput, model, params, batch) -> jax.Array:
+def scores_in(output: LanguageModelOutput, model, params, batch, chunk_size: int = 0) -> jax.Array:
     """The score of each text, float32 [rows, T], nats: the sum over its words and its end of
 
         ln softmax(V c_t + d)_{w_t}     of a normalised model: ln P, or a pseudo-likelihood where c_t is two-sided;
@@ -48,11 +48,12 @@ def scores_in(output: LanguageModelOutput, model, params, batch) -> jax.Array:
       output: of the model on the batch.
       model: Linen module with this head; its config says which of both.
       batch: of `data.batch.SENTENCE_COLUMNS`.
+      chunk_size: words of a normalised model whose logits exist at a time; 0: all.
     """
     states = Decoder(output.states, *decoder(params))
     num_rows, num_texts, length = batch["next_ids"].shape
     next_ids = batch["next_ids"].reshape(-1, length)
-    found = word_logits(states, next_ids) if model.config.unnormalised else -cross_entropy(states, next_ids)
+    found = word_logits(states, next_ids) if model.config.unnormalised else -cross_entropy(states, next_ids, chunk_size)
     mask = batch["attention_mask"].reshape(-1, length)
     return jnp.sum(found * mask, axis=-1).reshape(num_rows, num_texts)
 

@@ -1,5 +1,7 @@
 """A text as one stream of tokens: every token once, in order, from disk; what is wrong with a text is told."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,23 @@ def test_lines_are_words_and_an_end_each(tmp_path):
     assert found["train"].read(-1, 2).tolist() == [0, 2, 3]
     kept = stream.load(config(tmp_path, keep_empty_lines=True), WORDS).splits["train"]
     assert kept.read(0, 13).tolist() == [*IDS[:4], 0, *IDS[4:]]
+
+
+def test_a_line_ends_at_a_line_end_in_every_format(tmp_path):
+    text = "the cat\x0csat\u2028ran\n\ndog\x85ran"
+    plain = stream.load(config(tmp_path, text), WORDS).splits["train"]
+    data = config(tmp_path, json.dumps({"text": text}))
+    (tmp_path / "train.txt").rename(tmp_path / "train.jsonl")
+    data.sources = str(tmp_path / "train.jsonl")
+    rows = stream.load(data, WORDS)
+    assert rows.splits["train"].counts == plain.counts and plain.counts["lines"] == 2
+
+
+def test_a_source_with_a_weight_is_refused(tmp_path):
+    data = config(tmp_path)
+    data.sources += "@3"
+    with pytest.raises(UserError, match="without weights; leave @3 out"):
+        stream.load(data, WORDS)
 
 
 def test_a_word_that_is_not_known_is_counted(tmp_path):
