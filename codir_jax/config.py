@@ -22,6 +22,14 @@ from codir_jax.processes.fields import DURATION_UNITS
 from codir_jax.processes.user_error import MissingFileError, UserError
 
 
+class UnknownArgumentError(UserError):
+    """A word of a config argument, `word`, that is none of the `known` ones."""
+
+    def __init__(self, word: str, known: tuple[str, ...]):
+        super().__init__(f"unknown config argument {word!r}; known: {', '.join(sorted(known))}")
+        self.word, self.known = word, known
+
+
 def load(
     spec: str,
     overrides: Sequence[tuple[str, str]] = (),
@@ -167,7 +175,7 @@ def parse_arguments(
     words = [word for word in argument.split(",") if word]
     for word in words:
         if word not in known:
-            raise UserError(f"unknown config argument {word!r}; known: {', '.join(sorted(known))}")
+            raise UnknownArgumentError(word, tuple(known))
     for group in one_of:
         if len(given := [word for word in words if word in group]) > 1:
             raise UserError(f"config argument {argument!r} has {' and '.join(given)}; give one of {', '.join(group)}")

@@ -63,6 +63,12 @@ def model_folder(path: str, purpose: str) -> str:
     for inner in ("best", "export"):
         if (folder / inner / "config.json").exists():
             return str(folder / inner)
+    if several := sorted(place.parent.name for place in (folder / "export").glob("*/config.json")):
+        raise MissingFileError(
+            f"{purpose} {path} has several models; name one: {folder / 'export'}/{{{','.join(several)}}}"
+        )
+    if (folder / "job.json").exists():
+        raise MissingFileError(f"{purpose} {path} is a job that is not finished; the command that began it goes on")
     if (folder / "metrics.jsonl").exists() or (folder / "checkpoints").exists():
         raise MissingFileError(
             f"{purpose} {path} is a workdir without best/: its training has not reached an evaluation"

@@ -184,3 +184,6 @@ def check_specs(sts: str, clustering: str) -> None:
     """Refuses a call that names nothing to be judged by."""
     if not (_entries(sts) or _entries(clustering)):
         raise UserError("nothing to judge by: give --sts=FILES (two texts and a score) or --clustering=FILES")
+    for flag, entries in (("sts", _entries(sts)), ("clustering", _entries(clustering))):
+        if twice := sorted({entry for entry in entries if entries.count(entry) > 1}):
+            raise UserError(f"--{flag} names {twice[0]} twice; its texts would count double")

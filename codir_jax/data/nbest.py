@@ -85,7 +85,7 @@ def _lines(path: str, problems: list[str]):
 
 
 def _of_json(path, lines, problems):
-    found = []
+    found, known = [], set()
     for number, line in lines:
         try:
             row = json_text.parse(line, allow_nan=True)  # a score that is NaN is told as one
@@ -95,11 +95,15 @@ def _of_json(path, lines, problems):
         if fault := _fault(row):
             problems.append(f"{path}:{number}: {fault}")
             continue
+        key = str(row.get("id", number))
+        if key in known:
+            problems.append(f"{path}:{number}: id {key!r} is there twice")
+        known.add(key)
         candidates, reference = tuple(row["candidates"]), row.get("reference")
         if reference is None and row.get("gold") is not None:
             reference = candidates[row["gold"]]
         scores = tuple(map(float, row.get("scores", [0.0] * len(candidates))))
-        found.append(Candidates(str(row.get("id", number)), candidates, scores, reference))
+        found.append(Candidates(key, candidates, scores, reference))
     return found
 
 

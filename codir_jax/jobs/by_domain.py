@@ -19,6 +19,7 @@ from codir_jax.convert import sides
 from codir_jax.convert.folder import model_folder
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.evaluation import metrics, probe, runner
+from codir_jax.jobs.weigh import name_of
 from codir_jax.losses.domains import content_mean
 from codir_jax.models.apply import apply_model
 from codir_jax.objectives import domain_feature
@@ -52,9 +53,11 @@ def scores(config: ConfigDict, model: str, domain_column: str) -> dict[str, Any]
     info, rows = task.data.info, task.data.splits["dev"]
     if "domain_ids" not in rows.columns:
         raise UserError(f"{config.data.dev_path} has no column {domain_column!r}")
-    numbers, domains, counts = np.unique(rows.columns["domain_ids"], return_inverse=True, return_counts=True)
     names = info.column_names.get("domain_ids")
-    known = [names[number] if names else str(number) for number in numbers]
+    of_rows = [name_of(names[number] if names else number) for number in rows.columns["domain_ids"]]
+    # In the order of their names, as `codir weigh` numbers them.
+    known, domains, counts = np.unique(of_rows, return_inverse=True, return_counts=True)
+    known = known.tolist()
     if len(known) < 2:
         raise UserError(f"all rows of {config.data.dev_path} are of domain {known[0]!r}; there is nothing to compare")
     logits, content = _answers(config, task, read_model(config, task, model, "--model"))

@@ -12,6 +12,7 @@ from codir_jax.jobs.command_line import command_of
 from codir_jax.jobs.job import Job
 from codir_jax.jobs.work import Work
 from codir_jax.processes import claims
+from codir_jax.processes.user_error import UserError
 
 
 def _names(given: str | Sequence[str]) -> Sequence[str]:
@@ -123,6 +124,11 @@ def compress(
     found = recipe_lib.load(recipe, ",".join(words))
     if found.needs_dev and source.name == "own" and not domain_column:  # else its flags are complete
         source = sources.source_of(own_data.complete(flags, Path(output), seed))
+    if limit and found.exports:
+        raise UserError(
+            f"--max_bytes and --max_loss_percent pick one model, and --recipe={recipe} ends with one a domain; leave "
+            "them out"
+        )
     work = Work(
         found,
         source,

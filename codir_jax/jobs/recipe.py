@@ -19,7 +19,6 @@ stage "teacher" is left out where the given model fits.
 """
 
 import re
-import string
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +27,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
+from codir_jax.data.sets import glue
 from codir_jax.processes.user_error import MissingFileError, UserError
 from codir_jax.stage import config as stage_config
 
@@ -35,6 +35,8 @@ TEACHER = "teacher"
 
 # Overrides of the students that hold for the teacher as well: one set of data, one arithmetic.
 FOR_ALL = ("data.", "train.deterministic")
+
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")  # its name may have any character, as a domain's
 
 
 class StageSpec(NamedTuple):
@@ -58,7 +60,7 @@ class StageSpec(NamedTuple):
 
     def placeholders(self) -> set[str]:
         """The names in its settings."""
-        return {name for _, text in self.settings for _, name, _, _ in string.Formatter().parse(text) if name}
+        return {name for _, text in self.settings for name in _PLACEHOLDER.findall(text)}
 
 
 class Recipe(NamedTuple):
@@ -141,9 +143,24 @@ def load(name: str, argument: str) -> Recipe:
             known = ", ".join(sorted(files))
             raise MissingFileError(f"--recipe={name} does not exist; known: {known}") from error
         path = files[name]
-    recipe = config_lib.function_of(path, "get_recipe")(argument)
+    try:
+        recipe = config_lib.function_of(path, "get_recipe")(argument)
+    except config_lib.UnknownArgumentError as error:
+        raise UserError(f"--recipe={name}: {_in_flags(error)}") from error
     _check(recipe, path)
     return recipe
+
+
+def _in_flags(error: config_lib.UnknownArgumentError) -> str:
+    """What a recipe does not serve, by the flags that a user knows."""
+    if error.word == "scratch":
+        return "it starts from a model; give one by --teacher or --model"
+    if error.word.startswith(("column=", "domain=", "with=")):
+        return "--domain_column and --domains are of --recipe=meta_kd; leave them out"
+    flags = {"own": "--train", "text": "--text", "demo": "--demo"}
+    takes = [flag for word, flag in flags.items() if word in error.known]
+    takes += ["--task"] if set(error.known) & set(glue.TRAINABLE_TASKS) else []
+    return f"{flags.get(error.word, f'--task={error.word}')} is not for it; it takes {' or '.join(takes)}"
 
 
 def _name_of(path: Path) -> str:
@@ -194,5 +211,5 @@ def config_of(
             changes.append((key, text))
     if stage.name == TEACHER:
         changes += teacher_overrides
-    settings = [(key, text.format(**values)) for key, text in stage.settings]
+    settings = [(key, _PLACEHOLDER.sub(lambda found: values[found[1]], text)) for key, text in stage.settings]
     return stage_config.load(stage.config, [*shared, *settings, *changes])

@@ -53,7 +53,8 @@ def contents(folder: Path, results: Mapping[str, Any], *, has_trade: bool, has_h
         page += [Heading(f"Over {len(results['seeds'])} seeds"), *_seeds(results)]
     if has_trade:
         over = "seeds" if results["over_seeds"] else "rows of dev"
-        told = f"Score against time and size. Bars: 95 % interval over the {over}. Pale: another is no worse for less."
+        bars = f" Bars: 95 % interval over the {over}." if results["over_seeds"] or answers else ""
+        told = f"Score against time and size.{bars} Pale: another is no worse for less."
         page.append(Figure(f"{FIGURES}/trade.svg", told))
     if answers:
         page += _classes(results, answers) + _disagreements(results, answers)
@@ -133,13 +134,13 @@ def _seeds(results: Mapping[str, Any]) -> list[Block]:
             interval = f"{row['low']:.4f} to {row['high']:.4f}"
             rows.append([row["title"], split, f"{row['mean']:.4f}", interval, told, scores])
     seeds = ", ".join(map(str, results["seeds"]))
-    once = ""
+    once, taught = "", ", one teacher for all" if TEACHER in results["models"] else ""
     if results["over_seeds_on_test"]:
         once = " Of each run the best checkpoint on dev is taken; test is looked at once."
     return [
         Table(header, rows),
         Paragraph(
-            f"Seeds {seeds}, one teacher for all; intervals by Student's t, differences paired by seed.{once} "
+            f"Seeds {seeds}{taught}; intervals by Student's t, differences paired by seed.{once} "
             f"Everything else in this report is of seed {results['seeds'][0]}."
         ),
     ]

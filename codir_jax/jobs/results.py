@@ -62,7 +62,7 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
         rows[name] |= {"changed": made.changed, "parity": made.verdict}
     for name, facts in without_words.items():
         rows[name] |= facts
-    for name, better in pareto.dominators(rows, primary).items():
+    for name, better in _dominators(recipe, rows, smaller, primary).items():
         rows[name]["dominated_by"] = better
     on_test = _on_test(job, rows, configs, titles, primary["name"], baseline) if seeds else {}
     told = None
@@ -88,6 +88,7 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
         "primary_metric": main["primary_metric"],
         "metrics": main["metrics"],
         "main": recipe.main,
+        "exports": list(recipe.exports),
         "baseline": baseline,
         "baseline_offered": next(iter(offered), ""),
         "then": list(job.then),
@@ -136,6 +137,16 @@ def _plain(recipe: Recipe) -> list[str]:
     main = next(stage for stage in recipe.stages if stage.name == recipe.main)
     others = [stage for stage in recipe.stages if stage.name in recipe.baselines]
     return [] if is_plain(main) else [stage.name for stage in others if is_plain(stage)]
+
+
+def _dominators(recipe: Recipe, rows, smaller, metric: Mapping[str, Any]) -> dict[str, str]:
+    """`pareto.dominators`; models of several domains are compared within each."""
+    of = {name: place for arm in recipe.groups.values() for name, place in zip(arm, recipe.exports, strict=True)}
+    of |= {name: of.get(recipe.main, "") for name in smaller}
+    found = {}
+    for place in dict.fromkeys(of.get(name, "") for name in rows):
+        found |= pareto.dominators({name: row for name, row in rows.items() if of.get(name, "") == place}, metric)
+    return found
 
 
 def _over_seeds(job, trained: Mapping[int, Stages], titles: Mapping[str, str], metric: str, baseline: str):

@@ -116,12 +116,10 @@ def domain_words(source: Source, domain_column: str, domains: Sequence[str]) -> 
 
 
 def make_tokenizer(config: ConfigDict, folder: Path, kind: str) -> None:
-    """Trains a tokenizer, of `vocabulary.KINDS`, on the job's running text, where that was not done before."""
+    """Trains a tokenizer, of `vocabulary.KINDS`, on the job's running text."""
     from codir_jax.data.corpus import vocabulary
     from codir_jax.data.tokenizer import save_tokenizer
 
-    if (folder / "tokenizer.json").exists():
-        return
     console.say(f"== training a tokenizer -> {folder}")
     tokenizer = vocabulary.train(kind, config.data, VOCAB_SIZE)
     with whole.folder(folder) as aside:

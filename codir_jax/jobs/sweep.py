@@ -99,6 +99,8 @@ def sweep(
             _check_workdir(of_seed)
     for run in searching:
         _check_workdir([run])
+    if table_only and not any(folder.rglob("results.json")):
+        raise UserError(f"--table_only: nothing is finished in {folder}; is --output right?")
     claims.claim(folder, claims.SWEEP, "--output")
     if searching and not table_only:
         failures += workers.run_all(searching, num_workers)

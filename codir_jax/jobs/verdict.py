@@ -23,6 +23,8 @@ def sentence(results: Mapping[str, Any]) -> str:
     baseline, rows, metric = results["baseline"], results["models"], results["primary_metric"].replace("_", " ")
     offered = results["baseline_offered"]
     name = results["exported"] if results["exported"] != baseline else results["main"]
+    if results["exports"]:
+        return "Each domain has models of its own; which arm is best over the dev rows of all is told with the export."
     if not baseline or name == baseline:
         if not offered:
             return "This recipe has no plain fine-tuning to compare with, so what its method adds is not told here."

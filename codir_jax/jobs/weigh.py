@@ -1,6 +1,7 @@
 """Files of several domains, each train text with the weight that Meta-KD gives it: how typical it is, of its domain and
 of the others. One pass of an encoder over the train set, on all devices; then one folder a domain."""
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from codir_jax.tasks.contract import task_module
 # What the files call their columns; `data.columns` of the stages that read them.
 COLUMNS = "domain_ids=domain_number,example_weights=weight"
 SUMMARY = "weights.json"
+# In a job: what the weighed files were made of.
+MADE_OF = "made_of.json"
 # Of a domain: it names a folder and a stage.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -64,6 +67,10 @@ def weigh(
         raise UserError("--domain_column is empty; name the column that holds each text's domain")
     if by not in BY:
         raise UserError(f"--by={by!r}; known: {', '.join(BY)}")
+    if centred and config.data.unlabelled_path:
+        raise UserError(
+            "--centred weighs a text by its class, and those of --unlabelled have none; leave one of both out"
+        )
     if centred and by == "domain":
         raise UserError("--centred needs --by=class: by domain alone the two parts of a centred weight cancel")
     stage_config.check(config)
@@ -75,7 +82,7 @@ def weigh(
         raise UserError(f"--domains has {', '.join(unknown)}, which no file has; it has: {', '.join(names)}")
     if len(set(domains)) < len(domains):
         raise UserError(f"--domains names one twice: {', '.join(domains)}")
-    of_dev = {str(name) for name in raw["dev"].columns["domain_ids"]} if "dev" in raw else set()
+    of_dev = {name_of(value) for value in raw["dev"].columns["domain_ids"]} if "dev" in raw else set()
     if unjudged := [name for name in domains or names if name not in of_dev]:
         raise UserError(f"domain {unjudged[0]!r} has no row in the dev file, by which its student is judged")
     weights = _weights(config, raw, names, by, centred)
@@ -121,7 +128,8 @@ def _domains(raw: dict[str, RawSplit], path: Path, column: str) -> list[str]:
         one domain only.
     """
     train = raw["train"]
-    of_train, labels = np.asarray(train.columns["domain_ids"]).astype(str), np.asarray(train.labels, object)
+    of_train = np.asarray([name_of(value) for value in train.columns["domain_ids"]])
+    labels = np.asarray(train.labels, object)
     if len(set(of_train)) < 2:
         raise UserError(f"{path}: all rows are of domain {str(of_train[0])!r}; Meta-KD needs two domains")
     wrong = []
@@ -135,8 +143,13 @@ def _domains(raw: dict[str, RawSplit], path: Path, column: str) -> list[str]:
     if wrong:
         table = read_table(path, [column], [])
         raise DataError([at(path, table.lines[row], told) for row, told in wrong])
-    every = {str(name) for part in raw.values() for name in part.columns["domain_ids"]}
+    every = {name_of(value) for part in raw.values() for value in part.columns["domain_ids"]}
     return [*np.unique(of_train).tolist(), *sorted(every - set(of_train.tolist()))]
+
+
+def name_of(value: Any) -> str:
+    """A domain's name: a number that is whole has no point, as in the file."""
+    return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
 
 
 def _weights(config, raw, names, by: str, centred: bool) -> dict[str, np.ndarray]:
@@ -159,7 +172,7 @@ def _weights(config, raw, names, by: str, centred: bool) -> dict[str, np.ndarray
     domains, classes = [], []
     parts = [split for split in ("train", "unlabelled") if split in raw]
     for split in parts:
-        domains += [names.index(str(name)) for name in raw[split].columns["domain_ids"]]
+        domains += [names.index(name_of(value)) for value in raw[split].columns["domain_ids"]]
         classes += [-1] * len(raw[split]) if split == "unlabelled" else list(raw[split].labels)
     weights = prototype_weights(found, np.asarray(domains), np.asarray(classes), by=by, centred=centred)
     # lambda and the teacher's loss take a weight as a share: a text unlike all others counts nothing, never less.
@@ -176,7 +189,7 @@ def _rows(part: RawSplit, label_names, names, options, weights: np.ndarray | Non
             row[options.text_pair_column] = part.texts_b[i]
         if part.labels is not None and part.labels[i] is not None:
             row[options.label_column] = label_names[part.labels[i]]
-        name = str(part.columns["domain_ids"][i])
+        name = name_of(part.columns["domain_ids"][i])
         weight = 1.0 if weights is None else float(weights[i])
         rows.append(row | {"domain": name, "domain_number": names.index(name), "weight": weight})
     return rows
@@ -204,20 +217,52 @@ def _spread(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def prepare(
-    domain_column: str, domains: Sequence[str], job: Path, given: str, overrides: Sequence[tuple[str, str]]
+    domain_column: str,
+    domains: Sequence[str],
+    job: Path,
+    given: str,
+    overrides: Sequence[tuple[str, str]],
+    is_begun: bool,
 ) -> None:
-    """Weighs the texts of a job into `job / "weighed"`, where that was not done before.
+    """Weighs the texts of a job into `job / "weighed"`, where that was not done before with the same.
 
     Args:
       domain_column, domains: as of `weigh`.
       given: the encoder that weighs.
       overrides: of every stage of the job: the user's files and columns.
+      is_begun: stages were trained on what was weighed. Further domains and a further test file are weighed with it.
+
+    Raises:
+      UserError: the texts have changed since then.
     """
-    folder = job / "weighed"
-    if (folder / SUMMARY).exists():
+    folder, config = job / "weighed", config_of([("student.path", given), *overrides])
+    of_texts = _identity(config.data, domain_column, given)
+    of_all = {"texts": of_texts, "domains": list(domains), "test": _content(config.data.test_path)}
+    before = json.loads((folder / MADE_OF).read_text(encoding="utf-8")) if (folder / MADE_OF).exists() else {}
+    if before == of_all:
         return
+    if is_begun and before.get("texts") != of_texts:
+        raise UserError(
+            f"the data changed since {job} was begun; choose another --output, or give the files as they were"
+        )
     console.say(f"== weighing texts -> {folder}")
-    weigh(config_of([("student.path", given), *overrides]), domain_column, folder, domains=domains)
+    weigh(config, domain_column, folder, domains=domains)
+    whole.write_json(folder / MADE_OF, of_all)
+
+
+def _identity(options: ConfigDict, domain_column: str, given: str) -> str:
+    """What weights are made of: the files but for the test file, which columns of them, and the encoder."""
+    files = [_content(options[f"{split}_path"]) for split in ("train", "dev", "unlabelled")]
+    columns = [options.text_column, options.text_pair_column, options.label_column, domain_column, options.max_length]
+    return json.dumps([files, columns, given])
+
+
+def _content(path: str) -> str:
+    """sha256 of a file, hex; "" of none."""
+    if not path:
+        return ""
+    with Path(path).expanduser().open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def config_of(overrides: Sequence[tuple[str, str]]) -> ConfigDict:
@@ -236,7 +281,7 @@ def domains_in(options: ConfigDict, domain_column: str) -> list[str]:
     """
     options.columns = f"domain_ids={domain_column}"
     splits = dataset.read(options).splits
-    names = sorted({str(name) for part in splits.values() for name in part.columns.get("domain_ids", ())})
+    names = sorted({name_of(value) for part in splits.values() for value in part.columns.get("domain_ids", ())})
     if odd := [name for name in names if not NAME.fullmatch(name)]:
         raise UserError(
             f"domain {odd[0]!r} cannot name a folder; write domains with letters, digits, '-', '_' and '.' only"

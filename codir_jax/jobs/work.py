@@ -1,6 +1,7 @@
 """A job at work: the stages of a recipe on a source, in a folder; what is finished there stays."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 
 from codir_jax.compression import methods
 from codir_jax.convert.folder import find_folder
+from codir_jax.convert.formats import contract
 from codir_jax.jobs import chosen, over_seeds, pareto, same_job, sources
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs.recipe import TEACHER, Recipe
@@ -43,12 +45,20 @@ class Work:
     ):
         self.recipe, self.source, self.folder, self.given = recipe, source, folder, given
         self.layers, self.seeds, self.export = layers, tuple(seeds), export
-        self.price_per_hour, self.told, self.command = price_per_hour, told, ""
-        self.formats, self.prunes = tuple(formats), prunes
-        if prunes and recipe.exports:
-            raise UserError("--prune_vocabulary is of a recipe with one export; leave it out")
+        self.command = ""
         self.watchers: dict[str, Callable | None] = {}
-        self.then = tuple(dict.fromkeys(then or recipe.then))
+        # What was asked for before stays, unless it is asked for in another way.
+        self.done = _read_results(folder)
+        self.then = tuple(dict.fromkeys([*self.done.get("then", ()), *(then or recipe.then)]))
+        of_format = [name for name in self.done.get("formats", ()) if name != contract.HUGGINGFACE]
+        self.formats = tuple(dict.fromkeys([*of_format, *formats]))
+        self.prunes = prunes or chosen.PRUNED in self.done.get("models", ())
+        if self.prunes and recipe.exports:
+            raise UserError("--prune_vocabulary is of a recipe with one export; leave it out")
+        self.price_per_hour = self.done.get("price_per_hour") if price_per_hour is None else price_per_hour
+        if self.price_per_hour is not None and not 0 <= self.price_per_hour < math.inf:
+            raise UserError(f"--price_per_hour={price_per_hour}: expected a number, 0 or more")
+        self.told = {**told, **{name: told.get(name) or self.done.get(name, "") for name in chosen.TOLD_IN_CARD}}
         for method in self.then:
             try:
                 methods.parse(method)
@@ -101,17 +111,18 @@ class Work:
 
             pruned.check(next(iter(planned.values())), planned[self.recipe.main])
         learns_from = [stage.name for stage in self.stages if "tokenizer" in stage.placeholders()]
-        makes_files = bool(learns_from or self.recipe.prepare)
+        makes_files, is_begun = bool(learns_from or self.recipe.prepare), bool(self.before)
         fits = False if makes_files else self._refuse(planned)
         same_job.claim(self.folder, self.given, planned, self.before)
-        if (done := self._finished()) is not None:
-            return done
         if self.recipe.prepare:
-            self.recipe.prepare(self.folder, self.given, [("seed", str(first)), *self.source.overrides, *overrides])
-        if learns_from:
+            of_all = [("seed", str(first)), *self.source.overrides, *overrides]
+            self.recipe.prepare(self.folder, self.given, of_all, is_begun)
+        if learns_from and not (is_begun and (self.folder / "tokenizer").exists()):
             sources.make_tokenizer(planned[learns_from[0]], self.folder / "tokenizer", self.recipe.tokenizer)
         if makes_files:
             fits = self._refuse(planned)
+        if (done := self._finished()) is not None:
+            return done
         trained: dict[int, dict[str, Any]] = {}
         for seed in self.seeds:
             trained[seed], place = {}, over_seeds.place(self.folder, seed, first)
@@ -180,12 +191,9 @@ class Work:
 
     def _finished(self) -> dict[str, Any] | None:
         """The results of the same job, printed again, where nothing of it is left to do."""
-        folder, results = self.folder, self.folder / "results.json"
-        if not results.exists():
+        folder, done = self.folder, dict(self.done)
+        if not done:
             return None
-        done = json.loads(results.read_text(encoding="utf-8"))
-        if "verdict" not in done:
-            return None  # of an older version: what is trained stays, the rest is done again
         new = [stage.title for stage in self.stages if stage.in_table and stage.name not in done["models"]]
         new += [method for method in self.then if method not in done.get("then", ())]
         new += [name for name in self.formats if name not in done.get("formats", ())]
@@ -193,13 +201,13 @@ class Work:
         in_card = [(name, self.told.get(name, "")) for name in chosen.TOLD_IN_CARD]
         new += [f"--{name}={value}" for name, value in in_card if value not in ("", done.get(name))]
         new += [f"seed {seed}" for seed in self.seeds if seed not in done["seeds"]]
-        if new or done.get("export_wanted") != self.export or tuple(done.get("then", ())) != self.then:
+        if new or done.get("export_wanted") != self.export:
             console.say(
                 f"{folder}: goes on with {', '.join(new) or f'--export={self.export}'}; what is finished stays\n"
             )
             return None
         console.say(f"{folder}: already finished; remove the folder to run it again\n")
-        if self.price_per_hour in (None, done["price_per_hour"]):
+        if self.price_per_hour == done["price_per_hour"]:
             print_results(done, folder)
         else:
             done["price_per_hour"] = self.price_per_hour
@@ -218,6 +226,13 @@ class Work:
             shutil.copytree(find_folder(rows[name]["folder"]), aside, dirs_exist_ok=True)
         console.say(f"picked: {rows[name]['title']}, {rows[name]['bytes']} bytes -> {self.folder / 'picked'}")
         return name
+
+
+def _read_results(folder: Path) -> dict[str, Any]:
+    """What an earlier call wrote; {} where none came to its end, or one of an older version."""
+    path = folder / "results.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found if "verdict" in found else {}
 
 
 def print_results(results: dict[str, Any], folder: Path) -> None:

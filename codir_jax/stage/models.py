@@ -20,7 +20,7 @@ from codir_jax.models.heads import abstract_params, build_model
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.models.weights import axes_of
 from codir_jax.models.width_selection import WIDTHS
-from codir_jax.objectives.contract import Head
+from codir_jax.objectives.contract import Head, needs_teacher
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 
@@ -80,7 +80,9 @@ def of_checkpoint(head: Head, source: Pretrained, dtype: str) -> Model:
 
 
 def make_teacher(config: ConfigDict, task) -> Model | None:
-    """The teacher with its weights, None where no teacher.path is given; it must have a trained head for the task.
+    """The teacher with its weights, None where no teacher.path is given.
+
+    It must have a trained head for the task, unless a student only starts from its layers.
 
     Raises:
       UserError: it has none (which stage trains one), or its classes are not the task's.
@@ -89,13 +91,15 @@ def make_teacher(config: ConfigDict, task) -> Model | None:
     if not path:
         return None
     source = load_checkpoint(task.head, path, "teacher.path")
-    if not source.has_head:
+    is_asked = needs_teacher(config.objective.name)
+    if not source.has_head and is_asked:
         lacks, trained_by = task.lacks_head()
         raise UserError(
             f"teacher {path} has no {lacks}; train it first: codir train --config={trained_by} "
             f"--config.student.path={path} --workdir=DIR"
         )
-    task.check_checkpoint(source, path)
+    if source.has_head:
+        task.check_checkpoint(source, path)
     # Nothing is learned of a teacher's factors; the objectives' teachers have whole weights.
     params = methods.nested({path: weight.numbers() for path, weight in methods.weights_of(source.params).items()})
     return Model(build(task.head, source.config, config.teacher.dtype), params, source.config, source)

@@ -37,8 +37,13 @@ class Teacher:
         self.reference: Any = None
 
     def examine(self) -> None:
-        """Runs it over dev, where the method learns from its answers or none; refuses one that knows nothing."""
+        """Runs it over dev, where the method learns from its answers or none; refuses one that knows nothing.
+
+        One without a head, of whose layers a student starts, has no answers.
+        """
         stage = self._stage
+        if not stage.teacher.source.has_head:
+            return
         if "dev" not in stage.task.splits or (stage.distils and not learns_answers(stage.config.objective.name)):
             return
         self.scores, self.reference = stage.task.examine(stage.feed, stage.teacher.module, self.params, stage.layout)

@@ -376,6 +376,18 @@ def test_a_finished_job_goes_on_with_ways_to_make_its_student_smaller(smaller):
     assert (folder / "pareto.csv").exists() and (folder / "report.html").exists()
 
 
+def test_what_was_made_smaller_stays_in_the_table_of_a_call_that_does_not_name_it(smaller, finished, capsys):
+    arguments, _, _ = finished
+    assert compress(**arguments)["models"].keys() == smaller[1]["models"].keys()
+    assert "already finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("price", [-3.0, float("nan"), float("inf")])
+def test_a_price_that_is_none_is_refused(finished, price):
+    with pytest.raises(UserError, match=r"--price_per_hour=.*expected a number, 0 or more"):
+        compress(**finished[0], price_per_hour=price)
+
+
 def test_a_packed_folder_is_a_function_of_texts(smaller):
     import codir_jax
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 from codir_jax import config as config_lib
 from codir_jax.convert import huggingface
 from codir_jax.data.sets import demo
+from codir_jax.data.tokenizer import load_tokenizer, save_tokenizer
 from codir_jax.jobs import weigh
 from codir_jax.jobs.compress import compress
 from codir_jax.jobs.evaluate import evaluate
+from codir_jax.predict.load import load
 from codir_jax.processes.user_error import UserError
 from codir_jax.stage import run
 
@@ -129,6 +132,37 @@ def test_scores_by_domain_need_a_column_with_two_names(tables, encoder, tmp_path
         evaluate(str(encoder), input=str(one), domain_column="shop")
 
 
+def test_texts_are_weighed_anew_unless_they_are_the_same(tables, encoder, tmp_path, capsys):
+    for split in ("train", "dev"):
+        shutil.copy(tables / f"{split}.tsv", tmp_path / f"{split}.tsv")
+    small = [("data.max_length", "18"), ("data.num_length_buckets", "1")]
+    files = [*small, *((f"data.{split}_path", str(tmp_path / f"{split}.tsv")) for split in ("train", "dev"))]
+    job = tmp_path / "job"
+
+    def prepared(*domains, is_begun=False):
+        weigh.prepare("shop", domains, job, str(encoder), files, is_begun)
+        return "weighing" in capsys.readouterr().out
+
+    assert prepared("long") and not prepared("long")
+    assert prepared("long", "short", is_begun=True)  # a further domain
+    assert (job / "weighed" / "short" / "train.jsonl").exists()
+    with open(tmp_path / "train.tsv", "a", encoding="utf-8") as file:
+        file.write("the cats sleep\tacceptable\tlong\n")
+    with pytest.raises(UserError, match="the data changed since"):
+        prepared("long", is_begun=True)
+    assert prepared("long") and _rows(job / "weighed" / "train.jsonl")[-1]["sentence"] == "the cats sleep"
+
+
+def test_a_domain_that_is_a_number_has_the_name_of_the_file():
+    assert [weigh.name_of(value) for value in (2.0, np.float64(10), 2.5, "2.0", "a")] == ["2", "10", "2.5", "2.0", "a"]
+
+
+def test_centred_weights_need_a_class_of_each_text(tables, encoder, tmp_path):
+    config = _config(tables, encoder, ("data.unlabelled_path", str(tables / "dev.tsv")))
+    with pytest.raises(UserError, match="--centred weighs a text by its class"):
+        weigh.weigh(config, "shop", tmp_path / "out", by="class", centred=True)
+
+
 def test_the_recipe_asks_for_what_it_needs(tables, encoder, tmp_path):
     files = {"train": str(tables / "train.tsv"), "dev": str(tables / "dev.tsv"), "output": str(tmp_path / "job")}
     with pytest.raises(UserError, match="needs --domain_column"):
@@ -148,16 +182,23 @@ def _job(tables, encoder):
 
 @pytest.mark.slow
 def test_the_whole_job_leaves_a_student_a_domain_and_is_not_run_again(tables, encoder, tmp_path, capsys):
-    arguments = {**_job(tables, encoder), "compare": ["mixed", "contrast"], "output": str(tmp_path / "job")}
+    alone = tmp_path / "encoder"  # as the README's: without a head
+    source = huggingface.load_pretrained(encoder)
+    params = {"encoder": source.params["encoder"], "pooler": source.params["pooler"]}
+    huggingface.save_pretrained(alone, source.config, params, head="embedding")
+    save_tokenizer(load_tokenizer(encoder), alone)
+    arguments = {**_job(tables, alone), "compare": ["mixed", "contrast", "finetune"], "output": str(tmp_path / "job")}
     results = compress(**arguments)
     for name in ("long", "short"):
         exported = huggingface.load_pretrained(tmp_path / "job" / "export" / name, head="classification")
         assert exported.config.num_layers == 1 and exported.labels.names == ("acceptable", "unacceptable")
-        assert {f"{arm}_{name}" for arm in ("student", "mixed", "contrast")} <= results["models"].keys()
+        assert {f"{arm}_{name}" for arm in ("student", "mixed", "contrast", "finetune")} <= results["models"].keys()
         assert f"{name}: parity passed" in results["parity"]
     assert (tmp_path / "job" / "meta_teacher" / "best" / "sides.safetensors").exists()
     probed = evaluate(str(tmp_path / "job" / "meta_teacher"), input=str(tables / "dev.tsv"), domain_column="shop")
     assert probed["probe"].keys() == {"chance", "content", "feature", "unlabelled"}
+    with pytest.raises(UserError, match=r"has several models; name one: .*long,short"):
+        load(str(tmp_path / "job"))
     capsys.readouterr()
     assert compress(**arguments)["models"].keys() == results["models"].keys()
     assert "already finished" in capsys.readouterr().out

@@ -27,6 +27,25 @@ def test_one_command_compares_scorers_of_one_size(tmp_path):
     assert codir_jax.load(results["export"]).score(["the cats sleep"])
 
 
+@pytest.mark.slow
+def test_text_that_changed_is_no_text_of_a_finished_job(tmp_path):
+    book = tmp_path / "book.txt"
+    book.write_text("the cats that the dog sees sleep\n" * 200)
+    arguments = {"recipe": "nce_lm", "text": str(book), "output": str(tmp_path / "job"), "compare": ["bi_mle"]}
+    few = [("train.total_steps", "2"), *TINY[2:]]
+    compress(**arguments, overrides=few)
+    book.write_text("a dog sees the cats\n" * 200)
+    with pytest.raises(UserError, match="the data changed since"):
+        compress(**arguments, overrides=few)
+    other = {**arguments, "output": str(tmp_path / "other")}
+    with pytest.raises(UserError):
+        compress(**other, overrides=[*few, ("data.batch_size", "100000")])
+    book.write_text("thou art\n" * 200)
+    with pytest.raises(UserError):
+        compress(**other, overrides=[*few, ("data.batch_size", "100000")])
+    assert "thou" in (tmp_path / "other" / "tokenizer" / "tokenizer.json").read_text()
+
+
 def test_what_it_cannot_do_is_told_first(tmp_path, monkeypatch):
     monkeypatch.setattr(work_lib, "train_stage", lambda *_: pytest.fail("something was trained"))
     arguments = {"recipe": "nce_lm", "output": str(tmp_path / "job"), "overrides": TINY}

@@ -4,7 +4,8 @@ import csv
 
 import pytest
 
-from codir_jax.jobs import pareto
+from codir_jax.jobs import pareto, results
+from codir_jax.jobs.recipe import Recipe
 from codir_jax.processes.user_error import UserError
 
 ACCURACY = {"name": "accuracy", "higher_is_better": True}
@@ -49,6 +50,14 @@ def test_equal_rows_do_not_dominate_each_other():
 )
 def test_the_best_that_is_small_enough_or_the_smallest_that_is_good_enough(rows, metric, limit, picked):
     assert pareto.pick(rows, metric, pareto.Limit(*limit)) == picked
+
+
+def test_models_of_two_domains_do_not_dominate_each_other():
+    groups = {"student": ("s_a", "s_b"), "mixed": ("m_a", "m_b")}
+    recipe = Recipe("", (), main="s_a", exports=("a", "b"), groups=groups)
+    rows = _rows("accuracy", s_a=(10, 0.5), s_b=(10, 0.9), m_a=(10, 0.6), m_b=(10, 0.8), int8=(5, 0.55))
+    found = results._dominators(recipe, rows, {"int8": None}, ACCURACY)
+    assert found == {"s_a": "m_a", "m_a": "", "int8": "", "s_b": "", "m_b": "s_b"}
 
 
 def test_a_limit_that_no_row_keeps_names_the_nearest():

@@ -6,6 +6,7 @@ import pytest
 
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs.recipe import Recipe, StageSpec
+from codir_jax.processes.user_error import UserError
 
 TEACHER = StageSpec("teacher", "teacher", "configs/codir/finetune_teacher.py:demo", (("student.num_layers", "3"),))
 CONFIG = "configs/codir/finetune_distill.py:demo"
@@ -84,6 +85,31 @@ def test_what_no_recipe_can_be(stages, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message):
         recipe_lib.load("x", "own")
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "told"),
+    [
+        ("meta_kd", "demo", "--demo is not for it; it takes --train"),
+        ("nce_lm", "own", "--train is not for it; it takes --text or --demo"),
+        ("supcl_seq", "own,column=shop,domain=a", "--domain_column and --domains are of --recipe=meta_kd"),
+        ("pair_supcon", "text", "--text is not for it; it takes --train or --demo"),
+        ("pair_supcon", "cola", "--task=cola is not for it"),
+    ],
+)
+def test_what_a_recipe_does_not_serve_is_told_by_its_flag(name, argument, told):
+    with pytest.raises(UserError, match=f"--recipe={name}: {told}"):
+        recipe_lib.load(name, argument)
+
+
+def test_a_placeholder_may_have_a_dot():
+    stages = (
+        StageSpec("inside_a.com", "", "configs/codir/finetune_teacher.py:tiny"),
+        StageSpec("student_a.com", "", "configs/codir/finetune_teacher.py:tiny", (("student.path", "{inside_a.com}"),)),
+    )
+    assert stages[1].placeholders() == {"inside_a.com"}
+    config = recipe_lib.config_of(stages[1], stages, {"given": "", "inside_a.com": "there"}, [], [], [])
+    assert config.student.path == "there"
 
 
 def test_an_unknown_recipe_is_told_with_those_that_are_known():

@@ -38,6 +38,7 @@ def _results(**changes):
         "main": "codir",
         "baseline": "finetune",
         "baseline_offered": "finetune",
+        "exports": [],
         "then": [],
         "also": [],
         "latency_batch": 32,
@@ -117,6 +118,7 @@ def test_the_page_tells_whether_the_terms_had_something_to_teach(tmp_path):
         ({"baseline": ""}, "not measured: --compare=finetune"),
         ({"baseline": "", "baseline_offered": ""}, "no plain fine-tuning to compare"),
         ({"answers": None}, "no rows of dev"),
+        ({"exports": ["books"]}, "Each domain has models of its own"),
         (
             {"over_seeds": {"codir": {"difference": {"mean": 0.01, "sd": 0.01, "low": -0.01, "high": 0.03, "n": 3}}}},
             "(over 3 seeds, paired), so it is no more than noise.",

@@ -183,6 +183,13 @@ def test_a_cell_waits_for_a_search_run_that_failed_and_not_for_one_that_diverged
     assert rows["distill"]["seeds"] == [0, 1, 2]
 
 
+def test_a_table_of_nothing_is_refused_and_leaves_no_folder(tmp_path, capsys):
+    arguments = [f"--output={tmp_path / 'nothere'}", "--tasks=rte", f"--arm=a {DISTILL}", "--seeds=0", "--table_only"]
+    assert main(["sweep", *arguments]) == 2
+    assert "nothing is finished in" in capsys.readouterr().err
+    assert not (tmp_path / "nothere").exists()
+
+
 def test_another_number_of_dev_is_told_as_it_is(tmp_path, capsys):
     run = sweep.make_run(sweep.parse_arm(f"a {DISTILL}"), "rte", (), 0, [], tmp_path / "rte" / "a" / "seed_0")
     _finish(run, 0.6, teacher_kl=0.1234)
@@ -213,7 +220,8 @@ def test_a_sweep_that_is_shown_can_be_run(words, tmp_path, monkeypatch):
     """Its arms are read, every config loads with its overrides, the budgets are equal."""
     planned = []
     monkeypatch.setattr(workers, "run_all", lambda runs, _: planned.extend(runs) or [])
-    assert main([*words, f"--output={tmp_path}"]) == 0
+    nothing_is_finished = 2 if "--table_only" in words else 0
+    assert main([*words, f"--output={tmp_path}"]) == nothing_is_finished
     assert planned or "--table_only" in words
 
 

@@ -54,6 +54,8 @@ def check(config) -> None:
         raise UserError(f"data.scored_columns names two columns, got {config.scored_columns!r}")
     if config.is_regression:
         raise UserError("data.is_regression (--regression) is of classifiers; scored pairs are data.dev_path (--dev)")
+    if config.is_multi_label:
+        raise UserError("data.is_multi_label (--multi_label) is of classifiers; leave it out")
     if config.text_pair_column and not config.unlabelled_path:
         raise UserError(
             f"data.text_pair_column={config.text_pair_column!r} (--text_pair_column) is of classifiers; name the "
