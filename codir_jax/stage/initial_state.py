@@ -72,8 +72,7 @@ class InitialState:
         """
         if self.objective.row_tables is None:
             return {}
-        split = rules.batch_sharding(self.mesh, self.rules)
-        made = self.objective.row_tables(rows, lambda x: jax.device_put(x, split))
+        made = self.objective.row_tables(rows, rules.batch_sharding(self.mesh, self.rules))
         frozen = self._abstract[1]
         return {name: table.placed(frozen[name].sharding) for name, table in made.items()}
 
