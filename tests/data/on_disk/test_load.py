@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codir_jax.data import dataset, pipeline, settings
+from codir_jax.data import dataset, delimited, pipeline, settings
 from codir_jax.data.data_error import DataError
 from codir_jax.data.on_disk import shard, tables
 from codir_jax.data.on_disk.examples import Column, StoredExamples
@@ -90,6 +90,26 @@ def test_batches_from_disk_are_those_from_memory(tmp_path, request, wordpiece, s
     assert isinstance(on_disk.splits["train"], StoredExamples) and len(on_disk.splits["train"].shards) > 5
     _assert_same(on_disk, in_memory)
     assert on_disk.fingerprint == dataset.load(options, wordpiece, seed=4).fingerprint != in_memory.fingerprint
+
+
+def test_a_byte_order_mark_before_a_quoted_header_changes_nothing(tmp_path, small, wordpiece):
+    """As Excel writes it; every unit is told the names of the columns."""
+    options = _options(tmp_path, ".csv")
+    path = tmp_path / "train.csv"
+    _, rows = path.read_text("utf-8").split("\n", 1)
+    path.write_text(f'"sentence","label","domain","weight"\n{rows}', "utf-8")
+    without = dataset.load(options, wordpiece, seed=4)
+    path.write_text("\ufeff" + path.read_text("utf-8"), "utf-8")
+    _assert_same(dataset.load(options, wordpiece, seed=4), without)
+
+
+def test_a_header_whose_quote_is_left_open_is_told_of(tmp_path, small, wordpiece, monkeypatch):
+    monkeypatch.setattr(delimited, "MOST_CHARACTERS", 1000)
+    options = _options(tmp_path, ".csv")
+    path = tmp_path / "train.csv"
+    path.write_text(path.read_text("utf-8").replace('"', "").replace("sentence", '"sentence', 1), "utf-8")
+    with pytest.raises(DataError, match=r"train\.csv:1: broken CSV"):
+        dataset.load(options, wordpiece, seed=4)
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".tsv"])
