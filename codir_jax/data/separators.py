@@ -32,6 +32,11 @@ def separator_of(path: Path) -> str:
     return max(SEPARATORS, key=lambda separator: fields[separator])
 
 
+def is_quoted(path: Path, separator: str) -> bool:
+    """Returns whether a field may stand in quotes: in all of these files but a .tsv that tabs part."""
+    return separator != "\t" or kind_of(path) == ".csv"
+
+
 def in_words(separator: str) -> str:
     """How a separator is told."""
     return "tab" if separator == "\t" else repr(separator)

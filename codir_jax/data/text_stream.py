@@ -17,7 +17,7 @@ from codir_jax.data import compressed, parquet
 from codir_jax.data.compressed import kind_of
 from codir_jax.data.data_error import DataError
 from codir_jax.data.delimited import at, comes_twice, csv_reader, nearest
-from codir_jax.data.separators import separator_of
+from codir_jax.data.separators import is_quoted, separator_of
 from codir_jax.processes import json_text
 from codir_jax.processes.user_error import MissingFileError, UserError
 
@@ -81,7 +81,7 @@ def rows(path: str, columns: tuple[str, ...], id_column: str = "") -> Iterator[R
         return (Row(number, (line,)) for number, line in lines)
     if suffix in (".jsonl", ".json"):
         return (_of_json(path, number, line, columns, id_column) for number, line in lines)
-    return _of_table(path, lines, columns, id_column, is_csv=suffix == ".csv")
+    return _of_table(path, lines, columns, id_column)
 
 
 def _of_parquet(path: str, columns: tuple[str, ...], id_column: str) -> Iterator[Row]:
@@ -140,11 +140,9 @@ def _of_json(path: str, number: int, line: str, columns: tuple[str, ...], id_col
     return Row(number, tuple(row[column] for column in columns), row[id_column] if id_column else None)
 
 
-def _of_table(
-    path: str, lines: Iterator[tuple[int, str]], columns: tuple[str, ...], id_column: str, is_csv: bool
-) -> Iterator[Row]:
+def _of_table(path: str, lines: Iterator[tuple[int, str]], columns: tuple[str, ...], id_column: str) -> Iterator[Row]:
     separator = separator_of(Path(path))
-    if is_csv or separator != "\t":
+    if is_quoted(Path(path), separator):
         reader = csv_reader((f"{line}\n" for _, line in lines), separator)
         table = ((reader.line_num, row) for row in reader)
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from codir_jax.data import compressed
 from codir_jax.data.delimited import csv_reader
+from codir_jax.data.separators import is_quoted
 
 
 def read_header(path: Path, separator: str) -> list[str]:
@@ -15,10 +16,10 @@ def read_header(path: Path, separator: str) -> list[str]:
     try:
         with compressed.open_bytes(path) as file:
             first = _decoded(file)
-            if separator == "\t":
-                row = next(first, "").rstrip("\r\n").split("\t")
-            else:
+            if is_quoted(path, separator):
                 row = next(csv_reader(first, separator), [])
+            else:
+                row = next(first, "").rstrip("\r\n").split(separator)
     except (*compressed.BROKEN, csv.Error):  # told by those who read the rows
         return []
     return row

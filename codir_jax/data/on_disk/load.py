@@ -26,7 +26,7 @@ from codir_jax.processes import whole
 from codir_jax.processes.user_error import UserError
 
 # Part of the cache key: count up when the reading or the layout of rows changes.
-_VERSION = 3
+_VERSION = 4
 _SHARDS_FILE = "shards.json"
 
 
