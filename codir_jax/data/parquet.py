@@ -23,7 +23,7 @@ def column_names(path: Path) -> list[str]:
 
 
 def read(path: Path, names: Sequence[str]) -> dict[str, list]:
-    """Returns the columns as Python values, None for a null.
+    """Returns the columns as Python values, None for a null and for NaN, by which pandas means the same.
 
     Raises:
       BrokenError: it is no parquet file, a part of it cannot be read, or it unpacks to too much.
@@ -31,18 +31,18 @@ def read(path: Path, names: Sequence[str]) -> dict[str, list]:
     columns: dict[str, list] = {name: [] for name in names}
     for batch in _batches(path, names):
         for name, values in columns.items():
-            values += batch.column(name).to_pylist()
+            values += _values(batch.column(name))
     return columns
 
 
 def rows(path: Path, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Yields the values of a row, a few thousand rows in memory at a time.
+    """Yields the values of a row as `read` has them, a few thousand rows in memory at a time.
 
     Raises:
       BrokenError: as `read`.
     """
     for batch in _batches(path, names):
-        yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+        yield from zip(*(_values(batch.column(name)) for name in names), strict=True)
 
 
 class BrokenError(Exception):
@@ -69,6 +69,13 @@ def _batches(path: Path, names: Sequence[str]) -> Iterator[Any]:
             yield batch
     except (pyarrow.ArrowException, OSError) as error:
         raise BrokenError(f"the parquet file is damaged ({error}); fetch or write it again") from error
+
+
+def _values(column) -> list:
+    from pyarrow import types
+
+    values = column.to_pylist()
+    return [value if value == value else None for value in values] if types.is_floating(column.type) else values
 
 
 def _num_bytes(column) -> int:

@@ -84,6 +84,18 @@ def test_values_of_every_type_and_nulls_are_read_as_they_are(tmp_path):
     assert list(parquet_lib.rows(tmp_path / "t.parquet", ["b", "a"]))[1:] == [(None, None), (3, "x")]
 
 
+def test_a_label_that_is_not_a_number_is_none(tmp_path):
+    """As in a DataFrame: pandas writes a missing number as NaN, which was a class of its own."""
+    path, labels = tmp_path / "t.parquet", [0.0, 1.0, float("nan"), None]
+    parquet.write_table(pyarrow.table({"sentence": ["a", "b", "c", "d"], "label": labels}), path)
+    assert parquet_lib.read(path, ["label"]) == {"label": [0.0, 1.0, None, None]}
+    assert [row.id for row in text_stream.rows(str(path), ("sentence",), "label")] == [0.0, 1.0, None, None]
+    config = settings.default_config()
+    config.update({"name": "text_classification", "train_path": str(path)})
+    with pytest.raises(DataError, match="parquet:3: empty label"):
+        dataset.read(config)
+
+
 def test_a_column_that_is_there_twice_is_refused_where_it_is_asked_for(tmp_path):
     columns = [pyarrow.array(["x", "y"]), pyarrow.array(["u", "v"]), pyarrow.array([0, 1])]
     path = tmp_path / "t.parquet"
