@@ -303,7 +303,7 @@ def _parquet_table(path: Path, required, optional, problems: list[str], named_by
     try:
         columns = parquet.read(path, names)
     except parquet.BrokenError as error:
-        problems.append(at(path, None, str(error)))
+        problems.append(at(path, error.row, str(error)))
         return None
     num_rows = len(next(iter(columns.values()), ()))
     if not num_rows and not problems:

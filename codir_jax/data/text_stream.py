@@ -100,7 +100,7 @@ def _of_parquet(path: str, columns: tuple[str, ...], id_column: str) -> Iterator
                     raise _problem(path, number, f"expected a text in column {column!r}, got {row[column]!r}")
             yield Row(number, tuple(row[column] for column in columns), row[id_column] if id_column else None)
     except parquet.BrokenError as error:
-        raise _problem(path, None, str(error)) from error
+        raise _problem(path, error.row, str(error)) from error
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
