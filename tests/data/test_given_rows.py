@@ -91,6 +91,12 @@ def test_rows_columns_and_pairs_of_python_are_the_same_columns():
         ({"a": ["x"], "b": []}, "unlike lengths"),
         ([("a", 1), "b"], "several kinds"),
         ([("a",)], r"expected rows \(text, label\)"),
+        ([("a", 1), None], "expected rows .*; got None as row 2"),
+        ([("a", 1), ("a", "b", 1)], r"expected rows .*; got \('a', 'b', 1\) as row 2"),
+        ([b"ab"], "expected rows .*; got b'ab' as row 1"),
+        ({"text": ["a"], "label": 1}, "column 'label' is a int; expected a list"),
+        ({"text": {0: "a"}, "label": {0: 1}}, "column 'text' is a dict; expected a list"),
+        ({"text": "good day", "label": "positive"}, "column 'text' is a str; expected a list"),
         (7, "train is a int; expected a file"),
     ],
 )
