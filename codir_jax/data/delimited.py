@@ -17,13 +17,10 @@ from pathlib import Path
 
 from codir_jax.data import compressed, parquet
 from codir_jax.data.compressed import kind_of
-from codir_jax.data.separators import OF_KIND, is_quoted, separator_of
+from codir_jax.data.separators import OF_KIND, csv_reader, is_quoted, separator_of
 from codir_jax.processes import json_text
 
 TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", parquet.SUFFIX)
-
-# Of a text, and of a field of a .csv: a long novel.
-MOST_CHARACTERS = 1_000_000
 
 # As they are told.
 KNOWN = ".tsv, .csv, .jsonl or .parquet"
@@ -207,12 +204,6 @@ def read_table(
     if not numbers and not problems and span.is_whole:
         problems.append(at(path, None, "the file has no rows"))
     return Table(path, numbers, columns)
-
-
-def csv_reader(lines: Iterable[str], separator: str = ","):
-    """Returns Python's strict reader of quoted fields, each of at most `MOST_CHARACTERS` (its own limit is 2^17)."""
-    csv.field_size_limit(MOST_CHARACTERS)
-    return csv.reader(lines, delimiter=separator, strict=True)
 
 
 def count_lines(path: Path, end: int) -> int:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codir_jax.data.batch import check_new_columns
-from codir_jax.data.delimited import MOST_CHARACTERS, Table, at
+from codir_jax.data.delimited import Table, at
+from codir_jax.data.separators import MOST_CHARACTERS
 from codir_jax.processes import json_text
 from codir_jax.processes.user_error import UserError
 

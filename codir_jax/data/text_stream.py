@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from codir_jax.data import compressed, parquet
 from codir_jax.data.compressed import kind_of
 from codir_jax.data.data_error import DataError
-from codir_jax.data.delimited import at, comes_twice, csv_reader, nearest
-from codir_jax.data.separators import is_quoted, separator_of
+from codir_jax.data.delimited import at, comes_twice, nearest
+from codir_jax.data.separators import csv_reader, is_quoted, separator_of
 from codir_jax.processes import json_text
 from codir_jax.processes.user_error import MissingFileError, UserError
 

@@ -1,5 +1,6 @@
 """Rows in every form that a user may have them, and which column is which."""
 
+import csv
 import gzip
 
 import numpy as np
@@ -53,6 +54,13 @@ def test_a_row_that_the_first_lines_cut_through_does_not_hide_the_separator(tmp_
     path = tmp_path / "a.csv"
     fields = ['"a cat\nthat, it seems,\nsleeps"', *"xy"][:columns]
     path.write_text(";".join(["text", "label", "more"][:columns]) + "\n" + f"{';'.join(fields)}\n" * 30)
+    assert separators.separator_of(path) == ";"
+
+
+def test_a_long_text_does_not_hide_the_separator(tmp_path):
+    csv.field_size_limit(1 << 17)  # as Python starts
+    path = tmp_path / "a.csv"
+    path.write_text(f"text;label\n{'word ' * 30_000};a\nshort one;b\n")
     assert separators.separator_of(path) == ";"
 
 

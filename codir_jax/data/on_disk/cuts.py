@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from codir_jax.data import compressed
-from codir_jax.data.delimited import csv_reader
-from codir_jax.data.separators import is_quoted
+from codir_jax.data.separators import csv_reader, is_quoted
 
 
 def read_header(path: Path, separator: str) -> list[str]:

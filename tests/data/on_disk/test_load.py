@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codir_jax.data import dataset, delimited, pipeline, settings, text_stream
+from codir_jax.data import dataset, pipeline, separators, settings, text_stream
 from codir_jax.data.data_error import DataError
 from codir_jax.data.delimited import read_table
 from codir_jax.data.on_disk import shard, tables
@@ -122,7 +122,7 @@ def test_a_byte_order_mark_before_a_quoted_header_changes_nothing(tmp_path, smal
 
 
 def test_a_header_whose_quote_is_left_open_is_told_of(tmp_path, small, wordpiece, monkeypatch):
-    monkeypatch.setattr(delimited, "MOST_CHARACTERS", 1000)
+    monkeypatch.setattr(separators, "MOST_CHARACTERS", 1000)
     options = _options(tmp_path, ".csv")
     path = tmp_path / "train.csv"
     path.write_text(path.read_text("utf-8").replace('"', "").replace("sentence", '"sentence', 1), "utf-8")
