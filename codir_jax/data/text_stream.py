@@ -8,6 +8,7 @@ quoted, a .csv is, as in `data/delimited.py`, and has any separator (`data/given
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,7 +144,9 @@ def _of_json(path: str, number: int, line: str, columns: tuple[str, ...], id_col
 def _of_table(path: str, lines: Iterator[tuple[int, str]], columns: tuple[str, ...], id_column: str) -> Iterator[Row]:
     separator = separator_of(Path(path))
     if is_quoted(Path(path), separator):
-        reader = csv_reader((f"{line}\n" for _, line in lines), separator)
+        # A \r alone ends a line too, outside quotes, as where the file is read whole.
+        parts = (part for _, line in lines for part in io.StringIO(f"{line}\n", newline=""))
+        reader = csv_reader(parts, separator)
         table = ((reader.line_num, row) for row in reader)
     else:
         table = ((number, line.split("\t")) for number, line in lines)

@@ -49,6 +49,17 @@ def test_a_file_with_another_separator_is_quoted_and_told_of_by_its_lines(tmp_pa
     assert "the column 'stars' is there twice" in problems[1]
 
 
+@pytest.mark.parametrize(
+    "content", ["review,stars\rgood day,1\rbad day,0\r", 'review,stars\r\n"good\rday",1\r\n"bad\r\nday",0\r\n']
+)
+def test_line_ends_of_every_machine_are_those_of_training_and_of_prediction(tmp_path, content):
+    path, problems = tmp_path / "a.csv", []
+    path.write_bytes(content.encode())
+    table = read_table(path, ["review"], problems)
+    assert not problems and len(table.lines) == 2
+    assert list(text_stream.texts(str(path), "review")) == table.columns["review"]
+
+
 @pytest.mark.parametrize("columns", [2, 3])
 def test_a_row_that_the_first_lines_cut_through_does_not_hide_the_separator(tmp_path, columns):
     path = tmp_path / "a.csv"
