@@ -276,10 +276,15 @@ def duration_steps(config: ConfigDict, name: str, *, steps_per_epoch: int, num_s
     if unit == "steps":
         return int(value)
     if unit == "epochs":
-        return math.ceil(value * steps_per_epoch)
+        return steps_of_epochs(value, steps_per_epoch)
     if num_steps is None:
         raise UserError(f"{name}_percent needs a run length")
     return round(value / 100 * num_steps)
+
+
+def steps_of_epochs(epochs: float, steps_per_epoch: int) -> int:
+    """Steps that hold so many epochs; what the product is above a whole number by rounding (0.07 of 100) is no step."""
+    return math.ceil(epochs * steps_per_epoch * (1 - 1e-12))
 
 
 def to_json(config: ConfigDict) -> str:

@@ -119,6 +119,15 @@ def test_durations_in_percent_and_epochs():
     assert config_lib.duration_steps(config.train, "total", steps_per_epoch=7) == 18
 
 
+@pytest.mark.parametrize(
+    ("epochs", "steps_per_epoch", "steps"),
+    [(0.07, 100, 7), (1.1, 10, 11), (0.0701, 100, 8), (3.0, 333, 999), (1e-9, 100, 1), (0.0, 100, 0)],
+)
+def test_rounding_adds_no_step_to_epochs(epochs, steps_per_epoch, steps):
+    section = {"total_steps": -1, "total_epochs": epochs}
+    assert config_lib.duration_steps(section, "total", steps_per_epoch=steps_per_epoch) == steps
+
+
 def test_clearing_one_unit_of_a_duration_leaves_the_others():
     config = config_lib.load(DISTILL, [("train.total_steps", "7"), ("train.total_epochs", "-1")])
     assert config_lib.duration_steps(config.train, "total", steps_per_epoch=3) == 7

@@ -2,8 +2,8 @@
 
 Every reader takes `problems`, a list of sentences "file:line: what is wrong" that it adds to; the caller raises one
 `DataError` for all files. TSV is unquoted, as GLUE's is: a quote is a character, and lines end at \\n only (GLUE texts
-hold \\r, \\x85 and \\u2028). CSV is quoted, as Python's csv module and spreadsheets write it, and so is either where
-another separator than its own parts it.
+hold \\r, \\x85 and \\u2028). CSV is quoted, as Python's csv module and spreadsheets write it, whatever parts it; so
+is a .tsv that something else than tabs parts.
 """
 
 from __future__ import annotations
@@ -17,13 +17,10 @@ from pathlib import Path
 
 from codir_jax.data import compressed, parquet
 from codir_jax.data.compressed import kind_of
-from codir_jax.data.separators import OF_KIND, separator_of
+from codir_jax.data.separators import OF_KIND, csv_reader, is_quoted, separator_of
 from codir_jax.processes import json_text
 
 TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", parquet.SUFFIX)
-
-# Of a text, and of a field of a .csv: a long novel.
-MOST_CHARACTERS = 1_000_000
 
 # As they are told.
 KNOWN = ".tsv, .csv, .jsonl or .parquet"
@@ -183,7 +180,7 @@ def read_table(
     first_line = 1
     if header is None:
         first_line, header = next(rows, (1, []))
-        if separator == "\t" and _is_quoted(header):
+        if not is_quoted(path, separator) and _has_quotes(header):
             problems.append(at(path, first_line, f"{', '.join(header)}: {_QUOTED}"))
             return None
     if _has_missing(path, first_line, required, header, problems, named_by or {}):
@@ -209,12 +206,6 @@ def read_table(
     return Table(path, numbers, columns)
 
 
-def csv_reader(lines: Iterable[str], separator: str = ","):
-    """Returns Python's strict reader of quoted fields, each of at most `MOST_CHARACTERS` (its own limit is 2^17)."""
-    csv.field_size_limit(MOST_CHARACTERS)
-    return csv.reader(lines, delimiter=separator, strict=True)
-
-
 def count_lines(path: Path, end: int) -> int:
     """Returns the line ends before a place of a file."""
     count = 0
@@ -228,8 +219,8 @@ def count_lines(path: Path, end: int) -> int:
 def _rows(
     path: Path, lines: Sequence[str], problems: list[str], first_line: int, separator: str
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yields (first line of the row, fields); where tabs part them without quotes, else a field may have many lines."""
-    if separator == "\t":
+    """Yields (first line of the row, fields); a field that is quoted may have many lines."""
+    if not is_quoted(path, separator):
         yield from ((number, line.split("\t")) for number, line in enumerate(lines, first_line))
         return
     reader = csv_reader(io.StringIO("\n".join(lines), newline=""), separator)
@@ -273,7 +264,7 @@ def _other_format(header: Sequence[str]) -> str:
 _QUOTED = "the fields are quoted, and a .tsv has no quotes: save it without, or name it .csv if commas part it"
 
 
-def _is_quoted(header: Sequence[str]) -> bool:
+def _has_quotes(header: Sequence[str]) -> bool:
     return all(len(name) > 1 and name[0] == name[-1] == '"' for name in header)
 
 
@@ -303,7 +294,7 @@ def _parquet_table(path: Path, required, optional, problems: list[str], named_by
     try:
         columns = parquet.read(path, names)
     except parquet.BrokenError as error:
-        problems.append(at(path, None, str(error)))
+        problems.append(at(path, error.row, str(error)))
         return None
     num_rows = len(next(iter(columns.values()), ()))
     if not num_rows and not problems:

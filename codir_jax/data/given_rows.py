@@ -65,7 +65,7 @@ def read(given: Any, split: str) -> Given:
             raise UserError(f"{split}: {told}")
         columns = {name: given.iloc[:, place].tolist() for place, name in enumerate(names)}
     elif isinstance(given, Mapping):
-        columns = {str(name): list(values) for name, values in given.items()}
+        columns = {str(name): _column(split, name, values) for name, values in given.items()}
     elif isinstance(given, Sequence):
         columns = _of_rows(split, given)
     else:
@@ -151,6 +151,16 @@ def _columns_of(split: str, found) -> dict[str, list]:
     return columns
 
 
+def _column(split: str, name: Any, values: Any) -> list:
+    try:
+        if not isinstance(values, str | bytes | Mapping):  # which would fall apart into characters or keys
+            return list(values)
+    except TypeError:
+        pass
+    told = f"{split}: column {name!r} is a {type(values).__name__}"
+    raise UserError(f'{told}; expected a list, as in {{"text": ["good"]}}')
+
+
 def _of_rows(split: str, rows: Sequence) -> dict[str, list]:
     """Columns of a list of dicts, of texts alone, or of tuples (text, label) or (first text, second text, label)."""
     if not rows:
@@ -164,9 +174,12 @@ def _of_rows(split: str, rows: Sequence) -> dict[str, list]:
     if kind is dict:
         names = dict.fromkeys(str(name) for row in rows for name in row)
         return {name: [row.get(name) for row in rows] for name in names}
-    widths = {len(row) for row in rows if isinstance(row, Sequence)}
-    if len(widths) != 1 or (width := widths.pop()) not in (2, 3):
-        raise UserError(f"{split}: expected rows (text, label) or (first text, second text, label), got {rows[0]!r}")
+    width = len(rows[0]) if isinstance(rows[0], Sequence) else 0
+    of_width = (isinstance(row, Sequence) and not isinstance(row, bytes) and len(row) == width for row in rows)
+    wrong = 0 if width not in (2, 3) else next((number for number, fits in enumerate(of_width) if not fits), None)
+    if wrong is not None:
+        told = f"{split}: expected rows (text, label) or (first text, second text, label), all alike"
+        raise UserError(f"{told}; got {rows[wrong]!r} as row {wrong + 1}")
     names = ("sentence", "label") if width == 2 else ("sentence1", "sentence2", "label")
     return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 

@@ -109,7 +109,8 @@ def _files(entry: str, flag: str) -> list[Path]:
 def _read_scored(path: Path, problems: list[str]) -> ScoredPairs:
     def find_score(table: Table) -> tuple[str | None, bool]:
         columns = table.columns
-        found = next((name for name in columns if all(map(_is_number, columns[name][1:]))), None)
+        # One row alone is no header.
+        found = next((name for name in columns if all(map(_is_number, columns[name][1:] or columns[name]))), None)
         return found, found is not None and not _is_number(columns[found][0])
 
     chosen = _columns(path, ("sentence1", "sentence2", "score"), find_score, problems)

@@ -23,34 +23,39 @@ def column_names(path: Path) -> list[str]:
 
 
 def read(path: Path, names: Sequence[str]) -> dict[str, list]:
-    """Returns the columns as Python values, None for a null.
+    """Returns the columns as Python values, None for a null and for NaN, by which pandas means the same.
 
     Raises:
-      BrokenError: it is no parquet file, a part of it cannot be read, or it unpacks to too much.
+      BrokenError: it is no parquet file, a part of it cannot be read, a text is no UTF-8, or it unpacks to too much.
     """
     columns: dict[str, list] = {name: [] for name in names}
-    for batch in _batches(path, names):
+    for first_row, batch in _batches(path, names):
         for name, values in columns.items():
-            values += batch.column(name).to_pylist()
+            values += _values(batch, name, first_row)
     return columns
 
 
 def rows(path: Path, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Yields the values of a row, a few thousand rows in memory at a time.
+    """Yields the values of a row as `read` has them, a few thousand rows in memory at a time.
 
     Raises:
       BrokenError: as `read`.
     """
-    for batch in _batches(path, names):
-        yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+    for first_row, batch in _batches(path, names):
+        yield from zip(*(_values(batch, name, first_row) for name in names), strict=True)
 
 
 class BrokenError(Exception):
-    """What is wrong with a file, in words; those who read it name the file."""
+    """What is wrong with a file, in words, and in which row, None for all of it; those who read it name the file."""
+
+    def __init__(self, message: str, row: int | None = None):
+        super().__init__(message)
+        self.row = row
 
 
-def _batches(path: Path, names: Sequence[str]) -> Iterator[Any]:
-    """Yields some thousand rows at a time, texts as places in a dictionary: one that comes often is there once."""
+def _batches(path: Path, names: Sequence[str]) -> Iterator[tuple[int, Any]]:
+    """Yields (number of the first, some thousand rows), texts as places in a dictionary: one that comes often is there
+    once."""
     import pyarrow
 
     left = most_bytes(path)
@@ -62,13 +67,42 @@ def _batches(path: Path, names: Sequence[str]) -> Iterator[Any]:
         read = (column for column in columns if {column.path_in_schema, column.path_in_schema.split(".")[0]} & {*names})
         if sum(column.total_uncompressed_size for column in read) > left:
             raise BrokenError(TOO_MUCH)
+        first_row = 1
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(names)):
             left -= sum(map(_num_bytes, batch.columns))
             if left < 0:
                 raise BrokenError(TOO_MUCH)
-            yield batch
+            yield first_row, batch
+            first_row += batch.num_rows
     except (pyarrow.ArrowException, OSError) as error:
         raise BrokenError(f"the parquet file is damaged ({error}); fetch or write it again") from error
+
+
+def _values(batch, name: str, first_row: int) -> list:
+    """Of a column; times that Python has not, such as of nanoseconds, as texts."""
+    import pyarrow
+    from pyarrow import types
+
+    column = batch.column(name)
+    try:
+        values = column.to_pylist()
+    except UnicodeDecodeError as error:
+        row = first_row + next(place for place, value in enumerate(column) if not _is_unicode(value))
+        told = f"bytes in column {name!r} that are no UTF-8 ({error.object[:20]!r}); write the texts as UTF-8"
+        raise BrokenError(told, row) from error
+    except (ValueError, OverflowError):
+        if not types.is_temporal(column.type):
+            raise
+        return column.cast(pyarrow.string()).to_pylist()
+    return [value if value == value else None for value in values] if types.is_floating(column.type) else values
+
+
+def _is_unicode(value) -> bool:
+    try:
+        value.as_py()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _num_bytes(column) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from codir_jax.data import compressed
@@ -12,6 +12,8 @@ from codir_jax.data.compressed import kind_of
 
 OF_KIND = {".csv": ",", ".tsv": "\t"}
 SEPARATORS = (",", ";", "\t", "|")
+# Of a text, and of a quoted field: a long novel.
+MOST_CHARACTERS = 1_000_000
 # Of a header that is told from others by its commas.
 _LINES_LOOKED_AT = 20
 
@@ -32,6 +34,17 @@ def separator_of(path: Path) -> str:
     return max(SEPARATORS, key=lambda separator: fields[separator])
 
 
+def csv_reader(lines: Iterable[str], separator: str = ",", *, strict: bool = True):
+    """Returns Python's reader of quoted fields, each of at most `MOST_CHARACTERS` (its own limit is 2^17)."""
+    csv.field_size_limit(MOST_CHARACTERS)
+    return csv.reader(lines, delimiter=separator, strict=strict)
+
+
+def is_quoted(path: Path, separator: str) -> bool:
+    """Returns whether a field may stand in quotes: in all of these files but a .tsv that tabs part."""
+    return separator != "\t" or kind_of(path) == ".csv"
+
+
 def in_words(separator: str) -> str:
     """How a separator is told."""
     return "tab" if separator == "\t" else repr(separator)
@@ -50,7 +63,7 @@ def _first_lines(path: Path) -> list[str]:
 def _num_fields(lines: Sequence[str], separator: str) -> int:
     """Fields of each of the first rows; 0 where they have not all as many. A quoted field may hold line ends."""
     try:
-        rows = [row for row in csv.reader((f"{line}\n" for line in lines), delimiter=separator) if row]
+        rows = [row for row in csv_reader((f"{line}\n" for line in lines), separator, strict=False) if row]
     except csv.Error:
         return 0
     if len(lines) == _LINES_LOOKED_AT and len(rows) > 1:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codir_jax.data.batch import check_new_columns
-from codir_jax.data.delimited import MOST_CHARACTERS, Table, at
+from codir_jax.data.delimited import Table, at
+from codir_jax.data.separators import MOST_CHARACTERS
 from codir_jax.processes import json_text
 from codir_jax.processes.user_error import UserError
 
@@ -118,6 +119,9 @@ def parse_column(table: Table, name: str, problems: list[str]) -> list[float] | 
             problems.append(at(table.path, line, f"expected a number or a text in column {name!r}, got {value!r}"))
         elif (number := _finite(value)) is not None:
             numbers[row] = number
+            if abs(number) > _LARGEST:
+                told = f"{value!r} in column {name!r} is not finite in float32; expected at most 3.4e38"
+                problems.append(at(table.path, line, told))
         else:
             texts[row] = str(value).strip()
     if numbers and texts:

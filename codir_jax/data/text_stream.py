@@ -8,6 +8,7 @@ quoted, a .csv is, as in `data/delimited.py`, and has any separator (`data/given
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,8 @@ from typing import Any, NamedTuple
 from codir_jax.data import compressed, parquet
 from codir_jax.data.compressed import kind_of
 from codir_jax.data.data_error import DataError
-from codir_jax.data.delimited import at, comes_twice, csv_reader, nearest
-from codir_jax.data.separators import separator_of
+from codir_jax.data.delimited import at, comes_twice, nearest
+from codir_jax.data.separators import csv_reader, is_quoted, separator_of
 from codir_jax.processes import json_text
 from codir_jax.processes.user_error import MissingFileError, UserError
 
@@ -81,7 +82,7 @@ def rows(path: str, columns: tuple[str, ...], id_column: str = "") -> Iterator[R
         return (Row(number, (line,)) for number, line in lines)
     if suffix in (".jsonl", ".json"):
         return (_of_json(path, number, line, columns, id_column) for number, line in lines)
-    return _of_table(path, lines, columns, id_column, is_csv=suffix == ".csv")
+    return _of_table(path, lines, columns, id_column)
 
 
 def _of_parquet(path: str, columns: tuple[str, ...], id_column: str) -> Iterator[Row]:
@@ -100,7 +101,7 @@ def _of_parquet(path: str, columns: tuple[str, ...], id_column: str) -> Iterator
                     raise _problem(path, number, f"expected a text in column {column!r}, got {row[column]!r}")
             yield Row(number, tuple(row[column] for column in columns), row[id_column] if id_column else None)
     except parquet.BrokenError as error:
-        raise _problem(path, None, str(error)) from error
+        raise _problem(path, error.row, str(error)) from error
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
@@ -140,12 +141,12 @@ def _of_json(path: str, number: int, line: str, columns: tuple[str, ...], id_col
     return Row(number, tuple(row[column] for column in columns), row[id_column] if id_column else None)
 
 
-def _of_table(
-    path: str, lines: Iterator[tuple[int, str]], columns: tuple[str, ...], id_column: str, is_csv: bool
-) -> Iterator[Row]:
+def _of_table(path: str, lines: Iterator[tuple[int, str]], columns: tuple[str, ...], id_column: str) -> Iterator[Row]:
     separator = separator_of(Path(path))
-    if is_csv or separator != "\t":
-        reader = csv_reader((f"{line}\n" for _, line in lines), separator)
+    if is_quoted(Path(path), separator):
+        # A \r alone ends a line too, outside quotes, as where the file is read whole.
+        parts = (part for _, line in lines for part in io.StringIO(f"{line}\n", newline=""))
+        reader = csv_reader(parts, separator)
         table = ((reader.line_num, row) for row in reader)
     else:
         table = ((number, line.split("\t")) for number, line in lines)

@@ -114,7 +114,9 @@ def _set_dev_aside(
     columns: Mapping[str, list], labels: list, found: Columns, flags: Mapping[str, Any], folder: Path, seed: int
 ) -> dict[str, str]:
     """Flags of the two files, of train and of dev, that a tenth of the rows is parted into; labels are the texts'."""
-    texts = list(zip(*(columns[name] for name in (found.text, found.text_pair) if name), strict=True))
+    # Outer white space makes no other text, as in training.
+    stripped = ([text.strip() for text in columns[name]] for name in (found.text, found.text_pair) if name)
+    texts = list(zip(*stripped, strict=True))
     by = {name: columns[name] for name in [flags["domain_column"]] if name}
     if flags["multi_label"]:
         sets = [label_sets.names_of(cell, flags["label_separator"]) for cell in labels]

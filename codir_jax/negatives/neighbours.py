@@ -1,11 +1,12 @@
 """Hard negatives: the nearest rows of each train row in the teacher's space, searched once, exactly, in chunks."""
 
 import functools
-from collections.abc import Callable
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
 from codir_jax.negatives import in_batch
 
@@ -20,7 +21,7 @@ def nearest(
     mask_same_label: bool,
     mask_same_text: bool,
     chunk_size: int = 256,
-    split: Callable[[np.ndarray], jax.Array] = jnp.asarray,
+    split: NamedSharding | None = None,
     label_sets: jax.Array | None = None,
 ) -> jax.Array:
     """Row ids of each row's nearest usable rows, nearest first; equal cosines in order of id.
@@ -38,13 +39,15 @@ def nearest(
       num_neighbours: M.
       similarity_ceiling: largest cosine that a neighbour may have.
       mask_same_label, mask_same_text, label_sets: as in `in_batch.usable_negatives`.
-      chunk_size: rows searched at a time; the devices that `split` splits over must divide it.
-      split: puts the ids of a chunk, int32 [chunk_size], on the devices.
+      chunk_size: rows searched at a time; more, where the devices of `split` do not divide it.
+      split: of the rows of a chunk over devices; None: on one.
 
     Returns:
       int32 [N, M]; -1 where a row has fewer than M neighbours.
     """
     num_rows = vectors.shape[0]
+    num_devices = 1 if split is None else split.num_devices
+    chunk_size = math.ceil(chunk_size / num_devices) * num_devices
     options = {
         "num_neighbours": min(num_neighbours, num_rows),
         "similarity_ceiling": similarity_ceiling,
@@ -54,7 +57,7 @@ def nearest(
     found = []
     for start in range(0, num_rows, chunk_size):
         ids = np.minimum(np.arange(start, start + chunk_size), num_rows - 1).astype(np.int32)
-        found.append(_nearest_of(vectors, classes, text_ids, split(ids), label_sets, **options))
+        found.append(_nearest_of(vectors, classes, text_ids, jax.device_put(ids, split), label_sets, **options))
     neighbours = jnp.concatenate(found)[:num_rows]
     return jnp.pad(neighbours, ((0, 0), (0, num_neighbours - neighbours.shape[1])), constant_values=-1)
 

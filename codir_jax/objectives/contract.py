@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
 from codir_jax.negatives.row_tables import RowTable
 from codir_jax.objectives.cost import Cost, StepSize
@@ -84,8 +85,8 @@ class Objective(NamedTuple):
     teacher_view: where its rows are in the batch, the loss takes them from there. None: the teacher runs in every step.
     row_tables(rows, split) -> entries of `frozen` with a row for each train row, name -> `RowTable`; `init` holds
       stand-ins of their shapes and axes. `rows` is the teacher's view of the whole train set, name -> float
-      [num_train, ...] on the host, for a method that `needs_cache`, else {}. `split` puts a numpy array on the devices,
-      its first axis split as a batch is. None where the method needs the batch's own rows only.
+      [num_train, ...] on the host, for a method that `needs_cache`, else {}. `split` is the sharding of a batch's
+      arrays; None: all on one device. None where the method needs the batch's own rows only.
     constrain(params, objective_state) -> params: after every update, where some weights are kept at 0.
     served(params) -> params: as the model is judged and saved, where that is not as it is trained.
     cost(size) -> Cost, for `codir plan`; None: not modelled.
@@ -99,7 +100,7 @@ class Objective(NamedTuple):
     init: Callable[[jax.Array, Any], tuple[Any, Any, Any]]
     loss: Callable[[Any, Any, Any, Any, Step], tuple[jax.Array, tuple[Any, Metrics]]]
     teacher_view: TeacherView | None = None
-    row_tables: Callable[[Any, Callable], dict[str, RowTable]] | None = None
+    row_tables: Callable[[Any, NamedSharding | None], dict[str, RowTable]] | None = None
     cost: Callable[[StepSize], Cost] | None = None
     keeps: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()

@@ -152,9 +152,10 @@ def _keys(config, tokens: _Tokens, state, batch, rng):
         ours, theirs = (_product(equation, anchors, rows) for anchors in (tokens.student, tokens.teacher))
         found.append((ours, theirs, jnp.broadcast_to(usable, (*tokens.is_real.shape, ours.shape[-1]))))
 
+    positions = jnp.arange(length)
     of_text = {"same_text", "near_positions"} & set(names)
     if of_text:
-        distance = jnp.abs(jnp.arange(length)[:, None] - jnp.arange(length))
+        distance = jnp.abs(positions[:, None] - positions)
         limit = length if "same_text" in names else options.window
         add("blgd,bkgd->blgk", tokens.teacher, tokens.is_real[:, None] & (distance > 0) & (distance <= limit))
     if "near_layers" in names:
@@ -173,8 +174,9 @@ def _keys(config, tokens: _Tokens, state, batch, rng):
         chosen, is_chosen = _sample(jax.random.fold_in(rng, len(name)), candidates, options.num_sampled)
         features = constrain(jnp.take(rows, chosen, axis=0, mode="clip"))
         is_other = is_chosen & (chosen != places[..., None])
-        if "same_text" in names:  # there already
-            is_other &= chosen // length != jnp.arange(num_texts)[:, None, None]
+        if of_text:  # those are there already
+            is_near = jnp.abs(chosen % length - positions[:, None]) <= limit
+            is_other &= ~(is_near & (chosen // length == jnp.arange(num_texts)[:, None, None]))
         if name == "same_word":
             is_other &= words[chosen] == own_words[..., None]
             if sampled is not None and "batch" in names:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from codir_jax.objectives.contract import Objective
 from codir_jax.sharding import rules
@@ -28,7 +29,7 @@ class InitialState:
       example: a host batch; only its shapes matter.
       mesh: of the devices. rules: logical axis -> mesh axis.
       num_steps: length of the run.
-      seed: of initialisation, dropout and sampling. prng_impl: of the rng in the state.
+      seed: of initialisation, dropout and sampling, below 2^32. prng_impl: of the rng in the state.
       gradient_dtype: of the step, see `training.step.make_train_step`.
     """
 
@@ -71,8 +72,7 @@ class InitialState:
         """
         if self.objective.row_tables is None:
             return {}
-        split = rules.batch_sharding(self.mesh, self.rules)
-        made = self.objective.row_tables(rows, lambda x: jax.device_put(x, split))
+        made = self.objective.row_tables(rows, rules.batch_sharding(self.mesh, self.rules))
         frozen = self._abstract[1]
         return {name: table.placed(frozen[name].sharding) for name, table in made.items()}
 
@@ -89,7 +89,7 @@ class InitialState:
             return params, objective_state
 
         places = shardings_of((abstract.params, abstract.objective_state))
-        params, objective_state = jax.jit(init, out_shardings=places)(self.seed)
+        params, objective_state = jax.jit(init, out_shardings=places)(np.uint32(self.seed))
         if student_params is not None:
             params["student"] = jax.device_put(student_params, places[0]["student"])
         create = jax.jit(self._create, out_shardings=shardings_of(abstract), donate_argnums=(0, 1))
@@ -110,7 +110,7 @@ class InitialState:
             made = rules.unbox(self._init(seed))[1]
             return {name: made[name] for name in missing}
 
-        return {**jax.jit(init, out_shardings=shardings_of(missing))(self.seed), **given}
+        return {**jax.jit(init, out_shardings=shardings_of(missing))(np.uint32(self.seed)), **given}
 
     @property
     def num_early_steps(self) -> int:

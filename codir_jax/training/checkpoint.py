@@ -1,5 +1,6 @@
 """Orbax checkpoints of the whole run, asynchronous, kept by policy; the only module that knows orbax."""
 
+import copy
 import functools
 import logging
 import shutil
@@ -105,7 +106,9 @@ class Checkpointer:
         step = int(state.step)
         self.wait()
         if self._manager.latest_step() != step:
-            args = ocp.args.Composite(state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts))
+            # A copy: facts are written in the background, while the caller's go on to change.
+            facts_args = ocp.args.JsonSave(copy.deepcopy(facts))
+            args = ocp.args.Composite(state=ocp.args.StandardSave(state), facts=facts_args)
             metrics = None if score is None else {"score": score}
             try:
                 self._writing = step

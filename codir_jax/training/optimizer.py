@@ -1,6 +1,5 @@
 """Adam, AdamW and SGD with warm-up, decay of the rate, clipping, and rules by parameter path, from the config."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from codir_jax.config import steps_of_epochs
 from codir_jax.models.products import GRADIENT_DTYPES
 from codir_jax.objectives.schedules import parse_schedule, scheduled
 from codir_jax.processes import fields
@@ -120,7 +120,7 @@ def _per_epoch(config: ConfigDict, warmup_steps: int, steps_per_epoch: int | Non
     """The rate by the steps since the warm-up."""
     if steps_per_epoch is None:
         raise ValueError("schedule 'per_epoch' needs steps_per_epoch")
-    start = math.ceil(config.epoch_decay_start * steps_per_epoch)
+    start = steps_of_epochs(config.epoch_decay_start, steps_per_epoch)
 
     def rate(since_warmup):
         # In integers: a float32 quotient of two steps can fall on the wrong side of an epoch's end.

@@ -50,6 +50,13 @@ def test_scores_that_float32_has_not_are_refused(tmp_path, score):
         read(tmp_path, "t.tsv", f"sentence\tlabel\na\t1.5\nb\t{score}\n", is_regression=True)
 
 
+@pytest.mark.parametrize("number", ["1e39", "-4e38"])
+def test_a_number_of_a_further_column_that_float32_has_not_is_refused(tmp_path, number):
+    content = f"sentence\tlabel\tweight\na\tno\t3e38\nb\tyes\t{number}\n"
+    with pytest.raises(UserError, match=r"t\.tsv:3: '.*' in column 'weight' is not finite in float32"):
+        read(tmp_path, "t.tsv", content, columns="weight")
+
+
 def test_good_files_are_read_as_before(tmp_path):
     assert read(tmp_path, "t.tsv", TSV).label_names == ("no", "yes")
     assert read(tmp_path, "t.jsonl", rows('"yes"')).splits["train"].labels == [0, 1]

@@ -1,5 +1,6 @@
 """Rows in every form that a user may have them, and which column is which."""
 
+import csv
 import gzip
 
 import numpy as np
@@ -48,11 +49,29 @@ def test_a_file_with_another_separator_is_quoted_and_told_of_by_its_lines(tmp_pa
     assert "the column 'stars' is there twice" in problems[1]
 
 
+@pytest.mark.parametrize(
+    "content", ["review,stars\rgood day,1\rbad day,0\r", 'review,stars\r\n"good\rday",1\r\n"bad\r\nday",0\r\n']
+)
+def test_line_ends_of_every_machine_are_those_of_training_and_of_prediction(tmp_path, content):
+    path, problems = tmp_path / "a.csv", []
+    path.write_bytes(content.encode())
+    table = read_table(path, ["review"], problems)
+    assert not problems and len(table.lines) == 2
+    assert list(text_stream.texts(str(path), "review")) == table.columns["review"]
+
+
 @pytest.mark.parametrize("columns", [2, 3])
 def test_a_row_that_the_first_lines_cut_through_does_not_hide_the_separator(tmp_path, columns):
     path = tmp_path / "a.csv"
     fields = ['"a cat\nthat, it seems,\nsleeps"', *"xy"][:columns]
     path.write_text(";".join(["text", "label", "more"][:columns]) + "\n" + f"{';'.join(fields)}\n" * 30)
+    assert separators.separator_of(path) == ";"
+
+
+def test_a_long_text_does_not_hide_the_separator(tmp_path):
+    csv.field_size_limit(1 << 17)  # as Python starts
+    path = tmp_path / "a.csv"
+    path.write_text(f"text;label\n{'word ' * 30_000};a\nshort one;b\n")
     assert separators.separator_of(path) == ";"
 
 
@@ -91,6 +110,12 @@ def test_rows_columns_and_pairs_of_python_are_the_same_columns():
         ({"a": ["x"], "b": []}, "unlike lengths"),
         ([("a", 1), "b"], "several kinds"),
         ([("a",)], r"expected rows \(text, label\)"),
+        ([("a", 1), None], "expected rows .*; got None as row 2"),
+        ([("a", 1), ("a", "b", 1)], r"expected rows .*; got \('a', 'b', 1\) as row 2"),
+        ([b"ab"], "expected rows .*; got b'ab' as row 1"),
+        ({"text": ["a"], "label": 1}, "column 'label' is a int; expected a list"),
+        ({"text": {0: "a"}, "label": {0: 1}}, "column 'text' is a dict; expected a list"),
+        ({"text": "good day", "label": "positive"}, "column 'text' is a str; expected a list"),
         (7, "train is a int; expected a file"),
     ],
 )

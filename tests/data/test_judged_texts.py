@@ -49,6 +49,12 @@ def test_a_year_is_one_set_and_a_split_is_named_after_its_folder(tmp_path):
     assert scored_pairs(f"{tmp_path}/2012.*,{tmp_path}/2013.A.tsv,named", {"named": lambda: ROWS})["named"] is ROWS
 
 
+def test_the_only_row_of_a_file_without_a_header_counts(tmp_path):
+    (tmp_path / "x.one.tsv").write_text("a\tc\t5.0\n")
+    (tmp_path / "x.two.tsv").write_text("b\td\t0.5\n")
+    assert scored_pairs(str(tmp_path), {}) == {"x": ROWS}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -84,6 +84,42 @@ def test_values_of_every_type_and_nulls_are_read_as_they_are(tmp_path):
     assert list(parquet_lib.rows(tmp_path / "t.parquet", ["b", "a"]))[1:] == [(None, None), (3, "x")]
 
 
+def test_a_label_that_is_not_a_number_is_none(tmp_path):
+    """As in a DataFrame: pandas writes a missing number as NaN, which was a class of its own."""
+    path, labels = tmp_path / "t.parquet", [0.0, 1.0, float("nan"), None]
+    parquet.write_table(pyarrow.table({"sentence": ["a", "b", "c", "d"], "label": labels}), path)
+    assert parquet_lib.read(path, ["label"]) == {"label": [0.0, 1.0, None, None]}
+    assert [row.id for row in text_stream.rows(str(path), ("sentence",), "label")] == [0.0, 1.0, None, None]
+    config = settings.default_config()
+    config.update({"name": "text_classification", "train_path": str(path)})
+    with pytest.raises(DataError, match="parquet:3: empty label"):
+        dataset.read(config)
+
+
+def test_bytes_that_are_no_utf_8_are_told_with_row_and_column(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet_lib, "_ROWS_AT_ONCE", 2)
+    path, problems = tmp_path / "t.parquet", []
+    places = pyarrow.array([0, 2, 4, 6, 8], pyarrow.int32()).buffers()[1]
+    texts = pyarrow.Array.from_buffers(pyarrow.string(), 4, [None, places, pyarrow.py_buffer(b"okok\xe9aok")])
+    parquet.write_table(pyarrow.table({"sentence": texts}), path)
+    assert delimited.read_table(path, ["sentence"], problems) is None
+    assert problems[0].startswith(f"{path}:3: bytes in column 'sentence' that are no UTF-8 (b'\\xe9a')")
+    with pytest.raises(DataError, match=r"parquet:3: bytes in column 'sentence'"):
+        list(text_stream.texts(str(path), "sentence"))
+
+
+def test_times_that_python_has_not_are_texts(tmp_path):
+    times = {
+        "written": pyarrow.array([1764246645123456789, None], pyarrow.timestamp("ns")),
+        "took": pyarrow.array([5, 6], pyarrow.duration("ns")),
+        "until": pyarrow.array([1 << 30, 0], pyarrow.date32()),
+    }
+    parquet.write_table(pyarrow.table(times), tmp_path / "t.parquet")
+    found = parquet_lib.read(tmp_path / "t.parquet", list(times))
+    assert found["written"][1] is None and str(found["written"][0]).startswith("2025-11-27 12:30:45.123456789")
+    assert len(found["took"]) == 2 and found["until"][1] == "1970-01-01"
+
+
 def test_a_column_that_is_there_twice_is_refused_where_it_is_asked_for(tmp_path):
     columns = [pyarrow.array(["x", "y"]), pyarrow.array(["u", "v"]), pyarrow.array([0, 1])]
     path = tmp_path / "t.parquet"

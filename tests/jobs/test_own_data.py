@@ -71,6 +71,14 @@ def test_rows_of_python_are_written_down_and_domains_are_drawn_from_alike(tmp_pa
         prepared(tmp_path, train="texts.txt")
 
 
+def test_texts_that_differ_in_outer_white_space_are_of_one_split(tmp_path, told):
+    texts = [f"the {i}th text" for i in range(40)]
+    rows = [{"text": text, "label": i % 2} for i, text in enumerate(texts + [f" {text} " for text in texts])]
+    flags = prepared(tmp_path, train=rows)
+    train, dev = ({row["text"].strip() for row in rows_of(flags[split])} for split in ("train", "dev"))
+    assert len(dev) == 4 and not dev & train
+
+
 def test_cells_of_several_labels_are_parted_and_the_dev_split_has_some_of_each(tmp_path, told):
     cells = ["news|sport"] * 40 + ["sport"] * 40 + ["news|rare"] * 2 + [""] * 20 + ["lone"]
     path = tmp_path / "t.tsv"

@@ -12,7 +12,8 @@ from codir_jax.objectives import codir
 from codir_jax.objectives.contract import Step
 from codir_jax.objectives.contrastive_term import contrastive_term
 from codir_jax.objectives.projections import project
-from codir_jax.sharding.rules import unbox
+from codir_jax.sharding import mesh as meshes
+from codir_jax.sharding.rules import batch_sharding, unbox
 from tests.negatives.structure import largest_made
 from tests.objectives import tiny
 
@@ -144,6 +145,15 @@ def test_neighbours_are_those_of_a_search_row_by_row_whatever_the_chunk(same_lab
             chunk_size=chunk_size,
         )
         np.testing.assert_array_equal(found, expected)
+
+
+def test_any_number_of_devices_searches_for_neighbours():
+    vectors = np.random.default_rng(1).normal(size=(20, 4)).astype(np.float32)
+    options = {"similarity_ceiling": 0.9, "mask_same_label": True, "mask_same_text": True, "num_neighbours": 3}
+    given = [jnp.asarray(vectors), jnp.full(20, -1), jnp.arange(20)]
+    split = batch_sharding(meshes.make_mesh({"data": 6, "fsdp": 1, "model": 1}, jax.devices()[:6]))
+    found = neighbours.nearest(*given, chunk_size=8, split=split, **options)
+    np.testing.assert_array_equal(found, neighbours.nearest(*given, **options))
 
 
 def test_a_row_without_enough_neighbours_has_none_in_their_place():

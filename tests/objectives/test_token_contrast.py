@@ -119,6 +119,8 @@ KEYS = {
     "near_layers": _near_layers,
     "same_text+batch": _batch,  # each key once
     "batch+same_word": _batch,
+    "near_positions+batch": _batch,
+    "near_positions+same_word": lambda *own: list(dict.fromkeys(_near(*own) + _same_word(*own))),
     "near_positions+near_layers": lambda *own: _near(*own) + _near_layers(*own),
 }
 

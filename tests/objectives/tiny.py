@@ -158,7 +158,7 @@ def tables(objective: Objective, view=None):
     """The objective's tables of the train rows, whole: entries of `frozen`."""
     if objective.row_tables is None:
         return {}
-    made = objective.row_tables(view or {}, jnp.asarray)
+    made = objective.row_tables(view or {}, None)
     return {name: jnp.asarray(one.part(0, row_tables.num_rows(one.num_train))) for name, one in made.items()}
 
 

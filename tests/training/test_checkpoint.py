@@ -1,8 +1,10 @@
 """Checkpoints: kept by policy, checked byte by byte, fallen back from, and a writer that fails in the open."""
 
+import json
 import resource
 import shutil
 import sys
+import threading
 import time
 import types
 
@@ -148,6 +150,26 @@ def test_checkpoints_are_kept_by_policy(tmp_path, options, kept):
     _fill(tmp_path, first, **options)
     _fill(tmp_path, second, **options)  # a resumed run knows the scores
     assert _names(tmp_path) == kept
+
+
+def test_facts_that_change_while_they_are_written_are_written_as_they_were(tmp_path, monkeypatch):
+    has_changed, dumps = threading.Event(), json.dumps
+
+    def slow(*args, **options):
+        if threading.current_thread() is not threading.main_thread():
+            has_changed.wait(10)
+        return dumps(*args, **options)
+
+    monkeypatch.setattr(json, "dumps", slow)
+    facts = {"step": 10, "pending": {"loss": [1.0, 2.0]}}
+    writer = checkpoint.Checkpointer(tmp_path, keep_last=1)
+    writer.save(_state(10), facts)
+    facts["step"] = 11
+    facts["pending"]["loss"].append(3.0)
+    has_changed.set()
+    writer.close()
+    restored = checkpoint.Checkpointer(tmp_path, keep_last=1).restore(_state(0))[1]
+    assert restored == {"step": 10, "pending": {"loss": [1.0, 2.0]}}
 
 
 def test_on_a_full_disk_the_last_checkpoint_stays_and_the_next_start_takes_it(tmp_path):

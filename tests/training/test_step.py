@@ -1,5 +1,6 @@
 """The compiled step: buffers are used again, the rate is that of the step, frozen parameters stay."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,9 +11,10 @@ import pytest
 
 from codir_jax.objectives import distill
 from codir_jax.objectives.contract import Objective
+from codir_jax.processes.fields import MAX_SEED
 from codir_jax.sharding import mesh as meshes
 from codir_jax.sharding import placement, rules
-from codir_jax.stage.initial_state import InitialState
+from codir_jax.stage.initial_state import INIT, InitialState
 from codir_jax.training import checkpoint, optimizer
 from codir_jax.training import state as state_lib
 from codir_jax.training.step import make_train_step
@@ -171,3 +173,18 @@ def test_a_state_with_a_frozen_part_is_saved_and_restored(tmp_path):
     restored, facts = checkpoint.Checkpointer(tmp_path, keep_last=1).restore(state)
     assert facts == {"step": 3} and jax.tree.structure(restored) == jax.tree.structure(state)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), restored, state)
+
+
+@pytest.mark.parametrize("seed", [0, 2**31, MAX_SEED])
+def test_every_seed_that_a_config_takes_starts_a_run(seed):
+    def init(rng, batch):
+        return {"student": {"w": jax.random.bits(rng, (4,))}}, {"table": jax.random.bits(rng, (4,))}, {}
+
+    start = dataclasses.replace(_place((1, 1, 1), ())[1], objective=Objective(init=init, loss=None), seed=seed)
+    start = dataclasses.replace(start, tx=optax.sgd(1.0))
+    abstract = start.abstract()
+    state, frozen = start.fill_state(abstract[0], None), start.fill_frozen(abstract[1], {})
+    bits = jax.random.bits(jax.random.fold_in(jax.random.key(seed), INIT), (4,))
+    np.testing.assert_array_equal(state.params["student"]["w"], bits)
+    np.testing.assert_array_equal(frozen["table"], bits)
+    np.testing.assert_array_equal(state.rng, jax.random.key_data(jax.random.key(seed)))

@@ -168,7 +168,7 @@ def _prepare(entries, *, dev_percent, packing, root, num_workers, together):
     key = hashlib.sha256(json.dumps([_VERSION, _identity(entries), dataclasses.astuple(packing)]).encode())
     folder = root / f"tokens-{key.hexdigest()[:16]}"
     place = folder / ("all" if dev_percent is None else f"dev-{dev_percent:g}")
-    is_ready = (place / splits.FACTS_FILE).is_file()
+    is_ready = (place / splits.FACTS_FILE).is_file() and shard_folder.are_whole(folder, (unit.name for unit in units))
     write = functools.partial(_write, packing=packing)
     problems = preparation.shared(units, write, folder, together, num_workers=num_workers, is_ready=is_ready)
     if problems:

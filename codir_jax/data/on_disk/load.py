@@ -26,7 +26,7 @@ from codir_jax.processes import whole
 from codir_jax.processes.user_error import UserError
 
 # Part of the cache key: count up when the reading or the layout of rows changes.
-_VERSION = 3
+_VERSION = 4
 _SHARDS_FILE = "shards.json"
 
 
@@ -135,5 +135,4 @@ def _counts(folder: Path) -> tuple[int, int] | None:
 
 def _is_whole(folder: Path, name: str, num_shards: int) -> bool:
     """Whether the split and all its shards have the sizes that they were written with."""
-    names = [name, *(f"unit-{i:05d}" for i in range(num_shards))]
-    return all(shard_folder.read_facts(folder, each) is not None for each in names)
+    return shard_folder.are_whole(folder, [name, *(f"unit-{i:05d}" for i in range(num_shards))])

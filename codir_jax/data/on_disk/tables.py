@@ -11,7 +11,7 @@ from codir_jax.data.compressed import is_compressed, kind_of
 from codir_jax.data.delimited import Span, Table
 from codir_jax.data.on_disk import cuts
 from codir_jax.data.on_disk.streamed import UNIT_BYTES, Unit
-from codir_jax.data.separators import separator_of
+from codir_jax.data.separators import is_quoted, separator_of
 from codir_jax.data.shards import files
 from codir_jax.data.splits import RawSplit
 from codir_jax.data.table_columns import check_lines, check_texts, parse_column
@@ -81,7 +81,7 @@ def parts(path: Path, **of_part) -> list[tuple[int, PartOfTable]]:
     apart = files.unit_bytes(file.size, UNIT_BYTES)
     if kind_of(path) == parquet.SUFFIX:
         places = []
-    elif separator not in ("", "\t") and not is_compressed(path):
+    elif separator and is_quoted(path, separator) and not is_compressed(path):
         places = cuts.between_quoted_rows(path, separator, apart)
     else:
         places = files.cuts(file, apart)

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,11 @@ def read_facts(folder: Path, name: str) -> dict | None:
     except (OSError, ValueError, KeyError):
         return None
     return facts if sizes == facts["sizes"] else None
+
+
+def are_whole(folder: Path, names: Iterable[str]) -> bool:
+    """Returns whether all of these shards are there, with the sizes that they were written with."""
+    return all(read_facts(folder, name) is not None for name in names)
 
 
 def write(folder: Path, name: str, fill: Callable[[Path], dict | list[str]]) -> list[str]:

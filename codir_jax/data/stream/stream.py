@@ -160,7 +160,7 @@ def _prepared(entries, reading: Reading, root: Path, num_workers: int, together:
     identity = [_VERSION, dataclasses.astuple(reading), [dataclasses.asdict(unit) for unit in units]]
     identity.append([dataclasses.asdict(file) for entry in entries for file in entry.files])
     folder = root / f"stream-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
-    is_ready = (folder / LINES_FILE).is_file()
+    is_ready = (folder / LINES_FILE).is_file() and shard_folder.are_whole(folder, (unit.name for unit in units))
     write = functools.partial(shards.write, reading=reading)
     problems = preparation.shared(units, write, folder, together, num_workers=num_workers, is_ready=is_ready)
     if problems:

@@ -130,6 +130,16 @@ def test_a_second_start_tokenises_nothing(write, load, config, wordpiece, monkey
     assert load(wordpiece)[0].fingerprint != first.fingerprint
 
 
+def test_a_torn_shard_of_a_finished_corpus_is_made_again(write, load, wordpiece, small_units, tmp_path):
+    write(BOOKS)
+    first, _ = load(wordpiece)
+    torn = sorted(tmp_path.glob("cache/*/unit-*"))[1] / shards.TOKENS_FILE
+    torn.write_bytes(b"")
+    again, _ = load(wordpiece)
+    assert again.fingerprint == first.fingerprint
+    assert whole(both(again)) == whole(packed(wordpiece, BOOKS.values(), 16))
+
+
 def test_a_preparation_that_was_stopped_goes_on(write, load, wordpiece, small_units, monkeypatch, tmp_path):
     write(BOOKS)
     real, done = shards.write, []

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codir_jax.data import dataset, pipeline, settings
+from codir_jax.data import dataset, pipeline, separators, settings, text_stream
 from codir_jax.data.data_error import DataError
+from codir_jax.data.delimited import read_table
 from codir_jax.data.on_disk import shard, tables
 from codir_jax.data.on_disk.examples import Column, StoredExamples
 from codir_jax.data.shards import preparation
@@ -90,6 +91,43 @@ def test_batches_from_disk_are_those_from_memory(tmp_path, request, wordpiece, s
     assert isinstance(on_disk.splits["train"], StoredExamples) and len(on_disk.splits["train"].shards) > 5
     _assert_same(on_disk, in_memory)
     assert on_disk.fingerprint == dataset.load(options, wordpiece, seed=4).fingerprint != in_memory.fingerprint
+
+
+def test_a_csv_that_tabs_part_is_quoted_in_memory_on_disk_and_in_prediction(tmp_path, request, wordpiece):
+    options = _options(tmp_path, ".csv")
+    with_commas = dataset.load(options, wordpiece, seed=4)
+    for split in ("train", "dev"):
+        path = tmp_path / f"{split}.csv"
+        path.write_text(path.read_text("utf-8").replace(",", "\t"), "utf-8")
+    in_memory = dataset.load(options, wordpiece, seed=4)
+    request.getfixturevalue("small")
+    on_disk = dataset.load(options, wordpiece, seed=4)
+    assert isinstance(on_disk.splits["train"], StoredExamples) and len(on_disk.splits["train"].shards) > 5
+    _assert_same(in_memory, with_commas)
+    _assert_same(on_disk, with_commas)
+    predicted = list(text_stream.texts(options.train_path, "sentence"))
+    assert predicted == read_table(path.with_stem("train"), ["sentence"], []).columns["sentence"]
+    assert any("\n" in text for text in predicted) and not any('"' in text for text in predicted)
+
+
+def test_a_byte_order_mark_before_a_quoted_header_changes_nothing(tmp_path, small, wordpiece):
+    """As Excel writes it; every unit is told the names of the columns."""
+    options = _options(tmp_path, ".csv")
+    path = tmp_path / "train.csv"
+    _, rows = path.read_text("utf-8").split("\n", 1)
+    path.write_text(f'"sentence","label","domain","weight"\n{rows}', "utf-8")
+    without = dataset.load(options, wordpiece, seed=4)
+    path.write_text("\ufeff" + path.read_text("utf-8"), "utf-8")
+    _assert_same(dataset.load(options, wordpiece, seed=4), without)
+
+
+def test_a_header_whose_quote_is_left_open_is_told_of(tmp_path, small, wordpiece, monkeypatch):
+    monkeypatch.setattr(separators, "MOST_CHARACTERS", 1000)
+    options = _options(tmp_path, ".csv")
+    path = tmp_path / "train.csv"
+    path.write_text(path.read_text("utf-8").replace('"', "").replace("sentence", '"sentence', 1), "utf-8")
+    with pytest.raises(DataError, match=r"train\.csv:1: broken CSV"):
+        dataset.load(options, wordpiece, seed=4)
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".tsv"])

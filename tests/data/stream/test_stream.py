@@ -102,6 +102,14 @@ def test_a_text_in_many_shards_is_one_stream(tmp_path, monkeypatch):
     assert np.array_equal(cut.read(333, 611), plain.read(333, 611))
 
 
+def test_a_torn_shard_of_a_finished_stream_is_made_again(tmp_path):
+    data = config(tmp_path)
+    stream.load(data, WORDS)
+    for torn in tmp_path.glob("cache/*/unit-*/tokens.*"):
+        torn.write_bytes(b"")
+    assert stream.load(data, WORDS).splits["train"].read(0, 12).tolist() == IDS
+
+
 def test_the_last_lines_are_held_out_where_no_files_are_named(tmp_path):
     text = "".join(f"the {word}\n" for word in ("cat", "dog", "sat", "ran", "no") * 4)
     data = config(tmp_path, text, dev_sources="", dev_percent=10.0, test_percent=5.0)
