@@ -236,8 +236,8 @@ def prepare(
       UserError: the texts have changed since then.
     """
     folder, config = job / "weighed", config_of([("student.path", given), *overrides])
-    of_texts = _identity(config.data, domain_column, given)
-    of_all = {"texts": of_texts, "domains": list(domains), "test": _content(config.data.test_path)}
+    of_texts = _identity(config.data, domain_column)
+    of_all = {"texts": of_texts, "model": given, "domains": list(domains), "test": _content(config.data.test_path)}
     before = json.loads((folder / MADE_OF).read_text(encoding="utf-8")) if (folder / MADE_OF).exists() else {}
     if before == of_all:
         return
@@ -250,11 +250,11 @@ def prepare(
     whole.write_json(folder / MADE_OF, of_all)
 
 
-def _identity(options: ConfigDict, domain_column: str, given: str) -> str:
-    """What weights are made of: the files but for the test file, which columns of them, and the encoder."""
+def _identity(options: ConfigDict, domain_column: str) -> str:
+    """What of the data the weights are made of: all files but the test file, and which columns of them."""
     files = [_content(options[f"{split}_path"]) for split in ("train", "dev", "unlabelled")]
     columns = [options.text_column, options.text_pair_column, options.label_column, domain_column, options.max_length]
-    return json.dumps([files, columns, given])
+    return json.dumps([files, columns])
 
 
 def _content(path: str) -> str:
