@@ -52,6 +52,9 @@ VARIANTS = (
     "pre-training: distill cosine",
     "sentences: distill l2, batch",
     "sentences: ranking",
+    "codir released",  # its golden numbers are held elsewhere
+    "pre-training: distill l2 of tokens",
+    "sentences: distill",
 )
 
 METHODS = {
@@ -205,7 +208,7 @@ def test_a_step_is_finite_keeps_the_shape_of_the_state_and_sends_no_gradient_to_
 
 
 @pytest.mark.parametrize("kind", ["is_regression", "is_multi_label"])
-@pytest.mark.parametrize("name", ["finetune", "distill l2", "codir paper"])
+@pytest.mark.parametrize("name", ["finetune", pytest.param("distill l2", marks=pytest.mark.slow), "codir paper"])
 def test_a_step_on_other_labels_is_finite_and_keeps_the_shape_of_the_state(name, kind):
     _assert_is_finite_and_keeps_shape(name, **{kind: True})
 
