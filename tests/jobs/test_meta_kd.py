@@ -184,8 +184,7 @@ def _job(tables, encoder):
 def test_the_whole_job_leaves_a_student_a_domain_and_is_not_run_again(tables, encoder, tmp_path, capsys):
     alone = tmp_path / "encoder"  # as the README's: without a head
     source = huggingface.load_pretrained(encoder)
-    params = {"encoder": source.params["encoder"], "pooler": source.params["pooler"]}
-    huggingface.save_pretrained(alone, source.config, params, head="embedding")
+    huggingface.save_pretrained(alone, source.config, {"encoder": source.params["encoder"]}, head="embedding")
     save_tokenizer(load_tokenizer(encoder), alone)
     arguments = {**_job(tables, alone), "compare": ["mixed", "contrast", "finetune"], "output": str(tmp_path / "job")}
     results = compress(**arguments)
