@@ -1,7 +1,6 @@
 """A finished model made smaller at once: read, compressed by a method of `compression.methods`, written packed."""
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 from codir_jax.compression import methods
 from codir_jax.compression.methods import Step
 from codir_jax.convert import fingerprint, huggingface
-from codir_jax.convert.folder import NOISE_FILE, weight_bytes
+from codir_jax.convert.folder import copy_noise, weight_bytes
 from codir_jax.models.contract import family
 from codir_jax.processes.user_error import UserError
 
@@ -55,8 +54,7 @@ def compress(folder: str | os.PathLike, method: str, output: str | os.PathLike, 
         labels=source.labels,
     )
     tokenizer.save_pretrained(str(output))
-    if (noise := source.folder / NOISE_FILE).is_file():
-        shutil.copyfile(noise, output / NOISE_FILE)
+    copy_noise(source.folder, output)
     again = huggingface.load_pretrained(output, head=head, num_labels=source.num_labels)
     if again.fingerprint != fingerprint.of_model(config, methods.tree_of(weights)):
         raise NotEqualError(f"{output} holds other weights than those that were written; write it again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,12 @@ def model_folder(path: str, purpose: str) -> str:
             f"{purpose} {path} is a workdir without best/: its training has not reached an evaluation"
         )
     return path
+
+
+def copy_noise(source: Path, target: Path) -> None:
+    """The noise model of a sentence scorer goes along with its weights, where there is one."""
+    if (noise := source / NOISE_FILE).is_file():
+        shutil.copyfile(noise, target / NOISE_FILE)
 
 
 def without_path(name: str) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from codir_jax.compression import packed
 from codir_jax.convert import export, huggingface, sentence_folder
-from codir_jax.convert.folder import NOISE_FILE, model_folder, without_path
+from codir_jax.convert.folder import NOISE_FILE, copy_noise, model_folder, without_path
 from codir_jax.convert.formats import contract
 from codir_jax.convert.model_card import Provenance
 from codir_jax.data import dataset, pipeline
@@ -95,8 +94,7 @@ def export_model(
             title=Path(output).resolve().name,
             labels=source.labels,
         )
-        if (noise := source.folder / NOISE_FILE).is_file():
-            shutil.copy2(noise, aside)
+        copy_noise(source.folder, aside)
         batch = sample_batch(tokenizer, min(source.config.max_length, 64))
         others = contract.write(aside, formats, head, batch)
         with (aside / "README.md").open("a", encoding="utf-8") as card:
