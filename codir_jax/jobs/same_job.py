@@ -47,9 +47,11 @@ def check_data(stage: Path, task: Task) -> None:
       UserError: they have.
     """
     finished = workdir.read_results(stage)
-    if finished and not task.fingerprint:
+    if not finished:
+        return
+    if not task.fingerprint:
         task.open()
-    if finished and finished["data_fingerprint"] != task.fingerprint:
+    if finished["data_fingerprint"] != task.fingerprint:
         raise UserError(
             f"the data changed since {stage} was trained; choose another --output, or give the files as they were"
         )

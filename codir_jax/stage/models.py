@@ -91,8 +91,7 @@ def make_teacher(config: ConfigDict, task) -> Model | None:
     if not path:
         return None
     source = load_checkpoint(task.head, path, "teacher.path")
-    is_asked = needs_teacher(config.objective.name)
-    if not source.has_head and is_asked:
+    if not source.has_head and needs_teacher(config.objective.name):
         lacks, trained_by = task.lacks_head()
         raise UserError(
             f"teacher {path} has no {lacks}; train it first: codir train --config={trained_by} "

@@ -86,7 +86,8 @@ def load(config, tokenizer, together: Together = preparation.ALONE) -> Corpus:
       UserError: the config contradicts itself, the tokenizer lacks a special token, the processes share no folder.
       DataError: with file and line of up to ten problems of the text.
     """
-    together.require_shared(cache_folder("corpus", config.cache_dir))
+    root = cache_folder("corpus", config.cache_dir)
+    together.require_shared(root)
     settings.check(config)
     packing = shards.packing_of(
         tokenizer,
@@ -106,7 +107,7 @@ def load(config, tokenizer, together: Together = preparation.ALONE) -> Corpus:
     prepare = functools.partial(
         _prepare,
         packing=packing,
-        root=cache_folder("corpus", config.cache_dir),
+        root=root,
         num_workers=config.num_workers,
         together=together,
     )
