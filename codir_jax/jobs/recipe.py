@@ -181,6 +181,17 @@ def _check(recipe: Recipe, path: Path) -> None:
         raise ValueError(f"{path}: main {recipe.main!r} must be a stage that is trained and in the table")
 
 
+def of_every_stage(stages: Sequence[StageSpec], overrides: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The overrides whose key does not begin with the name of a stage."""
+    return [(key, text) for key, text in overrides if not _stage_of(key, stages)]
+
+
+def _stage_of(key: str, stages: Sequence[StageSpec]) -> str:
+    """The stage whose name a key begins with, apart from "teacher", a field of every config; "" for none."""
+    found = (stage.name for stage in stages if stage.name != TEACHER and key.startswith(f"{stage.name}."))
+    return max(found, key=len, default="")  # a name may have a dot, as a domain's
+
+
 def config_of(
     stage: StageSpec,
     stages: Sequence[StageSpec],
@@ -204,9 +215,8 @@ def config_of(
         raise UserError("--teacher is empty; give a Hugging Face folder, a workdir or a hub name such as roberta-base")
     changes = []
     for key, text in overrides:
-        first, _, rest = key.partition(".")
-        if first != TEACHER and any(first == other.name for other in stages):
-            changes += [(rest, text)] if first == stage.name else []
+        if of := _stage_of(key, stages):
+            changes += [(key.removeprefix(f"{of}."), text)] if of == stage.name else []
         elif stage.name != TEACHER or key.startswith(FOR_ALL):
             changes.append((key, text))
     if stage.name == TEACHER:

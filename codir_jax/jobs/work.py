@@ -115,7 +115,8 @@ class Work:
         fits = False if makes_files else self._refuse(planned)
         same_job.claim(self.folder, self.given, planned, self.before)
         if self.recipe.prepare:
-            of_all = [("seed", str(first)), *self.source.overrides, *overrides]
+            of_all = recipe_lib.of_every_stage(self.recipe.stages, overrides)
+            of_all = [("seed", str(first)), *self.source.overrides, *of_all]
             self.recipe.prepare(self.folder, self.given, of_all, is_begun)
         if learns_from and not (is_begun and (self.folder / "tokenizer").exists()):
             sources.make_tokenizer(planned[learns_from[0]], self.folder / "tokenizer", self.recipe.tokenizer)

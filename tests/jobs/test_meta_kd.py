@@ -187,7 +187,10 @@ def test_the_whole_job_leaves_a_student_a_domain_and_is_not_run_again(tables, en
     huggingface.save_pretrained(alone, source.config, {"encoder": source.params["encoder"]}, head="embedding")
     save_tokenizer(load_tokenizer(encoder), alone)
     arguments = {**_job(tables, alone), "compare": ["mixed", "contrast", "finetune"], "output": str(tmp_path / "job")}
+    arguments["overrides"]["mixed_long.train.total_steps"] = 2
     results = compress(**arguments)
+    saved = {name: json.loads((tmp_path / "job" / name / "config.json").read_text()) for name in results["models"]}
+    assert [name for name, config in saved.items() if config["train"]["total_steps"] == 2] == ["mixed_long"]
     for name in ("long", "short"):
         exported = huggingface.load_pretrained(tmp_path / "job" / "export" / name, head="classification")
         assert exported.config.num_layers == 1 and exported.labels.names == ("acceptable", "unacceptable")

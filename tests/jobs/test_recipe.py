@@ -62,6 +62,7 @@ def test_an_override_holds_for_the_stage_that_it_names_or_for_all():
     assert found["second"].student.path == "/job/first" and found["first"].teacher.path == "/job/teacher"
     assert found["teacher"].student.num_layers == 3
     assert config("first", [("teacher.allow_weak", "true")]).teacher.allow_weak  # a field, not the stage
+    assert recipe_lib.of_every_stage(RECIPE.stages, overrides) == [overrides[0], overrides[2]]
 
 
 @pytest.mark.parametrize(
@@ -108,8 +109,9 @@ def test_a_placeholder_may_have_a_dot():
         StageSpec("student_a.com", "", "configs/codir/finetune_teacher.py:tiny", (("student.path", "{inside_a.com}"),)),
     )
     assert stages[1].placeholders() == {"inside_a.com"}
-    config = recipe_lib.config_of(stages[1], stages, {"given": "", "inside_a.com": "there"}, [], [], [])
-    assert config.student.path == "there"
+    changes = [("student_a.com.train.total_epochs", "0.5"), ("inside_a.com.train.total_epochs", "0.25")]
+    config = recipe_lib.config_of(stages[1], stages, {"given": "", "inside_a.com": "there"}, [], changes, [])
+    assert config.student.path == "there" and config.train.total_epochs == 0.5
 
 
 def test_an_unknown_recipe_is_told_with_those_that_are_known():
