@@ -75,7 +75,8 @@ def compare(
     return found
 
 
-def _texts(rows: RawSplit) -> list[tuple[str, ...]]:
+def texts_of(rows: RawSplit) -> list[tuple[str, ...]]:
+    """Of each row the one text, or the two of a pair."""
     columns = [rows.texts_a, *([rows.texts_b] if rows.texts_b is not None else []), *rows.apart]
     return list(zip(*columns, strict=True))
 
@@ -86,13 +87,13 @@ def _bar(
     """A linear model of counted words on the same rows: scores, size, time; None without labelled train rows."""
     if not len(rows["train"]):
         return None
-    model = tf_idf.linear_model(_texts(rows["train"]), rows["train"].labels, is_regression, seed)
+    model = tf_idf.linear_model(texts_of(rows["train"]), rows["train"].labels, is_regression, seed)
     scores, predictions = {}, {}
     for split, judged in rows.items():
         if split != "train" and judged.labels is not None and None not in judged.labels:
-            predictions[split] = model.predict(_texts(judged))
+            predictions[split] = model.predict(texts_of(judged))
             scores[split] = {metric: metrics.METRICS[metric](np.asarray(judged.labels), predictions[split])}
-    dev = _texts(rows["dev"])
+    dev = texts_of(rows["dev"])
     latency = {
         f"batch_{size}_p50_ms": statistics.median(_milliseconds(model, dev, start, size) for start in range(NUM_TIMED))
         for size in (1, batch_size)
@@ -171,7 +172,7 @@ def _disagreements(dev: RawSplit, labels, teacher, student, names) -> dict[str, 
             return ", ".join(names[i] for i in value) or "none"
         return names[int(value)] if names else f"{value:.4g}"
 
-    texts = _texts(dev)
+    texts = texts_of(dev)
     return {
         "count": len(differing),
         **right,

@@ -50,6 +50,8 @@ def evaluate(
       {'model': 'runs/student', 'task': 'sst2', 'split': 'dev', 'accuracy': ...}
     """
     overrides = config_lib.as_texts(overrides)
+    if split != "dev" and (input or sts or clustering):
+        raise UserError(f"--split={split} is not of --input, --sts and --clustering, which are files; leave one out")
     if not isinstance(input, str):
         raise UserError(f"input is a {type(input).__name__}; expected the path of a labelled file")
     if input:

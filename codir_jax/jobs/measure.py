@@ -23,12 +23,14 @@ class Measured(NamedTuple):
     """Attributes:
     rows: name -> scores and costs of a model.
     task: of the data that most of them are judged on.
-    answers: name -> what the model answers on dev, of those that are judged on `task`; {} where its rows are not for
-      a person to read (`Task.read_rows`).
+    tasks: name -> of the data that a model is judged on.
+    answers: name -> what the model answers on dev of its task; not where its rows are not for a person to read
+      (`Task.read_rows`).
     """
 
     rows: dict[str, dict[str, Any]]
     task: Task
+    tasks: dict[str, Task]
     answers: dict[str, np.ndarray]
 
 
@@ -51,7 +53,7 @@ def measure(
       with_own_words: models with another tokenizer than the first one.
     """
     tokenizer = tokenizer_lib.load_tokenizer(next(iter(folders.values())))
-    tasks: dict[str, Task] = {}
+    tasks: dict[str, Task] = {}  # by data
 
     def task_of(config: ConfigDict, own_words: str = "") -> Task:
         data = config.task.name + config.data.to_json() + own_words
@@ -75,14 +77,15 @@ def measure(
     first, largest = next(iter(folders)), f"batch_{batch_size}_p50_ms"
     rows: dict[str, dict[str, Any]] = {}
     answers: dict[str, np.ndarray] = {}
+    of_models: dict[str, Task] = {}
     for name, model in models.items():
         own_config = configs.get(name, config)
-        own = task_of(own_config, folders[name] if name in with_own_words else "")
+        own = of_models[name] = task_of(own_config, folders[name] if name in with_own_words else "")
         dev = scores.get(name)
         if "dev" in own.splits and (dev is None or _is_read(own)):
             examined = _examined(own, model, own_config, "dev")
             dev = examined.scores if dev is None else dev
-            if own is task and _is_read(own):
+            if _is_read(own):
                 answers[name] = examined.reference
         num_bytes = weight_bytes(find_folder(folders[name]))
         rows[name] = {
@@ -99,7 +102,7 @@ def measure(
             "latency": latency[name],
             "speed_up": latency[first][largest] / latency[name][largest],
         }
-    return Measured(rows, task, answers)
+    return Measured(rows, task, of_models, answers)
 
 
 def _is_read(task: Task) -> bool:

@@ -49,6 +49,8 @@ def contents(folder: Path, results: Mapping[str, Any], *, has_trade: bool, has_h
     page += [Heading("Models"), models_table(results), Paragraph(_notes(results))]
     if results["then"]:
         page.append(Paragraph(_SMALLER))
+    if results["arms"]:
+        page += [Heading("By domain"), *_arms(results)]
     if results["over_seeds"]:
         page += [Heading(f"Over {len(results['seeds'])} seeds"), *_seeds(results)]
     if has_trade:
@@ -121,6 +123,23 @@ def _notes(results: Mapping[str, Any]) -> str:
     if (price := results["price_per_hour"]) is not None:
         told.append(f"Cost: {price:g} an hour for this machine, busy with batches of {size} texts all the time.")
     return " ".join(told)
+
+
+def _arms(results: Mapping[str, Any]) -> list[Block]:
+    """A row an arm, a column a domain."""
+    arms, metric = results["arms"], results["primary_metric"].replace("_", " ")
+    first = next(iter(arms["by_arm"].values()))
+    rows = []
+    for row in arms["by_arm"].values():
+        gap = row["difference"]
+        told = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})" if gap else ""
+        scores = [f"{score:.4f}" for score in (*row["by_domain"].values(), row["score"])]
+        rows.append([row["title"], *scores, f"{row['low']:.4f} to {row['high']:.4f}", told])
+    header = ["arm", *first["by_domain"], f"all {arms['num_rows']} rows", "95 % interval", f"less {first['title']}"]
+    return [
+        Table(header, rows),
+        Paragraph(f"Dev {metric}{figures.direction(results)}; intervals over {arms['over']}, differences paired."),
+    ]
 
 
 def _seeds(results: Mapping[str, Any]) -> list[Block]:

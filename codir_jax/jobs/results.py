@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
 from codir_jax.convert.folder import model_folder
-from codir_jax.jobs import answers, chosen, export, measure, over_seeds, pareto, pruned, served, then, verdict
+from codir_jax.jobs import answers, arms, chosen, export, measure, over_seeds, pareto, pruned, served, then, verdict
 from codir_jax.jobs.recipe import TEACHER, Recipe, StageSpec
 from codir_jax.processes import console
 from codir_jax.stage import workdir
@@ -66,19 +66,24 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
         rows[name]["dominated_by"] = better
     on_test = _on_test(job, rows, configs, titles, primary["name"], baseline) if seeds else {}
     told = None
-    if measured.answers:
+    of_domains: dict[str, Any] = {}
+    on_rows = {name: own for name, own in measured.answers.items() if measured.tasks[name] is measured.task}
+    if on_rows:
         console.say("== comparing answers, and counting words")
         told = answers.compare(
             measured.task,
-            measured.answers,
+            on_rows,
             metric=primary["name"],
             teacher=TEACHER,
-            student=exported if exported in measured.answers else recipe.main,
-            baseline=baseline if baseline in measured.answers else "",
+            student=exported if exported in on_rows else recipe.main,
+            baseline=baseline if baseline in on_rows else "",
             batch_size=recipe.batch_size,
             seed=first,
         )
         _add_speed_up(told["bar"], rows, recipe.batch_size)
+        if recipe.exports:
+            titles_of_arms = chosen.titles(recipe, job.stages)
+            of_domains = arms.compare(recipe, titles_of_arms, trained, measured, primary["name"], first)
     console.say(f"== exporting {why}")
     results = {
         "recipe": recipe.title,
@@ -96,6 +101,7 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
         "latency_batch": recipe.batch_size,
         "models": rows,
         "answers": told,
+        "arms": of_domains,
         "seeds": list(job.seeds),
         "over_seeds": seeds,
         "over_seeds_on_test": on_test,

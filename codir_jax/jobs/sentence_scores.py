@@ -97,11 +97,16 @@ def _of_pairs(encoder, sets: dict[str, ScoredPairs], notes: list[str]) -> dict[s
         if math.isnan(rank):
             notes.append(f"{name}: the cosines of all pairs are the same, so they rank nothing (a collapsed encoder)")
         words = sts_lib.spearman(tf_idf.cosines(rows.firsts, rows.seconds, texts), rows.scores)
+        if math.isnan(words):
+            notes.append(f"{name}: counted words give all pairs the same cosine, so they rank nothing")
+        alignment = sts_lib.alignment(firsts, seconds, rows.scores)
+        if math.isnan(alignment):
+            notes.append(f"{name}: alignment is of pairs with a score above {sts_lib.SAME:g} of 5, and there are none")
         found[name] = {
             "pairs": len(rows.scores),
             "spearman": _defined(rank),
             "tf_idf": _defined(words),
-            "alignment": _defined(sts_lib.alignment(firsts, seconds, rows.scores)),
+            "alignment": _defined(alignment),
         }
     spread = sts_lib.spread(vectors)
     return {

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from codir_jax.evaluation.statistics import PairedDifference
+from codir_jax.jobs import arms
 from codir_jax.jobs.recipe import TEACHER
 
 UNKNOWN = "what another seed would change is not known (--seeds=5 tells)"
@@ -24,7 +25,10 @@ def sentence(results: Mapping[str, Any]) -> str:
     offered = results["baseline_offered"]
     name = results["exported"] if results["exported"] != baseline else results["main"]
     if results["exports"]:
-        return "Each domain has models of its own; which arm is best over the dev rows of all is told with the export."
+        if not results["arms"]:
+            return "Each domain has models of its own, and no rows of dev to tell a difference from noise by."
+        told = arms.sentence(results["arms"], metric, higher_is_better=_higher_is_better(results))
+        return told if len(results["seeds"]) > 1 else f"{told} {UNKNOWN[0].upper()}{UNKNOWN[1:]}."
     if not baseline or name == baseline:
         if not offered:
             return "This recipe has no plain fine-tuning to compare with, so what its method adds is not told here."

@@ -197,6 +197,10 @@ def test_the_whole_job_leaves_a_student_a_domain_and_is_not_run_again(tables, en
         assert {f"{arm}_{name}" for arm in ("student", "mixed", "contrast", "finetune")} <= results["models"].keys()
         assert f"{name}: parity passed" in results["parity"]
     assert (tmp_path / "job" / "meta_teacher" / "best" / "sides.safetensors").exists()
+    found = results["arms"]["by_arm"]
+    assert list(found) == ["student", "finetune", "mixed", "contrast", "bar"]
+    dev = {name: results["models"][f"mixed_{name}"]["dev"]["accuracy"] for name in ("long", "short")}
+    assert found["mixed"]["by_domain"] == dev and "less that of Meta-KD" in results["verdict"]
     probed = evaluate(str(tmp_path / "job" / "meta_teacher"), input=str(tables / "dev.tsv"), domain_column="shop")
     assert probed["probe"].keys() == {"chance", "content", "feature", "unlabelled"}
     with pytest.raises(UserError, match=r"has several models; name one: .*long,short"):

@@ -16,6 +16,18 @@ def _row(title, score, ms, size):
     return row | {"latency": latency, "speed_up": 64 / ms, "dominated_by": "", "folder": "f"}
 
 
+ARMS = {
+    "num_rows": 50,
+    "over": "the 50 rows",
+    "by_arm": {
+        "student": {"title": "ours", "by_domain": {"books": 0.75}, "score": 0.75, "low": 0.7, "high": 0.8},
+        "mixed": {"title": "theirs", "by_domain": {"books": 0.7}, "score": 0.7, "low": 0.6, "high": 0.75},
+    },
+}
+ARMS["by_arm"]["student"]["difference"] = None
+ARMS["by_arm"]["mixed"]["difference"] = {"mean": -0.05, "low": -0.09, "high": -0.01, "sd": 0.02, "n": 500}
+
+
 def _results(**changes):
     models = {
         "teacher": _row("teacher", 0.9, 64.0, 2_000_000),
@@ -44,6 +56,7 @@ def _results(**changes):
         "latency_batch": 32,
         "models": models,
         "answers": answers,
+        "arms": {},
         "seeds": [0],
         "over_seeds": {},
         "over_seeds_on_test": {},
@@ -118,7 +131,8 @@ def test_the_page_tells_whether_the_terms_had_something_to_teach(tmp_path):
         ({"baseline": ""}, "not measured: --compare=finetune"),
         ({"baseline": "", "baseline_offered": ""}, "no plain fine-tuning to compare"),
         ({"answers": None}, "no rows of dev"),
-        ({"exports": ["books"]}, "Each domain has models of its own"),
+        ({"exports": ["books"]}, "Each domain has models of its own, and no rows of dev"),
+        ({"exports": ["books"], "arms": ARMS}, "theirs -0.0500 (-0.0900 to -0.0100, worse). What another seed would"),
         (
             {"over_seeds": {"codir": {"difference": {"mean": 0.01, "sd": 0.01, "low": -0.01, "high": 0.03, "n": 3}}}},
             "(over 3 seeds, paired), so it is no more than noise.",
@@ -127,6 +141,18 @@ def test_the_page_tells_whether_the_terms_had_something_to_teach(tmp_path):
 )
 def test_one_sentence_says_whether_it_is_more_than_noise(changes, told):
     assert told in _results(**changes)["verdict"]
+
+
+def test_a_job_of_domains_has_a_table_of_its_arms(tmp_path):
+    report.write(tmp_path, _results(exports=["books"], arms=ARMS))
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    table = [
+        [cell.strip() for cell in line.split("|")][1:-1] for line in lines if line.startswith(("| ours", "| theirs"))
+    ]
+    assert table == [
+        ["ours", "0.7500", "0.7500", "0.7000 to 0.8000", ""],
+        ["theirs", "0.7000", "0.7000", "0.6000 to 0.7500", "-0.0500 (-0.0900 to -0.0100)"],
+    ]
 
 
 def test_a_teacher_that_is_no_better_than_plain_fine_tuning_is_told():

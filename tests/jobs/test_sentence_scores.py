@@ -52,6 +52,18 @@ def test_the_scores_are_those_of_the_vectors(folder):
     assert evaluate(str(folder), sts=str(folder / "s.tsv"))["sts"]["s"]["spearman"] == pytest.approx(100 * by_hand)
 
 
+def test_what_is_undefined_has_a_note(folder, tmp_path):
+    (tmp_path / "low.tsv").write_text("".join(f"{score / 5}\t{a}\t{b}\n" for a, b, score in PAIRS))
+    scores = evaluate(str(folder), sts=str(tmp_path / "low.tsv"))
+    assert scores["sts"]["low"]["alignment"] is None
+    assert scores["notes"] == ["low: alignment is of pairs with a score above 4 of 5, and there are none"]
+
+
+def test_a_split_is_not_of_files(folder):
+    with pytest.raises(UserError, match="--split=nope is not of --input, --sts and --clustering"):
+        evaluate(str(folder), split="nope", sts=str(folder / "s.tsv"))
+
+
 def test_a_collapsed_encoder_is_told_in_a_sentence(folder, tmp_path, capsys):
     source = load_pretrained(folder, head="embedding")
     norm = source.params["encoder"][f"layer_{source.config.num_layers - 1}"]["mlp_norm"]
