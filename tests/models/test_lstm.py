@@ -86,7 +86,7 @@ def test_perplexity_and_gradients_with_a_carried_state_are_the_golden_ones(name)
         nats, last = run(config, params, found, is_carried=True)
         return nats.sum() / num_tokens, (nats, last)
 
-    (value, (nats, last)), gradients = jax.value_and_grad(mean, has_aux=True)(params)
+    (value, (nats, last)), gradients = jax.jit(jax.value_and_grad(mean, has_aux=True))(params)
     np.testing.assert_allclose(np.exp(value), found["perplexity"], rtol=1e-5)
     np.testing.assert_allclose(nats, found["window_nll"], rtol=1e-5)
     np.testing.assert_allclose(last, found["last_layer"], atol=1e-6)
@@ -99,7 +99,7 @@ def test_perplexity_and_gradients_with_a_carried_state_are_the_golden_ones(name)
 @pytest.mark.parametrize("name", ["untied", "tied"])
 def test_a_state_that_is_lost_between_windows_gives_another_perplexity(name):
     config, params, found = golden(name)
-    nats, _ = run(config, params, found, is_carried=False)
+    nats, _ = jax.jit(lambda params: run(config, params, found, is_carried=False))(params)
     perplexity = np.exp(nats.sum() / int(found["tokens_scored"]))
     np.testing.assert_allclose(perplexity, found["perplexity_state_reset_each_window"], rtol=1e-5)
     assert abs(perplexity / found["perplexity"] - 1) > 5e-3
@@ -128,7 +128,7 @@ def test_the_custom_gradient_is_that_of_a_plain_loop():
             found = function(*arguments)
             return sum(jnp.sum(a * b) for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(weights), strict=True))
 
-        return jax.value_and_grad(of, argnums=(0, 1, 2))(*arguments)
+        return jax.jit(jax.value_and_grad(of, argnums=(0, 1, 2)))(*arguments)
 
     ours, theirs = value(lambda *arguments: recur(jnp.float32, *arguments)), value(plain)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
@@ -139,21 +139,24 @@ def tiny(**sizes):
     """(model, params, ids)."""
     config = lstm.LSTMConfig(20, 0, hidden_size=6, num_layers=2, initializer_range=0.5, **sizes)
     model = build_model(config, "language_model")
-    params = unbox(init_params(model, jax.random.key(0)))
+    params = jax.jit(lambda key: unbox(init_params(model, key)))(jax.random.key(0))
     return model, params, np.random.default_rng(0).integers(0, 20, (3, 7)).astype(np.int32)
 
 
 def test_padding_behind_a_text_changes_nothing_before_it():
     model, params, ids = tiny()
     longer = np.concatenate([ids, np.full((3, 2), 9, np.int32)], 1)
-    states = [model.apply({"params": params}, x, x, x).logits[:, : ids.shape[1]] for x in (ids, longer)]
+    apply = jax.jit(lambda x: model.apply({"params": params}, x, x, x).logits)
+    states = [apply(x)[:, : ids.shape[1]] for x in (ids, longer)]
     np.testing.assert_allclose(states[0], states[1], atol=1e-6)
 
 
 def test_dropout_is_on_what_goes_up_and_not_on_what_goes_on():
     model, params, ids = tiny(hidden_dropout=0.5)
-    run = lambda p, rng: model.apply(  # noqa: E731
-        {"params": p}, ids, ids, ids, deterministic=rng is None, rngs={} if rng is None else {"dropout": rng}
+    run = jax.jit(
+        lambda p, rng: model.apply(
+            {"params": p}, ids, ids, ids, deterministic=rng is None, rngs={} if rng is None else {"dropout": rng}
+        )
     )
     dropped = run(params, jax.random.key(1))
     assert not np.allclose(dropped.hidden_states[1], run(params, None).hidden_states[1])
@@ -190,7 +193,7 @@ KEY = jax.random.key(0)
 def test_a_bfloat16_model_is_near_the_float32_one():
     model, params, ids = tiny()
     half = build_model(model.config, "language_model", dtype=jnp.bfloat16)
-    logits = [one.apply({"params": params}, ids, ids, ids).logits for one in (model, half)]
+    logits = [jax.jit(one.apply)({"params": params}, ids, ids, ids).logits for one in (model, half)]
     assert 0 < np.abs(logits[0] - logits[1]).max() < 0.05
 
 

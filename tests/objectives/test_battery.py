@@ -332,8 +332,8 @@ def test_the_teacher_is_deterministic_and_the_student_has_dropout(name):
 def test_unlabelled_rows_join_the_soft_targets_and_not_the_task():
     setting, objective, parts, _ = _make("distill")
     labelled, unlabelled = [0, 1, 2, 3], [20, 21]
-    metrics = objective.loss(*parts, tiny.batch(setting, labelled + unlabelled), Step())[1][1]
-    only = objective.loss(*parts, tiny.batch(setting, labelled), Step())[1][1]
+    metrics = tiny.loss(objective, parts, tiny.batch(setting, labelled + unlabelled))[1][1]
+    only = tiny.loss(objective, parts, tiny.batch(setting, labelled))[1][1]
     assert metrics["task_loss"][1] == 4
     assert metrics["soft_target_loss"][1] == 6
     np.testing.assert_allclose(metrics["task_loss"][0], only["task_loss"][0], rtol=1e-6)
@@ -354,9 +354,9 @@ def test_the_hidden_term_of_tokens_by_hand():
     batch = tiny.batch(setting, ids=np.arange(6), num_padding=2)
     batch["attention_mask"] = np.array(batch["attention_mask"])
     batch["attention_mask"][:3, -2:] = 0
-    metrics = objective.loss(*parts, batch, Step())[1][1]
-    student = apply_model(setting.student, parts[0]["student"], batch).hidden_states
-    teacher = apply_model(setting.teacher, parts[1]["teacher"], batch).hidden_states
+    metrics = tiny.loss(objective, parts, batch)[1][1]
+    states = jax.jit(lambda module, params: apply_model(module, params, batch).hidden_states, static_argnums=0)
+    student, teacher = states(setting.student, parts[0]["student"]), states(setting.teacher, parts[1]["teacher"])
     assert matches(METHODS[name], setting) == ((1, 2),)
     pairs = ((0, 0), (1, 2))  # the embeddings, too
 
@@ -381,13 +381,13 @@ def test_projections_that_start_equal_see_a_student_that_is_its_teacher_as_one(e
     setting = dataclasses.replace(setting, teacher=setting.student)
     config = _config("codir:pretrain", projection_dim=8, layer_matches="1:1", equal_start=equal_start)
     objective = codir.make(config, setting)
-    params, frozen, state = unbox(objective.init(jax.random.key(0), tiny.batch(setting)))
+    params, frozen, state = tiny.start(objective, tiny.batch(setting))
     frozen["teacher"] = params["student"]
-    total, count = objective.loss(params, frozen, state, tiny.batch(setting), Step())[1][1]["alignment"]
+    total, count = tiny.loss(objective, (params, frozen, state), tiny.batch(setting))[1][1]["alignment"]
     assert (total / count < 1e-6) == equal_start
 
     narrower = tiny.pretraining_setting(teacher_width=32)
-    params = unbox(codir.make(config, narrower).init(jax.random.key(0), tiny.batch(narrower)))[0]
+    params = tiny.start(codir.make(config, narrower), tiny.batch(narrower))[0]
     assert params["projection_teacher"]["kernel"].shape[1] == 2 * params["projection_student"]["kernel"].shape[1]
 
 
@@ -395,11 +395,12 @@ def test_schedules_turn_a_term_on_over_the_run():
     setting = tiny.setting()
     config = _config("codir", projection_dim=8, contrastive_schedule="0%:0 50%:0 100%:1", contrastive_weight=1.0)
     objective = codir.make(config, setting)
-    params, frozen, state = unbox(objective.init(jax.random.key(0), tiny.batch(setting)))
     batch = tiny.batch(setting)
+    parts = tiny.start(objective, batch)
+    at = jax.jit(lambda progress: objective.loss(*parts, batch, Step(progress=progress)))
 
     def share(step):
-        loss, (_, metrics) = objective.loss(params, frozen, state, batch, Step(progress=step / 10))
+        loss, (_, metrics) = at(step / 10)
         value = lambda n: metrics[n][0] / metrics[n][1]  # noqa: E731
         rest = 0.5 * value("task_loss") + 0.5 * value("soft_target_loss")
         return float((loss - rest) / value("contrastive_loss"))

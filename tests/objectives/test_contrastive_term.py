@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from codir_jax.objectives import codir
-from codir_jax.objectives.contract import Step
 from codir_jax.objectives.contrastive_term import contrastive_term, init_state
 from codir_jax.objectives.projections import project
 from codir_jax.sharding.rules import unbox
@@ -58,17 +57,20 @@ def _state(config):
 
 
 def _term(config, state, pooled, projections=PROJECTIONS):
-    features = {side: project(projections[side], pooled[side], config) for side in pooled}
-    losses, state, metrics = contrastive_term(config, features, state, FROZEN, BATCH, NEGATIVE_IDS, num_train=10)
-    return losses.mean(), (state, metrics)
+    @jax.jit
+    def value(state, pooled, projections):
+        features = {side: project(projections[side], pooled[side], config) for side in pooled}
+        losses, after, metrics = contrastive_term(config, features, state, FROZEN, BATCH, NEGATIVE_IDS, num_train=10)
+        return losses.mean(), (after, metrics)
+
+    return value(state, pooled, projections)
 
 
 def test_the_released_preset_gives_the_released_loss_normalisers_gradients_and_banks():
     config = _config("released")
     loss = lambda pooled, projections, state: _term(config, state, pooled, projections)  # noqa: E731
-    (first, (state, _)), (of_pooled, of_maps) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(
-        POOLED, PROJECTIONS, _state(config)
-    )
+    gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
+    (first, (state, _)), (of_pooled, of_maps) = gradient(POOLED, PROJECTIONS, _state(config))
     np.testing.assert_allclose(first, 3.4444797, rtol=1e-5)
     np.testing.assert_allclose(np.exp(state["log_normaliser"]["student"][0]), 80.856926, rtol=2e-6)
     np.testing.assert_allclose(np.exp(state["log_normaliser"]["teacher"][0]), 37.710701, rtol=2e-6)
@@ -129,9 +131,9 @@ def test_in_batch_negatives_count_the_other_rows_of_other_classes_and_texts():
     objective = codir.make(config, setting)
     batch = tiny.batch(setting, ids=[0, 1, 2, 3, 4])  # classes 0 1 2 0 1
     batch["text_ids"][2] = batch["text_ids"][1]  # one text twice
-    parts = unbox(objective.init(jax.random.key(0), batch))
+    parts = tiny.start(objective, batch)
     parts[1].update(tiny.tables(objective))
-    _, (_, metrics) = objective.loss(*parts, batch, Step())
+    _, (_, metrics) = tiny.loss(objective, parts, batch)
     # Other classes: 3, 3, 4, 3, 3 rows; the pair (1, 2) has equal texts, which takes one from each of the two.
     assert float(metrics["num_negatives"][0]) == 3 + 2 + 3 + 3 + 3
 

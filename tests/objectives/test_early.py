@@ -8,7 +8,6 @@ from codir_jax.objectives import codir, distill
 from codir_jax.objectives.contract import Step
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import placement
-from codir_jax.sharding.rules import unbox
 from codir_jax.training import loop
 from codir_jax.training.metrics import MetricBuffer
 from tests.objectives import tiny
@@ -25,15 +24,15 @@ def _config(**changes):
 
 def test_the_early_loss_is_the_hidden_term_and_the_late_one_that_of_a_run_without_it():
     objective = distill.make(_config(), SETTING)
-    parts = unbox(objective.init(jax.random.key(0), BATCH))
-    value, (state, metrics) = objective.early.loss(*parts, BATCH, Step(progress=0.2))
+    parts = tiny.start(objective, BATCH)
+    value, (state, metrics) = tiny.loss(objective.early, parts, BATCH, Step(progress=0.2))
     assert set(metrics) == {"hidden_loss"} and state == parts[2]
     np.testing.assert_allclose(value, 4 * metrics["hidden_loss"][0] / metrics["hidden_loss"][1], rtol=1e-6)
-    late = objective.loss(*parts, BATCH, Step(progress=0.8))[0]
+    late = tiny.loss(objective, parts, BATCH, Step(progress=0.8))[0]
     without = distill.make(_config(head_from=0.0), SETTING)
-    assert without.early is None and late == without.loss(*parts, BATCH, Step(progress=0.8))[0]
+    assert without.early is None and late == tiny.loss(without, parts, BATCH, Step(progress=0.8))[0]
     # The summands, one by one, are the loss.
-    by_term = [objective.loss(*parts, BATCH, Step(progress=0.8, term=name))[0] for name in objective.terms]
+    by_term = [tiny.loss(objective, parts, BATCH, Step(progress=0.8, term=name))[0] for name in objective.terms]
     np.testing.assert_allclose(sum(by_term), late, rtol=1e-6)
 
 

@@ -45,7 +45,7 @@ def made(num_microbatches=1, dropout=0.0, vocab_chunk_size=0):
     config.vocab_chunk_size = vocab_chunk_size
     model = build_model(LSTMConfig(30, 0, 6, initializer_range=0.5, hidden_dropout=dropout), "language_model")
     objective = make_objective(config, Setting(head=LanguageModel(), student=model, num_microbatches=num_microbatches))
-    params = unbox(objective.init(jax.random.key(0), batch()))[0]
+    params = tiny.start(objective, batch())[0]
     return model, objective, params, jax.jit(jax.value_and_grad(objective.loss, has_aux=True))
 
 

@@ -22,7 +22,6 @@ from codir_jax.objectives import domain_feature, meta_distill, meta_teacher
 from codir_jax.objectives.contract import Setting, Step, TrainRows
 from codir_jax.objectives.heads.classification import Classification
 from codir_jax.processes.user_error import UserError
-from codir_jax.sharding import rules
 from tests.objectives import tiny
 
 GOLDEN = dict(np.load(Path(__file__).parent / "golden" / "meta_kd.npz"))
@@ -189,12 +188,12 @@ def test_kept_rows_serve_batches_of_any_length_and_means_over_padding_are_not_ke
     of = {"head": Classification(2), "student": models["student"][0], "teacher": models["teacher"][0], "rows": rows}
     objective = meta_distill.make(meta_distill.default_config(), Setting(**of, longest=14))
     _, params, frozen = _stage_a(models, batch)
-    live = objective.loss(params, frozen, {}, batch, Step())[0]
+    live = tiny.loss(objective, (params, frozen, {}), batch)[0]
     for made_on in (batch, wide):
         kept = objective.teacher_view.rows(frozen["teacher"], made_on)
         assert kept["teacher_scores"].shape == (4, 2, 4, 14, 14) and kept["teacher_states"].shape == (4, 3, 14, 16)
         for given in (batch, wide):
-            value = objective.loss(params, {**frozen, "teacher": None}, {}, {**given, **kept}, Step())[0]
+            value = tiny.loss(objective, (params, {**frozen, "teacher": None}, {}), {**given, **kept})[0]
             np.testing.assert_allclose(value, live, rtol=1e-6)
     assert _stage_a(models, batch)[0].teacher_view is None
 
@@ -257,13 +256,11 @@ def test_an_equal_student_has_no_distance():
     config = meta_distill.default_config()
     objective = meta_distill.make(config, of)
     given = tiny.batch(of)
-    params, frozen, _ = jax.tree.map(jnp.asarray, objective.init(jax.random.key(0), given))
-    params, frozen = rules.unbox(params), rules.unbox(frozen)
+    params, frozen, _ = tiny.start(objective, given)
     table = params["domain"]["embedding"]
     params = {**params, "student": frozen["teacher"], "domain": {**params["domain"], "embedding": table}}
     frozen = {**frozen, "teacher_domain": params["domain"]}
-    value, _ = objective.loss(params, frozen, {}, given, Step())
-    assert float(value) < 1e-10
+    assert float(tiny.loss(objective, (params, frozen, {}), given)[0]) < 1e-10
 
 
 @pytest.mark.parametrize("how", ["wrong", "permuted"])
@@ -310,12 +307,11 @@ def test_reversal_turns_the_models_gradient_and_not_that_of_the_classifier_of_do
     config = meta_teacher.default_config()
     config.corruption = "reversal"
     objective, given = meta_teacher.make(config, of), tiny.batch(of)
-    params, frozen, state = objective.init(jax.random.key(0), given)
-    params = rules.unbox(params)
+    params, frozen, state = tiny.start(objective, given)
 
+    @jax.jit
     def gradients(progress):
-        loss = lambda params: objective.loss(params, frozen, state, given, Step(progress=progress))[0]  # noqa: E731
-        return jax.grad(loss)(params)
+        return jax.grad(lambda params: objective.loss(params, frozen, state, given, Step(progress=progress))[0])(params)
 
     first, half, last = gradients(0.0), gradients(0.1), gradients(1.0)
     for own in (half, last):  # the classifier learns alike at any time

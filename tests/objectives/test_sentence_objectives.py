@@ -15,7 +15,7 @@ from codir_jax.objectives.heads.sentence_score import SentenceScore
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 from codir_jax.sharding.mesh import make_mesh
-from codir_jax.sharding.rules import unbox
+from tests.objectives import tiny
 
 VOCAB, K = 9, 3
 UNIGRAM = np.arange(1, VOCAB + 1) / np.arange(1, VOCAB + 1).sum()
@@ -52,7 +52,7 @@ def made(module, batch, *, head="sentence_score", config=None, method="", num_mi
     compression = transform.default_config()
     compression.method = method
     objective = transform.with_transform(objective, compression)
-    return model, objective, unbox(objective.init(jax.random.key(0), batch))
+    return model, objective, tiny.start(objective, batch)
 
 
 def run(objective, parts, batch, rng=None):

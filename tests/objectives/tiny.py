@@ -9,7 +9,7 @@ import numpy as np
 from codir_jax.models.heads import build_model
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.negatives import row_tables
-from codir_jax.objectives.contract import Objective, Setting, TrainRows
+from codir_jax.objectives.contract import Objective, Setting, Step, TrainRows
 from codir_jax.objectives.heads.classification import Classification
 from codir_jax.objectives.heads.embedding import Embedding
 from codir_jax.objectives.heads.masked_lm import MaskedLM
@@ -152,6 +152,16 @@ def batch(of, ids=None, length=8, num_padding=0, seed=1):
         "label_mask": labelled.astype(np.float32),
         "text_ids": np.where(is_text, of.rows.text_ids[rows], -1).astype(np.int32),
     }
+
+
+def start(objective: Objective, batch):
+    """(params, frozen, state) at the start, by one program: op by op they would be hundreds."""
+    return jax.jit(lambda rng: rules.unbox(objective.init(rng, batch)))(jax.random.key(0))
+
+
+def loss(objective: Objective, parts, batch, step: Step = Step()):  # noqa: B008
+    """(loss, (state, metrics)) of the objective, by one program."""
+    return jax.jit(lambda parts, batch: objective.loss(*parts, batch, step))(parts, batch)
 
 
 def tables(objective: Objective, view=None):

@@ -25,7 +25,7 @@ def test_the_state_is_donated_and_the_compiler_writes_into_its_buffers():
     setting = tiny.setting()
     objective = distill.make(distill.default_config(), setting)
     batch = tiny.batch(setting)
-    params, frozen, objective_state = rules.unbox(objective.init(jax.random.key(0), batch))
+    params, frozen, objective_state = tiny.start(objective, batch)
     tx = optax.adamw(1e-3)
     state = state_lib.create(params, objective_state, tx, 0, "threefry2x32")
     step_fn = make_train_step(objective, tx, num_steps=10, prng_impl="threefry2x32")
