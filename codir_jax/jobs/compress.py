@@ -51,6 +51,7 @@ def compress(
     recipe: str = "codir",
     seed: int = 0,
     seeds: int = 1,
+    workers: int = 1,
     price_per_hour: float | None = None,
     license: str = "",
     language: str = "",
@@ -92,6 +93,8 @@ def compress(
       recipe: name of a folder in configs/.
       seed: of every stage. seeds: how many, from `seed` upwards: the students are trained with each of them, the
         teacher with the first; the table then has means and intervals.
+      workers: stages that are trained at once, where they need nothing of each other, each in a process of its own on
+        a part of the machine; 0: one a card, or one per two cores. One: all of them on all devices, in turn.
       price_per_hour: of the machine, in any currency: the report then tells the cost of a million texts.
       license, language: of the exported model, for its card: "apache-2.0", "en"; empty: of `teacher`'s.
       overrides, teacher_overrides: dotted config key -> value, or pairs of them, of all stages but the teacher's, and
@@ -141,6 +144,7 @@ def compress(
         prunes=prune_vocabulary,
         layers=layers,
         seeds=over_seeds.of_job(seed, seeds, Path(output), [*overrides, *teacher_overrides]),
+        num_workers=workers,
         price_per_hour=price_per_hour,
         told={"license": license, "language": language, "data": sources.name_of(train)},
     )

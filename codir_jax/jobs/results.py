@@ -82,6 +82,8 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
         )
         _add_speed_up(told["bar"], rows, recipe.batch_size)
         if recipe.exports:
+            if told["bar"]:  # the rows are those of the first domain
+                told["bar"]["title"] = f"{recipe.exports[0]}: {told['bar']['title']}"
             titles_of_arms = chosen.titles(recipe, job.stages)
             of_domains = arms.compare(recipe, titles_of_arms, trained, measured, primary["name"], first)
     console.say(f"== exporting {why}")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict
 from codir_jax.compression import methods
 from codir_jax.convert.folder import find_folder
 from codir_jax.convert.formats import contract
-from codir_jax.jobs import chosen, over_seeds, pareto, same_job, sources
+from codir_jax.jobs import chosen, over_seeds, pareto, same_job, sources, waves
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs.recipe import TEACHER, Recipe
 from codir_jax.jobs.sources import Source
@@ -40,11 +41,13 @@ class Work:
         prunes: bool = False,
         layers: int = 0,
         seeds: Sequence[int] = (0,),
+        num_workers: int = 1,
         price_per_hour: float | None = None,
         told: Mapping[str, str] = MappingProxyType({}),
     ):
         self.recipe, self.source, self.folder, self.given = recipe, source, folder, given
         self.layers, self.seeds, self.export = layers, tuple(seeds), export
+        self.num_workers = num_workers
         self.command = ""
         self.watchers: dict[str, Callable | None] = {}
         # What was asked for before stays, unless it is asked for in another way.
@@ -87,6 +90,16 @@ class Work:
         if self.given and not is_taken and not self.recipe.prepare and all(stage.config for stage in self.stages):
             raise UserError(f"--teacher={self.given}: no stage of this recipe takes a model; leave it out")
 
+    def _check_workers(self) -> None:
+        if not isinstance(self.num_workers, int) or isinstance(self.num_workers, bool) or self.num_workers < 0:
+            raise UserError(f"--workers={self.num_workers}: expected 1 or more, or 0 for one a card or per two cores")
+        if self.num_workers == 1:
+            return
+        if any(self.watchers.values()):
+            raise UserError("on_step and on_evaluation are of stages in this process; leave them or workers out")
+        # This process judges and measures: it must not take the memory of the cards before.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
     def run(self, overrides, teacher_overrides) -> dict[str, Any]:
         """Runs what is not finished, and returns the results.
 
@@ -95,6 +108,7 @@ class Work:
         """
 
         first = self.seeds[0]
+        self._check_workers()
 
         def configs(fits: bool, seed: int = first) -> dict[str, ConfigDict]:
             return self._configs(fits, seed, overrides, teacher_overrides)
@@ -125,6 +139,8 @@ class Work:
         if (done := self._finished()) is not None:
             return done
         trained: dict[int, dict[str, Any]] = {}
+        if self.num_workers != 1:
+            waves.train(self.stages, {seed: configs(fits, seed) for seed in self.seeds}, self.folder, self.num_workers)
         for seed in self.seeds:
             trained[seed], place = {}, over_seeds.place(self.folder, seed, first)
             for name, config in configs(fits, seed).items():

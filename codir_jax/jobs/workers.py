@@ -16,6 +16,8 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import NamedTuple
 
+from ml_collections import ConfigDict
+
 from codir_jax.processes import claims, console, environment, exit_status, stop
 from codir_jax.processes.user_error import UserError
 
@@ -24,11 +26,11 @@ class Run(NamedTuple):
     """One run.
 
     Attributes:
-      config: path of the config, with its arguments. overrides: (dotted key, text), in order.
+      config: path of the config, with its arguments, or a whole one. overrides: (dotted key, text), in order.
       workdir: of the run; log.txt in it holds what the run prints.
     """
 
-    config: str
+    config: str | ConfigDict
     overrides: tuple[tuple[str, str], ...]
     workdir: str
 
@@ -104,7 +106,7 @@ def run_all(runs: Sequence[Run], num_workers: int = 0, work: Callable[[Run], Non
 
 
 def places(num_workers: int = 0) -> list[Place]:
-    """The part of the machine of each worker: a card, or a share of the cores where there is none.
+    """The part of the machine of each worker: a share of the cards, or of the cores where there is none.
 
     Workers that share a card share its memory too.
     """
@@ -113,7 +115,7 @@ def places(num_workers: int = 0) -> list[Place]:
         num_workers = num_workers or len(cards)
         found = []
         for i in range(num_workers):
-            variables = {"CUDA_VISIBLE_DEVICES": cards[i % len(cards)]}
+            variables = {"CUDA_VISIBLE_DEVICES": ",".join(cards[i % len(cards) :: num_workers])}
             sharing = len(range(i % len(cards), num_workers, len(cards)))
             if sharing > 1 and "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:
                 variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 / sharing:.3f}"

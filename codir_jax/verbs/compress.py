@@ -100,6 +100,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=1,
         help="train the students with so many seeds, from --seed upwards: means and intervals (default: %(default)s)",
     )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        help="stages that are trained at once where they need nothing of each other, as students of several domains or "
+        "seeds, each on its own cards or cores; 0: one a card, or one per two cores (default: %(default)s, on all of "
+        "them)",
+    )
     add_card(parser)
     parser.add_argument(
         "--price_per_hour",

@@ -240,7 +240,8 @@ def test_a_job_that_was_stopped_ends_with_the_bits_of_one_that_was_not(tables, e
 @pytest.mark.slow
 def test_without_files_it_demonstrates_itself(tmp_path):
     few = [("train.total_epochs", "0.5"), ("data.domains_num_train", "256"), ("teacher.allow_weak", "True")]
-    results = compress(recipe="meta_kd", output=str(tmp_path / "job"), overrides=few)
+    results = compress(recipe="meta_kd", output=str(tmp_path / "job"), overrides=few, workers=2)
+    assert "dev:" in (tmp_path / "job" / "student_inside_farm" / "log.txt").read_text()
     domains = ["castle", "farm", "harbour", "school"]
     students = [f"student_{name}" for name in domains]
     assert list(results["models"]) == ["mixed_teacher", "meta_teacher", *students]

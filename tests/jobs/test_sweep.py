@@ -346,6 +346,9 @@ def test_workers_share_the_cores_or_the_cards_and_their_memory(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert [place.variables["CUDA_VISIBLE_DEVICES"] for place in workers.places()] == ["3", "5"]
     assert [place.variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] for place in workers.places(4)] == ["0.450"] * 4
+    assert workers.places(1) == [workers.Place({"CUDA_VISIBLE_DEVICES": "3,5"})]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4")
+    assert [place.variables["CUDA_VISIBLE_DEVICES"] for place in workers.places(2)] == ["0,2,4", "1,3"]
 
 
 def test_a_run_is_what_the_train_command_does(tmp_path):
