@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from codir_jax.compression import methods
 from codir_jax.convert.folder import find_folder
 from codir_jax.convert.formats import contract
-from codir_jax.jobs import chosen, over_seeds, pareto, same_job, sources, waves
+from codir_jax.jobs import chosen, over_seeds, pareto, same_job, sources, waves, workers
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs.recipe import TEACHER, Recipe
 from codir_jax.jobs.sources import Source
@@ -91,8 +91,7 @@ class Work:
             raise UserError(f"--teacher={self.given}: no stage of this recipe takes a model; leave it out")
 
     def _check_workers(self) -> None:
-        if not isinstance(self.num_workers, int) or isinstance(self.num_workers, bool) or self.num_workers < 0:
-            raise UserError(f"--workers={self.num_workers}: expected 1 or more, or 0 for one a card or per two cores")
+        workers.check(self.num_workers)
         if self.num_workers == 1:
             return
         if any(self.watchers.values()):

@@ -84,8 +84,7 @@ def run_all(runs: Sequence[Run], num_workers: int = 0, work: Callable[[Run], Non
     Raises:
       UserError: a negative number of workers.
     """
-    if num_workers < 0:
-        raise UserError(f"--workers={num_workers}: expected 1 or more, or 0 for one a card or per two cores")
+    check(num_workers)
     waiting = [run for run in runs if not is_finished(run.workdir)]
     console.say(f"{len(runs)} runs, {len(runs) - len(waiting)} finished before")
     free, running, failures, num_ended = places(num_workers) if waiting else [], [], [], 0
@@ -103,6 +102,16 @@ def run_all(runs: Sequence[Run], num_workers: int = 0, work: Callable[[Run], Non
                 console.say(f"[{num_ended}/{num_waiting}] {failure or one.run.workdir}")
                 failures += [failure] if failure else []
     return failures
+
+
+def check(num_workers: int) -> None:
+    """Refuses what is no number of workers.
+
+    Raises:
+      UserError: it is not a whole number, or is negative.
+    """
+    if not isinstance(num_workers, int) or isinstance(num_workers, bool) or num_workers < 0:
+        raise UserError(f"--workers={num_workers}: expected 1 or more, or 0 for one a card or per two cores")
 
 
 def places(num_workers: int = 0) -> list[Place]:
