@@ -131,10 +131,8 @@ def _arms(results: Mapping[str, Any]) -> list[Block]:
     first = next(iter(arms["by_arm"].values()))
     rows = []
     for row in arms["by_arm"].values():
-        gap = row["difference"]
-        told = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})" if gap else ""
         scores = [f"{score:.4f}" for score in (*row["by_domain"].values(), row["score"])]
-        rows.append([row["title"], *scores, f"{row['low']:.4f} to {row['high']:.4f}", told])
+        rows.append([row["title"], *scores, f"{row['low']:.4f} to {row['high']:.4f}", _gap(row)])
     header = ["arm", *first["by_domain"], f"all {arms['num_rows']} rows", "95 % interval", f"less {first['title']}"]
     return [
         Table(header, rows),
@@ -142,16 +140,20 @@ def _arms(results: Mapping[str, Any]) -> list[Block]:
     ]
 
 
+def _gap(row: Mapping[str, Any]) -> str:
+    """The difference of a row to the one that it is compared with; "" of that one."""
+    gap = row.get("difference")
+    return f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})" if gap else ""
+
+
 def _seeds(results: Mapping[str, Any]) -> list[Block]:
     header = ["model", "split", "mean", "95 % interval", "minus plain fine-tuning", "scores"]
     rows = []
     for split, of_split in (("dev", results["over_seeds"]), ("test", results["over_seeds_on_test"])):
         for row in of_split.values():
-            gap = row.get("difference")
-            told = f"{gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})" if gap else ""
             scores = " ".join(f"{score:.4f}" for score in row["scores"])
             interval = f"{row['low']:.4f} to {row['high']:.4f}"
-            rows.append([row["title"], split, f"{row['mean']:.4f}", interval, told, scores])
+            rows.append([row["title"], split, f"{row['mean']:.4f}", interval, _gap(row), scores])
     seeds = ", ".join(map(str, results["seeds"]))
     once, taught = "", ", one teacher for all" if TEACHER in results["models"] else ""
     if results["over_seeds_on_test"]:
