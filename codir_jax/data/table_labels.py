@@ -151,8 +151,8 @@ def tell_of_lone(path: Path, lines: Sequence[int], labels: Sequence[int], label_
     alone = [(label_names[label], line) for line, label in zip(lines, labels, strict=True) if counts[label] == 1]
     if alone:
         first = ", ".join(f"{name!r} (line {line})" for name, line in alone[:3]) + ", ..." * (len(alone) > 3)
-        console.say(
-            f"note: {path}: {len(alone):,} of {len(label_names):,} classes have one text only: {first}; little is "
+        console.note(
+            f"{path}: {len(alone):,} of {len(label_names):,} classes have one text only: {first}; little is "
             "learnt of such a class, and a contrast by class finds no other text for it"
         )
 
@@ -174,7 +174,7 @@ def tell_of_judged(path: Path, labels: Sequence, label_names: Sequence[str]) -> 
     else:
         told = f"class {label_names[only]!r}, and always to answer that is right on all of them"
     rows = "the one row has" if count == 1 else f"all {count:,} rows have"
-    console.say(f"note: {path}: {rows} the {told}; a score on them tells nothing")
+    console.note(f"{path}: {rows} the {told}; a score on them tells nothing")
 
 
 def tell_overlap(path: Path, lines: Sequence[int], is_in_train: Iterable[bool]) -> None:
@@ -182,8 +182,8 @@ def tell_overlap(path: Path, lines: Sequence[int], is_in_train: Iterable[bool]) 
     shared = [line for line, is_known in zip(lines, is_in_train, strict=True) if is_known]
     if shared:
         first = ", ".join(map(str, shared[:3]))
-        console.say(
-            f"note: {len(shared):,} of {len(lines):,} texts of {path} are also in train, first in line {first}: scores "
+        console.note(
+            f"{len(shared):,} of {len(lines):,} texts of {path} are also in train, first in line {first}: scores "
             "on them are too good"
         )
 

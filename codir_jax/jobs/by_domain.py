@@ -76,7 +76,7 @@ def scores(config: ConfigDict, model: str, domain_column: str) -> dict[str, Any]
     told = {**measured(np.ones(len(domains), bool)), "domains": by_name}
     if counts.min() < FOLDS:
         few = known[counts.argmin()]
-        console.say(f"note: domain {few!r} has {counts.min()} rows; the probe needs {FOLDS} of each and is left out")
+        console.note(f"domain {few!r} has {counts.min()} rows; the probe needs {FOLDS} of each and is left out")
         return told
     vectors = {"content": content, **_features(model, content, domains, len(known))}
     found = {name: probe.cross_validated(x, domains, FOLDS, seed=0) for name, x in vectors.items()}
@@ -103,8 +103,8 @@ def _features(model: str, content: np.ndarray, domains: np.ndarray, count: int) 
     params = sides.load(folder, (domain_feature.NAME,))[domain_feature.NAME]
     told = {"unlabelled": np.tanh(content @ params["kernel"] + params["bias"])}
     if len(params["embedding"]) != count:
-        console.say(
-            f"note: the model knows {len(params['embedding'])} domains and the file has {count}: which is which cannot "
+        console.note(
+            f"the model knows {len(params['embedding'])} domains and the file has {count}: which is which cannot "
             "be told, so the feature that is given the domain is not probed"
         )
         return told

@@ -76,6 +76,6 @@ def fits(task: Task, given: str) -> bool:
     try:
         task.check_checkpoint(source, given)
     except UserError as error:
-        console.say(f"note: {error}; the teacher is fine-tuned anew")
+        console.note(f"{error}; the teacher is fine-tuned anew")
         return False
     return True

@@ -3,7 +3,9 @@ of the others. One pass of an encoder over the train set, on all devices; then o
 
 import hashlib
 import json
+import os
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from codir_jax.data import dataset
 from codir_jax.data.data_error import DataError
 from codir_jax.data.delimited import at, read_table
 from codir_jax.data.splits import RawSplit
+from codir_jax.jobs.own_data import SPLITS
 from codir_jax.losses.domains import BY, content_mean, prototype_weights
 from codir_jax.models.apply import apply_model
 from codir_jax.processes import claims, console, whole
@@ -88,6 +91,7 @@ def weigh(
     weights = _weights(config, raw, names, by, centred)
     output = Path(output)
     rows = {split: _rows(part, label_names, names, config.data, weights.get(split)) for split, part in raw.items()}
+    _remove_earlier(output)
     _write(output, rows)
     trained = {row["domain"] for row in rows["train"]}
     for name in domains or names:
@@ -193,6 +197,15 @@ def _rows(part: RawSplit, label_names, names, options, weights: np.ndarray | Non
         weight = 1.0 if weights is None else float(weights[i])
         rows.append(row | {"domain": name, "domain_number": names.index(name), "weight": weight})
     return rows
+
+
+def _remove_earlier(output: Path) -> None:
+    """What was weighed here before: its domains and splits need not be those of now."""
+    for marker in [output / claims.WEIGHED.marker, *output.glob(f"*/{claims.WEIGHED.marker}")]:
+        for split in SPLITS:
+            (marker.parent / f"{split}.jsonl").unlink(missing_ok=True)
+        if marker.parent != output and os.listdir(marker.parent) == [marker.name]:
+            shutil.rmtree(marker.parent)
 
 
 def _write(folder: Path, rows: dict[str, list[dict[str, Any]]]) -> None:

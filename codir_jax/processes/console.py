@@ -1,5 +1,6 @@
 """What a person sees while a command runs: lines and progress bars, of the first process only."""
 
+import functools
 import sys
 
 from codir_jax.processes import distributed
@@ -13,6 +14,12 @@ def say(text: str) -> None:
 
     tqdm.write(text, file=sys.stdout)
     sys.stdout.flush()
+
+
+@functools.cache
+def note(text: str) -> None:
+    """Prints a line that begins with "note: ", once a process: the stages of a job read the same files."""
+    say(f"note: {text}")
 
 
 def duration(seconds: float) -> str:

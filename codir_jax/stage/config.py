@@ -151,7 +151,7 @@ def load(spec: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
         whole, added = completed(schema, {name: {} for name in schema if name in SECTIONS} | saved)
         check_fields(whole)
         if added:
-            console.say(f"note: {spec} is of an earlier version and has no {', '.join(added)}: these are the defaults")
+            console.note(f"{spec} is of an earlier version and has no {', '.join(added)}: these are the defaults")
         return whole
 
     config = config_lib.load(spec, overrides, complete)

@@ -38,7 +38,7 @@ def evaluate(config: ConfigDict, model: str, split: str = "dev") -> dict[str, fl
             teacher = models.make_teacher(config, task)
             models.check_vocabulary(tokenizer, config.teacher.path, teacher)
         else:
-            console.say(f"note: the teacher {config.teacher.path} is no folder here; its distance is not told")
+            console.note(f"the teacher {config.teacher.path} is no folder here; its distance is not told")
     task.open()
     judged = config.copy_and_resolve_references()
     judged.objective = objective_module(module.PLAIN_OBJECTIVE).default_config()

@@ -87,8 +87,8 @@ class _Run:
             )
         if 0 < (least := self.config.train.at_least_steps) == stage.num_steps and self.config.train.total_epochs >= 0:
             console.say(
-                f"length: {least} steps (train.at_least_steps), {least / stage.feed.steps_per_epoch:.1f} epochs, for "
-                f"train.total_epochs={self.config.train.total_epochs:g} would be fewer"
+                f"length: {least} steps, {least / stage.feed.steps_per_epoch:.1f} epochs (train.at_least_steps; "
+                f"train.total_epochs={self.config.train.total_epochs:g} would be fewer)"
             )
         if of_width := self.config.optimizer.of_width:
             console.say(

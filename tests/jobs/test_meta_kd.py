@@ -66,6 +66,20 @@ def test_every_row_gets_its_domain_and_weight_and_every_domain_a_folder(tables, 
     assert (weights >= 0).all() and (weights <= 1).all()
 
 
+def test_a_folder_weighed_before_keeps_none_of_its_domains_and_splits(tables, encoder, tmp_path):
+    for left, name in (("gone", "train.jsonl"), (".", "test.jsonl"), ("kept", "dev.jsonl"), ("others", "train.jsonl")):
+        (tmp_path / left).mkdir(exist_ok=True)
+        (tmp_path / left / name).write_text("{}\n", encoding="utf-8")
+        if left != "others":
+            (tmp_path / left / ".codir-weighed").touch()
+    (tmp_path / "kept" / "notes.txt").write_text("mine", encoding="utf-8")
+    weigh.weigh(_config(tables, encoder), "shop", tmp_path)
+    assert not (tmp_path / "gone").exists() and not (tmp_path / "test.jsonl").exists()
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == [".codir-weighed", "notes.txt"]
+    assert (tmp_path / "others" / "train.jsonl").exists()
+    assert (tmp_path / "long" / "train.jsonl").exists()
+
+
 def test_a_domain_without_train_rows_is_said_aloud_and_takes_the_others_texts(tables, encoder, tmp_path, capsys):
     changed = tmp_path / "dev.tsv"
     lines = (tables / "dev.tsv").read_text(encoding="utf-8").splitlines()

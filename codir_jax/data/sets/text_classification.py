@@ -297,8 +297,8 @@ def _tell_of_judged(tables: Mapping[str, Table], raw: Mapping[str, RawSplit], la
         labels = rows.labels or ()
         table_labels.tell_of_judged(table.path, labels, label_names)
         if lacking := [line for line, label in zip(table.lines, labels, strict=False) if label is None]:
-            console.say(
-                f"note: {table.path}: {len(lacking):,} of {len(labels):,} rows have no label, first on line "
+            console.note(
+                f"{table.path}: {len(lacking):,} of {len(labels):,} rows have no label, first on line "
                 f"{lacking[0]}; {split} is not judged"
             )
         if is_in_train is not None:

@@ -6,6 +6,7 @@ import pytest
 
 from codir_jax.data import dataset, settings
 from codir_jax.data.data_error import DataError
+from codir_jax.processes import console
 
 COUNT = 100  # rows, in several units
 
@@ -88,10 +89,12 @@ def test_what_dev_shares_with_train_and_that_it_has_one_class_are_told_alike(tmp
     ]
     changes = {"dev": dev, "num_train_examples": 60, "unlabelled_path": str(tmp_path / "more.txt")}
     (tmp_path / "more.txt").write_text("a cat\n" * 5)  # of no label: nothing is given away
-    _load(tmp_path, wordpiece, _tsv(_two), **changes)
+    for _ in range(2):  # as the stages of a job read it, and a note is told once
+        _load(tmp_path, wordpiece, _tsv(_two), **changes)
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")] == told
     request.getfixturevalue("small")
     for _ in range(2):  # made, then taken from the cache
+        console.note.cache_clear()
         _load(tmp_path, wordpiece, _tsv(_two), **changes)
         assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")] == told
 
