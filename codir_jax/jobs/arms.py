@@ -50,16 +50,11 @@ def compare(
     scores[BAR] = np.asarray([[value(*pair) for pair in zip(labels, answers[BAR], strict=True)]] * len(trained))
     pooled = {arm: np.average(own, axis=1, weights=[len(rows) for rows in dev]) for arm, own in scores.items()}
     if len(trained) > 1:
-        ends = {arm: statistics.interval(own) for arm, own in pooled.items()}
-        gaps = {arm: statistics.paired_difference(own, pooled[first]) for arm, own in pooled.items()}
+        ends, gaps = _over_seeds(pooled, first)
     else:
         drawn = {arm: np.concatenate(own) for arm, own in answers.items()}
         drawn = statistics.resampled_scores(value, np.concatenate(labels), drawn, seed=seed)
-        ends = {arm: np.percentile(own, (2.5, 97.5)) for arm, own in drawn.items()}
-        gaps = {
-            arm: statistics.resampled_difference(float(pooled[arm][0] - pooled[first][0]), own, drawn[first])
-            for arm, own in drawn.items()
-        }
+        ends, gaps = _over_rows(pooled, drawn, first)
     num_rows = sum(map(len, dev))
     by_arm = {
         arm: {
@@ -74,6 +69,24 @@ def compare(
     }
     over = f"{len(trained)} seeds" if len(trained) > 1 else f"the {num_rows} rows"
     return {"num_rows": num_rows, "over": over, "by_arm": by_arm}
+
+
+def _over_seeds(pooled: Mapping[str, np.ndarray], first: str) -> tuple[dict[str, Any], dict[str, PairedDifference]]:
+    """({arm: its 95 % interval}, {arm: its difference to the first}); `pooled`: arm -> [seeds]."""
+    ends = {arm: statistics.interval(own) for arm, own in pooled.items()}
+    return ends, {arm: statistics.paired_difference(own, pooled[first]) for arm, own in pooled.items()}
+
+
+def _over_rows(
+    pooled: Mapping[str, np.ndarray], drawn: Mapping[str, np.ndarray], first: str
+) -> tuple[dict[str, Any], dict[str, PairedDifference]]:
+    """As of `_over_seeds`, of one seed; `drawn`: arm -> scores of rows that were drawn again."""
+    ends = {arm: np.percentile(own, (2.5, 97.5)) for arm, own in drawn.items()}
+    gaps = {
+        arm: statistics.resampled_difference(float(pooled[arm][0] - pooled[first][0]), own, drawn[first])
+        for arm, own in drawn.items()
+    }
+    return ends, gaps
 
 
 def sentence(arms: Mapping[str, Any], metric: str, *, higher_is_better: bool) -> str:

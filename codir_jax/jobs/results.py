@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
@@ -196,8 +197,7 @@ def _what_to_export(job, scores: Stages, metric: Mapping[str, Any], stages: Stag
     of_arms = {}
     for arm in titles:
         rows = {name: stages[name]["num_examples"]["dev"] for name in recipe.arm(arm)}
-        total = sum(scores[name][key] * num for name, num in rows.items())
-        of_arms[arm] = {key: total / sum(rows.values())}
+        of_arms[arm] = {key: float(np.average([scores[name][key] for name in rows], weights=list(rows.values())))}
     arm, why = chosen.choose(job.export, titles, of_arms, metric, next(iter(recipe.groups)), len(job.seeds))
     return arm, f"{len(recipe.exports)} models ({', '.join(recipe.exports)}): {why}"
 
