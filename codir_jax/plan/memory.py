@@ -12,6 +12,8 @@ from codir_jax.plan.compilers import Arrays, Compiler
 
 # Of a masked LM's logit of the chunk at hand: of student and teacher, their exponentials, the gradient.
 LOGIT_BYTES = 20
+# Of a score: what is in use of the products of queries and of keys with distances, float32, of which there are four.
+DISTANCE_BYTES = 12
 
 
 def device_bytes(tree: Any) -> int:
@@ -65,6 +67,10 @@ class Encoding:
         """Elements of this device's part of an array [rows, heads, length, length]."""
         return self.rows * sizes.num_heads * self.length**2 / self.model_parts
 
+    def distances(self, sizes: TransformerConfig) -> float:
+        """Bytes that a layer's distances (`models.disentangled`) take while they are added to its scores."""
+        return 0.0 if sizes.relative_span is None else DISTANCE_BYTES * self.attention(sizes)
+
     def num_bytes(self, arrays: Arrays, sizes: TransformerConfig, split: float = 0.0) -> float:
         """Bytes of a layer's arrays; `split`: share of those [tokens, hidden] that the model axis splits too."""
         whole = 1 - split + split / self.model_parts
@@ -97,7 +103,7 @@ def activations(
     kept = (layers - 1) * kept_of + layer
     taught = of.num_bytes(compiler.teacher, teacher) if teacher else 0.0
     passing = compiler.passing if compiler.keeps_all or remat == "none" else compiler.again
-    begins = kept + max(of.num_bytes(passing, student) + taught, of_loss)
+    begins = kept + max(of.num_bytes(passing, student) + of.distances(student) + taught, of_loss)
     if compiler.late is None or remat != "none":
         return begins
     ends = (layers - 1) * of.num_bytes(compiler.late, student) + layer + of.num_bytes(compiler.late_passing, student)

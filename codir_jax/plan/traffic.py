@@ -90,7 +90,7 @@ def transfers(
     def hidden(sizes):
         return of.hidden(sizes) * of.itemsize
 
-    kernels, words, others = _by_use(params)
+    kernels, words, others, _ = _by_use(params)
     for what, weights, dtype, times in (
         ("gradients of kernels", kernels, kernel_gradients, num_microbatches),
         # Looked up once, for all microbatches; as the decoder it has a gradient that is summed for itself.
@@ -106,6 +106,11 @@ def transfers(
         add(f"{what} (fsdp)", "reduce-scatter", split, times, fsdp, dtype)
         if weights is not decoder:  # whose parts join those of the words before that
             add(f"{what} (data)", "all-reduce", split / fsdp, 1, shards // fsdp, dtype)
+    if student_sizes.relative_span is not None:
+        # Each layer's projected distances: the table's gradient is made of these sums, on every device.
+        num_vectors = student_sizes.num_layers * 2 * (2 * of.length - 1)
+        num_bytes = 4 * num_vectors * student_sizes.hidden_size
+        add("gradients of the distances", "all-reduce", num_bytes, num_microbatches, shards)
     # Gathered before the forward pass, microbatches or not.
     for side, weights in (("student", params), ("teacher", teacher or {})):
         kernels, *rest = _by_use(weights)
@@ -143,16 +148,16 @@ def transfers(
 
 def kept_bytes(params: Any, decoder: Any, gathered: str) -> float:
     """Bytes on one device of what fsdp gathers and the backward pass needs: all but a table that is looked up only."""
-    kernels, _, others = _by_use(params)
+    kernels, _, *others = _by_use(params)
     size = jnp.dtype(gathered).itemsize / 4
     return size * weight_bytes(kernels, only_split=True) + weight_bytes((others, decoder), only_split=True)
 
 
-def _by_use(weights: Any) -> tuple[list, list, list]:
-    """(kernels of products in the model's dtype, its words, all else: products of a classifier are float32)."""
-    parts: tuple[list, list, list] = [], [], []
+def _by_use(weights: Any) -> tuple[list, list, list, list]:
+    """(kernels of products in the model's dtype, its words, all else, its distances); a classifier's are float32."""
+    parts: tuple[list, list, list, list] = [], [], [], []
     for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
         names = {getattr(key, "key", None) for key in path}
         is_kernel = "kernel" in names and names & {"encoder", "transform"}
-        parts[0 if is_kernel else 1 if "word" in names else 2].append(leaf)
+        parts[0 if is_kernel else 1 if "word" in names else 3 if "distances" in names else 2].append(leaf)
     return parts

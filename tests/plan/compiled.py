@@ -35,8 +35,10 @@ def plan(
     objective=(),
     overrides=(),
     seen_words=0,
+    distances=None,
 ) -> PlannedStage:
-    """A job on an abstract mesh; layers of student and teacher; number of words that occur, 0: not known."""
+    """A job on an abstract mesh; layers of student and teacher; number of words that occur, 0: not known;
+    rows of distances on each side."""
     if pretrains:
         preset = ("pretrain",) if method == "codir" else ()
         config = stage_config.default_config(METHODS[method].default_config(*preset), "masked_lm")
@@ -54,7 +56,8 @@ def plan(
             section = section[part]
         section[key.split(".")[-1]] = value
     teacher = TransformerConfig(
-        family="bert",
+        family="bert" if distances is None else "deberta-v2",
+        relative_span=distances,
         vocab_size=vocab,
         hidden_size=hidden,
         num_layers=layers[1],

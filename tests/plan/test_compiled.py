@@ -36,6 +36,7 @@ SLOW = {
     "microbatches, fsdp": {"mesh": (2, 4, 1), "overrides": (("train.num_microbatches", 2),)},
     "remat, on CPU without effect": {"overrides": (("student.remat", "block"),)},
     "words that occur": {"vocab": 8000, "seen_words": 900, "layers": (1, 1), "length": 16, "batch_size": 64},
+    "distances, long": {"distances": 256, "length": 512, "layers": (1, 2), "batch_size": 32},
     "large contrastive batch": {"batch_size": 2048, "length": 16, "num_train": 16384},
 }
 
