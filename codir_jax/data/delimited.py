@@ -52,7 +52,10 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """Bytes start .. end of a file, None to its end: whole lines, of which the first has the number `first_line`."""
+    """Bytes start .. end of a file, None to its end: whole lines, of which the first has the number `first_line`.
+
+    Of a parquet file rows start .. end, counted from 0.
+    """
 
     start: int = 0
     end: int | None = None
@@ -169,7 +172,7 @@ def read_table(
         problems.append(_unknown_format(path, suffix))
         return None
     if suffix == parquet.SUFFIX:
-        return _parquet_table(path, required, optional, problems, named_by or {})
+        return _parquet_table(path, required, optional, problems, named_by or {}, span)
     lines = read_lines(path, problems, span)
     if lines is None:
         return None
@@ -283,7 +286,7 @@ def _names_in_parquet(path: Path, problems: list[str]) -> list[str] | None:
         return None
 
 
-def _parquet_table(path: Path, required, optional, problems: list[str], named_by) -> Table | None:
+def _parquet_table(path: Path, required, optional, problems: list[str], named_by, span: Span) -> Table | None:
     header = _names_in_parquet(path, problems)
     if header is None or _has_missing(path, None, required, header, problems, named_by):
         return None
@@ -292,14 +295,14 @@ def _parquet_table(path: Path, required, optional, problems: list[str], named_by
         problems.append(at(path, None, told))
         return None
     try:
-        columns = parquet.read(path, names)
+        columns = parquet.read(path, names, span.start, span.end)
     except parquet.BrokenError as error:
         problems.append(at(path, error.row, str(error)))
         return None
     num_rows = len(next(iter(columns.values()), ()))
-    if not num_rows and not problems:
+    if not num_rows and not problems and span.is_whole:
         problems.append(at(path, None, "the file has no rows"))
-    return Table(path, list(range(1, num_rows + 1)), columns)
+    return Table(path, list(range(span.first_line, span.first_line + num_rows)), columns)
 
 
 def _json_table(path, lines, required, optional, problems, first_line, named_by) -> Table | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,44 @@ def column_names(path: Path) -> list[str]:
     return list(_open(path).schema_arrow.names)
 
 
-def read(path: Path, names: Sequence[str]) -> dict[str, list]:
+def cuts(path: Path, apart: int) -> list[int]:
+    """Returns rows, counted from 0, at which a row group begins, with at least `apart` bytes of the file between two;
+    none of a broken file."""
+    try:
+        metadata = _open(path).metadata
+    except BrokenError:  # told by those who read the rows
+        return []
+    found, row, size = [], 0, 0
+    for i in range(metadata.num_row_groups):
+        if size >= apart and row:
+            found.append(row)
+            size = 0
+        group = metadata.row_group(i)
+        size += sum(group.column(j).total_compressed_size for j in range(group.num_columns))
+        row += group.num_rows
+    return found
+
+
+def num_rows(path: Path) -> int:
+    """Returns how many rows it has.
+
+    Raises:
+      BrokenError: as `column_names`.
+    """
+    return _open(path).metadata.num_rows
+
+
+def read(path: Path, names: Sequence[str], start: int = 0, stop: int | None = None) -> dict[str, list]:
     """Returns the columns as Python values, None for a null and for NaN, by which pandas means the same.
+
+    Args:
+      start, stop: read the row groups that begin in these rows, counted from 0; None: to the end.
 
     Raises:
       BrokenError: it is no parquet file, a part of it cannot be read, a text is no UTF-8, or it unpacks to too much.
     """
     columns: dict[str, list] = {name: [] for name in names}
-    for first_row, batch in _batches(path, names):
+    for first_row, batch in _batches(path, names, start, stop):
         for name, values in columns.items():
             values += _values(batch, name, first_row)
     return columns
@@ -53,7 +84,7 @@ class BrokenError(Exception):
         self.row = row
 
 
-def _batches(path: Path, names: Sequence[str]) -> Iterator[tuple[int, Any]]:
+def _batches(path: Path, names: Sequence[str], start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Any]]:
     """Yields (number of the first, some thousand rows), texts as places in a dictionary: one that comes often is there
     once."""
     import pyarrow
@@ -62,13 +93,16 @@ def _batches(path: Path, names: Sequence[str]) -> Iterator[tuple[int, Any]]:
     try:
         schema = _open(path).schema_arrow
         file = _open(path, [name for name in names if _is_text(schema.field(name).type)])
-        groups = (file.metadata.row_group(i) for i in range(file.num_row_groups))
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        begins = [0, *itertools.accumulate(sizes)][:-1]
+        chosen = [i for i, row in enumerate(begins) if start <= row and (stop is None or row < stop)]
+        groups = (file.metadata.row_group(i) for i in chosen)
         columns = (group.column(i) for group in groups for i in range(group.num_columns))
         read = (column for column in columns if {column.path_in_schema, column.path_in_schema.split(".")[0]} & {*names})
         if sum(column.total_uncompressed_size for column in read) > left:
             raise BrokenError(TOO_MUCH)
-        first_row = 1
-        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(names)):
+        first_row = 1 + start
+        for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=chosen, columns=list(names)):
             left -= sum(map(_num_bytes, batch.columns))
             if left < 0:
                 raise BrokenError(TOO_MUCH)

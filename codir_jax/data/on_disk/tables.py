@@ -26,7 +26,7 @@ class PartOfTable:
     """Reads the rows of a stretch of a file; see `streamed.Unit.read`.
 
     Attributes:
-      path: of the file. span: bytes of it. header: its column names; None where it has no header line.
+      path: of the file. span: part of it. header: its column names; None where it has no header line.
       texts: columns of the texts, one or two. is_apart: two are encoded each by itself.
       label: column of the labels, "" without any; they are read by `parse_labels`.
       further: (name in a batch, column) of each further column.
@@ -44,7 +44,8 @@ class PartOfTable:
     def __call__(self, problems: list[str]) -> RawSplit | None:
         found: list[str] = []
         rows = self._read(self.span, found)
-        if found and self.span.start:  # only now the lines before it are counted
+        knows_lines = not self.span.start or kind_of(self.path) == parquet.SUFFIX
+        if found and not knows_lines:  # only now the lines before it are counted
             found = []
             first_line = 1 + delimited.count_lines(self.path, self.span.start)
             self._read(dataclasses.replace(self.span, first_line=first_line), found)
@@ -71,7 +72,8 @@ class PartOfTable:
 
 
 def parts(path: Path, **of_part) -> list[tuple[int, PartOfTable]]:
-    """Returns (bytes, reader) of each unit of a file, which follow from it alone; a .gz and a .parquet are one unit.
+    """Returns (bytes, reader) of each unit of a file, which follow from it alone; a .gz and a row group of a .parquet
+    are not parted.
 
     Args:
       path: of the file.
@@ -80,8 +82,8 @@ def parts(path: Path, **of_part) -> list[tuple[int, PartOfTable]]:
     file, separator = files.text_file(path), separator_of(path)
     apart = files.unit_bytes(file.size, UNIT_BYTES)
     if kind_of(path) == parquet.SUFFIX:
-        places = []
-    elif separator and is_quoted(path, separator) and not is_compressed(path):
+        return _row_groups(path, file.size, apart, of_part)
+    if separator and is_quoted(path, separator) and not is_compressed(path):
         places = cuts.between_quoted_rows(path, separator, apart)
     else:
         places = files.cuts(file, apart)
@@ -90,6 +92,16 @@ def parts(path: Path, **of_part) -> list[tuple[int, PartOfTable]]:
     return [
         ((end or file.size) - start, PartOfTable(path, Span(start, end), header, **of_part)) for start, end in bounds
     ]
+
+
+def _row_groups(path: Path, size: int, apart: int, of_part) -> list[tuple[int, PartOfTable]]:
+    rows = parquet.cuts(path, apart)
+    total = parquet.num_rows(path) if rows else 1  # of one part they are not asked: the file may be broken
+    parts = []
+    for start, end in zip([0, *rows], [*rows, None], strict=True):
+        num_bytes = size * ((total if end is None else end) - start) // total
+        parts.append((num_bytes, PartOfTable(path, Span(start, end, start + 1), None, **of_part)))
+    return parts
 
 
 def units(labelled: Sequence[tuple[int, Callable]], unlabelled: Sequence[tuple[int, Callable]]):

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from codir_jax.data import dataset, pipeline, separators, settings, text_stream
@@ -27,8 +28,11 @@ def _texts(count, seed=0):
 
 
 def _write(path, rows, names):
-    """Rows as .tsv, .csv (with line ends inside fields), .jsonl."""
-    if path.suffix == ".jsonl":
+    """Rows as .tsv, .csv (with line ends inside fields), .jsonl, .parquet (in groups of 20 rows)."""
+    if path.suffix == ".parquet":
+        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        pyarrow.parquet.write_table(pyarrow.table(columns), path, row_group_size=20)
+    elif path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows), "utf-8")
     elif path.suffix == ".csv":
         quoted = lambda value: '"' + str(value).replace('"', '""') + '"'  # noqa: E731
@@ -76,15 +80,24 @@ def _assert_same(ours, theirs):
 
 @pytest.mark.parametrize(
     ("suffix", "kind"),
-    [(".tsv", "classes"), (".csv", "classes"), (".jsonl", "classes"), (".tsv", "regression"), (".jsonl", "pairs")],
+    [
+        (".tsv", "classes"),
+        (".csv", "classes"),
+        (".jsonl", "classes"),
+        (".parquet", "classes"),
+        (".tsv", "regression"),
+        (".jsonl", "pairs"),
+        (".parquet", "pairs"),
+    ],
 )
 @pytest.mark.parametrize("num_train_examples", [0, 120])
 def test_batches_from_disk_are_those_from_memory(tmp_path, request, wordpiece, suffix, kind, num_train_examples):
     options = _options(tmp_path, suffix, kind)
     options.num_train_examples = num_train_examples
     if kind != "pairs" and not num_train_examples:
-        options.unlabelled_path = str(tmp_path / "more.tsv")
-        _write(tmp_path / "more.tsv", [(t, "b", 1) for t in _texts(90, 0)], ["sentence", "domain", "weight"])
+        more = tmp_path / ("more.parquet" if suffix == ".parquet" else "more.tsv")
+        options.unlabelled_path = str(more)
+        _write(more, [(t, "b", 1) for t in _texts(90, 0)], ["sentence", "domain", "weight"])
     in_memory = dataset.load(options, wordpiece, seed=4)
     request.getfixturevalue("small")
     on_disk = dataset.load(options, wordpiece, seed=4)
@@ -207,6 +220,18 @@ def test_problems_are_told_with_file_and_line_wherever_the_file_is_cut(tmp_path,
         dataset.load(options, wordpiece, seed=0)
     assert f"{path}:201: empty label" in error.value.problems
     assert f"{path}:202: expected 4 columns, got 1" in error.value.problems
+
+
+def test_problems_of_a_parquet_file_are_told_with_their_rows_wherever_it_is_parted(tmp_path, small, wordpiece):
+    options = _options(tmp_path)
+    rows = [(text, "good", "b", 1) for text in _texts(300)]
+    rows[205], rows[210] = ("a b", "", "b", 1), ("", "good", "b", 1)
+    options.train_path = str(tmp_path / "train.parquet")
+    _write(tmp_path / "train.parquet", rows, ["sentence", "label", "domain", "weight"])
+    with pytest.raises(DataError) as error:
+        dataset.load(options, wordpiece, seed=0)
+    assert f"{options.train_path}:206: empty label" in error.value.problems
+    assert [problem for problem in error.value.problems if problem.startswith(f"{options.train_path}:211: ")]
 
 
 def test_what_only_the_whole_file_shows_is_told(tmp_path, small, wordpiece):
