@@ -37,7 +37,9 @@ def export_model(
     data: str = "",
     test: Mapping[str, float] | None = None,
 ) -> str:
-    """Exports a classifier, a masked LM or a sentence encoder; returns the parity verdict in words.
+    """Exports a classifier, a masked LM or a sentence encoder; returns the parity verdicts in words.
+
+    A format whose runtime computes something else is left out, and its verdict says so.
 
     Args:
       model: workdir of `codir train`, folder of `compress`, Hugging Face folder or hub name.
@@ -98,7 +100,7 @@ def export_model(
         batch = sample_batch(tokenizer, min(source.config.max_length, 64))
         others = contract.write(aside, formats, head, batch)
         with (aside / "README.md").open("a", encoding="utf-8") as card:
-            card.write(contract.in_card(formats))
+            card.write(contract.in_card(contract.present(aside, formats)))
     return "\n".join(map(str, (verdict, *others)))
 
 

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from codir_jax import config as config_lib
 from codir_jax.convert.folder import model_folder
+from codir_jax.convert.formats import contract
 from codir_jax.jobs import answers, arms, chosen, export, measure, over_seeds, pareto, pruned, served, then, verdict
 from codir_jax.jobs.recipe import TEACHER, Recipe, StageSpec
 from codir_jax.processes import console
@@ -216,7 +217,8 @@ def _export(job, names: Sequence[str], rows: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _served(job, config: ConfigDict) -> dict[str, Any]:
-    """What the formats of the export cost, and their scores on dev; {} without any, and of several exports."""
-    if not job.formats or job.recipe.exports:
+    """What the formats of the export cost, and their scores; {} without any, and of several exports."""
+    folder = job.folder / "export"
+    if job.recipe.exports or not (formats := contract.present(folder, job.formats)):
         return {}
-    return served.of_data(str(job.folder / "export"), job.formats, config)
+    return served.of_data(str(folder), formats, config)

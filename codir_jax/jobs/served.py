@@ -24,8 +24,8 @@ from codir_jax.tasks.contract import Task, task_module
 
 LENGTH = 32
 _ABOUT = (
-    "The export in each format, run by its own runtime: median times from arrays to answers, tokenizer left out, by as "
-    "many threads as the runtime takes. `huggingface` is `codir_jax.load`."
+    "The export in each format, run by its own runtime: median times from arrays to answers for texts x tokens, "
+    "tokenizer left out, by as many threads as the runtime takes. `huggingface` is `codir_jax.load`."
 )
 BATCH_SIZES = (1, 32)
 _REPEATS, _WARM_UP = 20, 3
@@ -41,7 +41,7 @@ def require(formats: Sequence[str], config: ConfigDict) -> None:
 
 
 def of_data(folder: str, formats: Sequence[str], config: ConfigDict) -> dict[str, dict[str, Any]]:
-    """`measure` of an export on the data of a stage: its scores on dev, and times of a text of median length."""
+    """`measure` of an export on the data of a stage: its scores, and times of a text of median length."""
     task = task_module(config.task.name).make(config, tokenizer_lib.load_tokenizer(folder))
     task.open()
     length = length_buckets.bucket_length(task.typical_length, length_buckets.ladder(task.served_length or LENGTH))
@@ -51,14 +51,15 @@ def of_data(folder: str, formats: Sequence[str], config: ConfigDict) -> dict[str
 def measure(
     folder: str, formats: Sequence[str], *, task: Task | None = None, length: int = LENGTH
 ) -> dict[str, dict[str, Any]]:
-    """name -> {"bytes", "batch_1_ms", "batch_32_ms", "length"}, and "dev" with the scores of a classifier with data.
+    """name -> {"bytes", "batch_1_ms", "batch_32_ms", "length"}; of a classifier with data also the scores on each split
+    by which it can be judged, as "dev" and "test".
 
     The first row is the Hugging Face folder as `codir_jax.load` runs it, in JAX. Each runtime takes arrays of the host
     and gives one, and all are measured in turns.
 
     Args:
       folder: of an export. formats: that it has.
-      task: whose dev split it is judged by. length: tokens of a text, all of them real.
+      task: whose splits it is judged by. length: tokens of a text, all of them real.
     """
     head = huggingface.stored_head(folder)
     source = huggingface.load_pretrained(folder, head=head)
@@ -73,9 +74,10 @@ def measure(
     for size in BATCH_SIZES:
         for name, value in _milliseconds(runs, size, length).items():
             rows[name] |= {f"batch_{size}_ms": value, "length": length}
-    if task is not None and "dev" in task.splits and hasattr(task, "scores_of"):
+    if task is not None and hasattr(task, "scores_of"):
+        judged = [split for split in task.splits if split == "dev" or task.is_judged_once(split)]
         for name, run in runs.items():
-            rows[name]["dev"] = task.scores_of("dev", run)
+            rows[name] |= {split: task.scores_of(split, run) for split in judged}
     return rows
 
 
@@ -112,13 +114,13 @@ def on_screen(results: Mapping[str, Any]) -> list[str]:
 
 
 def _cells(rows: Mapping[str, Mapping[str, Any]], metric: str) -> tuple[list[str], list[list[str]]]:
-    has_scores = all("dev" in row for row in rows.values())
-    length = next(iter(rows.values()))["length"]
-    header = ["format", *([f"dev {metric.replace('_', ' ')}"] if has_scores else []), "MiB"]
-    header += [f"ms, {size} x {length} tokens" for size in BATCH_SIZES]
+    first = next(iter(rows.values()))
+    judged, length = [name for name, value in first.items() if isinstance(value, Mapping)], first["length"]
+    header = ["format", *(f"{split} {metric.replace('_', ' ')}" for split in judged), "MiB"]
+    header += [f"ms, {size} x {length}" for size in BATCH_SIZES]
     cells = []
     for name, row in rows.items():
-        scores = [f"{row['dev'][metric]:.4f}"] if has_scores else []
+        scores = [f"{row[split][metric]:.4f}" for split in judged]
         times = [f"{row[f'batch_{size}_ms']:.1f}" for size in BATCH_SIZES]
         cells.append([name, *scores, f"{row['bytes'] / 2**20:.1f}", *times])
     return header, cells

@@ -14,11 +14,12 @@ from codir_jax.convert.huggingface import load_pretrained, save_pretrained
 from codir_jax.jobs import export
 from codir_jax.jobs.export import _provenance, export_model
 from codir_jax.processes.user_error import CannotWriteError, UserError
+from codir_jax.verbs import export as verb
 
 GOLDEN = Path(__file__).parents[1] / "models" / "golden" / "bert_seqcls"
 
 
-def test_the_card_tells_hub_names_whole_and_no_path_of_the_machine(tmp_path, monkeypatch):
+def test_the_card_tells_hub_names_whole_and_no_path_of_the_machine(tmp_path, monkeypatch, capsys):
     source = load_pretrained(GOLDEN)
     best = save_pretrained(tmp_path / "run" / "best", source.config, source.params)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -48,6 +49,15 @@ def test_the_card_tells_hub_names_whole_and_no_path_of_the_machine(tmp_path, mon
     program = tmp_path / "out" / "stablehlo" / "model.bin"
     assert program.exists()
     export_model(str(tmp_path / "run"), str(tmp_path / "out"))
+    assert not program.exists() and (tmp_path / "out" / "README.md").read_text() == card
+
+    # One that computes something else is left out, and the command says so.
+    apply = export.export.apply
+    with monkeypatch.context() as wrong:
+        wrong.setattr(export.export, "apply", lambda *arguments: apply(*arguments) + 1)
+        flags = {"model": str(tmp_path / "run"), "output": str(tmp_path / "out"), "push_to_hub": ""}
+        assert verb.run((), format=("stablehlo",), **flags) == 1
+        assert "stablehlo parity FAILED, left out: " in capsys.readouterr().out
     assert not program.exists() and (tmp_path / "out" / "README.md").read_text() == card
 
     # Another export to the same folder for which there is no room leaves the first one as it is.

@@ -20,6 +20,7 @@ lengths, one alone and padded together.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +49,7 @@ class Written:
 
     Attributes:
       name: of the format. file: of the model, below the folder. num_bytes: of that file.
-      difference: largest one of an answer; of rounded weights the size of the error as a share of the answers' size.
+      difference: largest one of an answer; of rounded weights the size of all errors as a share of that of all answers.
       bound: of the difference. answer: "logits" or "vectors". num_examples: rows compared. is_rounded: see difference.
     """
 
@@ -70,10 +71,8 @@ class Written:
         what, difference, bound = f"largest difference of {self.answer}", f"{self.difference:.2e}", f"{self.bound:.0e}"
         if self.is_rounded:
             what, difference, bound = f"error of rounded {self.answer}", f"{self.difference:.1%}", f"{self.bound:.0%}"
-        return (
-            f"{self.name} parity {'passed' if self.passed else 'FAILED'}: {what} over {self.num_examples} examples "
-            f"{difference} in its own runtime (bound {bound})"
-        )
+        told = f"{what} over {self.num_examples} examples {difference} in its own runtime (bound {bound})"
+        return f"{self.name} parity passed: {told}" if self.passed else f"{self.name} parity FAILED, left out: {told}"
 
 
 def known() -> tuple[str, ...]:
@@ -111,13 +110,12 @@ def require(names: Sequence[str], head: str = "") -> None:
 def write(folder: Path, names: Sequence[str], head: str, batch: Mapping[str, np.ndarray]) -> list[Written]:
     """Writes the model of a Hugging Face folder in these formats alone, and judges each by its own runtime.
 
+    One that computes something else is left out of the folder.
+
     Args:
       folder: as `convert.export.export` wrote it. names: of formats; "huggingface" is there already.
       head: of `models.heads.HEADS`.
       batch: `input_ids`, `attention_mask`, `token_type_ids`, int32 [batch, seq]; rows of several lengths.
-
-    Raises:
-      export.ParityError: a model computes something else.
     """
     require(names, head)
     if not _others(names):
@@ -125,6 +123,11 @@ def write(folder: Path, names: Sequence[str], head: str, batch: Mapping[str, np.
     source = load_pretrained(folder, head=head)
     expected = [(inputs, export.answers_of(source, head, inputs)) for inputs in _shapes(batch)]
     return [_written(folder, name, head, expected) for name in _others(names)]
+
+
+def present(folder: Path, names: Sequence[str]) -> list[str]:
+    """Those of the formats that a folder has."""
+    return [name for name in dict.fromkeys(names) if name == HUGGINGFACE or (folder / _module(name).FILE).exists()]
 
 
 def load(folder: Path, name: str) -> Answers:
@@ -160,19 +163,20 @@ def _written(folder: Path, name: str, head: str, expected) -> Written:
     run, answer = module.load(folder), head_spec(head).answer
     pairs = [(np.asarray(run(*inputs), np.float32), theirs) for inputs, theirs in expected]
     share = getattr(module, "LARGEST_ERROR", None)
-    differences = [_error(ours, theirs) if share else export.distance(ours, theirs) for ours, theirs in pairs]
     written = Written(
         name=name,
         file=module.FILE,
         num_bytes=num_bytes(folder, name),
-        difference=max(differences),
+        difference=_error(pairs) if share else max(export.distance(ours, theirs) for ours, theirs in pairs),
         bound=share or export.TOLERANCE[answer],
         answer=answer,
         num_examples=len(expected[0][1]),
         is_rounded=share is not None,
     )
     if not written.passed:
-        raise export.ParityError(f"{folder / module.FILE}: {written}. It is not served")
+        (folder / module.FILE).unlink()
+        with contextlib.suppress(OSError):  # another format lies beside it
+            (folder / module.FILE).parent.rmdir()
     return written
 
 
@@ -184,10 +188,12 @@ def _shapes(batch: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray, ...]]:
     return [inputs, *alone]
 
 
-def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
-    if ours.shape != theirs.shape:
+def _error(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+    if any(ours.shape != theirs.shape for ours, theirs in pairs):
         return float("inf")
-    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+    squares = [(np.square(ours - theirs).sum(), np.square(theirs).sum()) for ours, theirs in pairs]
+    error, size = np.sum(squares, axis=0)
+    return float(np.sqrt(error / size))
 
 
 def _others(names: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ CONFIG_ARGUMENT = "own"
 FIELDS = {
     "train_path": field("", "own file to train on"),
     "dev_path": field("", "own file to judge by"),
-    "test_path": field("", "own file to test by; its labels are optional"),
+    "test_path": field("", "own file to test by; its labels are optional", binds=False),
     # Of texts with any number of classes also a column of 0 and 1 for each, comma separated.
     "label_column": field("label", "column of the labels"),
     "is_regression": field(False, "labels are float targets, not class names"),
