@@ -20,7 +20,7 @@ from codir_jax.data.splits import RawSplit
 from codir_jax.processes import claims, whole
 from codir_jax.processes.user_error import UserError
 
-# A few texts of different lengths, on which an export is compared with its source.
+# A few texts of different lengths, on which an export is compared with its source where no other texts are given.
 TEXTS = ("A small model.", "The keys to the cabinet are on the table that nobody uses any more.", "No.")
 # Of an earlier export in the same folder, where the new one has them not.
 _STALE = (huggingface.WEIGHTS, packed.FILE, sentence_folder.MODULES, NOISE_FILE)
@@ -36,6 +36,7 @@ def export_model(
     base_model: str = "",
     data: str = "",
     test: Mapping[str, float] | None = None,
+    sample: RawSplit | None = None,
 ) -> str:
     """Exports a classifier, a masked LM or a sentence encoder; returns the parity verdicts in words.
 
@@ -49,6 +50,7 @@ def export_model(
         `base_model`, or the run's config, names; the last two as the run has them. Of a job's folder, and of an export,
         what its card tells.
       test: scores for the card, metric -> value.
+      sample: a few texts of the model's task, on which it is compared.
 
     Raises:
       UserError: the model has no trained head, a format needs what is not installed, or the folder is not empty and not
@@ -66,6 +68,8 @@ def export_model(
     contract.require(formats, head)
     source = huggingface.load_trained(folder, head)
     tokenizer = tokenizer_lib.load_tokenizer(folder, source.config.vocab_size)
+    texts = RawSplit(list(TEXTS)) if sample is None else RawSplit(sample.texts_a, sample.texts_b)
+    batch = sample_batch(tokenizer, min(source.config.max_length, 64), texts)
     results, config = (
         json.loads(path.read_text(encoding="utf-8")) if (path := Path(model) / name).exists() else None
         for name in ("results.json", "config.json")
@@ -87,7 +91,7 @@ def export_model(
             tokenizer,
             head=head,
             sentence=source.sentence,
-            sample_batch=sample_batch(tokenizer, min(source.config.max_length, 64)),
+            sample_batch=batch,
             results=card_results or None,
             training_config=_without_paths(config) if config else None,
             teacher_name=(config or {}).get("teacher", {}).get("path", ""),
@@ -97,7 +101,6 @@ def export_model(
             labels=source.labels,
         )
         copy_noise(source.folder, aside)
-        batch = sample_batch(tokenizer, min(source.config.max_length, 64))
         others = contract.write(aside, formats, head, batch)
         with (aside / "README.md").open("a", encoding="utf-8") as card:
             card.write(contract.in_card(contract.present(aside, formats)))
@@ -188,13 +191,13 @@ def _card_of(model: str) -> dict[str, Any]:
         return {}
 
 
-def sample_batch(tokenizer, max_length: int) -> dict[str, np.ndarray]:
-    """TEXTS as a padded batch of `data.batch`."""
-    examples, _ = dataset.tokenize_split(RawSplit(list(TEXTS)), tokenizer, max_length, False)
+def sample_batch(tokenizer, max_length: int, texts: RawSplit) -> dict[str, np.ndarray]:
+    """The texts as a padded batch of `data.batch`."""
+    examples, _ = dataset.tokenize_split(texts, tokenizer, max_length, False)
     return pipeline.collate(
         examples,
-        np.arange(len(TEXTS)),
-        batch_size=len(TEXTS),
+        np.arange(len(texts)),
+        batch_size=len(texts),
         length_buckets=ladder(max_length),
         pad_token_id=tokenizer.pad_token_id,
     )

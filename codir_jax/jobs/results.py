@@ -15,7 +15,10 @@ from codir_jax.jobs.recipe import TEACHER, Recipe, StageSpec
 from codir_jax.processes import console
 from codir_jax.stage import workdir
 from codir_jax.stage.evaluate import evaluate
-from codir_jax.tasks.contract import task_module
+from codir_jax.tasks.contract import Task, task_module
+
+# Rows of dev on which an export is compared with its source.
+_NUM_COMPARED = 32
 
 Stages = Mapping[str, Mapping[str, Any]]
 
@@ -114,7 +117,7 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
         "export_wanted": job.export,
         "exported": exported,
         "why_exported": why,
-        "parity": _export(job, (chosen.PRUNED,) if job.prunes else recipe.arm(chosen_arm), rows),
+        "parity": _export(job, (chosen.PRUNED,) if job.prunes else recipe.arm(chosen_arm), rows, measured.tasks),
         "formats": _served(job, configs.get(exported, config)),
         "price_per_hour": job.price_per_hour,
         "seconds": sum(stage["seconds"] for stages in trained.values() for stage in stages.values()),
@@ -203,12 +206,14 @@ def _what_to_export(job, scores: Stages, metric: Mapping[str, Any], stages: Stag
     return arm, f"{len(recipe.exports)} models ({', '.join(recipe.exports)}): {why}"
 
 
-def _export(job, names: Sequence[str], rows: Mapping[str, Mapping[str, Any]]) -> str:
+def _export(job, names: Sequence[str], rows: Mapping[str, Mapping[str, Any]], tasks: Mapping[str, Task]) -> str:
     """Exports a stage, or all of an arm; the verdicts in one sentence."""
 
     def write(name: str, folder: Path) -> str:
         told = {**job.told, "base_model": job.given, "test": rows[name].get("test")}
-        return export.export_model(str(job.folder / name), str(folder), job.formats, **told)
+        dev = tasks[name].read_rows().get("dev") if hasattr(tasks[name], "read_rows") else None
+        sample = dev.take(range(min(len(dev), _NUM_COMPARED))) if dev else None
+        return export.export_model(str(job.folder / name), str(folder), job.formats, **told, sample=sample)
 
     if not job.recipe.exports:
         return write(names[0], job.folder / "export")

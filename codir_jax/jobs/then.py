@@ -20,7 +20,9 @@ def write(model: str, methods: Sequence[str], folder: Path) -> dict[str, Compres
     made = {}
     for method in methods:
         made[method] = compressed.compress(model, method, folder / folder_name(method), tokenizer)
-        console.say(f"{method}: {made[method].num_bytes} bytes, {made[method].verdict} -> {made[method].folder}")
+        console.say(
+            f"{method}: {made[method].num_bytes / 2**20:.1f} MiB, {made[method].verdict} -> {made[method].folder}"
+        )
     return made
 
 
