@@ -24,6 +24,14 @@ from codir_jax.processes.user_error import UserError
 SPLITS = ("train", "dev", "test", "unlabelled")
 
 
+def content(path: str) -> str:
+    """sha256 of a file, hex; "" of none."""
+    if not path:
+        return ""
+    with Path(path).expanduser().open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def as_files(flags: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The flags with a file for each split: what is none is written down.
 

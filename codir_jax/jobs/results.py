@@ -10,7 +10,20 @@ from ml_collections import ConfigDict
 from codir_jax import config as config_lib
 from codir_jax.convert.folder import model_folder
 from codir_jax.convert.formats import contract
-from codir_jax.jobs import answers, arms, chosen, export, measure, over_seeds, pareto, pruned, served, then, verdict
+from codir_jax.jobs import (
+    answers,
+    arms,
+    chosen,
+    export,
+    measure,
+    over_seeds,
+    own_data,
+    pareto,
+    pruned,
+    served,
+    then,
+    verdict,
+)
 from codir_jax.jobs.recipe import TEACHER, Recipe, StageSpec
 from codir_jax.processes import console
 from codir_jax.stage import workdir
@@ -118,6 +131,9 @@ def of_job(job, configs: Mapping[str, ConfigDict], trained: Mapping[int, Stages]
         "exported": exported,
         "why_exported": why,
         "parity": _export(job, (chosen.PRUNED,) if job.prunes else recipe.arm(chosen_arm), rows, measured.tasks),
+        "formats_wanted": list(job.formats),
+        "test_path": job.source.test_path,
+        "test_content": own_data.content(job.source.test_path),
         "formats": _served(job, configs.get(exported, config)),
         "price_per_hour": job.price_per_hour,
         "seconds": sum(stage["seconds"] for stages in trained.values() for stage in stages.values()),

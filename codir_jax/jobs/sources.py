@@ -1,5 +1,7 @@
 """What a job has to train on, as the user gave it: own files, running text, a GLUE task or the embedded data."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +31,9 @@ FIELDS = {
 }
 
 
+_TEST = "data.test_path"
+
+
 class Source(NamedTuple):
     """The data of a job.
 
@@ -39,6 +44,15 @@ class Source(NamedTuple):
 
     name: str
     overrides: tuple[tuple[str, str], ...]
+
+    @property
+    def test_path(self) -> str:
+        """The own file to test by, "" without one."""
+        return dict(self.overrides).get(_TEST, "")
+
+    def with_test(self, path: str) -> Source:
+        """Tested by a file that an earlier call named."""
+        return self._replace(overrides=(*self.overrides, (_TEST, path)))
 
 
 def with_overrides(flags: Mapping[str, Any], overrides: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Files of several domains, each train text with the weight that Meta-KD gives it: how typical it is, of its domain and
 of the others. One pass of an encoder over the train set, on all devices; then one folder a domain."""
 
-import hashlib
 import json
 import os
 import re
@@ -18,7 +17,7 @@ from codir_jax.data import dataset
 from codir_jax.data.data_error import DataError
 from codir_jax.data.delimited import at, read_table
 from codir_jax.data.splits import RawSplit
-from codir_jax.jobs.own_data import SPLITS
+from codir_jax.jobs.own_data import SPLITS, content
 from codir_jax.losses.domains import BY, content_mean, prototype_weights
 from codir_jax.models.apply import apply_model
 from codir_jax.processes import claims, console, whole
@@ -250,7 +249,7 @@ def prepare(
     """
     folder, config = job / "weighed", config_of([("student.path", given), *overrides])
     of_texts = _identity(config.data, domain_column)
-    of_all = {"texts": of_texts, "model": given, "domains": list(domains), "test": _content(config.data.test_path)}
+    of_all = {"texts": of_texts, "model": given, "domains": list(domains), "test": content(config.data.test_path)}
     before = json.loads((folder / MADE_OF).read_text(encoding="utf-8")) if (folder / MADE_OF).exists() else {}
     if before == of_all:
         return
@@ -265,17 +264,9 @@ def prepare(
 
 def _identity(options: ConfigDict, domain_column: str) -> str:
     """What of the data the weights are made of: all files but the test file, and which columns of them."""
-    files = [_content(options[f"{split}_path"]) for split in ("train", "dev", "unlabelled")]
+    files = [content(options[f"{split}_path"]) for split in ("train", "dev", "unlabelled")]
     columns = [options.text_column, options.text_pair_column, options.label_column, domain_column, options.max_length]
     return json.dumps([files, columns])
-
-
-def _content(path: str) -> str:
-    """sha256 of a file, hex; "" of none."""
-    if not path:
-        return ""
-    with Path(path).expanduser().open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def config_of(overrides: Sequence[tuple[str, str]]) -> ConfigDict:

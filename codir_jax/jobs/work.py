@@ -13,8 +13,7 @@ from ml_collections import ConfigDict
 
 from codir_jax.compression import methods
 from codir_jax.convert.folder import find_folder
-from codir_jax.convert.formats import contract
-from codir_jax.jobs import chosen, over_seeds, pareto, same_job, sources, waves, workers
+from codir_jax.jobs import chosen, over_seeds, own_data, pareto, same_job, sources, waves, workers
 from codir_jax.jobs import recipe as recipe_lib
 from codir_jax.jobs.recipe import TEACHER, Recipe
 from codir_jax.jobs.sources import Source
@@ -53,8 +52,10 @@ class Work:
         # What was asked for before stays, unless it is asked for in another way.
         self.done = _read_results(folder)
         self.then = tuple(dict.fromkeys([*self.done.get("then", ()), *(then or recipe.then)]))
-        of_format = [name for name in self.done.get("formats", ()) if name != contract.HUGGINGFACE]
-        self.formats = tuple(dict.fromkeys([*of_format, *formats]))
+        self.formats = tuple(dict.fromkeys([*self.done.get("formats_wanted", ()), *formats]))
+        tested_by = self.done.get("test_path", "")
+        if tested_by and not source.test_path and not recipe.prepare and Path(tested_by).expanduser().exists():
+            self.source = source.with_test(tested_by)
         self.prunes = prunes or chosen.PRUNED in self.done.get("models", ())
         if self.prunes and recipe.exports:
             raise UserError("--prune_vocabulary is of a recipe with one export; leave it out")
@@ -212,7 +213,9 @@ class Work:
             return None
         new = [stage.title for stage in self.stages if stage.in_table and stage.name not in done["models"]]
         new += [method for method in self.then if method not in done.get("then", ())]
-        new += [name for name in self.formats if name not in done.get("formats", ())]
+        new += [name for name in self.formats if name not in done.get("formats_wanted", ())]
+        test = self.source.test_path
+        new += [f"--test={test}"] * (bool(test) and own_data.content(test) != done.get("test_content", ""))
         new += ["--prune_vocabulary"] * (self.prunes and chosen.PRUNED not in done["models"])
         in_card = [(name, self.told.get(name, "")) for name in chosen.TOLD_IN_CARD]
         new += [f"--{name}={value}" for name, value in in_card if value not in ("", done.get(name))]

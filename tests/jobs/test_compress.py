@@ -400,7 +400,9 @@ def test_a_packed_folder_is_a_function_of_texts(smaller):
 def test_a_finished_job_is_served_with_the_words_of_train_and_in_another_format(finished, files):
     pytest.importorskip("flatbuffers")
     arguments, folder, _ = finished
-    results = compress(**arguments, prune_vocabulary=True, format=["stablehlo"], test=files["train"])
+    assert "test" not in compress(**arguments)["models"]["codir"]
+    assert compress(**arguments, test=files["train"])["models"]["codir"]["test"]["accuracy"] > 0  # and it stays
+    results = compress(**arguments, prune_vocabulary=True, format=["stablehlo"])
     row, whole = results["models"]["pruned"], results["models"]["codir"]
     assert row["words"] < row["words_before"] and row["difference"] <= 1e-5
     assert row["dev"] == {name: pytest.approx(whole["dev"][name]) for name in row["dev"]}
