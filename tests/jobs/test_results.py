@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from ml_collections import ConfigDict
 
+from codir_jax.data.splits import RawSplit
 from codir_jax.jobs import chosen, recipe, results
 from codir_jax.processes.user_error import UserError
 
@@ -60,13 +61,19 @@ def test_of_several_models_the_arm_is_exported_that_is_best_over_all_dev_rows(ex
 
 
 def test_each_model_of_an_arm_has_its_own_export(monkeypatch):
-    written = {}
-    monkeypatch.setattr(
-        results.export, "export_model", lambda source, folder, *_, **__: written.update({folder: source})
-    )
+    written, samples = {}, []
+
+    def export_model(source, folder, formats, *, sample, **_):
+        written[folder] = source
+        samples.append(sample.texts_a)
+
+    monkeypatch.setattr(results.export, "export_model", export_model)
     job = _domains_job("best")
     job.told, job.given, job.formats = {}, "model", ()
-    results._export(job, job.recipe.arm("mixed"), {name: {} for name in SCORES})
+    rows = RawSplit([str(i) for i in range(40)])
+    task = SimpleNamespace(read_rows=lambda: {"train": rows, "dev": rows})
+    results._export(job, job.recipe.arm("mixed"), {name: {} for name in SCORES}, dict.fromkeys(SCORES, task))
+    assert samples == [rows.texts_a[:32]] * 2
     assert written == {"job/export/books": "job/mixed_books", "job/export/dvd": "job/mixed_dvd"}
 
 
