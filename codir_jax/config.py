@@ -282,6 +282,14 @@ def duration_steps(config: ConfigDict, name: str, *, steps_per_epoch: int, num_s
     return round(value / 100 * num_steps)
 
 
+def run_steps(train: ConfigDict, steps_per_epoch: int) -> int:
+    """Steps of a run by its `train` section; of one in epochs at least `at_least_steps`."""
+    num_steps = duration_steps(train, "total", steps_per_epoch=steps_per_epoch)
+    if train.total_epochs >= 0:
+        num_steps = max(num_steps, train.at_least_steps)
+    return max(num_steps, 1)
+
+
 def steps_of_epochs(epochs: float, steps_per_epoch: int) -> int:
     """Steps that hold so many epochs; what the product is above a whole number by rounding (0.07 of 100) is no step."""
     return math.ceil(epochs * steps_per_epoch * (1 - 1e-12))

@@ -275,17 +275,35 @@ def eval_batches(
 
 
 def choose_length_buckets(
-    splits: Mapping[str, Examples], *, num_buckets: int, max_length: int, batch_size: int, window: int
+    splits: Mapping[str, Examples],
+    *,
+    num_buckets: int,
+    max_length: int,
+    batch_size: int,
+    window: int,
+    num_steps: int,
+    compilation: float,
 ) -> tuple[int, ...]:
-    """Returns the padded lengths for all splits: those that pad the train batches of a typical epoch least.
+    """Returns the padded lengths for all splits: those that cost the train batches of a run least.
 
     They follow from the data and these arguments alone, not from the seed or the number of processes.
+
+    Args:
+      num_steps: of the run.
+      compilation: positions, rows x tokens, that cost as much as one more length does by itself.
     """
     last = max(examples.longest for examples in splits.values())
-    longest = np.asarray([last])
+    longest, each = np.asarray([last]), 0.0
     if "train" in splits:
-        longest = _longest_of_batches(splits["train"].lengths, batch_size, seed=0, window=window)
-    return length_buckets_lib.choose(longest, num_buckets, length_buckets_lib.round_up(last, max_length))
+        train = splits["train"]
+        longest = _longest_of_batches(train.lengths, batch_size, seed=0, window=window)
+        each = price_of_length(compilation, batch_size * train.texts_per_row, num_steps, len(longest))
+    return length_buckets_lib.choose(longest, num_buckets, length_buckets_lib.round_up(last, max_length), each)
+
+
+def price_of_length(compilation: float, batch_size: int, num_steps: int, num_batches: int) -> float:
+    """Returns `each` of `length_buckets.choose`, where `num_batches` stand for all `num_steps` of a run."""
+    return compilation * num_batches / (batch_size * max(num_steps, 1))
 
 
 def real_token_share(

@@ -52,7 +52,7 @@ def run(
     stage_config.check(checked)
     if length > config.data.max_length:
         raise UserError(f"--length={length} is above data.max_length {config.data.max_length}")
-    outline = read_outline(config, num_examples, length)
+    outline = read_outline(config, on, num_examples, length)
     planned = plan(config, on, teacher or config.teacher.path, outline)
     found = estimate.estimate(planned, on, utilisation)
     made = None
@@ -67,7 +67,7 @@ def run(
     return report.text(*arguments) + ("\n\n" + comparison.text(planned, found, made) if made else "")
 
 
-def read_outline(config: ConfigDict, num_examples: int = 0, length: int = 0) -> Outline:
+def read_outline(config: ConfigDict, on: Devices, num_examples: int = 0, length: int = 0) -> Outline:
     """The train set of a config by its sizes; a tokenizer is used where it is here.
 
     Args:
@@ -87,7 +87,7 @@ def read_outline(config: ConfigDict, num_examples: int = 0, length: int = 0) -> 
         tokenizer = task.fresh_tokenizer(config) if not path else None
         if path and Path(path).expanduser().is_dir():
             tokenizer = make_tokenizer(config)
-    return task.outline(config, num_examples, length, tokenizer)
+    return task.outline(config, num_examples, length, tokenizer, on.machine.platform)
 
 
 def plan(config: ConfigDict, on: Devices, teacher: str, outline: Outline) -> PlannedStage:

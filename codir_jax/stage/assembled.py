@@ -85,11 +85,8 @@ class Stage:
         if num_epochs:
             num_steps = num_epochs * stage.feed.steps_per_epoch
         if not num_steps:
-            epoch = stage.feed.steps_per_epoch
-            num_steps = config_lib.duration_steps(config.train, "total", steps_per_epoch=epoch)
-            if config.train.total_epochs >= 0:
-                num_steps = max(num_steps, config.train.at_least_steps)
-        return dataclasses.replace(stage, num_steps=max(num_steps, 1))
+            num_steps = config_lib.run_steps(config.train, stage.feed.steps_per_epoch)
+        return dataclasses.replace(stage, num_steps=num_steps)
 
     @property
     def distils(self) -> bool:

@@ -128,7 +128,7 @@ class Classification:
 
     def feed(self, sharding) -> LabelledFeed:
         """Its batches."""
-        return LabelledFeed(self.data, self.config.data, self.config.seed, sharding)
+        return LabelledFeed(self.data, self.config.data, self.config.seed, sharding, self.config.train)
 
     def check_checkpoint(self, source, path: str) -> None:
         """Refuses a model of other classes, of the same in another order, or of pairs where these are single texts."""

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
+from codir_jax.config import run_steps
 from codir_jax.data import length_buckets, pipeline
 from codir_jax.data.batch import Batch, Column
 from codir_jax.data.splits import Dataset, columns_of
@@ -23,24 +24,27 @@ class LabelledFeed:
 
     Attributes:
       data: tokenised splits. options: `data` section. seed: of the order. sharding: of a batch on the mesh.
+      train: `train` section, for the length of the run.
     """
 
     data: Dataset
     options: ConfigDict
     seed: int
     sharding: NamedSharding
+    train: ConfigDict
 
     @functools.cached_property
     def length_buckets(self) -> tuple[int, ...]:
         """Padded lengths of all batches."""
         options = self.options
-        num_batches = self.steps_per_epoch if "train" in self.data.splits else 1
         return pipeline.choose_length_buckets(
             self.data.splits,
-            num_buckets=length_buckets.worthwhile(options.num_length_buckets, num_batches),
+            num_buckets=options.num_length_buckets,
             max_length=options.max_length,
             batch_size=options.batch_size,
             window=options.bucket_window,
+            num_steps=run_steps(self.train, self.steps_per_epoch) if "train" in self.data.splits else 1,
+            compilation=length_buckets.compilation(self.sharding.mesh.devices.flat[0].platform),
         )
 
     @functools.cached_property

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 from ml_collections import ConfigDict
 
+from codir_jax.config import run_steps
 from codir_jax.data import dataset, length_buckets, pipeline, tokenizer
 from codir_jax.data.batch import LABELLED_COLUMNS, Column, empty
 from codir_jax.data.data_error import DataError
@@ -34,24 +35,26 @@ TEXT_BYTES_PER_TOKEN = 4
 ORDER_BYTES = 64
 
 
-def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) -> Outline:
+def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer, platform: str) -> Outline:
     """The train set of the config, read as a run reads it and tokenised in part; or as the arguments say.
 
     Args:
       num_examples, length: both given, no data is read; one given, it takes the place of what the data has. Nor are
         data downloaded.
       text_tokenizer: None estimates lengths from words.
+      platform: of the devices that the run is planned for.
     """
     if num_examples and length:
         told = f"{num_examples:,} examples of {length} tokens, as given"
-        return of_lengths(config.data, num_examples, np.asarray([length]), 2, False, told)
+        return of_lengths(config, num_examples, np.asarray([length]), 2, False, told, platform)
     data = config.data
     if (known := sets.unread(data)) is not None:
         num_train = num_examples or min(known.num_train, data.num_train_examples or known.num_train)
         longest = length or data.max_length
         how = "as given" if length else "the most that data.max_length lets through (--length=N)"
         told = f"{num_train:,} train examples; {data.name} is not on this machine; {longest} tokens each, {how}"
-        return of_lengths(data, num_train, np.asarray([longest]), known.num_classes, known.is_regression, told)
+        lengths, classes = np.asarray([longest]), (known.num_classes, known.is_regression)
+        return of_lengths(config, num_train, lengths, *classes, told, platform)
     train, found, num_classes, is_regression, is_whole = _train(data)
     if train.apart:
         raise UserError(f"data {data.name} has several texts a row, and what they cost is not modelled")
@@ -74,7 +77,7 @@ def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) 
         lengths = np.minimum(np.ceil(words * TOKENS_PER_WORD).astype(int) + NUM_SPECIAL, data.max_length)
         how = f"lengths estimated from words ({TOKENS_PER_WORD} tokens each: there is no tokenizer)"
     told = f"{num_train:,} train examples{' as given' if num_examples else ''}; {data.name}: {found:,}, {how}"
-    made = of_lengths(data, num_train, lengths, num_classes, is_regression, told)
+    made = of_lengths(config, num_train, lengths, num_classes, is_regression, told, platform)
     return dataclasses.replace(made, seen_tokens=seen)
 
 
@@ -119,16 +122,24 @@ def host_bytes(options: ConfigDict, num_train: int, length: float) -> float:
 
 
 def of_lengths(
-    options: ConfigDict, num_train: int, lengths: np.ndarray, num_classes: int, is_regression: bool, told: str
+    config: ConfigDict,
+    num_train: int,
+    lengths: np.ndarray,
+    num_classes: int,
+    is_regression: bool,
+    told: str,
+    platform: str,
 ) -> Outline:
     """The outline of `num_train` examples whose lengths repeat those of `lengths`, int [some]."""
+    options = config.data
     of_epoch = np.resize(lengths, min(num_train, NUM_LENGTHS))
     rows = pipeline.epoch_batches(of_epoch, options.batch_size, seed=0, epoch=0, window=options.bucket_window)
     longest = np.where(rows >= 0, of_epoch[rows], 0).max(axis=1)
     last = length_buckets.round_up(int(of_epoch.max()), options.max_length)
     steps_per_epoch = pipeline.num_batches_per_epoch(num_train, options.batch_size)
-    most = length_buckets.worthwhile(options.num_length_buckets, steps_per_epoch)
-    buckets = length_buckets.choose(longest, most, last)
+    num_steps, program = run_steps(config.train, steps_per_epoch), length_buckets.compilation(platform)
+    each = pipeline.price_of_length(program, options.batch_size, num_steps, len(longest))
+    buckets = length_buckets.choose(longest, options.num_length_buckets, last, each)
     shares = np.bincount(np.searchsorted(buckets, longest), minlength=len(buckets)) / len(longest)
     num_rows = min(num_train, MAX_TABLE_ROWS)
     labels = np.arange(num_rows) % max(num_classes, 2)

@@ -187,9 +187,9 @@ def make_evaluation(objective: ConfigDict, setting: Setting, layout):
     return jax.jit(evaluate)
 
 
-def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer) -> Outline:
+def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer, platform: str) -> Outline:
     """The chunks of a corpus: as given, or from the bytes of its sources, of which no text is read."""
-    del text_tokenizer
+    del text_tokenizer, platform
     options = config.data
     length, num_chunks = length or options.max_length, num_examples
     told = "as given"

@@ -124,7 +124,7 @@ class SentenceEmbedding:
 
     def feed(self, sharding) -> LabelledFeed:
         """Its batches."""
-        return LabelledFeed(self.data, self.config.data, self.config.seed, sharding)
+        return LabelledFeed(self.data, self.config.data, self.config.seed, sharding, self.config.train)
 
     def check_checkpoint(self, source, path: str) -> None:
         """Any encoder makes vectors."""

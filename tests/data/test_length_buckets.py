@@ -34,10 +34,33 @@ def test_by_hand():
     assert length_buckets.choose(np.array([7] * 10 + [20]), 2, last=20) == (8, 20)
 
 
-def test_a_short_epoch_has_few_lengths():
-    """Each is compiled: 2,000 texts in batches of 32 are 63 batches."""
-    assert [length_buckets.worthwhile(8, n) for n in (1, 31, 32, 63, 128, 10_000)] == [1, 1, 2, 3, 8, 8]
-    assert length_buckets.worthwhile(2, 10_000) == 2
+def test_a_length_that_saves_less_than_it_costs_is_left_out():
+    """8, 12 and 20 pad the batches to 60 tokens of a row, 12 and 20 to 68, 20 alone to 100."""
+    longest = np.array([7, 7, 11, 11, 20])
+    chosen = [length_buckets.choose(longest, 8, 20, each) for each in (0, 7.9, 8.1, 31.9, 32.1, 1e9)]
+    assert chosen == [(8, 12, 20), (8, 12, 20), (12, 20), (12, 20), (20,), (20,)]
+
+
+def test_the_cheapest_number_of_lengths_is_that_of_all_choices():
+    longest = np.random.default_rng(0).choice(60, size=80, p=np.random.default_rng(1).dirichlet(np.full(60, 0.4))) + 1
+    for each in (0.0, 3.0, 30.0, 300.0):
+        best = length_buckets.choose(longest, 6, 60, each)
+        costs = [
+            _positions(longest, chosen) + each * len(chosen)
+            for chosen in (length_buckets.choose(longest, num, 60) for num in range(1, 7))
+        ]
+        assert _positions(longest, best) + each * len(best) == min(costs)
+
+
+def test_few_texts_have_few_lengths_and_a_longer_run_has_more():
+    """A batch of 32 texts of 8 tokens and one of 64: the second length saves 56 x 32 positions every second step."""
+    splits = {"train": _examples([8] * 32 + [64] * 32)}
+    settings = {"num_buckets": 8, "max_length": 64, "batch_size": 32, "window": 2}
+    lengths = [
+        pipeline.choose_length_buckets(splits, **settings, num_steps=steps, compilation=length_buckets.compilation(on))
+        for steps, on in ((4, "cpu"), (16, "cpu"), (16, "gpu"), (16, "tpu"), (8000, "gpu"))
+    ]
+    assert lengths == [(64,), (8, 64), (64,), (64,), (8, 64)]
 
 
 def test_buckets_that_save_nothing_are_left_out():
@@ -64,7 +87,7 @@ def _examples(lengths):
 
 def test_every_split_fits_and_the_train_batches_decide():
     splits = {"train": _examples([5] * 40 + [11] * 8), "dev": _examples([30])}
-    settings = {"max_length": 64, "batch_size": 8, "window": 6}
+    settings = {"max_length": 64, "batch_size": 8, "window": 6, "num_steps": 6, "compilation": 0}
     assert pipeline.choose_length_buckets(splits, num_buckets=3, **settings) == (8, 12, 32)
     assert pipeline.choose_length_buckets(splits, num_buckets=1, **settings) == (32,)
     assert pipeline.choose_length_buckets({"dev": splits["dev"]}, num_buckets=3, **settings) == (32,)

@@ -71,9 +71,9 @@ def plan(
     )
     abstract = AbstractMesh(mesh, rules.MESH_AXES)
     if pretrains:
-        outline = masked_lm_task.outline(config, num_train, length, None)
+        outline = masked_lm_task.outline(config, num_train, length, None, "cpu")
     else:
-        outline = labelled_outline.of_lengths(config.data, num_train, np.asarray([length]), 2, False, "")
+        outline = labelled_outline.of_lengths(config, num_train, np.asarray([length]), 2, False, "", "cpu")
         if seen_words:
             outline = dataclasses.replace(outline, seen_tokens=np.arange(seen_words))
     return planned_lib.of_config(config, teacher, outline, abstract)

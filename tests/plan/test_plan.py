@@ -158,24 +158,24 @@ def test_operations_of_the_encoders_are_three_passes_and_one():
 def test_the_data_of_a_config_are_counted_and_sampled(monkeypatch):
     config = config_lib.load(f"{DEMO},tiny")
     tokenizer = classification.fresh_tokenizer(config)
-    whole = labelled_outline.outline(config, 0, 0, tokenizer)
+    whole = labelled_outline.outline(config, 0, 0, tokenizer, "cpu")
     assert whole.num_train == len(whole.lengths) == 512
     for limit in ("NUM_TOKENISED", "MAX_ALL"):
         monkeypatch.setattr(labelled_outline, limit, 100)
-    part = labelled_outline.outline(config, 0, 0, tokenizer)
+    part = labelled_outline.outline(config, 0, 0, tokenizer, "cpu")
     assert part.num_train == 512
     assert 80 <= len(part.lengths) <= 100
     assert part.lengths.mean() == pytest.approx(whole.lengths.mean(), rel=0.05)
-    words = labelled_outline.outline(config, 0, 0, None)
+    words = labelled_outline.outline(config, 0, 0, None, "cpu")
     assert "estimated" in words.told
-    assert labelled_outline.outline(config, 10**9, 0, tokenizer).num_train == 10**9
+    assert labelled_outline.outline(config, 10**9, 0, tokenizer, "cpu").num_train == 10**9
 
 
 def test_padded_lengths_are_those_that_a_run_chooses():
     config = stage_config.default_config(codir.default_config())
     config.data.update({"num_length_buckets": 2, "batch_size": 4, "bucket_window": 1, "max_length": 32})
     lengths = np.asarray([4] * 4 + [20] * 4)
-    found = labelled_outline.of_lengths(config.data, 8, lengths, 2, False, "")
+    found = labelled_outline.of_lengths(config, 8, lengths, 2, False, "", "cpu")
     assert found.longest == 20
     assert sum(found.shares) == pytest.approx(1.0)
 

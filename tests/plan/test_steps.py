@@ -38,11 +38,11 @@ def test_the_words_of_a_plan_are_those_of_the_run(monkeypatch):
     config = config_lib.load("configs/codir/finetune_distill.py:demo,tiny")
     tokenizer = classification.fresh_tokenizer(config)
     train = dataset.load(config.data, tokenizer, seed=config.seed).splits["train"]
-    found = labelled_outline.outline(config, 0, 0, tokenizer)
+    found = labelled_outline.outline(config, 0, 0, tokenizer, "cpu")
     np.testing.assert_array_equal(found.seen_tokens, train.seen_tokens)
-    assert labelled_outline.outline(config, 10**6, 0, tokenizer).seen_tokens is None  # of more nobody knows
+    assert labelled_outline.outline(config, 10**6, 0, tokenizer, "cpu").seen_tokens is None  # of more nobody knows
     monkeypatch.setattr(labelled_outline, "MAX_ALL", 100)
-    assert labelled_outline.outline(config, 0, 0, tokenizer).seen_tokens is None
+    assert labelled_outline.outline(config, 0, 0, tokenizer, "cpu").seen_tokens is None
 
 
 def test_steps_before_the_head_joins_are_cheaper_and_programs_of_their_own():

@@ -5,11 +5,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from codir_jax.benchmark import exchange
 from codir_jax.data import settings, synthetic
 from codir_jax.data.batch import empty
 from codir_jax.data.corpus import settings as corpus_settings
+from codir_jax.sharding import rules
+from codir_jax.sharding.mesh import make_mesh
 from codir_jax.tasks.corpus_feed import CorpusFeed
 from codir_jax.tasks.labelled_feed import LabelledFeed
 
@@ -24,7 +27,10 @@ def labelled(**changes):
     train = dataclasses.replace(data.splits["train"], **changes)
     options = settings.default_config()
     options.update({"batch_size": 4, "max_length": 12, "num_length_buckets": 1})
-    return LabelledFeed(dataclasses.replace(data, splits={"train": train}), options, seed=0, sharding=None)
+    sharding = rules.batch_sharding(make_mesh({"data": -1, "fsdp": 1, "model": 1}))
+    run = ConfigDict({"total_steps": 4, "total_epochs": -1.0, "at_least_steps": 0})
+    data = dataclasses.replace(data, splits={"train": train})
+    return LabelledFeed(data, options, seed=0, sharding=sharding, train=run)
 
 
 def corpus():

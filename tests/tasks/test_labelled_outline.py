@@ -15,7 +15,7 @@ def test_several_texts_a_row_are_not_modelled(monkeypatch):
     monkeypatch.setattr(dataset, "read", lambda _: RawData({"train": rows}, ("no", "yes"), False, ("accuracy",)))
     config = config_lib.load("configs/codir/finetune_distill.py:tiny", [])
     with pytest.raises(ValueError, match="demo has several texts a row, and what they cost is not modelled"):
-        labelled_outline.outline(config, 0, 0, None)
+        labelled_outline.outline(config, 0, 0, None, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,8 @@ def test_several_texts_a_row_are_not_modelled(monkeypatch):
 def test_a_plan_downloads_nothing(changes, arguments, expected, tmp_path, monkeypatch):
     monkeypatch.setattr(dataset, "read", lambda _: pytest.fail("data were read"))
     own = [("data.tfds_data_dir", str(tmp_path)), *changes]
-    found = labelled_outline.outline(config_lib.load("configs/codir/finetune_distill.py:cola", own), *arguments, None)
+    config = config_lib.load("configs/codir/finetune_distill.py:cola", own)
+    found = labelled_outline.outline(config, *arguments, None, "cpu")
     assert (found.num_train, found.longest, found.head.num_labels) == expected
     assert "not on this machine" in found.told
 

@@ -10,6 +10,8 @@ from codir_jax.convert import huggingface
 from codir_jax.data.on_disk import sources
 from codir_jax.data.on_disk.examples import StoredExamples
 from codir_jax.processes.user_error import UserError
+from codir_jax.sharding import rules
+from codir_jax.sharding.mesh import make_mesh
 from codir_jax.stage import run
 from codir_jax.stage.evaluate import evaluate
 from codir_jax.tasks import sentence_embedding
@@ -99,7 +101,8 @@ def test_sentences_of_a_large_file_are_read_from_disk_and_pairs_of_texts_in_memo
 
     held, stored = (made(least, "sentences", unlabelled_path=str(texts)) for least in (1 << 25, 1))
     assert isinstance(stored.data.splits["train"], StoredExamples) and stored.describe() == held.describe()
-    for one, other in zip(*(list(task.feed(None).train_on_host(0, 4, {})) for task in (held, stored)), strict=True):
+    sharding = rules.batch_sharding(make_mesh({"data": -1, "fsdp": 1, "model": 1}))
+    for one, other in zip(*(list(task.feed(sharding).train_on_host(0, 4, {})) for task in (held, stored)), strict=True):
         assert one.keys() == other.keys()
         for name in one:
             np.testing.assert_array_equal(one[name], other[name], err_msg=name)

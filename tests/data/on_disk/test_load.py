@@ -63,7 +63,8 @@ def _options(tmp_path, suffix=".tsv", kind="classes", count=300):
 
 def _batches(data, **changes):
     train = data.splits["train"]
-    buckets = pipeline.choose_length_buckets(data.splits, num_buckets=2, max_length=9, batch_size=16, window=3)
+    settings = {"num_buckets": 2, "max_length": 9, "batch_size": 16, "window": 3, "num_steps": 40, "compilation": 0}
+    buckets = pipeline.choose_length_buckets(data.splits, **settings)
     wanted = {"batch_size": 16, "seed": 3, "window": 3, "start_step": 0, "num_steps": 40, "num_threads": 0, **changes}
     return list(pipeline.train_batches(train, length_buckets=buckets, pad_token_id=data.pad_token_id, **wanted))
 
