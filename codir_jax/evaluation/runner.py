@@ -58,7 +58,7 @@ def each_batch(forward: Callable, params, batches: Iterable[dict], num_examples:
         real = ids < num_examples
         outputs = jax.tree.map(lambda x: fetch(x)[real], outputs)
         for values in jax.tree.leaves(outputs):
-            _check_finite(values, ids[real])
+            check_finite(values, ids[real])
         return ids[real], outputs
 
     for batch in batches:
@@ -70,7 +70,12 @@ def each_batch(forward: Callable, params, batches: Iterable[dict], num_examples:
     yield from (fetched(*item) for item in pending)
 
 
-def _check_finite(values: np.ndarray, ids: np.ndarray) -> None:
+def check_finite(values: np.ndarray, ids: np.ndarray) -> None:
+    """Refuses answers [k, ...] of the texts `ids`, int [k], of which one is NaN or infinite.
+
+    Raises:
+      UserError: the first such text.
+    """
     if not np.isfinite(values).all():
         wrong = ids[~np.isfinite(values).reshape(len(values), -1).all(axis=1)]
         raise UserError(

@@ -10,23 +10,27 @@ import numpy as np
 
 from codir_jax.convert import huggingface
 from codir_jax.convert.folder import model_folder
+from codir_jax.convert.formats.contract import HUGGINGFACE
 from codir_jax.data import dataset
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.length_buckets import LADDER
 from codir_jax.data.splits import Dataset, Examples, RawSplit
 from codir_jax.data.text_stream import Row
 from codir_jax.models.heads import build_model, head_spec
+from codir_jax.predict import in_format
+from codir_jax.predict.in_format import InFormat
 from codir_jax.predict.on_devices import OnDevices
 from codir_jax.processes.user_error import UserError
 from codir_jax.tasks.classification import check_label_names, read_data, require_split
 
 
-def load(path: str, *, batch_size: int = 32) -> "Predictor":
+def load(path: str, *, batch_size: int = 32, format: str = HUGGINGFACE) -> "Predictor":
     """The classifier in a Hugging Face folder, a workdir of `codir train`, or of a hub name.
 
     Args:
       path: with config.json, model.safetensors and tokenizer files.
       batch_size: texts that are run together; rounded up to a multiple of the devices.
+      format: who computes: JAX, or the runtime of a format that the folder has, "onnx-int8".
 
     Raises:
       UserError: the folder is missing, damaged or has no classification head.
@@ -52,7 +56,12 @@ def load(path: str, *, batch_size: int = 32) -> "Predictor":
                 f"--config.student.path={path} --workdir=DIR{vectors}"
             )
         raise UserError(what)
-    return Predictor(source, tokenizer_lib.load_tokenizer(folder, source.config.vocab_size), batch_size)
+    made = Predictor(source, tokenizer_lib.load_tokenizer(folder, source.config.vocab_size), batch_size)
+    if format == HUGGINGFACE:
+        return made
+    return dataclasses.replace(
+        made, runtime=in_format.load(folder, format, made.tokenizer.pad_token_id, made.max_length)
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,11 +70,13 @@ class Predictor:
 
     Attributes:
       source: the checkpoint. tokenizer: its tokenizer. batch_size: texts run together.
+      runtime: that computes; None: JAX, on all devices.
     """
 
     source: huggingface.Pretrained
     tokenizer: Any
     batch_size: int
+    runtime: InFormat | None = None
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -97,7 +108,7 @@ class Predictor:
 
     def warm_up(self, batch_sizes: Sequence[int] = (1,)) -> None:
         """Compiles what later calls of so many texts need, whatever their length: a server's first answers are slow."""
-        self._on_devices.warm_up(batch_sizes)
+        self._runtime.warm_up(batch_sizes)
 
     def check_kind(self, is_pair: bool) -> None:
         """Refuses single texts for a model of pairs, and the other way round, where its folder says which it is.
@@ -138,10 +149,12 @@ class Predictor:
 
     def logits(self, examples: Examples) -> np.ndarray:
         """Logits float32 [n, classes] of a tokenised split, in its order."""
-        return self._on_devices.all(examples, self.batch_size)
+        return self._runtime.all(examples, self.batch_size)
 
     @functools.cached_property
-    def _on_devices(self) -> OnDevices:
+    def _runtime(self) -> OnDevices | InFormat:
+        if self.runtime:
+            return self.runtime
         module = build_model(self.source.config, "classification", self.source.num_labels)
         return OnDevices(module, self.source.params, "logits", self.tokenizer.pad_token_id, self.max_length)
 

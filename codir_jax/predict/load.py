@@ -2,6 +2,8 @@
 
 from codir_jax.convert import huggingface
 from codir_jax.convert.folder import model_folder
+from codir_jax.convert.formats import contract
+from codir_jax.convert.formats.contract import HUGGINGFACE
 from codir_jax.predict import classifier, language_model, masked_lm_scorer, sentence_encoder, sentence_scorer
 from codir_jax.predict.classifier import Predictor
 from codir_jax.predict.language_model import LanguageModel
@@ -14,24 +16,30 @@ KINDS = {"embedding": sentence_encoder, "language_model": language_model, "sente
 SCORERS = {"language_model": language_model, "sentence_score": sentence_scorer, "masked_lm": masked_lm_scorer}
 
 
-def load(path: str, *, batch_size: int = 32) -> Predictor | SentenceEncoder | LanguageModel:
+def load(path: str, *, batch_size: int = 32, format: str = HUGGINGFACE) -> Predictor | SentenceEncoder | LanguageModel:
     """The classifier, sentence encoder or language model in a folder, a workdir of `codir train`, or of a hub name.
 
     Args:
       path: with config.json, model.safetensors and tokenizer files.
       batch_size: texts that are run together; rounded up to a multiple of the devices.
+      format: who computes: JAX, or the runtime of a format that the folder has, as `codir export --format` wrote it:
+        "onnx", "onnx-int8", "stablehlo". Of classifiers and sentence encoders.
 
     Raises:
-      UserError: the folder is missing, damaged, or holds none of the three.
+      UserError: the folder is missing, damaged, or holds none of the three, or not that format.
 
     Example:
       >>> classify = codir_jax.load("runs/quickstart/export")
       >>> classify(["the cats that the dog sees sleep"])[0]["label"]
+      >>> codir_jax.load("served", format="onnx-int8")(["the cats that the dog sees sleep"])
       >>> codir_jax.load("runs/pair_supcon/export").encode(["the cats sleep"]).shape
       >>> codir_jax.load("runs/small").next_words("the cats", 3)
     """
     head = huggingface.stored_head(model_folder(path, "model"))
-    return KINDS.get(head, classifier).load(path, batch_size=batch_size)
+    options = {} if format == HUGGINGFACE else {"format": format}
+    if options:
+        contract.require([format], head)
+    return KINDS.get(head, classifier).load(path, batch_size=batch_size, **options)
 
 
 def load_scorer(path: str, *, batch_size: int = 32):

@@ -11,11 +11,14 @@ import numpy as np
 
 from codir_jax.convert import huggingface
 from codir_jax.convert.folder import model_folder
+from codir_jax.convert.formats.contract import HUGGINGFACE
 from codir_jax.convert.sentence_folder import unit_rows
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.length_buckets import LADDER
 from codir_jax.data.splits import Examples
 from codir_jax.models.heads import build_model
+from codir_jax.predict import in_format
+from codir_jax.predict.in_format import InFormat
 from codir_jax.predict.on_devices import OnDevices
 from codir_jax.processes import console
 from codir_jax.processes.user_error import UserError
@@ -24,7 +27,7 @@ from codir_jax.processes.user_error import UserError
 CHUNK = 8192
 
 
-def load(path: str, *, batch_size: int = 32) -> "SentenceEncoder":
+def load(path: str, *, batch_size: int = 32, format: str = HUGGINGFACE) -> "SentenceEncoder":
     """The sentence encoder in a folder of sentence-transformers, a workdir of `codir train`, or of a hub name.
 
     Of a plain encoder the vector is the mean of the tokens' states.
@@ -32,6 +35,7 @@ def load(path: str, *, batch_size: int = 32) -> "SentenceEncoder":
     Args:
       path: with config.json, model.safetensors and tokenizer files.
       batch_size: texts that are run together; rounded up to a multiple of the devices.
+      format: who computes: JAX, or the runtime of a format that the folder has, "onnx-int8".
 
     Raises:
       UserError: the folder is missing or damaged, or makes its vectors in a way that is not known here.
@@ -45,7 +49,12 @@ def load(path: str, *, batch_size: int = 32) -> "SentenceEncoder":
     source = huggingface.load_pretrained(folder, head="embedding")
     if not source.has_head:
         raise UserError(f"{path} lacks {', '.join(source.new_weights)}, which its vectors go through; fetch it again")
-    return SentenceEncoder(source, tokenizer_lib.load_tokenizer(folder, source.config.vocab_size), batch_size)
+    made = SentenceEncoder(source, tokenizer_lib.load_tokenizer(folder, source.config.vocab_size), batch_size)
+    if format == HUGGINGFACE:
+        return made
+    return dataclasses.replace(
+        made, runtime=in_format.load(folder, format, made.tokenizer.pad_token_id, made.max_length)
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,11 +63,13 @@ class SentenceEncoder:
 
     Attributes:
       source: the checkpoint. tokenizer: its tokenizer. batch_size: texts run together.
+      runtime: that computes; None: JAX, on all devices.
     """
 
     source: huggingface.Pretrained
     tokenizer: Any
     batch_size: int = 32
+    runtime: InFormat | None = None
 
     @property
     def width(self) -> int:
@@ -89,7 +100,7 @@ class SentenceEncoder:
             return vectors
         bar = console.progress_bar("embed", 0, len(texts), unit="text") if progress else contextlib.nullcontext()
         with bar:
-            for rows, values in self._on_devices.each(self._tokenize(texts), batch_size or self.batch_size):
+            for rows, values in self._runtime.each(self._tokenize(texts), batch_size or self.batch_size):
                 vectors[rows] = values
                 if progress:
                     bar.update(len(rows))
@@ -103,7 +114,7 @@ class SentenceEncoder:
 
     def warm_up(self, batch_sizes: Sequence[int] = (1,)) -> None:
         """Compiles what later calls of so many texts need, whatever their length: a server's first answers are slow."""
-        self._on_devices.warm_up(batch_sizes)
+        self._runtime.warm_up(batch_sizes)
 
     def _tokenize(self, texts: Sequence[str]) -> Examples:
         if self.source.sentence.do_lower_case:
@@ -115,7 +126,9 @@ class SentenceEncoder:
         return Examples(tokens, token_types, offsets, labels=none, is_labelled=none.astype(bool), text_ids=rows)
 
     @functools.cached_property
-    def _on_devices(self) -> OnDevices:
+    def _runtime(self) -> OnDevices | InFormat:
+        if self.runtime:
+            return self.runtime
         module = build_model(self.source.config, "embedding")
         return OnDevices(module, self.source.params, "vectors", self.tokenizer.pad_token_id, self.max_length)
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from codir_jax.verbs.flag_types import add_input, add_model, check_batch_size
+from codir_jax.verbs.flag_types import add_input, add_model, add_runtime, check_batch_size
 
 HELP = "vectors of texts, by a sentence encoder"
 EXAMPLES = """examples:
@@ -22,10 +22,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help=".npy, .safetensors, .jsonl, or - for JSON lines on the screen")
     parser.add_argument("--text_column", default="sentence", help="of a .tsv, .csv or .jsonl (default: %(default)s)")
     parser.add_argument("--normalize", action="store_true", help="vectors of norm 1, whatever the folder says")
+    add_runtime(parser)
     parser.add_argument("--batch_size", type=int, default=32, help="texts that are run together (default: %(default)s)")
 
 
-def run(overrides, *, model: str, input: str, output: str, text_column: str, normalize: bool, batch_size: int) -> int:
+def run(
+    overrides, *, model: str, input: str, output: str, text_column: str, normalize: bool, format: str, batch_size: int
+) -> int:
     """Writes a vector a text."""
     from codir_jax.data import text_stream
     from codir_jax.predict import vector_files
@@ -36,7 +39,7 @@ def run(overrides, *, model: str, input: str, output: str, text_column: str, nor
     check_batch_size(batch_size)
     from codir_jax.predict import sentence_encoder
 
-    encoder = sentence_encoder.load(model, batch_size=batch_size)
+    encoder = sentence_encoder.load(model, batch_size=batch_size, format=format)
     num_texts = 0
     with (
         console.progress_bar("embed", 0, None, unit="text") as bar,

@@ -62,6 +62,16 @@ def add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", type=names, default=(), help="of an export, too: onnx, onnx-int8, stablehlo")
 
 
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """--format: the one of a finished model that answers."""
+    parser.add_argument(
+        "--format",
+        default="huggingface",
+        help="what of the folder answers: its weights in JAX, or onnx, onnx-int8, stablehlo, where codir export wrote "
+        "them (default: %(default)s)",
+    )
+
+
 def add_data(parser: argparse.ArgumentParser, *, split: str, no_split: str, batch_size: int) -> None:
     """--config, --split and --batch_size, where a finished model meets data.
 

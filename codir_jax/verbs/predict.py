@@ -5,13 +5,14 @@ import json
 from pathlib import Path
 
 from codir_jax.processes.user_error import UserError
-from codir_jax.verbs.flag_types import add_data, add_input, add_model, check_batch_size
+from codir_jax.verbs.flag_types import add_data, add_input, add_model, add_runtime, check_batch_size
 
 HELP = "labels and probabilities of texts, or GLUE submission files"
 EXAMPLES = """examples:
   echo 'a charming and often affecting journey' | codir predict --model=runs/student
   codir predict --model=runs/student --input=texts.tsv --text_column=sentence --output=answers.jsonl
   codir predict --model=runs/nli --input=pairs.csv --text_column=a --text_pair_column=b --echo --id_column=id
+  codir predict --model=served --format=onnx-int8 --input=texts.txt --output=answers.jsonl
   codir predict --model=runs/student --split=test --output=answers.jsonl
   codir predict --model=runs/student --glue_submission=submission --config=configs/codir/finetune_distill.py:cola
 
@@ -30,6 +31,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--id_column", default="", help="of a .tsv, .csv or .jsonl: what --echo tells as id")
     parser.add_argument("--echo", action="store_true", help="answers with the line, the id and the texts they are for")
     parser.add_argument("--glue_submission", default="", help="folder for the leaderboard's TSV files of the task")
+    add_runtime(parser)
     add_data(parser, split="", no_split="none, but --input", batch_size=32)
 
 
@@ -43,6 +45,7 @@ def run(
     text_pair_column: str,
     id_column: str,
     echo: bool,
+    format: str,
     batch_size: int,
     glue_submission: str,
     config: str,
@@ -74,7 +77,7 @@ def run(
     from codir_jax.predict import classifier as predictor
 
     check_batch_size(batch_size)
-    classifier = predictor.load(model, batch_size=batch_size)
+    classifier = predictor.load(model, batch_size=batch_size, format=format)
     if not of_data:
         from codir_jax.jobs.evaluate import text_columns
 

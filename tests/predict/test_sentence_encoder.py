@@ -42,7 +42,7 @@ def by_the_module(encoder):
         TEXTS, truncation=True, max_length=8, padding=True, return_tensors="np", return_token_type_ids=True
     )
     arrays = [inputs[name].astype(np.int32) for name in ("input_ids", "attention_mask", "token_type_ids")]
-    module = encoder._on_devices.module
+    module = encoder._runtime.module
     return np.asarray(jax.jit(module.apply)({"params": encoder.source.params}, *arrays).vectors)
 
 

@@ -13,6 +13,7 @@ and may define
     AFTER                            another format that it is made of
     LARGEST_ERROR                    instead of a bound for each number, the share of the answers' size that their error
                                      may have, where weights are rounded
+    COMPILES                         True where its runtime compiles each shape of inputs that it meets
 
 Its name is that of its file, "-" for "_": "onnx-int8". A model is compared with the folder in JAX on texts of several
 lengths, one alone and padded together.
@@ -133,6 +134,11 @@ def present(folder: Path, names: Sequence[str]) -> list[str]:
 def load(folder: Path, name: str) -> Answers:
     """The model that `write` left in a folder."""
     return _module(name).load(folder)
+
+
+def compiles(name: str) -> bool:
+    """Whether its runtime compiles each shape of inputs that it meets."""
+    return getattr(_module(name), "COMPILES", False)
 
 
 def in_card(names: Sequence[str]) -> str:

@@ -26,6 +26,7 @@ USAGE = (
     "print(program.call(*(numpy.int32([ids]) for ids in (text.ids, text.attention_mask, text.type_ids))))",
 )
 NEEDS, EXTRA = ("flatbuffers",), "stablehlo"
+COMPILES = True
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
