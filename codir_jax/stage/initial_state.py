@@ -53,7 +53,7 @@ class InitialState:
           UserError: the optimizer's rules do not fit the parameters.
         """
         state, frozen = self._abstract
-        return state, {name: value for name, value in frozen.items() if name not in without}
+        return state, _without(frozen, without)
 
     @functools.cached_property
     def _abstract(self):
@@ -83,15 +83,17 @@ class InitialState:
           abstract: the state of `abstract`.
           student_params: weights that the student starts from; None for random ones.
         """
+        given = {} if student_params is None else {"student": student_params}
 
         def init(seed):
             params, _, objective_state = rules.unbox(self._init(seed))
-            return params, objective_state
+            return _without(params, given), objective_state  # what is given is not drawn, nor compiled
 
         places = shardings_of((abstract.params, abstract.objective_state))
-        params, objective_state = jax.jit(init, out_shardings=places)(np.uint32(self.seed))
-        if student_params is not None:
-            params["student"] = jax.device_put(student_params, places[0]["student"])
+        params, objective_state = jax.jit(init, out_shardings=(_without(places[0], given), places[1]))(
+            np.uint32(self.seed)
+        )
+        params |= {name: jax.device_put(weights, places[0][name]) for name, weights in given.items()}
         create = jax.jit(self._create, out_shardings=shardings_of(abstract), donate_argnums=(0, 1))
         return create(params, objective_state)
 
@@ -143,6 +145,10 @@ class InitialState:
 
     def _create(self, params, objective_state):
         return state_lib.create(params, objective_state, self.tx, self.seed, self.prng_impl)
+
+
+def _without(tree: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in tree.items() if name not in names}
 
 
 def shardings_of(tree):
