@@ -19,7 +19,8 @@ def sentence(results: Mapping[str, Any]) -> str:
     """One sentence of the exported model or, where that is plain fine-tuning itself, of the main one.
 
     Args:
-      results: of a job. With several seeds the interval is over the seeds, with one over the rows of dev.
+      results: of a job. With several seeds the interval is over the seeds, on test where there is one, by which nothing
+        was chosen; with one seed over the rows of dev.
     """
     baseline, rows, metric = results["baseline"], results["models"], results["primary_metric"].replace("_", " ")
     offered = results["baseline_offered"]
@@ -36,7 +37,7 @@ def sentence(results: Mapping[str, Any]) -> str:
             f"Whether the student differs from plain fine-tuning by more than noise was not measured: "
             f"--compare={offered} trains that as well, and what is finished stays."
         )
-    found, basis, rest = _difference(results, name)
+    found, split, basis, rest = _difference(results, name)
     pair = f"{rows[name]['title']} minus {rows[baseline]['title']}"
     if found is None:
         return f"{pair}: there are no rows of dev to tell a difference from noise by."
@@ -46,7 +47,7 @@ def sentence(results: Mapping[str, Any]) -> str:
     else:
         is_better = (found["mean"] > 0) == _higher_is_better(results)
         verdict = f"{'better' if is_better else 'worse'} by more than that noise"
-    return f"{pair}, dev {metric}: {mean}, 95 % interval {low} to {high} ({basis}), so it is {verdict}{rest}."
+    return f"{pair}, {split} {metric}: {mean}, 95 % interval {low} to {high} ({basis}), so it is {verdict}{rest}."
 
 
 def weak_teacher(results: Mapping[str, Any]) -> str:
@@ -67,16 +68,17 @@ def weak_teacher(results: Mapping[str, Any]) -> str:
     )
 
 
-def _difference(results: Mapping[str, Any], name: str) -> tuple[Mapping[str, float] | None, str, str]:
-    """(difference to plain fine-tuning, what its interval is over, the rest of the sentence)."""
-    of_seeds = results["over_seeds"].get(name, {}).get("difference")
-    if of_seeds:
-        return of_seeds, f"over {of_seeds['n']} seeds, paired", ""
+def _difference(results: Mapping[str, Any], name: str) -> tuple[Mapping[str, float] | None, str, str, str]:
+    """(difference to plain fine-tuning, the split it is of, what its interval is over, the rest of the sentence)."""
+    for split, key in (("test", "over_seeds_on_test"), ("dev", "over_seeds")):
+        of_seeds = results[key].get(name, {}).get("difference")
+        if of_seeds:
+            return of_seeds, split, f"over {of_seeds['n']} seeds, paired", ""
     answers = results["answers"]
     found = answers and answers["by_model"].get(name, {}).get("difference")
     if not found:
-        return None, "", ""
-    return found, f"over the {answers['num_rows']} rows, paired bootstrap", f"; {UNKNOWN}"
+        return None, "", "", ""
+    return found, "dev", f"over the {answers['num_rows']} rows, paired bootstrap", f"; {UNKNOWN}"
 
 
 def _higher_is_better(results: Mapping[str, Any]) -> bool:

@@ -137,6 +137,15 @@ def test_the_page_tells_whether_the_terms_had_something_to_teach(tmp_path):
             {"over_seeds": {"codir": {"difference": {"mean": 0.01, "sd": 0.01, "low": -0.01, "high": 0.03, "n": 3}}}},
             "(over 3 seeds, paired), so it is no more than noise.",
         ),
+        (
+            {
+                "over_seeds": {"codir": {"difference": {"mean": 0.01, "sd": 0.01, "low": -0.01, "high": 0.03, "n": 3}}},
+                "over_seeds_on_test": {
+                    "codir": {"difference": {"mean": 0.02, "sd": 0.01, "low": 0.01, "high": 0.03, "n": 3}}
+                },
+            },
+            "test accuracy: +0.0200, 95 % interval +0.0100 to +0.0300 (over 3 seeds, paired), so it is better",
+        ),
     ],
 )
 def test_one_sentence_says_whether_it_is_more_than_noise(changes, told):
