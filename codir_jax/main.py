@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from codir_jax.processes.user_error import UserError
 from codir_jax.verbs import (
+    augment,
     bench,
     compress,
     embed,
@@ -28,6 +29,7 @@ from codir_jax.verbs import (
 VERBS = {
     "compress": compress,
     "tokenizer": tokenizer,
+    "augment": augment,
     "train": train,
     "sweep": sweep,
     "evaluate": evaluate,
