@@ -1,5 +1,6 @@
-"""The `augment` verb: further texts without labels, made of a user's by a masked language model."""
+"""Further texts without labels, made by a masked language model: the `augment` verb, and a part of a job."""
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from codir_jax.data import text_stream
+from codir_jax.jobs import own_data
 from codir_jax.predict import word_replacer
 from codir_jax.predict.word_replacer import WordReplacer
 from codir_jax.processes import console, whole
@@ -16,6 +18,9 @@ _ROWS_AT_A_TIME = 1024
 SUFFIXES = (".jsonl", ".txt")
 # Beyond them the copies of a text repeat each other.
 MOST_COPIES = 1000
+# Of the words of a copy, as masked LMs are trained; words to draw among, as in TinyBERT.
+SHARE, TOP = 0.15, 15
+_BATCH_SIZE = 32
 
 
 class Made(NamedTuple):
@@ -94,6 +99,75 @@ def _parts(replacer: WordReplacer, rows, copies: int, seed: int) -> Iterator[tup
             for own, one in zip(made, replacer.copy(texts, [(seed, copy, i) for i in numbers]), strict=True):
                 own[one] = None
         yield len(texts), [one for own in made for one in list(own)[1:]]
+
+
+@dataclasses.dataclass(frozen=True)
+class OfJob:
+    """Copies of a job's train texts, in a file of its folder.
+
+    Attributes:
+      model: a masked LM. copies, seed: as of `augment`.
+      train, columns: the file, and the columns of its texts. path: of the copies.
+    """
+
+    model: str
+    copies: int
+    seed: int
+    train: str
+    columns: tuple[str, ...]
+    path: Path
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the file is there, made of the same."""
+        return self.path.exists() and self._before() == self._made_of()
+
+    def check(self) -> None:
+        """Refuses a model that puts no words anywhere.
+
+        Raises:
+          UserError: what it lacks, and what to do.
+        """
+        if not self.model:
+            raise UserError("--augment needs a masked LM, and no --teacher is given; name one: --augment_by=FOLDER")
+        check(str(self.path), self.columns, self.copies, SHARE, TOP)
+        try:
+            word_replacer.load(self.model)
+        except UserError as error:
+            raise UserError(f"--augment: {error}; name a masked LM: --augment_by=FOLDER") from error
+
+    def make(self, is_begun: bool) -> None:
+        """Writes the file, where it is not there.
+
+        Args:
+          is_begun: stages were trained on it.
+
+        Raises:
+          UserError: it was made of something else.
+        """
+        if self.is_made:
+            return
+        if is_begun and self._before():
+            raise UserError(
+                f"{self.path} was made of other texts, or in another way, and stages were trained on it; choose "
+                "another --output, or give --train, --seed, --augment and --augment_by as they were"
+            )
+        console.say(f"== other words in {self.copies} copies of each text -> {self.path}")
+        rest = {"columns": self.columns, "copies": self.copies, "seed": self.seed, "batch_size": _BATCH_SIZE}
+        made = augment(self.model, self.train, str(self.path), share=SHARE, top=TOP, **rest)
+        console.say(f"{made.num_copies:,} copies of {made.num_rows:,} texts")
+        whole.write_json(self._facts, self._made_of())
+
+    @property
+    def _facts(self) -> Path:
+        return self.path.with_suffix(".json")
+
+    def _before(self) -> dict | None:
+        return json.loads(self._facts.read_text(encoding="utf-8")) if self._facts.exists() else None
+
+    def _made_of(self) -> dict:
+        rest = {"columns": list(self.columns), "copies": self.copies, "seed": self.seed}
+        return {"model": self.model, "texts": own_data.content(self.train), **rest}
 
 
 def _line(output: str, columns: Sequence[str], texts: tuple[str, ...]) -> str:

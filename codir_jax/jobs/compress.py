@@ -1,13 +1,14 @@
 """The whole job: a recipe run on the user's data. Its stages, costs, export, one table, a short report."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from codir_jax.config import Overrides, as_texts
 from codir_jax.jobs import chosen, over_seeds, own_data, pareto, sources
 from codir_jax.jobs import recipe as recipe_lib
+from codir_jax.jobs.augment import OfJob
 from codir_jax.jobs.command_line import command_of
 from codir_jax.jobs.job import Job
 from codir_jax.jobs.work import Work
@@ -30,6 +31,8 @@ def compress(
     layers: int = 0,
     test: Any = "",
     unlabelled: Any = "",
+    augment: int = 0,
+    augment_by: str = "",
     text_column: str = "",
     text_pair_column: str = "",
     label_column: str = "",
@@ -71,6 +74,8 @@ def compress(
       train, dev, test, unlabelled: own files, data sets of Hugging Face, lists, dicts or DataFrames, as
         `data/given_rows.py` tells; or a GLUE `task` (read from `glue_dir`, else downloaded), or `demo`. Without dev a
         tenth of train is set aside, stratified by class and drawn by the seed.
+      augment: in the place of unlabelled texts so many copies of each train text, in which a masked LM puts other
+        words, `augment_by` or, empty, the teacher; see `predict.word_replacer`.
       text: running text in their place (`data.sources`: files, folders, globs, comma separated): a masked language
         model is compressed, for any task later.
       output: folder of the job: one folder a stage, export/, report.html, report.md, results.json.
@@ -125,8 +130,15 @@ def compress(
     source = sources.source_of(flags)
     words = [source.name, *(["scratch"] if not teacher else []), *sources.domain_words(source, domain_column, domains)]
     found = recipe_lib.load(recipe, ",".join(words))
+    copies = None
+    if augment and not (found.needs_dev and source.name == "own" and not domain_column):
+        raise UserError(f"--augment={augment} is of your own labelled texts, --train, without domains; leave it out")
     if found.needs_dev and source.name == "own" and not domain_column:  # else its flags are complete
-        source = sources.source_of(own_data.complete(flags, Path(output), seed))
+        flags = own_data.complete(flags, Path(output), seed)
+        if augment:
+            copies = _copies(flags, augment, augment_by or teacher, Path(output), seed)
+            flags["unlabelled"] = str(copies.path)
+        source = sources.source_of(flags)
     if limit and found.exports:
         raise UserError(
             f"--max_bytes and --max_loss_percent pick one model, and --recipe={recipe} ends with one a domain; leave "
@@ -146,6 +158,7 @@ def compress(
         seeds=over_seeds.of_job(seed, seeds, Path(output), [*overrides, *teacher_overrides]),
         num_workers=workers,
         price_per_hour=price_per_hour,
+        copies=copies,
         told={"license": license, "language": language, "data": sources.name_of(train)},
     )
     arguments |= {"compare": work.compared, "seeds": len(work.seeds)}
@@ -155,3 +168,18 @@ def compress(
     if limit:
         work.pick(results, limit)
     return Job(output, results)
+
+
+def _copies(flags: Mapping[str, Any], copies: int, model: str, folder: Path, seed: int) -> OfJob:
+    """The copies of the job's train texts, checked.
+
+    Raises:
+      UserError: there are unlabelled texts already, or the model has no masked-LM head.
+    """
+    if flags["unlabelled"]:
+        raise UserError("--augment and --unlabelled both give texts without labels; give one")
+    columns = tuple(flags[name] for name in ("text_column", "text_pair_column") if flags[name])
+    made = OfJob(model, copies, seed, flags["train"], columns, folder / "augmented.jsonl")
+    if not made.is_made:
+        made.check()
+    return made

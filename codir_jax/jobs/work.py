@@ -15,6 +15,7 @@ from codir_jax.compression import methods
 from codir_jax.convert.folder import find_folder
 from codir_jax.jobs import chosen, over_seeds, own_data, pareto, same_job, sources, waves, workers
 from codir_jax.jobs import recipe as recipe_lib
+from codir_jax.jobs.augment import OfJob
 from codir_jax.jobs.recipe import TEACHER, Recipe
 from codir_jax.jobs.sources import Source
 from codir_jax.jobs.train import train as train_stage
@@ -42,11 +43,12 @@ class Work:
         seeds: Sequence[int] = (0,),
         num_workers: int = 1,
         price_per_hour: float | None = None,
+        copies: OfJob | None = None,
         told: Mapping[str, str] = MappingProxyType({}),
     ):
         self.recipe, self.source, self.folder, self.given = recipe, source, folder, given
         self.layers, self.seeds, self.export = layers, tuple(seeds), export
-        self.num_workers = num_workers
+        self.num_workers, self.copies = num_workers, copies
         self.command = ""
         self.watchers: dict[str, Callable | None] = {}
         # What was asked for before stays, unless it is asked for in another way.
@@ -125,13 +127,18 @@ class Work:
 
             pruned.check(next(iter(planned.values())), planned[self.recipe.main])
         learns_from = [stage.name for stage in self.stages if "tokenizer" in stage.placeholders()]
-        makes_files, is_begun = bool(learns_from or self.recipe.prepare), bool(self.before)
+        makes_files = bool(learns_from or self.recipe.prepare or self.copies)
+        is_begun = bool(self.before)
         fits = False if makes_files else self._refuse(planned)
+        if self.copies and not self.copies.is_made:
+            self._refuse_without_copies(planned)
         same_job.claim(self.folder, self.given, planned, self.before)
         if self.recipe.prepare:
             of_all = recipe_lib.of_every_stage(self.recipe.stages, overrides)
             of_all = [("seed", str(first)), *self.source.overrides, *of_all]
             self.recipe.prepare(self.folder, self.given, of_all, is_begun)
+        if self.copies:
+            self.copies.make(is_begun)
         if learns_from and not (is_begun and (self.folder / "tokenizer").exists()):
             sources.make_tokenizer(planned[learns_from[0]], self.folder / "tokenizer", self.recipe.tokenizer)
         if makes_files:
@@ -202,6 +209,15 @@ class Work:
         if not (self.given and TEACHER in planned):
             return False
         return refusals.fits(tasks[self.recipe.main], self.given)
+
+    def _refuse_without_copies(self, planned: dict[str, ConfigDict]) -> None:
+        """Refuses a job that cannot be, before the copies of its texts are made."""
+        from codir_jax.jobs import refusals
+
+        without = {name: config.copy_and_resolve_references() for name, config in planned.items()}
+        for config in without.values():
+            config.data.unlabelled_path = ""
+        refusals.check(without, self.folder, {self.recipe.main: self.then})
 
     def _title(self, name: str) -> str:
         return next(stage.title for stage in self.stages if stage.name == name)

@@ -13,7 +13,8 @@ EXAMPLES = """examples:
 
 A student learns its teacher's answers on the copies, as `--unlabelled` of compress takes them; their labels are not
 known, since another word may make another class. The model is any with a masked-LM head; not the one that was
-fine-tuned on the task, which has none."""
+fine-tuned on the task, which has none. `codir compress --augment=4` does both, and knows which rows are dev: where
+compress draws dev from your file, copies of the whole file would have those of dev among them."""
 OVERRIDES = ()
 
 

@@ -9,6 +9,7 @@ EXAMPLES = """examples:
   codir compress --teacher=roberta-base --train=train.tsv --dev=dev.tsv --layers=6 --output=runs/mine
   codir compress --teacher=roberta-base --task=sst2 --layers=6 --output=runs/sst2
   codir compress --teacher=roberta-base --text='books/*.txt' --layers=6 --output=runs/any_task
+  codir compress --teacher=roberta-base --train=train.tsv --augment=4 --output=runs/more_texts
   codir compress --teacher=roberta-base --train=news.csv --label_column=tags --multi_label --output=runs/tags
   codir compress --demo --compare=finetune,distill --output=runs/quickstart
   codir compress --demo --compare=finetune --seeds=5 --price_per_hour=0.4 --output=runs/quickstart
@@ -42,6 +43,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dev", default="", help="like --train, to choose by (default: a tenth of --train, by class)")
     parser.add_argument("--test", default="", help="like --train; judged once, at the end, if it has labels")
     parser.add_argument("--unlabelled", default="", help="texts of your domain without labels (.txt, .tsv, ...)")
+    parser.add_argument(
+        "--augment",
+        type=int,
+        default=0,
+        help="instead of --unlabelled: so many copies of each train text with other words, by a masked LM",
+    )
+    parser.add_argument("--augment_by", default="", help="the masked LM of --augment (default: --teacher)")
     parser.add_argument("--text_column", default="", help="(default: found and told)")
     parser.add_argument("--text_pair_column", default="", help="second text, for tasks on pairs")
     parser.add_argument(
