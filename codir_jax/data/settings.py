@@ -24,8 +24,8 @@ FIELDS = {
     "columns": field("", "further columns that join a batch, comma separated", reads=parse_columns),
     # Longer ones are truncated and counted.
     "max_length": field(128, "tokens of an example at most, specials included", at_least=3, at_most=MAX_LENGTH),
-    # Chosen from the data to pad least; each is compiled once, and there are fewer where an epoch has few batches: one
-    # for 16 of them.
+    # Chosen from the data to pad least. Each is compiled once: there are fewer where the run is too short for that to
+    # pay, on GPUs and TPUs more often than on CPUs (data/length_buckets.py).
     "num_length_buckets": field(8, "padded lengths that batches have at most", at_least=1, at_most=10_000),
     # Of all processes and devices together.
     "batch_size": field(32, "examples of a training batch", at_least=1, at_most=MAX_ROWS),
