@@ -21,6 +21,14 @@ def check_is_there(options) -> None:
         raise DataError(problems)
 
 
+def left_out(options):
+    """Returns the `data` section of a config without `data.unlabelled_path`, if that is a file: else it is told."""
+    check_is_there(options)
+    changed = options.copy_and_resolve_references()
+    changed.unlabelled_path = ""
+    return changed
+
+
 def read(options, like: RawSplit) -> RawSplit:
     """Returns the rows of `data.unlabelled_path`, with as many texts and the same further columns as the rows `like`.
 

@@ -10,7 +10,7 @@ from codir_jax.convert import compressed
 from codir_jax.models.heads import abstract_params
 from codir_jax.models.transformer import TransformerConfig
 from codir_jax.objectives import transform
-from codir_jax.objectives.contract import make_objective
+from codir_jax.objectives.contract import make_objective, needs_labels
 from codir_jax.processes import console, distributed
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import mesh as mesh_lib
@@ -43,7 +43,7 @@ def check(configs: Mapping[str, ConfigDict], folder: Path, then: Mapping[str, Se
         return sizes.get(path) or (models.read_sizes(path, purpose) if path else None)
 
     for name, config in configs.items():
-        data = config.task.name + config.data.to_json()
+        data = f"{config.task.name} {needs_labels(config.objective.name)} {config.data.to_json()}"
         if data not in read:
             read[data] = task_module(config.task.name).make(config, tokenizer)
         task = tasks[name] = read[data]

@@ -11,6 +11,7 @@ A method is a file `objectives/NAME.py`, found by `objective.name`. It defines
     needs_cache(config)      optional: whether it takes rows out of the teacher cache
     LEAST_BATCH              optional: rows that a batch must have, where they are told apart from each other
     OWN_TASK_LOSS            optional: True where its task loss is not that of the head, and knows no class weights
+    NEEDS_LABELS             optional: True where texts without labels teach it nothing; they are left out
     IS_WHOLE_TEACHER         optional: True where the student starts as the teacher is, with all of its layers
     LEARNS_VECTORS           optional: True where it takes an encoder's vectors from the teacher, whose answers may be
                              those of an untrained head
@@ -246,6 +247,11 @@ def default_config_of(name: str, head: str):
 def needs_teacher(name: str) -> bool:
     """Whether the method of that name needs a teacher."""
     return "teacher" in objective_module(name).ROLES
+
+
+def needs_labels(name: str) -> bool:
+    """Whether texts without labels teach the method nothing."""
+    return getattr(objective_module(name), "NEEDS_LABELS", False)
 
 
 def needs_cache(config) -> bool:

@@ -10,6 +10,7 @@ from codir_jax.objectives.texts import init_model
 from codir_jax.processes.fields import defaults, field
 
 HEADS, ROLES = ("classification",), ("student",)
+NEEDS_LABELS = True
 FIELDS = {"name": field("finetune", "the method, a file of codir_jax/objectives")}
 
 

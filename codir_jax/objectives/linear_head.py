@@ -18,7 +18,7 @@ from codir_jax.objectives.texts import init_model
 from codir_jax.processes.fields import defaults, field
 
 HEADS, ROLES = ("classification",), ("student", "teacher")
-IS_WHOLE_TEACHER = LEARNS_VECTORS = True
+IS_WHOLE_TEACHER = LEARNS_VECTORS = NEEDS_LABELS = True
 FIELDS = {"name": field("linear_head", "the method, a file of codir_jax/objectives")}
 
 

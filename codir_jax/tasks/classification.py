@@ -23,7 +23,7 @@ from codir_jax.processes.fields import Fields
 from codir_jax.processes.user_error import UserError
 from codir_jax.tasks.contract import Examined
 from codir_jax.tasks.labelled_feed import LabelledFeed
-from codir_jax.tasks.labelled_outline import outline
+from codir_jax.tasks.labelled_outline import data_of, outline
 from codir_jax.tasks.together import together
 
 TEACHER = ("fine-tuned model", "configs/codir/finetune_teacher.py")
@@ -62,7 +62,7 @@ def make(config: ConfigDict, tokenizer) -> "Classification":
 
 def read_data(config: ConfigDict, tokenizer) -> Dataset:
     """The tokenised data set that the config names, checked in full before it is returned."""
-    return dataset.load(config.data, tokenizer, seed=config.seed, together=together())
+    return dataset.load(data_of(config), tokenizer, seed=config.seed, together=together())
 
 
 def synthetic(config: ConfigDict, num_examples: int, length: int, vocab_size: int, pad_token_id: int):
@@ -245,6 +245,8 @@ class Classification:
         text = f"data {info.name}: {sizes}; {kind}"
         if unlabelled := info.num_train - info.num_labelled:
             text += f"; {unlabelled} of train unlabelled"
+        if self.config.data.unlabelled_path and objectives.needs_labels(self.config.objective.name):
+            text += f"; texts without labels left out, which teach {self.config.objective.name} nothing"
         return f"{text}; {info.truncation}"
 
     def facts(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from codir_jax.config import run_steps
-from codir_jax.data import dataset, length_buckets, pipeline, tokenizer
+from codir_jax.data import dataset, length_buckets, pipeline, tokenizer, unlabelled
 from codir_jax.data.batch import LABELLED_COLUMNS, Column, empty
 from codir_jax.data.data_error import DataError
 from codir_jax.data.on_disk import sources
@@ -14,7 +14,7 @@ from codir_jax.data.on_disk.streamed import LEAST_BYTES
 from codir_jax.data.sets import contract as sets
 from codir_jax.data.splits import RawSplit
 from codir_jax.data.table_labels import class_name
-from codir_jax.objectives.contract import TrainRows
+from codir_jax.objectives.contract import TrainRows, needs_labels
 from codir_jax.objectives.heads.classification import Classification
 from codir_jax.processes.user_error import UserError
 from codir_jax.tasks.contract import Outline
@@ -35,6 +35,11 @@ TEXT_BYTES_PER_TOKEN = 4
 ORDER_BYTES = 64
 
 
+def data_of(config: ConfigDict) -> ConfigDict:
+    """The `data` section of a config, without texts that teach its objective nothing."""
+    return unlabelled.left_out(config.data) if needs_labels(config.objective.name) else config.data
+
+
 def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer, platform: str) -> Outline:
     """The train set of the config, read as a run reads it and tokenised in part; or as the arguments say.
 
@@ -47,7 +52,7 @@ def outline(config: ConfigDict, num_examples: int, length: int, text_tokenizer, 
     if num_examples and length:
         told = f"{num_examples:,} examples of {length} tokens, as given"
         return of_lengths(config, num_examples, np.asarray([length]), 2, False, told, platform)
-    data = config.data
+    data = data_of(config)
     if (known := sets.unread(data)) is not None:
         num_train = num_examples or min(known.num_train, data.num_train_examples or known.num_train)
         longest = length or data.max_length
@@ -94,9 +99,9 @@ def _train(data: ConfigDict) -> tuple[RawSplit, int, int, bool, bool]:
         is_whole = not more and found == len(train)
         return train, found, 1 if is_regression else len(label_names), is_regression, is_whole
     train, problems = streamed.train, []
-    labelled, unlabelled = train.units()
+    labelled, others = train.units()
     found, rows = 0, []
-    for units, most in ((labelled, data.num_train_examples), (unlabelled, 0)):
+    for units, most in ((labelled, data.num_train_examples), (others, 0)):
         if not units:
             continue
         rows.append(units[0].read(problems))

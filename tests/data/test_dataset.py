@@ -75,6 +75,25 @@ def test_unlabelled_rows_join_a_train_split_without_any_label(wordpiece):
         tokenize(wordpiece, {"dev": RawSplit(["a"], None, [0]), "unlabelled": RawSplit(["b"])})
 
 
+def test_a_row_without_a_label_teaches_plain_fine_tuning_nothing(wordpiece, tmp_path):
+    from codir_jax.objectives import distill, finetune
+    from codir_jax.stage import config as stage_config
+    from codir_jax.tasks import classification
+
+    rows = [{"sentence": text, "label": label} for text, label in (("a cat", "no"), ("a dog", "yes"))]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (tmp_path / "more.txt").write_text("the mat\n", encoding="utf-8")
+    told = {}
+    for method in (finetune, distill):
+        config = stage_config.default_config(method.default_config())
+        config.data.update({"name": "text_classification", "train_path": str(tmp_path / "train.jsonl")})
+        config.data.unlabelled_path = str(tmp_path / "more.txt")
+        task = classification.make(config, wordpiece)
+        told[method] = task.data.info.num_train, task.describe()
+    assert told[finetune][0] == 2 and "texts without labels left out, which teach finetune nothing" in told[finetune][1]
+    assert told[distill][0] == 3 and "1 of train unlabelled" in told[distill][1]
+
+
 def test_a_missing_file_of_unlabelled_texts_is_told_before_the_data_set_is_read(wordpiece, tmp_path, monkeypatch):
     options = settings.default_config()
     options.update({"name": "demo", "unlabelled_path": str(tmp_path / "more.txt")})

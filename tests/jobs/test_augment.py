@@ -52,6 +52,8 @@ def test_the_copies_are_of_the_train_rows_and_are_made_once(given, tmp_path, mon
     assert not copies & trained and 36 < len(rows) <= 72
     student = json.loads((tmp_path / "job" / "codir" / "results.json").read_text())
     assert student["num_examples"]["train"] == 36 + len(rows)
+    teacher = json.loads((tmp_path / "job" / "teacher" / "results.json").read_text())
+    assert teacher["num_examples"]["train"] == 36  # a text without a label teaches it nothing
     monkeypatch.setattr(augment, "augment", lambda *_, **__: pytest.fail("the copies were made again"))
     assert compress(**arguments) == results
     with pytest.raises(UserError, match="made of other texts, or in another way"):
