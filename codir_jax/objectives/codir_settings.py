@@ -121,8 +121,9 @@ def default_config(preset: str = "paper") -> ConfigDict:
         config.equal_start = True
         config.negatives.update({"source": "in_batch+queue", "label_aware": False, "mask_same_label": False})
     elif preset == "encoder":
-        # Ours. Single sentences have no classes, so the negatives are those of pre-training.
-        config.update({"equal_start": True, "task_weight": 1.0, "soft_target_weight": 1.0})
+        # Ours. Single sentences have no classes, so the negatives are those of pre-training. The weights are those of a
+        # search, configs/distill_encoder/README.md.
+        config.update({"equal_start": True, "task_weight": 1.0, "soft_target_weight": 0.0, "contrastive_weight": 1.0})
         config.negatives.update({"source": "in_batch+queue", "label_aware": False, "mask_same_label": False})
     elif preset != "paper":
         raise UserError(f"unknown preset {preset!r} of codir; known: paper, released, pretrain, encoder")

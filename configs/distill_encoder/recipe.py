@@ -4,7 +4,7 @@
     codir compress --recipe=distill_encoder --output=runs/demo
 
 --dev is two texts and a score; without it nothing is judged, and the last checkpoint is kept. Baselines, each an arm of
-train.py: `--compare=vectors,similarity,codir`. All students start from the same teacher layers, and share one pass of
+train.py: `--compare=similarity,both,codir`. All students start from the same teacher layers, and share one pass of
 the teacher over the texts. Without files and model a small encoder is trained on embedded pairs first: a demonstration.
 """
 
@@ -12,10 +12,10 @@ from codir_jax.config import parse_arguments
 from codir_jax.jobs.recipe import TEACHER, Recipe, StageSpec
 
 ARMS = (
-    ("vectors", "student, vectors"),
     ("similarity", "student, similarities"),
-    ("codir", "student, both + CoDIR"),
-    ("distill", "student, vectors + similarities"),
+    ("both", "student, vectors + similarities"),
+    ("codir", "student, vectors + CoDIR"),
+    ("vectors", "student, vectors"),
 )
 
 
@@ -36,4 +36,4 @@ def get_recipe(argument: str) -> Recipe:
     students = [
         StageSpec(name, title, f"configs/distill_encoder/train.py:{data},{name}", settings) for name, title in ARMS
     ]
-    return Recipe("Distilled sentence encoder", (teacher, *students), main="distill", needs_dev=False)
+    return Recipe("Distilled sentence encoder", (teacher, *students), main="vectors", needs_dev=False)

@@ -3,8 +3,9 @@
     codir train --config=configs/distill_encoder/train.py:own --config.teacher.path=all-MiniLM-L6-v2 \\
         --config.data.train_path=texts.txt --config.data.dev_path=sts_dev.tsv --workdir=runs/student
 
-Arguments, comma separated: data (own, demo), an arm and `tiny`. Arms: `distill` (default: the teacher's vectors and its
-similarities), `vectors`, `similarity` (one of the two only), `codir` (both, and the contrastive term on hidden layers).
+Arguments, comma separated: data (own, demo), an arm and `tiny`. Arms: `vectors` (default: the student's come near the
+teacher's), `similarity` (which texts the teacher finds near), `both`, `codir` (vectors, and the contrastive term on
+hidden layers). README.md tells why that default.
 `own` reads your texts: a .txt with one a line, or a column of a table; pairs and triplets give their texts too. `demo`
 distils a small encoder that is trained on embedded pairs first; `tiny` is a test of the machinery.
 """
@@ -17,14 +18,14 @@ from codir_jax.stage import config as stage_config
 
 DATA = ("own", "demo")
 # Arm -> weights of the vectors and of the similarities.
-ARMS = {"distill": (1.0, 1.0), "vectors": (1.0, 0.0), "similarity": (0.0, 1.0), "codir": (1.0, 1.0)}
+ARMS = {"vectors": (1.0, 0.0), "similarity": (0.0, 1.0), "both": (1.0, 1.0), "codir": (1.0, 0.0)}
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """The config for `argument`, e.g. "own", "own,codir" or "demo,tiny"; without data, own (tiny: demo)."""
     words = parse_arguments(argument, (*DATA, *ARMS, "tiny"), DATA, ARMS)
     data = next((word for word in words if word in DATA), "demo" if "tiny" in words else "own")
-    arm = next((word for word in words if word in ARMS), "distill")
+    arm = next((word for word in words if word in ARMS), "vectors")
     objective = codir.default_config("encoder") if arm == "codir" else distill.default_config()
     objective.task_weight, objective.soft_target_weight = ARMS[arm]
     config = stage_config.default_config(objective, "sentence_embedding")

@@ -44,7 +44,7 @@ def test_own_texts_make_an_encoder_of_half_the_layers(teacher, tmp_path):
         str(texts),
         str(dev),
         recipe="distill_encoder",
-        compare=["vectors", "codir"],
+        compare=["both", "codir"],
         output=str(tmp_path / "job"),
         overrides=[*QUICK, ("teacher.allow_weak", "true")],
     )
@@ -52,7 +52,7 @@ def test_own_texts_make_an_encoder_of_half_the_layers(teacher, tmp_path):
         "given_teacher": 2,
         "vectors": 1,
         "codir": 1,
-        "distill": 1,
+        "both": 1,
     }
     assert all("spearman" in row["dev"] and row["latency"] for row in found["models"].values())
     assert len(list((tmp_path / "job" / "teacher_cache").iterdir())) == 1  # all students share one pass
@@ -60,7 +60,7 @@ def test_own_texts_make_an_encoder_of_half_the_layers(teacher, tmp_path):
     assert exported.normalize and exported.max_length == 20
     vectors = load(found["export"]).encode(["the king", "the boy"])
     assert vectors.shape == (2, 32) and abs((vectors**2).sum(1) - 1).max() < 1e-5
-    lines = [json.loads(line) for line in (tmp_path / "job" / "distill" / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "job" / "both" / "metrics.jsonl").read_text().splitlines()]
     assert {"vector_loss", "similarity_loss", "num_keys"} <= set(lines[0])
 
 

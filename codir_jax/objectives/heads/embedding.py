@@ -38,7 +38,7 @@ QUEUE = "similarity_queue"
 FIELDS = {
     # "cosine": 1 - cosine; "l2": squared distance / the teacher's squared norm.
     "vector_loss": field("cosine", "distance of a sentence encoder's vectors", words=tuple(VECTOR_LOSSES)),
-    "similarity_temperature": field(0.05, "tau of the softmax over cosines", above=0, at_most=1e4),
+    "similarity_temperature": field(0.2, "tau of the softmax over cosines", above=0, at_most=1e4),
     # The teacher's vectors of earlier batches that are keys too.
     "similarity_queue_size": field(4096, "kept vectors; 0: those of the batch only", at_least=0, at_most=10_000_000),
 }
