@@ -31,7 +31,7 @@ def numbers(hashes: np.ndarray, out: np.ndarray, scratch: Path, *, at_once: int 
     sizes = sum(np.bincount(_bucket(hashes[block], bits), minlength=1 << bits) for block in blocks)
     ends = np.cumsum(sizes)
     cursor = ends - sizes
-    path = scratch / "rows.npy"
+    path = scratch / "rows-by-hash.npy"
     rows = shard_folder.new_array(path, np.int32, (count,))
     for block in blocks:
         buckets = _bucket(hashes[block], bits)

@@ -75,8 +75,14 @@ def write(folder: Path, name: str, fill: Callable[[Path], dict | list[str]]) -> 
 def new_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
     """An .npy file to be filled through memory, whose room on the disk is taken now.
 
-    A page that the disk has no room for would end the process by a signal.
+    A page that the disk has no room for would end the process by a signal, and so would one of a file that another
+    array is made over.
+
+    Raises:
+      FileExistsError: the file is there already.
     """
+    if path.exists():
+        raise FileExistsError(f"{path} is there already; two arrays of one name?")
     array = np.lib.format.open_memmap(path, "w+", dtype, shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:

@@ -1,5 +1,6 @@
 """A train split on disk is the one in memory, bit for bit; it is made once, and a stopped or broken one again."""
 
+import functools
 import json
 import threading
 from pathlib import Path
@@ -13,7 +14,7 @@ from codir_jax.data.data_error import DataError
 from codir_jax.data.delimited import read_table
 from codir_jax.data.on_disk import shard, tables
 from codir_jax.data.on_disk.examples import Column, StoredExamples
-from codir_jax.data.shards import preparation
+from codir_jax.data.shards import equal_texts, preparation
 from codir_jax.data.shards.preparation import Together
 from tests.data.on_disk.conftest import WORDS
 
@@ -105,6 +106,17 @@ def test_batches_from_disk_are_those_from_memory(tmp_path, request, wordpiece, s
     assert isinstance(on_disk.splits["train"], StoredExamples) and len(on_disk.splits["train"].shards) > 5
     _assert_same(on_disk, in_memory)
     assert on_disk.fingerprint == dataset.load(options, wordpiece, seed=4).fingerprint != in_memory.fingerprint
+
+
+def test_equal_texts_of_more_rows_than_are_compared_at_once_are_found(tmp_path, request, wordpiece, monkeypatch):
+    """Rows are sorted by their hashes in a file of their own; it once had the name of that of the rows themselves."""
+    options = _options(tmp_path)
+    in_memory = dataset.load(options, wordpiece, seed=4)
+    request.getfixturevalue("small")
+    monkeypatch.setattr(equal_texts, "numbers", functools.partial(equal_texts.numbers, at_once=64))
+    on_disk = dataset.load(options, wordpiece, seed=4)
+    assert isinstance(on_disk.splits["train"], StoredExamples)
+    _assert_same(on_disk, in_memory)
 
 
 def test_a_csv_that_tabs_part_is_quoted_in_memory_on_disk_and_in_prediction(tmp_path, request, wordpiece):
