@@ -30,6 +30,11 @@ def compilation(platform: str) -> int:
     return ON_CPU if platform == "cpu" else ON_ACCELERATOR
 
 
+def price_of_length(compilation: float, batch_size: int, num_steps: int, num_batches: int) -> float:
+    """Returns `each` of `choose`, where `num_batches` stand for all `num_steps` of a run."""
+    return compilation * num_batches / (batch_size * max(num_steps, 1))
+
+
 def choose(longest: np.ndarray, num_buckets: int, last: int, each: float = 0.0) -> tuple[int, ...]:
     """Returns the at most `num_buckets` lengths, ascending, that pad batches to the fewest positions in all.
 

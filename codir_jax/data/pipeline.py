@@ -297,13 +297,10 @@ def choose_length_buckets(
     if "train" in splits:
         train = splits["train"]
         longest = _longest_of_batches(train.lengths, batch_size, seed=0, window=window)
-        each = price_of_length(compilation, batch_size * train.texts_per_row, num_steps, len(longest))
+        each = length_buckets_lib.price_of_length(
+            compilation, batch_size * train.texts_per_row, num_steps, len(longest)
+        )
     return length_buckets_lib.choose(longest, num_buckets, length_buckets_lib.round_up(last, max_length), each)
-
-
-def price_of_length(compilation: float, batch_size: int, num_steps: int, num_batches: int) -> float:
-    """Returns `each` of `length_buckets.choose`, where `num_batches` stand for all `num_steps` of a run."""
-    return compilation * num_batches / (batch_size * max(num_steps, 1))
 
 
 def real_token_share(

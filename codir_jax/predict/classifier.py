@@ -57,11 +57,7 @@ def load(path: str, *, batch_size: int = 32, format: str = HUGGINGFACE) -> "Pred
             )
         raise UserError(what)
     made = Predictor(source, tokenizer_lib.load_tokenizer(folder, source.config.vocab_size), batch_size)
-    if format == HUGGINGFACE:
-        return made
-    return dataclasses.replace(
-        made, runtime=in_format.load(folder, format, made.tokenizer.pad_token_id, made.max_length)
-    )
+    return in_format.answering(made, folder, format)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

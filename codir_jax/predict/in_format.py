@@ -31,6 +31,17 @@ def load(folder: str | Path, name: str, pad_token_id: int, max_length: int) -> "
     return InFormat(contract.load(Path(folder), name), contract.compiles(name), pad_token_id, max_length)
 
 
+def answering(model, folder: str | Path, name: str):
+    """A `Predictor` or `SentenceEncoder` of the folder whose runtime is that of a format; by itself it is JAX.
+
+    Raises:
+      UserError: as `load`.
+    """
+    if name == contract.HUGGINGFACE:
+        return model
+    return dataclasses.replace(model, runtime=load(folder, name, model.tokenizer.pad_token_id, model.max_length))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class InFormat:
     """What `OnDevices` gives, by another runtime: in the caller's process, by as many threads as the runtime takes.

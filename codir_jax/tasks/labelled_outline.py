@@ -143,7 +143,7 @@ def of_lengths(
     last = length_buckets.round_up(int(of_epoch.max()), options.max_length)
     steps_per_epoch = pipeline.num_batches_per_epoch(num_train, options.batch_size)
     num_steps, program = run_steps(config.train, steps_per_epoch), length_buckets.compilation(platform)
-    each = pipeline.price_of_length(program, options.batch_size, num_steps, len(longest))
+    each = length_buckets.price_of_length(program, options.batch_size, num_steps, len(longest))
     buckets = length_buckets.choose(longest, options.num_length_buckets, last, each)
     shares = np.bincount(np.searchsorted(buckets, longest), minlength=len(buckets)) / len(longest)
     num_rows = min(num_train, MAX_TABLE_ROWS)
