@@ -30,9 +30,18 @@ def collect(forward: Callable, params, batches: Iterable[dict], num_examples: in
       num_examples: of the split; rows with that id are padding.
       sharding: of the batch.
     """
+    return gathered(each_batch(forward, params, batches, num_examples, sharding), num_examples)
+
+
+def gathered(parts: Iterable[tuple], num_examples: int) -> object:
+    """The answers of all examples in their order, of (ids int [k], outputs [k, ...]) of one batch after the other.
+
+    Raises:
+      UserError: there is no batch.
+    """
     result = None
     with console.progress_bar("evaluate", 0, num_examples, unit="text", is_inner=True) as bar:
-        for ids, outputs in each_batch(forward, params, batches, num_examples, sharding):
+        for ids, outputs in parts:
             if result is None:
                 result = jax.tree.map(lambda x: np.zeros((num_examples, *x.shape[1:]), x.dtype), outputs)
             for whole, part in zip(jax.tree.leaves(result), jax.tree.leaves(outputs), strict=True):

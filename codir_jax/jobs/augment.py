@@ -1,6 +1,7 @@
 """Further texts without labels, made by a masked language model: the `augment` verb, and a part of a job."""
 
 import dataclasses
+import functools
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,6 @@ SUFFIXES = (".jsonl", ".txt")
 MOST_COPIES = 1000
 # Of the words of a copy, as masked LMs are trained; words to draw among, as in TinyBERT.
 SHARE, TOP = 0.15, 15
-_BATCH_SIZE = 32
 
 
 class Made(NamedTuple):
@@ -51,32 +51,20 @@ def check(output: str, columns: Sequence[str], copies: int, share: float, top: i
         raise UserError(f"--top={top}: expected 1 or more")
 
 
-def augment(
-    model: str,
-    input: str,
-    output: str,
-    *,
-    columns: Sequence[str],
-    copies: int,
-    share: float,
-    top: int,
-    seed: int,
-    batch_size: int,
-) -> Made:
+def augment(replacer: WordReplacer, input: str, output: str, *, columns: Sequence[str], copies: int, seed: int) -> Made:
     """Writes `copies` of each row of a file with other words; see `word_replacer`.
 
     What is drawn for a copy depends on the seed, the row's number and the copy's, so that more copies go on where fewer
     end. A copy that equals its row or an earlier copy of it is left out.
 
     Args:
-      model: a masked LM. input, columns: as of `text_stream.rows`. output: .jsonl with the same columns, or .txt.
+      replacer: a masked LM. input, columns: as of `text_stream.rows`. output: .jsonl with the same columns, or .txt.
+      copies: with `output` and `columns` as `check` lets them through.
 
     Raises:
-      UserError: bad flags, a model without a masked-LM head.
+      UserError: there is no text.
       DataError: the first line that is broken.
     """
-    check(output, columns, copies, share, top)
-    replacer = word_replacer.load(model, batch_size=batch_size, share=share, top=top)
     num_rows = num_copies = 0
     with whole.file(output) as file, console.progress_bar("augment", 0, None, unit="text") as bar:
         for rows, made in _parts(replacer, text_stream.rows(input, tuple(columns)), copies, seed):
@@ -132,7 +120,7 @@ class OfJob:
             raise UserError("--augment needs a masked LM, and no --teacher is given; name one: --augment_by=FOLDER")
         check(str(self.path), self.columns, self.copies, SHARE, TOP)
         try:
-            word_replacer.load(self.model)
+            _ = self._replacer  # it is read once, and here the first time
         except UserError as error:
             raise UserError(f"--augment: {error}; name a masked LM: --augment_by=FOLDER") from error
 
@@ -153,10 +141,14 @@ class OfJob:
                 "another --output, or give --train, --seed, --augment and --augment_by as they were"
             )
         console.say(f"== other words in {self.copies} copies of each text -> {self.path}")
-        rest = {"columns": self.columns, "copies": self.copies, "seed": self.seed, "batch_size": _BATCH_SIZE}
-        made = augment(self.model, self.train, str(self.path), share=SHARE, top=TOP, **rest)
+        rest = {"columns": self.columns, "copies": self.copies, "seed": self.seed}
+        made = augment(self._replacer, self.train, str(self.path), **rest)
         console.say(f"{made.num_copies:,} copies of {made.num_rows:,} texts")
         whole.write_json(self._facts, self._made_of())
+
+    @functools.cached_property
+    def _replacer(self) -> WordReplacer:
+        return word_replacer.load(self.model, share=SHARE, top=TOP)
 
     @property
     def _facts(self) -> Path:

@@ -130,10 +130,10 @@ def compress(
     source = sources.source_of(flags)
     words = [source.name, *(["scratch"] if not teacher else []), *sources.domain_words(source, domain_column, domains)]
     found = recipe_lib.load(recipe, ",".join(words))
-    copies = None
-    if augment and not (found.needs_dev and source.name == "own" and not domain_column):
+    copies, is_labelled = None, found.needs_dev and source.name == "own" and not domain_column
+    if augment and not is_labelled:
         raise UserError(f"--augment={augment} is of your own labelled texts, --train, without domains; leave it out")
-    if found.needs_dev and source.name == "own" and not domain_column:  # else its flags are complete
+    if is_labelled:  # else its flags are complete
         flags = own_data.complete(flags, Path(output), seed)
         if augment:
             copies = _copies(flags, augment, augment_by or teacher, Path(output), seed)

@@ -12,7 +12,6 @@ from codir_jax.data import pipeline
 from codir_jax.data.length_buckets import ladder
 from codir_jax.data.splits import Examples
 from codir_jax.evaluation import runner
-from codir_jax.processes import console
 from codir_jax.processes.user_error import UserError
 
 
@@ -59,14 +58,7 @@ class InFormat:
 
     def all(self, examples: Examples, batch_size: int) -> np.ndarray:
         """The answers [n, ...] in the order of the examples, of which there is at least one."""
-        whole = None
-        with console.progress_bar("evaluate", 0, len(examples), unit="text", is_inner=True) as bar:
-            for rows, answers in self.each(examples, batch_size):
-                if whole is None:
-                    whole = np.zeros((len(examples), *answers.shape[1:]), answers.dtype)
-                whole[rows] = answers
-                bar.update(len(rows))
-        return whole
+        return runner.gathered(self.each(examples, batch_size), len(examples))
 
     def each(self, examples: Examples, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields (rows int32 [k], answers float32 [k, ...]) of one batch after the other, shortest texts first.

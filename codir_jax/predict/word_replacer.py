@@ -151,19 +151,21 @@ class WordReplacer:
         return tuple(texts)
 
     @functools.cached_property
+    def _tokens(self) -> list[str | None]:
+        return self.tokenizer.convert_ids_to_tokens(list(range(self.source.config.vocab_size)))
+
+    @functools.cached_property
     def _forms(self) -> list[str]:
         """Each token of the vocabulary as it stands in a text."""
-        tokens = self.tokenizer.convert_ids_to_tokens(list(range(self.source.config.vocab_size)))
-        return [self.tokenizer.convert_tokens_to_string([token]).strip() if token else "" for token in tokens]
+        return [self.tokenizer.convert_tokens_to_string([token]).strip() if token else "" for token in self._tokens]
 
     @functools.cached_property
     def _is_word(self) -> np.ndarray:
         """Whether a token of the vocabulary is a whole word of two letters or more, bool [vocabulary]."""
-        tokens = self.tokenizer.convert_ids_to_tokens(list(range(self.source.config.vocab_size)))
-        has_starts = any(token and token.startswith(_STARTS) for token in tokens)
+        has_starts = any(token and token.startswith(_STARTS) for token in self._tokens)
         starts = [
             bool(token) and (token.startswith(_STARTS) if has_starts else not token.startswith(_CONTINUES))
-            for token in tokens
+            for token in self._tokens
         ]
         is_word = np.array([s and f.isalpha() and len(f) > 1 for s, f in zip(starts, self._forms, strict=True)])
         is_word[[one for one in self.tokenizer.all_special_ids if one < len(is_word)]] = False

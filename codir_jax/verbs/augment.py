@@ -34,7 +34,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(
-    overrides, *, model: str, input: str, output: str, text_column: str, text_pair_column: str, batch_size: int, **flags
+    overrides,
+    *,
+    model: str,
+    input: str,
+    output: str,
+    text_column: str,
+    text_pair_column: str,
+    copies: int,
+    share: float,
+    top: int,
+    seed: int,
+    batch_size: int,
 ) -> int:
     """Writes the copies."""
     del overrides
@@ -44,12 +55,15 @@ def run(
     text_stream.check(input)
     whole.check_output(output, inputs=[model, input])
     check_batch_size(batch_size)
-    if flags["seed"] < 0:
-        raise UserError(f"--seed={flags['seed']}: expected 0 or more")
+    if seed < 0:
+        raise UserError(f"--seed={seed}: expected 0 or more")
     from codir_jax.jobs import augment
+    from codir_jax.predict import word_replacer
 
     columns = [text_column, *([text_pair_column] if text_pair_column else [])]
-    made = augment.augment(model, input, output, columns=columns, batch_size=batch_size, **flags)
+    augment.check(output, columns, copies, share, top)
+    replacer = word_replacer.load(model, batch_size=batch_size, share=share, top=top)
+    made = augment.augment(replacer, input, output, columns=columns, copies=copies, seed=seed)
     left_out = f"; {made.num_left_out:,} left out, equal to others" if made.num_left_out else ""
     print(f"written: {output}, {made.num_copies:,} copies of {made.num_rows:,} texts{left_out}")
     return 0
