@@ -33,8 +33,8 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     """The objective of the module's docstring."""
 
     def init(rng, batch):
-        carry = jax.tree.map(lambda x: with_axes(x, "batch", None), start(setting.student, batch))
-        return {"student": init_model(setting.student, rng, batch)}, {}, {"carry": carry}
+        params = {"student": init_model(setting.student, rng, batch)}
+        return params, {}, {"carry": zeros(setting.student, batch)}
 
     def loss(params, frozen, objective_state, batch, step: Step):
         del frozen
@@ -42,10 +42,19 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         batch = {**batch, "carry": carried(objective_state["carry"], batch)}
         states, carry = run_student(setting, student, batch, step.rng, lambda output, _: (output.states, output.carry))
         terms = setting.head.terms(config, batch, setting.head.view(states, student))
-        rows = jnp.maximum(batch["example_mask"].sum(), 1.0)
-        return terms.task[0] / rows, ({"carry": carry}, terms.metrics)
+        return per_row(terms.task[0], batch), ({"carry": carry}, terms.metrics)
 
     return Objective(init, loss, cost=no_cost)
+
+
+def per_row(total, batch):
+    """A sum over tokens, as a mean over the rows of the batch."""
+    return total / jnp.maximum(batch["example_mask"].sum(), 1.0)
+
+
+def zeros(model, batch):
+    """The state that an objective begins with: that of `start`, split as a batch is."""
+    return jax.tree.map(lambda x: with_axes(x, "batch", None), start(model, batch))
 
 
 def start(student, batch):

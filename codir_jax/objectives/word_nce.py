@@ -26,7 +26,7 @@ from codir_jax.negatives import unigram
 from codir_jax.objectives import language_model
 from codir_jax.objectives.contract import Objective, Setting, Step
 from codir_jax.objectives.cost import no_cost
-from codir_jax.objectives.language_model import carried
+from codir_jax.objectives.language_model import carried, per_row
 from codir_jax.objectives.microbatches import run_student
 from codir_jax.objectives.sums import masked_sum
 from codir_jax.processes import fields
@@ -97,8 +97,7 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         losses = LOSSES[config.loss](word_scores(states, *rows, norm), log_noise, config.num_noise)
         total = masked_sum(losses, batch["attention_mask"])
         metrics = {"word_nce_loss": total, **_normalisers(states, (weights, bias), batch, norm, config.num_normalisers)}
-        num_rows = jnp.maximum(batch["example_mask"].sum(), 1.0)
-        return total[0] / num_rows, ({"carry": carry}, metrics)
+        return per_row(total[0], batch), ({"carry": carry}, metrics)
 
     return Objective(init, loss, cost=no_cost)
 

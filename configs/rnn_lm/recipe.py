@@ -5,8 +5,9 @@
 
 The dense model is made smaller at once (`--then`), and by training on under compression. Baselines, all in the table
 unless --compare names some: `tuned`, the dense model trained on as long, without which nobody can say that fine-tuning
-recovers; `pruned`, `factored`, `coded`; `small`, a dense model of fewer units from scratch. On request
-`trained_train`, a tensor train from scratch, where the sizes of vocabulary and layers have three factors.
+recovers; `pruned`, `factored`, `coded`; `small`, a dense model of fewer units from scratch; `taught`, the same by soft
+targets of the dense one. On request `trained_train`, a tensor train from scratch, where the sizes of vocabulary and
+layers have three factors.
 
 Grachev, Ignatov, Savchenko, "Neural Networks Compression for Language Modeling" (arXiv 1708.05963).
 """
@@ -55,6 +56,12 @@ def get_recipe(argument: str) -> Recipe:
         StageSpec("coded", "int4, trained on", config, under("int4"), then="int4"),
         StageSpec("small", f"dense, {fewer} units", config, from_scratch(fewer)),
         StageSpec(
+            "taught",
+            f"dense, {fewer} units, taught",
+            f"{config},distill",
+            from_scratch(fewer, ("teacher.path", "{dense}")),
+        ),
+        StageSpec(
             "trained_train",
             "tensor train of the tables",
             config,
@@ -68,7 +75,7 @@ def get_recipe(argument: str) -> Recipe:
         main="dense",
         needs_dev=False,
         then=(*ways, f"{factors}+int8"),
-        compare=("tuned", "pruned", "factored", "coded", "small"),
+        compare=("tuned", "pruned", "factored", "coded", "small", "taught"),
         tokenizer="word",
         also=("bits_per_character",),
         batch_size=20,

@@ -27,13 +27,14 @@ def finished(tmp_path_factory):
 def test_a_table_of_everything(finished):
     folder, results = finished
     rows = results["models"]
-    assert list(rows) == ["dense", "tuned", "pruned", "factored", "coded", "small", *results["then"]]
+    assert list(rows) == ["dense", "tuned", "pruned", "factored", "coded", "small", "taught", *results["then"]]
     lines = list(csv.DictReader((folder / "pareto.csv").open()))
     for line, (name, row) in zip(lines, rows.items(), strict=True):
         files = list(Path(row["folder"]).glob("*.safetensors"))
         assert int(line["bytes"]) == sum(path.stat().st_size for path in files), name
         assert line["name"] == name and float(line["test_bits_per_character"]) > 0
         assert float(line["batch_1_p50_ms"]) > 0 and float(line["batch_20_p50_ms"]) > 0
+    assert rows["taught"]["parameters"] == rows["small"]["parameters"]
     assert rows["pruned"]["bytes"] == rows["prune80"]["bytes"] < 0.4 * rows["dense"]["bytes"]
     assert rows["factored"]["parameters"] == rows["rank4@.*embedding"]["parameters"] < rows["dense"]["parameters"]
     assert rows["dense"]["dev"]["perplexity"] == pytest.approx(rows["int8"]["dev"]["perplexity"], rel=0.01)
@@ -61,7 +62,7 @@ def test_what_it_cannot_do_is_told_first(tmp_path, monkeypatch):
         compress(**arguments, then=["rank500"], overrides=TINY)
     with pytest.raises(UserError, match="the nearest is"):
         compress(**arguments, then=["int8"], overrides=[*TINY, ("pruned.compression.method", "prune80@decoder")])
-    with pytest.raises(UserError, match="known: tuned, pruned, factored, coded, small, trained_train"):
+    with pytest.raises(UserError, match="known: tuned, pruned, factored, coded, small, taught, trained_train"):
         compress(**arguments, compare=["tt"])
     with pytest.raises(UserError, match="expected a size"):
         compress(**arguments, max_bytes="small")

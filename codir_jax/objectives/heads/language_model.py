@@ -7,6 +7,7 @@ import optax
 
 from codir_jax.compression import factors
 from codir_jax.linalg.logits import logits
+from codir_jax.losses import distillation
 from codir_jax.losses.vocabulary import Decoder, vocabulary_terms
 from codir_jax.models.apply import apply_model
 from codir_jax.models.language_model import decoder
@@ -47,11 +48,15 @@ class LanguageModel:
         return Decoder(values, *decoder(params))
 
     def terms(self, config, batch, student, teacher=None) -> HeadTerms:
-        """Cross entropy of the next tokens; the task's loss is a sum over tokens, see `objectives.language_model`."""
-        if teacher is not None:
-            raise ValueError("soft targets of language models are not there yet")
-        task = masked_sum(cross_entropy(student, batch["next_ids"], config.vocab_chunk_size), batch["attention_mask"])
-        return HeadTerms(task, None, {"language_model_loss": task})
+        """Cross entropy of the next tokens and, with a teacher, soft targets; sums, see `objectives.language_model`."""
+        next_ids, mask, size = batch["next_ids"], batch["attention_mask"], config.vocab_chunk_size
+        if teacher is None:
+            task = masked_sum(cross_entropy(student, next_ids, size), mask)
+            return HeadTerms(task, None, {"language_model_loss": task})
+        task, soft = (
+            masked_sum(x, mask) for x in taught(student, teacher, next_ids, config.soft_target_temperature, size)
+        )
+        return HeadTerms(task, soft, {"language_model_loss": task, "soft_target_loss": soft})
 
     def in_training(self, params):
         """The weights: a step has them as a folder does."""
@@ -70,12 +75,29 @@ class LanguageModel:
 
 def cross_entropy(states: Decoder, next_ids: jax.Array, chunk_size: int = 0) -> jax.Array:
     """-ln P(next token), float32 [...], nats, of int32 [...] ids; `chunk_size` as in the config."""
+    if chunk_size and not factors.are_in(states.table):
+        return vocabulary_terms(states, next_ids, chunk_size=chunk_size).cross_entropy
+    nats = optax.softmax_cross_entropy_with_integer_labels(_scores(states), next_ids.reshape(-1))
+    return nats.reshape(next_ids.shape)
+
+
+def taught(
+    student: Decoder, teacher: Decoder, next_ids: jax.Array, temperature: float, chunk_size: int = 0
+) -> tuple[jax.Array, jax.Array]:
+    """(-ln P(next token), T^2 KL(teacher || student)), both float32 [...], nats; the rest as `cross_entropy`."""
+    if chunk_size and not factors.are_in(student.table):
+        terms = vocabulary_terms(student, next_ids, teacher, temperature=temperature, chunk_size=chunk_size)
+        return terms.cross_entropy, terms.soft_target
+    scores = _scores(student)
+    nats = optax.softmax_cross_entropy_with_integer_labels(scores, next_ids.reshape(-1))
+    soft = distillation.soft_target_loss(scores, _scores(teacher), temperature)
+    return nats.reshape(next_ids.shape), soft.reshape(next_ids.shape)
+
+
+def _scores(states: Decoder) -> jax.Array:
+    """Logits of every position, float32 [positions, vocab]."""
     if factors.are_in(states.table):
         scores = product(states.states, transposed(states.table)).astype("float32")
-    elif chunk_size:
-        return vocabulary_terms(states, next_ids, chunk_size=chunk_size).cross_entropy
     else:
         scores = logits(states.states, states.table)
-    rows = (scores + states.bias).reshape(-1, states.bias.shape[0])
-    nats = optax.softmax_cross_entropy_with_integer_labels(rows, next_ids.reshape(-1))
-    return nats.reshape(next_ids.shape)
+    return (scores + states.bias).reshape(-1, states.bias.shape[0])
