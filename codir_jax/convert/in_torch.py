@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from codir_jax.convert import sentence_folder
+from codir_jax.convert import lstm_in_torch, sentence_folder
 from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.models.heads import head_spec
 
 
 def answers(folder: str | os.PathLike, inputs: Mapping[str, np.ndarray], head: str) -> Iterator[np.ndarray]:
-    """Yields the answers of transformers, if it has such a model, and, of a sentence encoder, sentence-transformers'.
+    """Yields the answers of transformers, if it has such a model, and, of a sentence encoder, sentence-transformers';
+    of a language model that reads from the left those of `torch.nn.LSTM`.
 
     Args:
         folder: as `export` wrote it.
@@ -25,6 +26,8 @@ def answers(folder: str | os.PathLike, inputs: Mapping[str, np.ndarray], head: s
         head: of `models.heads.HEADS`.
     """
     spec = head_spec(head)
+    if head == "language_model" and lstm_in_torch.is_one(folder):
+        yield _of_lstm(folder, inputs["input_ids"])
     if not spec.card.auto_class:  # transformers has no such model
         return
     import torch
@@ -45,6 +48,16 @@ def answers(folder: str | os.PathLike, inputs: Mapping[str, np.ndarray], head: s
             encoder = SentenceTransformer(str(folder), device="cpu").eval()
         with torch.no_grad():
             yield encoder(tensors)["sentence_embedding"].numpy()
+
+
+def _of_lstm(folder: str | os.PathLike, input_ids: np.ndarray) -> np.ndarray:
+    """Logits float32 [batch, length, vocab] of texts that begin."""
+    import torch
+
+    model = lstm_in_torch.load(folder)
+    with torch.no_grad():
+        ids = torch.from_numpy(input_ids.astype(np.int64))
+        return model(ids, *lstm_in_torch.start(model.config, len(ids)))[0].numpy()
 
 
 def load(folder: str | os.PathLike, auto_class: str):

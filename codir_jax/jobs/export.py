@@ -103,7 +103,7 @@ def export_model(
         copy_noise(source.folder, aside)
         others = contract.write(aside, formats, head, batch)
         with (aside / "README.md").open("a", encoding="utf-8") as card:
-            card.write(contract.in_card(contract.present(aside, formats)))
+            card.write(contract.in_card(contract.present(aside, formats), head))
     return "\n".join(map(str, (verdict, *others)))
 
 

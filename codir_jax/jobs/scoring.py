@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 
+from codir_jax.convert.formats.contract import HUGGINGFACE
 from codir_jax.data import nbest as nbest_lib
 from codir_jax.data import text_stream
 from codir_jax.data.data_error import DataError
@@ -30,7 +31,9 @@ def warn(model) -> str:
     )
 
 
-def score(model_path: str, input_path: str, output: str, *, text_column: str, batch_size: int) -> int:
+def score(
+    model_path: str, input_path: str, output: str, *, text_column: str, batch_size: int, format: str = HUGGINGFACE
+) -> int:
     """Writes a line a sentence: log score, per word, words, unknown words, text, apart by tabs; returns their number.
 
     Lines that are empty or no text are refused by their numbers, before the model is read, and those that are longer
@@ -38,7 +41,7 @@ def score(model_path: str, input_path: str, output: str, *, text_column: str, ba
     """
     whole.check_output(output, inputs=[model_path, input_path], may_replace=False)
     lines = checked_lines(input_path, text_column)
-    model = load_scorer(model_path, batch_size=batch_size)
+    model = load_scorer(model_path, batch_size=batch_size, format=format)
     if faults := model.faults(lines):
         raise DataError([f"{input_path}:{place + 1}: {what}" for place, what in faults])
     if told := warn(model):
@@ -87,6 +90,7 @@ def rescore(
     tune_reference: str,
     weights: Weights,
     batch_size: int,
+    format: str = HUGGINGFACE,
 ) -> dict:
     """Ranks the candidates of n-best lists anew, and writes a JSON line a list: best, ranked, totals, word errors.
 
@@ -105,7 +109,7 @@ def rescore(
     if tune_on and any(one.reference is None for one in tuning):
         missing = next(one.key for one in tuning if one.reference is None)
         raise UserError(f"{tune_on}: {missing!r} has no reference, and weights are tuned by word errors; give them all")
-    model = load_scorer(model_path, batch_size=batch_size)
+    model = load_scorer(model_path, batch_size=batch_size, format=format)
     for path, own in ((input_path, lists), (tune_on, tuning)):
         if faults := [f"{path}: {one.key!r}: {what}" for one in own for _, what in model.faults(one.candidates)]:
             raise DataError(faults)

@@ -1,6 +1,7 @@
 """An export in all of its formats, side by side: bytes, time of a batch in each runtime and, with data, scores."""
 
 import dataclasses
+import functools
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from codir_jax.evaluation import cost
 from codir_jax.evaluation.turns import in_turns
 from codir_jax.jobs.document import Block, Heading, Paragraph, Table
 from codir_jax.objectives.contract import objective_module
+from codir_jax.predict import language_model
 from codir_jax.processes import console
 from codir_jax.tasks.contract import Task, task_module
 
@@ -65,7 +67,7 @@ def measure(
     source = huggingface.load_pretrained(folder, head=head)
     source = dataclasses.replace(source, params=jax.device_put(source.params))  # once, as `codir_jax.load` does
     length = min(length, source.config.max_length)
-    runs = {contract.HUGGINGFACE: lambda *inputs: export.answers_of(source, head, inputs)}
+    runs = {contract.HUGGINGFACE: _InJax(source, head)}
     rows = {contract.HUGGINGFACE: {"bytes": weight_bytes(folder)}}
     for name in formats:
         if name != contract.HUGGINGFACE:
@@ -79,6 +81,21 @@ def measure(
         for name, run in runs.items():
             rows[name] |= {split: task.scores_of(split, run) for split in judged}
     return rows
+
+
+class _InJax:
+    """`formats.contract.Answers` of a folder by JAX."""
+
+    def __init__(self, source: huggingface.Pretrained, head: str):
+        self._source, self._head = source, head
+
+    def __call__(self, *inputs: np.ndarray) -> np.ndarray:
+        return export.answers_of(self._source, self._head, inputs)
+
+    @functools.cached_property
+    def step(self):
+        """Of a language model."""
+        return language_model.LanguageModel(self._source, None, 1).step
 
 
 def _milliseconds(runs: Mapping[str, contract.Answers], batch_size: int, length: int) -> dict[str, float]:

@@ -16,7 +16,16 @@ from codir_jax.processes.user_error import UserError
 
 
 def load(folder: str | Path, name: str, pad_token_id: int, max_length: int) -> "InFormat":
-    """The model that `codir export --format` left in a folder.
+    """The model that `codir export --format` left in a folder, for texts that are answered each by itself.
+
+    Raises:
+      UserError: as `answers_of`.
+    """
+    return InFormat(answers_of(folder, name), contract.compiles(name), pad_token_id, max_length)
+
+
+def answers_of(folder: str | Path, name: str) -> contract.Answers:
+    """What the runtime of a format answers, of a folder.
 
     Raises:
       UserError: an unknown format, one whose libraries are not installed, or that the folder does not have.
@@ -27,7 +36,7 @@ def load(folder: str | Path, name: str, pad_token_id: int, max_length: int) -> "
             f"{folder} has no model in the format {name}; make one: codir export --model={folder} --format={name} "
             "--output=FOLDER"
         )
-    return InFormat(contract.load(Path(folder), name), contract.compiles(name), pad_token_id, max_length)
+    return contract.load(Path(folder), name)
 
 
 def answering(model, folder: str | Path, name: str):

@@ -11,18 +11,19 @@ import numpy as np
 
 from codir_jax.convert import huggingface
 from codir_jax.convert.folder import model_folder
+from codir_jax.convert.formats.contract import HUGGINGFACE, Answers
 from codir_jax.data import tokenizer as tokenizer_lib
+from codir_jax.evaluation import next_tokens
 from codir_jax.models.heads import build_model
 from codir_jax.models.language_model import decoder
 from codir_jax.models.products import product
+from codir_jax.models.recurrence import zero_carry
 from codir_jax.models.weights import transposed
 from codir_jax.objectives.heads.language_model import LanguageModel as Head
 from codir_jax.objectives.heads.language_model import cross_entropy
+from codir_jax.predict import in_format
 from codir_jax.predict.sentence_reader import SentenceReader, by_length, check_list, padded_length, padded_rows
 from codir_jax.processes.user_error import UserError
-
-# That exist at a time, 128 MB of float32: of more words a part of the vocabulary is scored after the other.
-MAX_LOGITS = 1 << 25
 
 
 class Score(NamedTuple):
@@ -41,11 +42,12 @@ class Score(NamedTuple):
     num_unknown: int
 
 
-def load(path: str, *, batch_size: int = 32) -> "LanguageModel":
+def load(path: str, *, batch_size: int = 32, format: str = HUGGINGFACE) -> "LanguageModel":
     """The language model in a folder with config.json, model.safetensors and tokenizer files, or in a workdir.
 
     Args:
       batch_size: sentences that are run together.
+      format: who computes: JAX, or the runtime of a format that the folder has, "onnx-int8".
 
     Raises:
       UserError: the folder is missing, damaged or has no language-model head.
@@ -57,7 +59,8 @@ def load(path: str, *, batch_size: int = 32) -> "LanguageModel":
     """
     folder = model_folder(path, "model")
     source = huggingface.load_trained(folder, "language_model")
-    return LanguageModel(source, tokenizer_lib.load_tokenizer(folder, source.config.vocab_size), batch_size)
+    runtime = None if format == HUGGINGFACE else in_format.answers_of(folder, format)
+    return LanguageModel(source, tokenizer_lib.load_tokenizer(folder, source.config.vocab_size), batch_size, runtime)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,11 +69,13 @@ class LanguageModel:
 
     Attributes:
       source: the checkpoint. tokenizer: its tokenizer. batch_size: sentences run together.
+      runtime: that computes; None: JAX.
     """
 
     source: huggingface.Pretrained
     tokenizer: Any
     batch_size: int
+    runtime: Answers | None = None
     is_probability = True
     noise = None
 
@@ -102,15 +107,40 @@ class LanguageModel:
         if prefix[-1:].isspace() and (space := self.tokenizer.get_vocab().get(" ")) is not None:
             ids = np.append(ids, np.int32(space))  # a character: the next one begins a word
         left_out = {self._eos, self._read.unk_token_id}
-        probabilities = np.array(self._next(self._params, *_padded([ids], 1, self._eos)[:2])[0])
+        probabilities = self._after(ids)
         best = np.argsort(-probabilities[: len(self.tokenizer)], kind="stable")
         best = [one for one in best if one not in left_out][:k]
         return [(self.tokenizer.decode([int(one)]).strip() or " ", float(probabilities[one])) for one in best]
 
     def _nats(self, rows: list[np.ndarray]) -> np.ndarray:
-        num_rows = padded_rows(len(rows), self.batch_size)
+        """Of sentences with their ends, float32 [rows]."""
+        num_rows = len(rows) if self.runtime else padded_rows(len(rows), self.batch_size)
         inputs, mask, next_ids = _padded([row[:-1] for row in rows], num_rows, self._eos, rows)
+        if self.runtime:  # it compiles nothing: no padding behind the longest
+            real = slice(mask.sum(1).max())
+            found, _ = next_tokens.nats(self.step, inputs[:, real], next_ids[:, real], self.source.config.vocab_size)
+            return (found * mask[:, real]).sum(1)
         return np.asarray(self._score(self._params, inputs, mask, next_ids))[: len(rows)]
+
+    def step(self, input_ids: np.ndarray, state: Any = None) -> tuple[np.ndarray, Any]:
+        """(logits float32 [rows, n, vocab], the state after the last token): a text goes on token by token.
+
+        Args:
+          input_ids: int32 [rows, n]. state: of an earlier call; None: zeros, where a text begins.
+        """
+        if self.runtime:
+            return self.runtime.step(input_ids, state)
+        state = zero_carry(self.source.config, len(input_ids)) if state is None else state
+        logits, state = self._step(self._params, input_ids, state)
+        return np.asarray(logits), state
+
+    def _after(self, ids: np.ndarray) -> np.ndarray:
+        """Probabilities of the word after the beginning of a sentence, float32 [vocab]."""
+        inputs, mask, _ = _padded([ids], 1, self._eos)
+        if not self.runtime:
+            return np.array(self._next(self._params, inputs, mask)[0])
+        *_, (_, logits, _) = next_tokens.each_part(self.step, inputs[:, : len(ids) + 1], self.source.config.vocab_size)
+        return np.exp(next_tokens.log_shares(logits[0, -1]))
 
     @functools.cached_property
     def _read(self) -> SentenceReader:
@@ -141,6 +171,18 @@ class LanguageModel:
         return jax.jit(score)
 
     @functools.cached_property
+    def _step(self):
+        head = Head()
+
+        def step(params, inputs, carry):
+            batch = {"input_ids": inputs, "attention_mask": inputs, "token_type_ids": inputs, "carry": carry}
+            output = head.run(self._module, params, batch)
+            table, bias = decoder(params)
+            return product(output.states.astype(jnp.float32), transposed(table)) + bias, output.carry
+
+        return jax.jit(step)
+
+    @functools.cached_property
     def _next(self):
         head = Head()
 
@@ -156,7 +198,7 @@ class LanguageModel:
 
 def vocab_chunk_size(num_tokens: int, vocab_size: int) -> int:
     """Words whose logits of so many tokens exist at a time; 0: all."""
-    chunk_size = max(MAX_LOGITS // num_tokens, 1)
+    chunk_size = max(next_tokens.MAX_LOGITS // num_tokens, 1)
     return chunk_size if chunk_size < vocab_size else 0
 
 

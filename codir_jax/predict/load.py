@@ -23,7 +23,7 @@ def load(path: str, *, batch_size: int = 32, format: str = HUGGINGFACE) -> Predi
       path: with config.json, model.safetensors and tokenizer files.
       batch_size: texts that are run together; rounded up to a multiple of the devices.
       format: who computes: JAX, or the runtime of a format that the folder has, as `codir export --format` wrote it:
-        "onnx", "onnx-int8", "stablehlo". Of classifiers and sentence encoders.
+        "onnx", "onnx-int8", "stablehlo"; the last one not of language models.
 
     Raises:
       UserError: the folder is missing, damaged, or holds none of the three, or not that format.
@@ -36,19 +36,24 @@ def load(path: str, *, batch_size: int = 32, format: str = HUGGINGFACE) -> Predi
       >>> codir_jax.load("runs/small").next_words("the cats", 3)
     """
     head = huggingface.stored_head(model_folder(path, "model"))
-    options = {} if format == HUGGINGFACE else {"format": format}
-    if options:
-        contract.require([format], head)
-    return KINDS.get(head, classifier).load(path, batch_size=batch_size, **options)
+    return KINDS.get(head, classifier).load(path, batch_size=batch_size, **_runtime(format, head))
 
 
-def load_scorer(path: str, *, batch_size: int = 32):
-    """The model in a folder as a scorer of sentences: `score(texts)` and `is_probability`.
+def load_scorer(path: str, *, batch_size: int = 32, format: str = HUGGINGFACE):
+    """The model in a folder as a scorer of sentences: `score(texts)` and `is_probability`; arguments as of `load`.
 
     Raises:
-      UserError: its head scores no sentences.
+      UserError: its head scores no sentences, or there is no such format of it.
     """
     head = huggingface.stored_head(model_folder(path, "model"))
     if head not in SCORERS:
         raise UserError(f"{path} has a {head} head, and sentences are scored by {', '.join(SCORERS)}")
-    return SCORERS[head].load(path, batch_size=batch_size)
+    return SCORERS[head].load(path, batch_size=batch_size, **_runtime(format, head))
+
+
+def _runtime(format: str, head: str) -> dict[str, str]:
+    """The argument of a loader, none for JAX: what no format has room for cannot be asked for one."""
+    if format == HUGGINGFACE:
+        return {}
+    contract.require([format], head)
+    return {"format": format}

@@ -11,8 +11,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from codir_jax.convert.labels import UNTOLD
-from codir_jax.data.stream import settings, stream
+from codir_jax.data.stream import batches, settings, stream
 from codir_jax.data.stream.stream import Streams
+from codir_jax.evaluation import next_tokens
 from codir_jax.evaluation.metrics import Metric
 from codir_jax.objectives import contract as objectives
 from codir_jax.objectives.heads.language_model import LanguageModel as Head
@@ -113,6 +114,19 @@ class LanguageModelling(HeldOut):
     def lacks_head(self) -> tuple[str, str]:
         """What another model lacks, and the config that trains it."""
         return "language-model head", TEACHER[1]
+
+    def scores_of(self, split: str, answers: Any) -> dict[str, float]:
+        """Metrics of a model that is run elsewhere: `answers.step`, of `convert.formats.contract`."""
+        stream, options = self.streams.splits[split], self.config.data
+        total, state = 0.0, None
+        num_rows = min(options.eval_rows, len(stream))
+        windows = batches.windows(stream, num_rows=num_rows, length=options.eval_length, rows=range(num_rows))
+        for batch in windows:
+            found, state = next_tokens.nats(
+                answers.step, batch["input_ids"], batch["next_ids"], self.streams.vocab_size, state
+            )
+            total += float((found * batch["attention_mask"]).sum())
+        return perplexities(total, stream.counts)
 
     def weakness(self, scores: Mapping[str, float], feed: StreamFeed) -> str:
         """No better than the frequencies of words would be: that of one word in so many."""

@@ -5,7 +5,7 @@ import math
 import sys
 
 from codir_jax.processes.user_error import UserError
-from codir_jax.verbs.flag_types import add_model, check_batch_size
+from codir_jax.verbs.flag_types import add_model, add_runtime, check_batch_size
 
 HELP = "the best of n-best lists, by acoustic scores and a model of sentences"
 EXAMPLES = """examples:
@@ -35,6 +35,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     log_score, words = _WEIGHTS
     parser.add_argument("--model_weight", type=float, default=log_score, help="of the log score (default: %(default)s)")
     parser.add_argument("--length_weight", type=float, default=words, help="nats a word (default: %(default)s)")
+    add_runtime(parser)
     parser.add_argument("--batch_size", type=int, default=32, help="sentences run together (default: %(default)s)")
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from codir_jax.verbs.flag_types import add_input, add_model, check_batch_size
+from codir_jax.verbs.flag_types import add_input, add_model, add_runtime, check_batch_size
 
 HELP = "log scores of sentences, by a language model, a sentence scorer or a masked LM"
 EXAMPLES = """examples:
@@ -22,10 +22,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_input(parser, "sentence")
     parser.add_argument("--output", default="-", help="a .tsv to write, or - for the screen (default)")
     parser.add_argument("--text_column", default="sentence", help="of a .tsv, .csv or .jsonl (default: %(default)s)")
+    add_runtime(parser)
     parser.add_argument("--batch_size", type=int, default=32, help="sentences run together (default: %(default)s)")
 
 
-def run(overrides, *, model: str, input: str, output: str, text_column: str, batch_size: int) -> int:
+def run(overrides, *, model: str, input: str, output: str, text_column: str, format: str, batch_size: int) -> int:
     """Writes a line a sentence."""
     del overrides
     from codir_jax.data import text_stream
@@ -36,7 +37,8 @@ def run(overrides, *, model: str, input: str, output: str, text_column: str, bat
     check_batch_size(batch_size)
     from codir_jax.jobs import scoring
 
-    count = scoring.score(model, input, output, text_column=text_column, batch_size=batch_size)
+    how = {"text_column": text_column, "batch_size": batch_size, "format": format}
+    count = scoring.score(model, input, output, **how)
     if output != "-":
         print(f"written: {output}, {count:,} sentences")
     return 0

@@ -1,5 +1,6 @@
 """Sentences scored by a small random LSTM: the batch they are in changes nothing, other heads are refused."""
 
+import dataclasses
 import types
 
 import jax
@@ -11,6 +12,7 @@ from codir_jax.convert.folder import NOISE_FILE
 from codir_jax.data import ngram
 from codir_jax.data.tokenizer import load_tokenizer, save_tokenizer
 from codir_jax.data.word_vocabulary import of_words, train_characters
+from codir_jax.evaluation import next_tokens
 from codir_jax.models import lstm
 from codir_jax.models.heads import build_model, init_params
 from codir_jax.predict import classifier, language_model, load, sentence_encoder, sentence_reader
@@ -37,7 +39,7 @@ def test_a_batch_of_long_sentences_has_fewer_of_them():
 def test_scores_depend_on_no_batch_and_on_no_part_of_the_vocabulary(tmp_path, monkeypatch):
     path = save(tmp_path)
     expected = [one.log_score for one in load.load(path).score(TEXTS)]
-    monkeypatch.setattr(language_model, "MAX_LOGITS", 64)
+    monkeypatch.setattr(next_tokens, "MAX_LOGITS", 64)
     monkeypatch.setattr(sentence_reader, "MAX_TOKENS", 32)
     found = [one.log_score for one in load.load(path, batch_size=2).score(TEXTS)]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -51,7 +53,35 @@ def test_the_logits_of_a_long_sentence_exist_a_part_at_a_time():
     model = language_model.LanguageModel(source, WORDS, 32)
     batch = [jax.ShapeDtypeStruct((1, 4096), np.int32)] * 3
     memory = model._score.lower(params, *batch).compile().memory_analysis()
-    assert memory.temp_size_in_bytes < 4 * language_model.MAX_LOGITS * 4  # all at once are 490 MB, twice
+    assert memory.temp_size_in_bytes < 4 * next_tokens.MAX_LOGITS * 4  # all at once are 490 MB, twice
+
+
+@pytest.mark.parametrize("max_logits", [1 << 25, 64])
+def test_another_runtime_gives_the_same_scores_and_next_words(max_logits, tmp_path, monkeypatch):
+    """It has a `step` alone: here that of JAX. With 64 logits at a time a sentence goes on from part to part."""
+    monkeypatch.setattr(next_tokens, "MAX_LOGITS", max_logits)
+    model = load.load(save(tmp_path))
+    other = dataclasses.replace(model, runtime=types.SimpleNamespace(step=model.step))
+    expected, found = ([one.log_score for one in each.score(TEXTS)] for each in (model, other))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    words, others = (each.next_words("the cat", 5) for each in (model, other))
+    assert [word for word, _ in words] == [word for word, _ in others]
+    np.testing.assert_allclose([p for _, p in words], [p for _, p in others], rtol=1e-5)
+
+
+def test_a_text_goes_on_from_its_state(tmp_path):
+    model = load.load(save(tmp_path))
+    ids = np.array([[1, 2, 3, 4, 5]], np.int32)
+    whole, _ = model.step(ids)
+    first, state = model.step(ids[:, :2])
+    second, _ = model.step(ids[:, 2:], state)
+    np.testing.assert_allclose(np.concatenate([first, second], axis=1), whole, atol=1e-6)
+
+
+def test_stablehlo_has_no_room_for_a_language_model(tmp_path):
+    for loader in (load.load, load.load_scorer):
+        with pytest.raises(UserError, match=r"head classification or embedding, and this model has a language_model"):
+            loader(save(tmp_path), format="stablehlo")
 
 
 def test_next_words_are_no_specials_and_may_begin_behind_a_space(tmp_path):

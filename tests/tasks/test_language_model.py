@@ -2,6 +2,7 @@
 
 import functools
 import math
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 
 from codir_jax.data import word_vocabulary
+from codir_jax.evaluation import next_tokens
 from codir_jax.models.heads import build_model, init_params
 from codir_jax.models.language_model import decoder
 from codir_jax.models.lstm import LSTMConfig
+from codir_jax.models.recurrence import zero_carry
 from codir_jax.objectives import language_model as objective
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
@@ -113,3 +116,23 @@ def test_a_split_that_cannot_be_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"data.test_sources is empty and data.test_percent is 0"):
         task.require_split("test")
     assert task.is_judged_once("test") and not task.is_judged_once("dev")
+
+
+def test_a_model_that_is_run_elsewhere_has_the_same_scores(tmp_path, monkeypatch):
+    """It answers windows and says the state after them: `step` alone, a bounded number of logits at a time."""
+    module, params = model()
+    task = opened(tmp_path, eval_rows=3, eval_length=7)
+    lengths = []
+
+    def step(input_ids, state):
+        lengths.append(input_ids.shape[1])
+        state = zero_carry(module.config, len(input_ids)) if state is None else state
+        output = module.apply({"params": params}, *[input_ids] * 3, carry=state, method="states")
+        table, bias = decoder(params)
+        return np.asarray(output.states @ table.T + bias), output.carry
+
+    expected = scores(task, module, params)
+    for max_logits in (next_tokens.MAX_LOGITS, 3 * 20 * 2):
+        monkeypatch.setattr(next_tokens, "MAX_LOGITS", max_logits)
+        assert task.scores_of("dev", types.SimpleNamespace(step=step)) == pytest.approx(expected, rel=1e-5)
+    assert max(lengths) == 7 and min(lengths) == 1

@@ -3,8 +3,9 @@
 Its module defines
 
     FILE                             of the model, below its Hugging Face folder
+    HEADS                            of `models.heads.HEADS`, whose models it has room for
     NEEDS, EXTRA                     modules that must be installed, and the extra of codir-jax that brings them
-    USAGE                            lines of Python for the model card
+    usage(head)                      lines of Python for the model card
     write(folder, head)              writes FILE of the folder, whose Hugging Face files are there already
     load(folder) -> Answers          FILE in its own runtime
 
@@ -15,8 +16,12 @@ and may define
                                      may have, where weights are rounded
     COMPILES                         True where its runtime compiles each shape of inputs that it meets
 
-Its name is that of its file, "-" for "_": "onnx-int8". A model is compared with the folder in JAX on texts of several
-lengths, one alone and padded together.
+The `Answers` of a language model are those of texts that begin, and it has, beside being called,
+
+    step(input_ids, state) -> (logits, state after the last token), state None: texts begin
+
+The name of a format is that of its file, "-" for "_": "onnx-int8". A model is compared with the folder in JAX on texts
+of several lengths, one alone and padded together.
 """
 
 from __future__ import annotations
@@ -101,10 +106,10 @@ def require(names: Sequence[str], head: str = "") -> None:
                 f"--format={name} needs {', '.join(missing)}, which is not installed: pip install "
                 f"'codir-jax[{module.EXTRA}]'"
             )
-        if head and not (head_spec(head).is_served and head_spec(head).card.auto_class):
+        if head and head not in _module(name).HEADS:
             raise UserError(
-                f"--format={name} is of classifiers and sentence encoders, and this model has a {head} head; leave it "
-                "out"
+                f"--format={name} is of models with a head {' or '.join(_module(name).HEADS)}, and this model has a "
+                f"{head} head; leave it out"
             )
 
 
@@ -141,10 +146,10 @@ def compiles(name: str) -> bool:
     return getattr(_module(name), "COMPILES", False)
 
 
-def in_card(names: Sequence[str]) -> str:
-    """What the model card says of these formats, "" without any."""
+def in_card(names: Sequence[str], head: str) -> str:
+    """What the model card of a model with that head says of these formats, "" without any."""
     parts = [
-        f"`{_module(name).FILE}`:\n\n```python\n" + "\n".join(_module(name).USAGE) + "\n```\n"
+        f"`{_module(name).FILE}`:\n\n```python\n" + "\n".join(_module(name).usage(head)) + "\n```\n"
         for name in _others(names)
     ]
     return "\n## In other runtimes\n\n" + "\n".join(parts) if parts else ""

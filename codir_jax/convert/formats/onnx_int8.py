@@ -12,11 +12,15 @@ from pathlib import Path
 from codir_jax.convert.formats import onnx
 
 FILE = "onnx/model_quantized.onnx"
-USAGE = tuple(line.replace(onnx.FILE, FILE) for line in onnx.USAGE)
-NEEDS, EXTRA = onnx.NEEDS, onnx.EXTRA
+HEADS, NEEDS, EXTRA = onnx.HEADS, onnx.NEEDS, onnx.EXTRA
 AFTER = "onnx"
 # An error of a fifth of the answers' size moves few labels; students of 2 to 6 layers have 0.01 to 0.05.
 LARGEST_ERROR = 0.2
+
+
+def usage(head: str) -> tuple[str, ...]:
+    """For the model card."""
+    return tuple(line.replace(onnx.FILE, FILE) for line in onnx.usage(head))
 
 
 def write(folder: Path, head: str) -> None:

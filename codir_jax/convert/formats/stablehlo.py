@@ -16,18 +16,24 @@ from codir_jax.convert import export
 from codir_jax.convert.huggingface import load_pretrained
 
 FILE = "stablehlo/model.bin"
-USAGE = (
-    "from pathlib import Path",
-    "",
-    "import jax, numpy, tokenizers",
-    "",
-    f'program = jax.export.deserialize(bytearray(Path("path/to/this/folder/{FILE}").read_bytes()))',
-    'text = tokenizers.Tokenizer.from_file("path/to/this/folder/tokenizer.json").encode("A text.")',
-    "print(program.call(*(numpy.int32([ids]) for ids in (text.ids, text.attention_mask, text.type_ids))))",
-)
+HEADS = ("classification", "embedding")
 NEEDS, EXTRA = ("flatbuffers",), "stablehlo"
 COMPILES = True
 PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def usage(head: str) -> tuple[str, ...]:
+    """For the model card."""
+    del head
+    return (
+        "from pathlib import Path",
+        "",
+        "import jax, numpy, tokenizers",
+        "",
+        f'program = jax.export.deserialize(bytearray(Path("path/to/this/folder/{FILE}").read_bytes()))',
+        'text = tokenizers.Tokenizer.from_file("path/to/this/folder/tokenizer.json").encode("A text.")',
+        "print(program.call(*(numpy.int32([ids]) for ids in (text.ids, text.attention_mask, text.type_ids))))",
+    )
 
 
 def write(folder: Path, head: str) -> None:

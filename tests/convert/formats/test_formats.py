@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from codir_jax.convert import export as exports
+from codir_jax.convert import in_torch
 from codir_jax.convert.formats import contract
 from codir_jax.convert.huggingface import load_pretrained, save_pretrained
 from codir_jax.convert.sentence_folder import SentenceFacts
+from codir_jax.models.heads import build_model, init_params
+from codir_jax.models.lstm import LSTMConfig
 from codir_jax.processes.user_error import UserError
+from codir_jax.sharding.rules import unbox
 
 GOLDEN = Path(__file__).parents[2] / "models" / "golden"
 BATCH = {
@@ -102,6 +106,29 @@ def test_a_sentence_encoder_in_onnx_is_one_of_sentence_transformers(tmp_path):
     assert names == ["sentence_embedding", "last_hidden_state"]
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_language_model_in_onnx_answers_as_the_model_and_goes_on_from_its_state(tied, tmp_path):
+    for needed in ("torch", "onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(needed)
+    config = LSTMConfig(11, 0, 8, tie_embeddings=tied, initializer_range=0.5)
+    params = jax.device_get(unbox(init_params(build_model(config, "language_model"), jax.random.key(0))))
+    folder = save_pretrained(tmp_path / "model", config, params, head="language_model")
+    [theirs] = in_torch.answers(folder, BATCH, "language_model")
+    np.testing.assert_allclose(
+        theirs,
+        exports.answers_of(load_pretrained(folder, head="language_model"), "language_model", [*BATCH.values()]),
+        atol=1e-5,
+    )
+    exact, rounded = contract.write(folder, ["onnx", "onnx-int8"], "language_model", BATCH)
+    assert exact.passed and exact.difference < 1e-5 and rounded.passed and rounded.difference > 0
+    run = contract.load(folder, "onnx")
+    ids = np.array([[2, 7, 8, 9, 3], [1, 4, 4, 5, 6]], np.int32)
+    whole, _ = run.step(ids)
+    _, state = run.step(ids[:, :2])
+    np.testing.assert_allclose(run.step(ids[:, 2:], state)[0], whole[:, 2:], atol=1e-6)
+    assert 'session.run(None, {"input_ids": ids, **state})' in contract.in_card(["onnx"], "language_model")
+
+
 def test_what_cannot_be_written_is_refused_with_what_to_do(monkeypatch):
     with pytest.raises(UserError, match="--format=tflite; known: huggingface, onnx, onnx-int8, stablehlo"):
         contract.require(["onnx", "tflite"])
@@ -110,6 +137,8 @@ def test_what_cannot_be_written_is_refused_with_what_to_do(monkeypatch):
     with pytest.raises(UserError, match=r"needs torch, onnx, .* not installed: pip install 'codir-jax\[onnx\]'"):
         contract.require(["onnx-int8"])
     monkeypatch.undo()
-    monkeypatch.setattr(contract, "_modules", lambda: {"stablehlo": type("M", (), {"NEEDS": ()})})
+    monkeypatch.setattr(
+        contract, "_modules", lambda: {"stablehlo": type("M", (), {"NEEDS": (), "HEADS": ("embedding",)})}
+    )
     with pytest.raises(UserError, match="has a masked_lm head"):
         contract.require(["stablehlo"], "masked_lm")
