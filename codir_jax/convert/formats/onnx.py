@@ -32,24 +32,26 @@ STATE = {"h_0": "h_n", "c_0": "c_n"}  # of a language model: before -> after
 
 def usage(head: str) -> tuple[str, ...]:
     """For the model card."""
-    start = (
-        "import numpy, onnxruntime, tokenizers",
-        "",
-        f'session = onnxruntime.InferenceSession("path/to/this/folder/{FILE}")',
-    )
+    session = f'session = onnxruntime.InferenceSession("path/to/this/folder/{FILE}")'
     if head == "language_model":
         return (
-            *start,
+            "import json, numpy, onnxruntime, tokenizers",
+            "",
+            session,
             'words = tokenizers.Tokenizer.from_file("path/to/this/folder/tokenizer.json")',
             'shapes = {i.name: i.shape for i in session.get_inputs() if i.name != "input_ids"}',
             "state = {name: numpy.zeros((s[0], 1, s[2]), numpy.float32) for name, s in shapes.items()}",
-            'ids = numpy.array([[words.token_to_id("<eos>"), *words.encode("A text").ids]])  # a sentence begins',
+            'named = json.load(open("path/to/this/folder/tokenizer_config.json"))',
+            'end = words.token_to_id(named.get("eos_token") or named["sep_token"])  # of the sentence before',
+            'ids = numpy.array([[end, *words.encode("A text", add_special_tokens=False).ids]])',
             'logits, h_n, c_n = session.run(None, {"input_ids": ids, **state})',
             "print(words.id_to_token(int(logits[0, -1].argmax())))",
             "# the text goes on with the next ids, and h_n and c_n in the place of h_0 and c_0",
         )
     return (
-        *start,
+        "import numpy, onnxruntime, tokenizers",
+        "",
+        session,
         'text = tokenizers.Tokenizer.from_file("path/to/this/folder/tokenizer.json").encode("A text.")',
         'inputs = {"input_ids": text.ids, "attention_mask": text.attention_mask, "token_type_ids": text.type_ids}',
         "print(session.run(None, {i.name: numpy.array([inputs[i.name]]) for i in session.get_inputs()})[0])",
