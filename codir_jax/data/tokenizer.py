@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from codir_jax.processes import json_text
+from codir_jax.processes import json_text, quiet
 from codir_jax.processes.user_error import MissingFileError, UserError
 
 # Texts of one call to the tokenizer: its working set is ~100 bytes a token, freed between calls.
@@ -27,7 +27,8 @@ def load_tokenizer(path_or_name: str | os.PathLike, vocab_size: int | None = Non
       MissingFileError: the folder or its tokenizer files are missing, or the hub has no such model (or no network).
       UserError: the tokenizer is damaged, has no fast implementation or no pad token, or has ids beyond the vocabulary.
     """
-    from transformers import AutoTokenizer
+    with quiet.advice():
+        from transformers import AutoTokenizer
 
     name = os.fspath(path_or_name)
     folder = Path(name)
@@ -39,7 +40,8 @@ def load_tokenizer(path_or_name: str | os.PathLike, vocab_size: int | None = Non
             "or a hub name such as roberta-base"
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
+        with quiet.loggers("transformers"):  # it warns of model types that it has not, such as "lstm"
+            tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
     except OSError as error:
         raise MissingFileError(
             f"no tokenizer {name!r}: it is no local folder and could not be had from the hub ({_first_line(error)}); "

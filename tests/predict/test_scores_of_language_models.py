@@ -1,6 +1,7 @@
 """Sentences scored by a small random LSTM: the batch they are in changes nothing, other heads are refused."""
 
 import dataclasses
+import logging
 import types
 
 import jax
@@ -76,6 +77,21 @@ def test_a_text_goes_on_from_its_state(tmp_path):
     first, state = model.step(ids[:, :2])
     second, _ = model.step(ids[:, 2:], state)
     np.testing.assert_allclose(np.concatenate([first, second], axis=1), whole, atol=1e-6)
+
+
+def test_nothing_is_said_of_a_model_type_that_transformers_has_not(tmp_path):
+    """It warned of "lstm", where a program called `codir_jax.load`; the command line asks it for errors only."""
+    folder, said = save(tmp_path), []
+    theirs, handler = logging.getLogger("transformers"), logging.Handler()
+    handler.emit, before = said.append, theirs.level
+    theirs.addHandler(handler)
+    theirs.setLevel(logging.WARNING)
+    try:
+        load.load(folder)
+        assert theirs.level == logging.WARNING and not said
+    finally:
+        theirs.removeHandler(handler)
+        theirs.setLevel(before)
 
 
 def test_stablehlo_has_no_room_for_a_language_model(tmp_path):

@@ -11,8 +11,6 @@ on word by word.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import warnings
 from pathlib import Path
 
@@ -21,6 +19,7 @@ import numpy as np
 from codir_jax.convert import export, in_torch, lstm_in_torch, sentence_folder
 from codir_jax.convert.folder import read_json
 from codir_jax.models.heads import head_spec
+from codir_jax.processes import quiet
 
 FILE = "onnx/model.onnx"
 HEADS = ("classification", "embedding", "language_model")
@@ -107,7 +106,7 @@ def _recurrent(folder: Path):
 def _exported(model, example, shapes, inputs, outputs):
     import torch
 
-    with warnings.catch_warnings(), silent("torch.onnx"):
+    with warnings.catch_warnings(), quiet.loggers("torch.onnx"):
         warnings.simplefilter("ignore")
         return torch.onnx.export(
             model,
@@ -163,15 +162,3 @@ def _inputs(folder: Path) -> list[str]:
     given = read_json(folder / "tokenizer_config.json", dict).get("model_input_names") or export.INPUTS
     has_types = read_json(folder / "config.json", dict).get("type_vocab_size", 1) > 1
     return [name for name in export.INPUTS if name in given and (has_types or name != "token_type_ids")]
-
-
-@contextlib.contextmanager
-def silent(name: str):
-    """Leaves out what a logger says below an error: of libraries that are not needed, and of every pass."""
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from codir_jax.convert.formats import onnx
+from codir_jax.processes import quiet
 
 FILE = "onnx/model_quantized.onnx"
 HEADS, NEEDS, EXTRA = onnx.HEADS, onnx.NEEDS, onnx.EXTRA
@@ -28,7 +29,7 @@ def write(folder: Path, head: str) -> None:
     del head
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with onnx.silent(""):  # it recommends a step for models of images
+    with quiet.loggers(""):  # it recommends a step for models of images
         quantize_dynamic(folder / onnx.FILE, folder / FILE, weight_type=QuantType.QInt8, per_channel=True)
 
 
