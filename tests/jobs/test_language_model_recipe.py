@@ -35,7 +35,7 @@ def test_a_table_of_everything(finished):
         assert line["name"] == name and float(line["test_bits_per_character"]) > 0
         assert float(line["batch_1_p50_ms"]) > 0 and float(line["batch_20_p50_ms"]) > 0
     assert rows["taught"]["parameters"] == rows["small"]["parameters"]
-    assert rows["pruned"]["bytes"] == rows["prune80"]["bytes"] < 0.4 * rows["dense"]["bytes"]
+    assert rows["pruned"]["bytes"] < rows["prune80"]["bytes"] < 0.4 * rows["dense"]["bytes"]
     assert rows["factored"]["parameters"] == rows["rank4@.*embedding"]["parameters"] < rows["dense"]["parameters"]
     assert rows["dense"]["dev"]["perplexity"] == pytest.approx(rows["int8"]["dev"]["perplexity"], rel=0.01)
     # What was trained under compression and then stored is what was judged.
