@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from codir_jax.convert import lstm_in_torch, sentence_folder
+from codir_jax.convert.huggingface import WEIGHTS
 from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.models.heads import head_spec
+from codir_jax.processes.user_error import UserError
 
 
 def answers(folder: str | os.PathLike, inputs: Mapping[str, np.ndarray], head: str) -> Iterator[np.ndarray]:
@@ -28,7 +30,7 @@ def answers(folder: str | os.PathLike, inputs: Mapping[str, np.ndarray], head: s
     spec = head_spec(head)
     if head == "language_model" and lstm_in_torch.is_one(folder):
         yield _of_lstm(folder, inputs["input_ids"])
-    if not spec.card.auto_class:  # transformers has no such model
+    if not spec.card.auto_class or not (Path(folder) / WEIGHTS).exists():  # transformers has no such model, or file
         return
     import torch
 
@@ -61,7 +63,13 @@ def _of_lstm(folder: str | os.PathLike, input_ids: np.ndarray) -> np.ndarray:
 
 
 def load(folder: str | os.PathLike, auto_class: str):
-    """The model as transformers reads it, a torch module in float32."""
+    """The model as transformers reads it, a torch module in float32.
+
+    Raises:
+        UserError: the folder's weights are factors, which transformers does not read.
+    """
+    if not (Path(folder) / WEIGHTS).exists():
+        raise UserError(f"{folder} holds factors of weights, which torch does not read; leave the format out")
     import torch
     import transformers
 

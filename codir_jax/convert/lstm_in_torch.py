@@ -2,6 +2,7 @@
 tables. Only called where torch is installed.
 
 The weights have the names that this module gives them (`models.lstm.keys`); the second bias of `torch.nn.LSTM` is 0.
+Those that lie there as codes or factors are multiplied out.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from codir_jax.compression import packed
 from codir_jax.convert.folder import read_json
 from codir_jax.convert.huggingface import WEIGHTS
 from codir_jax.models.lstm import LSTMConfig, read_config
@@ -25,18 +27,27 @@ def load(folder: str | os.PathLike):
         UserError: the model reads in both directions: such a one has no next word, and no state to go on from.
     """
     import torch
-    from safetensors.torch import load_file
 
     folder = Path(folder)
     config = read_config(read_json(folder / "config.json", dict))
     if config.bidirectional:
         raise UserError(f"{folder} reads in both directions; only language models that read from the left are written")
     model = _module(config).eval()
-    stored = load_file(folder / WEIGHTS)
+    stored = _stored(folder)
     zeros = {name: torch.zeros_like(x) for name, x in model.state_dict().items() if name.startswith("lstm.bias_hh")}
     tied = {"output.weight": stored["embedding.weight"]} if config.tie_embeddings else {}
     model.load_state_dict({**stored, **zeros, **tied})
     return model
+
+
+def _stored(folder: Path):
+    """Name -> tensor of torch, float32."""
+    import torch
+    from safetensors.torch import load_file
+
+    if (folder / WEIGHTS).exists():
+        return load_file(folder / WEIGHTS)
+    return {name: torch.from_numpy(weight.numbers()) for name, weight in packed.read(folder / packed.FILE).items()}
 
 
 def is_one(folder: str | os.PathLike) -> bool:

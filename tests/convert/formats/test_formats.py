@@ -7,10 +7,11 @@ import jax
 import numpy as np
 import pytest
 
+from codir_jax.compression import methods
 from codir_jax.convert import export as exports
 from codir_jax.convert import in_torch
 from codir_jax.convert.formats import contract
-from codir_jax.convert.huggingface import load_pretrained, save_pretrained
+from codir_jax.convert.huggingface import load_pretrained, save_pretrained, save_weights
 from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.models.heads import build_model, init_params
 from codir_jax.models.lstm import LSTMConfig
@@ -127,6 +128,29 @@ def test_a_language_model_in_onnx_answers_as_the_model_and_goes_on_from_its_stat
     _, state = run.step(ids[:, :2])
     np.testing.assert_allclose(run.step(ids[:, 2:], state)[0], whole[:, 2:], atol=1e-6)
     assert 'session.run(None, {"input_ids": ids, **state})' in contract.in_card(["onnx"], "language_model")
+
+
+def test_factors_of_a_language_model_are_multiplied_out_for_torch(tmp_path):
+    pytest.importorskip("torch")
+    config = LSTMConfig(11, 0, 8, initializer_range=0.5)
+    params = jax.device_get(unbox(init_params(build_model(config, "language_model"), jax.random.key(0))))
+    weights, _ = methods.compress(params, methods.parse("rank2@.*embedding"))
+    folder = save_weights(tmp_path / "model", config, weights, head="language_model")
+    assert not (folder / "model.safetensors").exists()
+    [theirs] = in_torch.answers(folder, BATCH, "language_model")
+    ours = exports.answers_of(load_pretrained(folder, head="language_model"), "language_model", [*BATCH.values()])
+    np.testing.assert_allclose(theirs, ours, atol=1e-5)
+
+
+def test_factors_of_a_classifier_are_not_compared_with_torch(tmp_path):
+    """transformers reads none; a format that is made by it is refused."""
+    pytest.importorskip("torch")
+    source = load_pretrained(GOLDEN / "bert_seqcls")
+    weights, _ = methods.compress(source.params, methods.parse("rank2"))
+    folder = save_weights(tmp_path / "model", source.config, weights, head="classification")
+    assert not [*in_torch.answers(folder, BATCH, "classification")]
+    with pytest.raises(UserError, match="holds factors of weights"):
+        in_torch.load(folder, "AutoModelForSequenceClassification")
 
 
 def test_what_cannot_be_written_is_refused_with_what_to_do(monkeypatch):
