@@ -15,11 +15,10 @@ from codir_jax.objectives import distill
 from codir_jax.objectives.contract import Objective, Setting, Step
 from codir_jax.objectives.cost import no_cost
 from codir_jax.objectives.heads import language_model as head
-from codir_jax.objectives.language_model import carried, per_row, zeros
-from codir_jax.objectives.microbatches import in_microbatches, run_student
+from codir_jax.objectives.language_model import carried, per_row, read, zeros
+from codir_jax.objectives.microbatches import in_microbatches
 from codir_jax.objectives.schedules import scheduled
 from codir_jax.objectives.texts import init_model
-from codir_jax.processes import fields
 from codir_jax.processes.fields import defaults, field
 
 HEADS, ROLES = ("language_model",), ("student", "teacher")
@@ -37,15 +36,6 @@ def default_config() -> ConfigDict:
     return ConfigDict(defaults(FIELDS))
 
 
-def check(config: ConfigDict) -> None:
-    """Refuses what cannot be.
-
-    Raises:
-      UserError: what it can be.
-    """
-    fields.check(FIELDS, config, "objective")
-
-
 def make(config: ConfigDict, setting: Setting) -> Objective:
     """The objective of the module's docstring."""
 
@@ -57,20 +47,12 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
         return params, frozen, {name: zeros(model, batch) for name, model in models.items()}
 
     def loss(params, frozen, objective_state, batch, step: Step):
-        before = {name: carried(carry, batch) for name, carry in objective_state.items()}
-
         def teach(part, _):
             output = setting.head.run(setting.teacher, frozen["teacher"], part)
             return output.states, output.carry
 
-        states, carry = run_student(
-            setting,
-            params["student"],
-            {**batch, "carry": before["carry"]},
-            step.rng,
-            lambda output, _: (output.states, output.carry),
-        )
-        of_teacher = {**batch, "carry": before["teacher_carry"]}
+        states, carry = read(setting, params["student"], batch, objective_state["carry"], step.rng)
+        of_teacher = {**batch, "carry": carried(objective_state["teacher_carry"], batch)}
         theirs, teacher_carry = in_microbatches(teach, setting.num_microbatches, of_teacher, None)
         terms = setting.head.terms(
             config,

@@ -39,12 +39,17 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     def loss(params, frozen, objective_state, batch, step: Step):
         del frozen
         student = params["student"]
-        batch = {**batch, "carry": carried(objective_state["carry"], batch)}
-        states, carry = run_student(setting, student, batch, step.rng, lambda output, _: (output.states, output.carry))
+        states, carry = read(setting, student, batch, objective_state["carry"], step.rng)
         terms = setting.head.terms(config, batch, setting.head.view(states, student))
         return per_row(terms.task[0], batch), ({"carry": carry}, terms.metrics)
 
     return Objective(init, loss, cost=no_cost)
+
+
+def read(setting: Setting, student, batch, carry, rng):
+    """(states before the decoder of the student on a window, its state after it), from the state before it."""
+    batch = {**batch, "carry": carried(carry, batch)}
+    return run_student(setting, student, batch, rng, lambda output, _: (output.states, output.carry))
 
 
 def per_row(total, batch):

@@ -26,10 +26,8 @@ from codir_jax.negatives import unigram
 from codir_jax.objectives import language_model
 from codir_jax.objectives.contract import Objective, Setting, Step
 from codir_jax.objectives.cost import no_cost
-from codir_jax.objectives.language_model import carried, per_row
-from codir_jax.objectives.microbatches import run_student
+from codir_jax.objectives.language_model import per_row
 from codir_jax.objectives.sums import masked_sum
-from codir_jax.processes import fields
 from codir_jax.processes.fields import defaults, field
 
 HEADS, ROLES = ("language_model",), ("student",)
@@ -52,15 +50,6 @@ def default_config() -> ConfigDict:
     return ConfigDict(defaults(FIELDS))
 
 
-def check(config: ConfigDict) -> None:
-    """Refuses what cannot be.
-
-    Raises:
-      UserError: what it can be.
-    """
-    fields.check(FIELDS, config, "objective")
-
-
 def make(config: ConfigDict, setting: Setting) -> Objective:
     """The objective of the module's docstring."""
     vocab_size = setting.student.config.vocab_size
@@ -80,8 +69,7 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
     def loss(params, frozen, objective_state, batch, step: Step):
         del frozen
         student = params["student"]
-        batch = {**batch, "carry": carried(objective_state["carry"], batch)}
-        states, carry = run_student(setting, student, batch, step.rng, lambda output, _: (output.states, output.carry))
+        states, carry = language_model.read(setting, student, batch, objective_state["carry"], step.rng)
         # Without an rng there is nothing random: the noise is that of a fixed key.
         rng = jax.random.key(0) if step.rng is None else jax.random.fold_in(step.rng, 1)
         noise = unigram.draw(rng, table, config.num_noise)

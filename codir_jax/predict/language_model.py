@@ -177,8 +177,7 @@ class LanguageModel:
         def step(params, inputs, carry):
             batch = {"input_ids": inputs, "attention_mask": inputs, "token_type_ids": inputs, "carry": carry}
             output = head.run(self._module, params, batch)
-            table, bias = decoder(params)
-            return product(output.states.astype(jnp.float32), transposed(table)) + bias, output.carry
+            return _logits(params, output.states), output.carry
 
         return jax.jit(step)
 
@@ -190,10 +189,15 @@ class LanguageModel:
             batch = {"input_ids": inputs, "attention_mask": mask, "token_type_ids": inputs}
             states = head.run(self._module, params, batch).states
             last = jnp.take_along_axis(states, mask.sum(1)[:, None, None] - 1, axis=1)[:, 0]
-            table, bias = decoder(params)
-            return jax.nn.softmax(product(last.astype(jnp.float32), transposed(table)) + bias)
+            return jax.nn.softmax(_logits(params, last))
 
         return jax.jit(after)
+
+
+def _logits(params, states):
+    """Of the next word, float32 [..., vocab], of states [..., hidden]."""
+    table, bias = decoder(params)
+    return product(states.astype(jnp.float32), transposed(table)) + bias
 
 
 def vocab_chunk_size(num_tokens: int, vocab_size: int) -> int:

@@ -13,6 +13,7 @@ from codir_jax.models.lstm import LSTMConfig
 from codir_jax.objectives import language_distill, language_model
 from codir_jax.objectives.contract import Setting, Step, make_objective
 from codir_jax.objectives.heads.language_model import LanguageModel
+from codir_jax.processes import fields
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 from codir_jax.sharding.mesh import make_mesh
@@ -135,4 +136,4 @@ def test_fields_out_of_range_are_refused():
     config = language_distill.default_config()
     config.soft_target_temperature = 0.0
     with pytest.raises(UserError, match="soft_target_temperature"):
-        language_distill.check(config)
+        fields.check(language_distill.FIELDS, config, "objective")

@@ -12,6 +12,7 @@ from codir_jax.objectives import sentence_likelihood, sentence_nce, transform, w
 from codir_jax.objectives.contract import Setting, Step
 from codir_jax.objectives.heads.language_model import LanguageModel
 from codir_jax.objectives.heads.sentence_score import SentenceScore
+from codir_jax.processes import fields
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 from codir_jax.sharding.mesh import make_mesh
@@ -190,4 +191,4 @@ def test_an_unknown_loss_is_refused():
     config = word_nce.default_config()
     config.loss = "hinge"
     with pytest.raises(UserError, match="sampled_softmax"):
-        word_nce.check(config)
+        fields.check(word_nce.FIELDS, config, "objective")
