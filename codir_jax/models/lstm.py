@@ -27,6 +27,7 @@ from codir_jax.models.hf_keys import HfKey, Path
 from codir_jax.models.outputs import RecurrentOutput
 from codir_jax.models.products import plus_bias, product
 from codir_jax.models.recurrence import Carry, recur, zero_carry
+from codir_jax.models.texts_in_line import TextsInLine, one_text
 from codir_jax.models.weights import declared, rows
 from codir_jax.processes.user_error import UserError
 
@@ -115,10 +116,10 @@ class Layer(nn.Module):
         self.recurrent_kernel = declared(self, "recurrent_kernel", uniform(c, "embed", "mlp"), (c.hidden_size, width))
         self.bias = self.param("bias", uniform(c, "norm"), (width,))
 
-    def __call__(self, x: jax.Array, carry: Carry) -> tuple[jax.Array, Carry]:
+    def __call__(self, x: jax.Array, carry: Carry, kept: jax.Array | None = None) -> tuple[jax.Array, Carry]:
         """(h_t of every step float [time, batch, hidden], the state after the last) of x float [time, batch, in]."""
         inputs = plus_bias(product(x.astype(self.dtype), self.input_kernel).astype(jnp.float32), self.bias)
-        return recur(self.dtype, inputs, self.recurrent_kernel, carry)
+        return recur(self.dtype, inputs, self.recurrent_kernel, carry, kept)
 
 
 class Encoder(nn.Module):
@@ -141,6 +142,7 @@ class Encoder(nn.Module):
         *,
         words: jax.Array | None = None,
         carry: tuple[Carry, ...] | None = None,
+        texts: TextsInLine | None = None,
         deterministic: bool = True,
     ) -> RecurrentOutput:
         """Hidden states of every layer and the state after the last token.
@@ -150,13 +152,14 @@ class Encoder(nn.Module):
             attention_mask, token_type_ids: not looked at.
             words: float [batch, seq, input_size], of `words`, in the place of the look-up.
             carry: the state of each layer before the first token; None: zeros.
+            texts: where the state is zero again; None: nowhere, a line is one text.
             deterministic: no dropout.
         """
         del attention_mask, token_type_ids
         words = self.words(input_ids) if words is None else words
         carry = zero_carry(self.config, words.shape[0]) if carry is None else carry
         seed = dropout_seed(self, deterministic, self.config.hidden_dropout)
-        states, after = run_layers(self.layers, words, carry, self.config.hidden_dropout, seed)
+        states, after = run_layers(self.layers, words, carry, self.config.hidden_dropout, seed, texts=texts)
         return RecurrentOutput(hidden_states=(words, *states), carry=after)
 
     def words(self, input_ids: jax.Array) -> jax.Array:
@@ -196,6 +199,7 @@ class BothDirections(nn.Module):
         *,
         words: jax.Array | None = None,
         carry: None = None,
+        texts: TextsInLine | None = None,
         deterministic: bool = True,
     ) -> RecurrentOutput:
         """Contexts of every position, after the hidden states of the forward layers.
@@ -206,6 +210,7 @@ class BothDirections(nn.Module):
             token_type_ids: not looked at.
             words: float [batch, seq, input_size], of `words`, in the place of the look-up.
             carry: None: a sentence begins and ends.
+            texts: the sentences of each line; None: one, by the mask.
             deterministic: no dropout.
         """
         del token_type_ids
@@ -215,12 +220,12 @@ class BothDirections(nn.Module):
         words = self.words(input_ids) if words is None else words
         start = zero_carry(c, words.shape[0])
         seed = dropout_seed(self, deterministic, c.hidden_dropout)
-        forward, _ = run_layers(self.layers, words, start, c.hidden_dropout, seed)
-        lengths = attention_mask.sum(axis=1, keepdims=True)
+        forward, _ = run_layers(self.layers, words, start, c.hidden_dropout, seed, texts=texts)
+        own = one_text(attention_mask) if texts is None else texts
         end = self.words(jnp.full((1, 1), c.pad_token_id, jnp.int32))
-        reading = both_directions.reversed_inputs(words, lengths, end)
-        backward, _ = run_layers(self.backward_layers, reading, start, c.hidden_dropout, seed, c.num_layers)
-        right = both_directions.behind(backward[-1], lengths)
+        reading = both_directions.reversed_inputs(words, own, end)
+        backward, _ = run_layers(self.backward_layers, reading, start, c.hidden_dropout, seed, c.num_layers, texts)
+        right = both_directions.behind(backward[-1], own)
         context = product(forward[-1], self.left_kernel) + product(right, self.right_kernel)
         return RecurrentOutput(hidden_states=(words, *forward, context), carry=())
 
@@ -236,17 +241,20 @@ def run_layers(
     rate: float,
     seed: jax.Array | None,
     first_site: int = 0,
+    texts: TextsInLine | None = None,
 ) -> tuple[tuple[jax.Array, ...], tuple[Carry, ...]]:
     """(the output of each layer, float [batch, seq, hidden], the state of each after the last token).
 
     Args:
         words: float [batch, seq, input_size]. carry: of each layer, before the first token.
         rate, seed: of the dropout before each layer, drawn at the sites `first_site`, `first_site` + 1, ...
+        texts: of each line; None: one that goes on from `carry`.
     """
+    kept = None if texts is None else jnp.sign(texts.places()).astype(jnp.float32).T[..., None]
     x = jnp.swapaxes(words, 0, 1)
     states, after = [], []
     for i, (layer, before) in enumerate(zip(layers, carry, strict=True)):
-        x, state = layer(dropout(x, rate, seed, first_site + i), before)
+        x, state = layer(dropout(x, rate, seed, first_site + i), before, kept)
         states.append(jnp.swapaxes(x, 0, 1))
         after.append(state)
     return tuple(states), tuple(after)

@@ -39,10 +39,9 @@ def make(config: ConfigDict, setting: Setting) -> Objective:
 
     def loss(params, frozen, objective_state, batch, step: Step):
         del frozen
-        own = {name: column[:, :1] for name, column in batch.items() if column.ndim > 1}  # without noise
-        scores = scores_in_microbatches(setting, params["student"], own, step.rng)[:, 0]
+        scores = scores_in_microbatches(setting, params["student"], batch, step.rng)[:, 0]
         nats = masked_sum(-scores, batch["example_mask"])
-        tokens = masked_sum(own["attention_mask"].sum((1, 2)), batch["example_mask"])
+        tokens = masked_sum(batch["attention_mask"][:, 0].sum(1), batch["example_mask"])
         return mean(nats), (objective_state, {"nats_per_token": (nats[0], tokens[0])})
 
     return Objective(init, loss, cost=no_cost)

@@ -35,6 +35,8 @@ from codir_jax.tasks.together import together
 
 TEACHER = ("sentence model", "configs/nce_lm/train.py")
 PLAIN_OBJECTIVE = "sentence_likelihood"
+# Noise is drawn in training for this one only; held-out sentences of all are told from noise.
+NOISE_OBJECTIVE = "sentence_nce"
 
 
 def data_fields() -> Fields:
@@ -122,7 +124,17 @@ class SentenceTask(HeldOut):
 
     def feed(self, sharding) -> SentenceFeed:
         """Its batches."""
-        return SentenceFeed(self.sentences, self.noise, self.config.data, self.config.seed, sharding)
+        config = self.config
+        is_told_apart = config.objective.name == NOISE_OBJECTIVE
+        return SentenceFeed(
+            splits=self.sentences,
+            noise=self.noise,
+            options=config.data,
+            seed=config.seed,
+            sharding=sharding,
+            num_noise=config.data.num_noise if is_told_apart else 0,
+            num_microbatches=config.train.num_microbatches,
+        )
 
     def check_checkpoint(self, source, path: str) -> None:
         """A score has no classes; its vocabulary is compared for every task."""

@@ -105,11 +105,12 @@ def test_a_state_that_is_lost_between_windows_gives_another_perplexity(name):
     assert abs(perplexity / found["perplexity"] - 1) > 5e-3
 
 
-def plain(inputs, kernel, carry):
+def plain(inputs, kernel, carry, kept=None):
     """The recurrence as a loop that JAX differentiates."""
     hidden, cell = carry
     states = []
-    for x in inputs:
+    for x, share in zip(inputs, [1.0] * len(inputs) if kept is None else kept, strict=True):
+        hidden, cell = share * hidden, share * cell
         i, f, g, o = jnp.split(x + hidden @ kernel, 4, axis=-1)
         cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
         hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
@@ -117,7 +118,9 @@ def plain(inputs, kernel, carry):
     return jnp.stack(states), Carry(hidden, cell)
 
 
-def test_the_custom_gradient_is_that_of_a_plain_loop():
+@pytest.mark.parametrize("kept", [None, np.array([[1, 0, 1], [1, 1, 0], [0, 1, 1], [1, 1, 0], [1, 0, 1]])])
+def test_the_custom_gradient_is_that_of_a_plain_loop(kept):
+    kept = None if kept is None else jnp.asarray(kept[..., None], jnp.float32)
     rng = np.random.default_rng(0)
     draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
     arguments = draw(5, 3, 16), draw(4, 16), Carry(draw(3, 4), draw(3, 4))
@@ -125,7 +128,7 @@ def test_the_custom_gradient_is_that_of_a_plain_loop():
 
     def value(function):
         def of(*arguments):
-            found = function(*arguments)
+            found = function(*arguments, kept)
             return sum(jnp.sum(a * b) for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(weights), strict=True))
 
         return jax.jit(jax.value_and_grad(of, argnums=(0, 1, 2)))(*arguments)

@@ -22,13 +22,13 @@ VOCAB, K = 9, 3
 UNIGRAM = np.arange(1, VOCAB + 1) / np.arange(1, VOCAB + 1).sum()
 
 
-def sentence_batch(rows=8, width=5):
+def sentence_batch(rows=8, width=5, parts=0):
     random = np.random.default_rng(0)
     lengths = random.integers(1, width + 1, rows)
     words = np.where(np.arange(width) < lengths[:, None], random.integers(1, VOCAB, (rows, width)), 0)
     data = lib.Sentences(words.astype(np.int32), lengths, 0, 0)
     noise = lib.noise_of(data, VOCAB, 2, 0.75)
-    batch = lib.batch_of(data, np.arange(rows), noise, K, [(0, 0, row) for row in range(rows)])
+    batch = lib.batch_of(data, np.arange(rows), noise, K, [(0, 0, row) for row in range(rows)], parts)
     batch["example_mask"][-1] = 0.0
     return batch
 
@@ -137,11 +137,31 @@ def test_many_noise_words_give_the_gradient_of_the_full_softmax(loss):
     [
         (sentence_nce, {"bidirectional": True, "unnormalised": True}),
         (sentence_likelihood, {"bidirectional": True}),
+        (sentence_likelihood, {}),
+    ],
+)
+@pytest.mark.parametrize("num_microbatches", [1, 2])
+def test_packed_sentences_give_the_loss_and_gradient_of_a_sentence_a_line(module, sizes, num_microbatches):
+    batch, lines = sentence_batch(), sentence_batch(parts=num_microbatches)
+    assert "places" not in batch and len(lines["places"]) < 0.8 * 8 * (1 + K)
+    _, objective, parts = made(module, batch, num_microbatches=num_microbatches, **sizes)
+    (loss, (_, metrics)), gradient = run(objective, parts, batch)
+    (other, (_, their)), their_gradient = run(objective, parts, lines)
+    np.testing.assert_allclose(other, loss, rtol=1e-6)
+    for a, b in zip(jax.tree.leaves((gradient, metrics)), jax.tree.leaves((their_gradient, their)), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5 * max(1, float(jnp.abs(a).max())))
+
+
+@pytest.mark.parametrize(
+    ("module", "sizes"),
+    [
+        (sentence_nce, {"bidirectional": True, "unnormalised": True}),
+        (sentence_likelihood, {"bidirectional": True}),
         (word_nce, {"head": "language_model"}),
     ],
 )
 def test_eight_devices_give_the_loss_and_gradient_of_one(module, sizes):
-    batch = word_batch() if "head" in sizes else sentence_batch()
+    batch = word_batch() if "head" in sizes else sentence_batch(parts=8)
     _, objective, parts = made(module, batch, **sizes)
     (loss, (_, metrics)), gradient = run(objective, parts, batch, jax.random.key(1))
     mesh = make_mesh({"data": 8, "fsdp": 1, "model": 1})

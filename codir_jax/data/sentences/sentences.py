@@ -3,8 +3,8 @@
 Noise is drawn on the host, as columns of the batch: the n-gram model is sorted tables that are searched, which an
 accelerator does badly, and its draws are made while the devices compute. Row r of step s has noise of the generator
 (seed, s, r), so it depends on no number of processes or devices, and a resumed run draws what it would have drawn.
-All lengths are mixed in a batch, so that the length of a text tells nothing of it; the longest of hundreds nearly
-always has the length of the cap, so train batches have that one length.
+All lengths are mixed in a batch, so that the length of a text tells nothing of it; its sentences are laid end to end in
+lines of the longest length (`lines.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from codir_jax.data import ngram
 from codir_jax.data.batch import SENTENCE_COLUMNS, Batch, empty
 from codir_jax.data.ngram import NGram
+from codir_jax.data.sentences import lines
 from codir_jax.data.stream.stream import Stream
 from codir_jax.processes.user_error import UserError
 
@@ -89,12 +90,14 @@ def train_batches(
     rows: range,
     start: int,
     stop: int,
+    parts: int = 0,
 ) -> Iterator[Batch]:
     """Yields the batches of steps start .. stop - 1, each epoch in an order of its own.
 
     Args:
       batch_size: of all processes. rows: of the batch, that this one has.
       num_noise: noise sentences a row.
+      parts: as of `batch_of`.
     """
     per_epoch = len(sentences) // batch_size
     order, of_epoch = None, -1
@@ -103,23 +106,27 @@ def train_batches(
         if epoch != of_epoch:
             order, of_epoch = np.random.default_rng([seed, epoch]).permutation(len(sentences)), epoch
         chosen = order[place * batch_size + np.arange(rows.start, rows.stop)]
-        yield batch_of(sentences, chosen, noise, num_noise, [(seed, step, row) for row in rows])
+        yield batch_of(sentences, chosen, noise, num_noise, [(seed, step, row) for row in rows], parts)
 
 
 def held_out_batches(
-    sentences: Sentences, noise: NGram, *, batch_size: int, num_noise: int, rows: range
+    sentences: Sentences, noise: NGram, *, batch_size: int, num_noise: int, rows: range, parts: int = 0
 ) -> Iterator[Batch]:
     """Yields each sentence once, with noise that is the same in every evaluation, whatever the batch."""
     for start in range(0, len(sentences), batch_size):
         chosen = start + np.arange(rows.start, rows.stop)
-        yield batch_of(sentences, chosen, noise, num_noise, [(_HELD_OUT, index) for index in chosen])
+        yield batch_of(sentences, chosen, noise, num_noise, [(_HELD_OUT, index) for index in chosen], parts)
 
 
-def batch_of(sentences: Sentences, chosen, noise: NGram, num_noise: int, keys: Sequence[tuple[int, ...]]) -> Batch:
+def batch_of(
+    sentences: Sentences, chosen, noise: NGram, num_noise: int, keys: Sequence[tuple[int, ...]], parts: int = 0
+) -> Batch:
     """Returns one batch of `data.batch.SENTENCE_COLUMNS`; rows of `chosen` behind the last sentence are padding.
 
     Args:
       keys: of each row, that its noise is drawn by.
+      parts: into which the lines of the packed sentences are split, devices times microbatches; 0: not packed, where
+        another process would have to know how many lines these are.
     """
     width = sentences.words.shape[1]
     is_real = chosen < len(sentences)
@@ -137,4 +144,7 @@ def batch_of(sentences: Sentences, chosen, noise: NGram, num_noise: int, keys: S
     batch["attention_mask"][:] = np.arange(width + 1) <= lengths[..., None]
     batch["log_noise"][:] = noise.log_q(words.reshape(-1, width), lengths.reshape(-1)).reshape(len(chosen), texts)
     batch["example_mask"][:] = is_real
+    if parts:
+        multiple = lines.even_multiple(lengths.size, parts)
+        batch["places"] = lines.packed(lengths.reshape(-1) + 1, width + 1, multiple)
     return batch
