@@ -41,6 +41,8 @@ A batch of sentences (data/sentences; see `SENTENCE_COLUMNS`) holds 1 + k texts 
     input_ids, attention_mask  int32 [B, 1 + k, L]  <s> w_1 .. w_N, which `</s>` pads
     next_ids    int32   [B, 1 + k, L]  w_1 .. w_N </s>
     log_noise   float32 [B, 1 + k]     ln q of each, nats
+    places      int32   [lines, L]     t L + i where token i of text t stands, of all the texts of the batch one after
+                                       the other; -1 on padding. Without it every text is a line of its own
 """
 
 from __future__ import annotations
@@ -120,6 +122,7 @@ RESERVED = tuple(
             *MASKED_LM_COLUMNS,
             *LANGUAGE_MODEL_COLUMNS,
             *SENTENCE_COLUMNS,
+            "places",
             "teacher_logits",
             "teacher_pooled",
         )

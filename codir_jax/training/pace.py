@@ -28,7 +28,8 @@ class Pace:
             yield
             return
         self._compiled.add(shapes)
-        self._tell(f"step {step}: compiling for inputs of {' x '.join(map(str, batch['input_ids'].shape))} ...")
+        inputs = batch.get("places", batch["input_ids"])  # in lines, where several texts share one
+        self._tell(f"step {step}: compiling for inputs of {' x '.join(map(str, inputs.shape))} ...")
         with self.left_out():
             yield
         self._skipped += 1

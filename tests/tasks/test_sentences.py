@@ -11,7 +11,11 @@ from codir_jax.jobs import scoring
 from codir_jax.jobs.train import train
 from codir_jax.main import main
 from codir_jax.predict import load
+from codir_jax.processes import distributed
 from codir_jax.processes.user_error import UserError
+from codir_jax.sharding import rules
+from codir_jax.sharding.mesh import make_mesh
+from codir_jax.tasks import sentences
 from codir_jax.tasks.sentences import log_normaliser
 
 CONFIG = "configs/nce_lm/train.py:{},tiny"
@@ -48,6 +52,25 @@ def test_a_batch_depends_on_seed_step_and_row_only():
     np.testing.assert_array_equal(whole[0]["next_ids"][..., :-1], ids[..., 1:])
     seen = np.concatenate([batch["input_ids"][:, 0, 1:] for batch in whole[:5]])
     assert len(np.unique(seen, axis=0)) == len(np.unique(data.words, axis=0))  # an epoch has every sentence once
+
+
+@pytest.mark.parametrize("arm", ["bi_nce", "uni_mle"])
+def test_sentences_are_packed_on_one_process_and_noise_is_drawn_where_it_is_read(arm, monkeypatch):
+    config = config_lib.load(CONFIG.format(arm))
+    task = sentences.SentenceTask(config)
+    task.sentences = {split: some_sentences() for split in ("train", "dev")}
+    task.noise = lib.noise_of(task.sentences["train"], 9, 2, 0.75)
+    feed = task.feed(rules.batch_sharding(make_mesh({"data": 8, "fsdp": 1, "model": 1})))
+    (batch,), held_out = feed.train_on_host(0, 1, {}), next(feed.evaluation("dev"))
+    k = config.data.num_noise
+    assert batch["input_ids"].shape[1] == (1 + k if arm == "bi_nce" else 1) == 1 + feed.num_noise
+    assert held_out["input_ids"].shape[1] == 1 + k
+    for one in (batch, held_out):
+        assert len(one["places"]) % 8 == 0 and (one["places"] >= 0).sum() == one["attention_mask"].sum()
+    assert feed.real_token_share == batch["attention_mask"].sum() / batch["places"].size
+    monkeypatch.setattr(distributed, "num_processes", lambda: 2)
+    (batch,) = feed.train_on_host(0, 1, {})
+    assert "places" not in batch and len(batch["input_ids"]) == config.data.batch_size // 2
 
 
 def test_a_word_that_ends_with_a_mark_closes_a_sentence_within_a_line():

@@ -25,7 +25,7 @@ class SentenceScore(LanguageModel):
     name: str = dataclasses.field(default="sentence_score", init=False)
 
     def run(self, model, params, batch, rng=None):
-        """`models.outputs.LanguageModelOutput` of lines of texts, of `in_lines`: states float [lines, length, hidden]."""
+        """`models.outputs.LanguageModelOutput` of the lines of `in_lines`: states float [lines, length, hidden]."""
         more = {"texts": TextsInLine(batch["begins"], batch["lengths"])} if "begins" in batch else {}
         return apply_model(model, params, each_text(batch), rng, method="states", **more)
 
@@ -63,7 +63,7 @@ def scores_in_microbatches(setting: Setting, params, batch, rng: jax.Array | Non
 
 def in_lines(batch) -> dict[str, jax.Array]:
     """The texts of a batch as the model reads them, int32 [lines, length]: one a line, or packed as `places` says."""
-    num_rows, num_texts, length = batch["input_ids"].shape
+    length = batch["input_ids"].shape[-1]
     lines = {name: batch[name].reshape(-1, length) for name in ("input_ids", "attention_mask", "next_ids")}
     if "places" in batch:
         lengths, flat = lines["attention_mask"].sum(axis=1), {name: one.reshape(-1) for name, one in lines.items()}
