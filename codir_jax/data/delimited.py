@@ -24,6 +24,7 @@ TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", parquet.SUFFIX)
 
 # As they are told.
 KNOWN = ".tsv, .csv, .jsonl or .parquet"
+NUL = "a NUL character: the file is binary, or UTF-16; save it as UTF-8"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,7 @@ def read_lines(path: Path, problems: list[str], span: Span = WHOLE) -> list[str]
     lines = text.split("\n")
     if "\0" in text:
         number = next(number for number, line in enumerate(lines, span.first_line) if "\0" in line)
-        problems.append(at(path, number, "a NUL character: the file is binary, or UTF-16; save it as UTF-8"))
+        problems.append(at(path, number, NUL))
         return None
     if not lines[-1].strip("\r"):
         lines.pop()

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from codir_jax.data import compressed, parquet
 from codir_jax.data.compressed import kind_of
 from codir_jax.data.data_error import DataError
-from codir_jax.data.delimited import at, comes_twice, nearest
+from codir_jax.data.delimited import NUL, at, comes_twice, nearest
 from codir_jax.data.separators import csv_reader, is_quoted, separator_of
 from codir_jax.processes import json_text
 from codir_jax.processes.user_error import MissingFileError, UserError
@@ -116,6 +116,8 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
             except UnicodeDecodeError as error:
                 advice = compressed.hint(path, line) or "; save it as UTF-8"
                 raise _problem(path, number, f"broken UTF-8 (byte {error.start}){advice}") from error
+            if "\0" in text:
+                raise _problem(path, number, NUL)
             yield number, text.removesuffix("\n").removesuffix("\r")
     except compressed.BROKEN as error:
         raise _problem(path, number + 1, compressed.what_is_wrong(path, error)) from error

@@ -53,7 +53,7 @@ def run(
     from codir_jax.processes import whole
 
     text_stream.check(input)
-    whole.check_output(output, inputs=[model, input])
+    whole.check_output(output, inputs=[model, input], may_replace=False)
     check_batch_size(batch_size)
     if seed < 0:
         raise UserError(f"--seed={seed}: expected 0 or more")
