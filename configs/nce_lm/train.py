@@ -18,12 +18,12 @@ from codir_jax.config import parse_arguments
 from codir_jax.objectives import sentence_likelihood, sentence_nce
 from codir_jax.stage import config as stage_config
 
-# Objective, reads both sides, unnormalised, residual.
+# Objective, reads both sides, unnormalised, residual; the rate, of three or four by a search (README.md).
 ARMS = {
-    "bi_nce": (sentence_nce, True, True, False),
-    "bi_residual": (sentence_nce, True, True, True),
-    "bi_mle": (sentence_likelihood, True, False, False),
-    "uni_mle": (sentence_likelihood, False, False, False),
+    "bi_nce": (sentence_nce, True, True, False, 1e-2),
+    "bi_residual": (sentence_nce, True, True, True, 4e-3),
+    "bi_mle": (sentence_likelihood, True, False, False, 1e-2),
+    "uni_mle": (sentence_likelihood, False, False, False, 1e-2),
 }
 
 
@@ -31,13 +31,13 @@ def get_config(argument: str = "") -> ConfigDict:
     """The config for `argument`, one of ARMS, "tiny", or both."""
     arguments = parse_arguments(argument, (*ARMS, "tiny"), ARMS)
     arm = next((one for one in arguments if one != "tiny"), "bi_nce")
-    objective, is_two_sided, is_unnormalised, is_residual = ARMS[arm]
+    objective, is_two_sided, is_unnormalised, is_residual, rate = ARMS[arm]
     config = stage_config.default_config(objective.default_config(), "sentences")
     config.student.update({"init": "random", "family": "lstm", "initializer_range": 0.1})
     # Two layers one way have as many weights as one layer each way, but for the mixture of the two (8,192 weights).
     config.student.update({"num_layers": 1 if is_two_sided else 2, "hidden_size": 64, "embedding_size": 64})
     config.student.update({"bidirectional": is_two_sided, "unnormalised": is_unnormalised, "residual": is_residual})
-    config.optimizer.update({"name": "adamw", "learning_rate": 2e-3, "weight_decay": 0.0, "clip_norm": 5.0})
+    config.optimizer.update({"name": "adamw", "learning_rate": rate, "weight_decay": 0.0, "clip_norm": 5.0})
     config.train.update({"total_epochs": -1.0, "total_steps": 3000, "log_every_steps": 100})
     if "tiny" in arguments:
         tiny(config)
