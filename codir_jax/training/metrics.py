@@ -169,7 +169,8 @@ def require_finite(state: TrainState, step: int) -> None:
 
 def _is_finite(leaves: list[jax.Array]) -> bool:
     """On CPUs by numpy, as a program over hundreds of arrays takes longer to compile than the look at them."""
-    if all(leaf.is_fully_addressable and leaf.devices().pop().platform == "cpu" for leaf in leaves):
+    devices = {device for leaf in leaves for device in leaf.devices()}
+    if all(device.platform == "cpu" for device in devices) and all(leaf.is_fully_addressable for leaf in leaves):
         return all(np.isfinite(np.asarray(leaf)).all() for leaf in leaves)
     return bool(_is_finite_on_devices(leaves))
 

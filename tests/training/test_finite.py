@@ -23,6 +23,7 @@ def test_one_number_that_is_not_finite_is_found(value, is_split, dtype):
     assert bool(metrics._is_finite_on_devices([leaf])) == np.isfinite(value)
     if np.isfinite(value):
         metrics.require_finite(state, 7)
+        metrics.require_finite(state, 7)  # the look takes nothing away
     else:
         with pytest.raises(metrics.NonFiniteError, match="step 7"):
             metrics.require_finite(state, 7)
