@@ -12,6 +12,7 @@ A method is a file `objectives/NAME.py`, found by `objective.name`. It defines
     LEAST_BATCH              optional: rows that a batch must have, where they are told apart from each other
     OWN_TASK_LOSS            optional: True where its task loss is not that of the head, and knows no class weights
     NEEDS_LABELS             optional: True where texts without labels teach it nothing; they are left out
+    READS_NOISE              optional: True where it tells sentences from noise, which is drawn in training for it alone
     IS_WHOLE_TEACHER         optional: True where the student starts as the teacher is, with all of its layers
     LEARNS_VECTORS           optional: True where it takes an encoder's vectors from the teacher, whose answers may be
                              those of an untrained head

@@ -23,6 +23,7 @@ from codir_jax.processes.fields import defaults, field
 from codir_jax.processes.user_error import UserError
 
 HEADS, ROLES = ("sentence_score",), ("student",)
+READS_NOISE = True
 
 # Of |D|: where a sigmoid's gradient is gone.
 SATURATED = 20.0

@@ -1,6 +1,7 @@
 """Sentences and their noise as batches on the mesh."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ class SentenceFeed:
         """Tokens of a text in all batches: one number."""
         return (self.options.max_length,)
 
-    @property
+    @functools.cached_property
     def real_token_share(self) -> float:
         """Share of the positions of the first train batch that have a token."""
         (batch,) = self.train_on_host(0, 1, {})

@@ -35,8 +35,6 @@ from codir_jax.tasks.together import together
 
 TEACHER = ("sentence model", "configs/nce_lm/train.py")
 PLAIN_OBJECTIVE = "sentence_likelihood"
-# Noise is drawn in training for this one only; held-out sentences of all are told from noise.
-NOISE_OBJECTIVE = "sentence_nce"
 
 
 def data_fields() -> Fields:
@@ -125,14 +123,14 @@ class SentenceTask(HeldOut):
     def feed(self, sharding) -> SentenceFeed:
         """Its batches."""
         config = self.config
-        is_told_apart = config.objective.name == NOISE_OBJECTIVE
+        reads_noise = getattr(objectives.objective_module(config.objective.name), "READS_NOISE", False)
         return SentenceFeed(
             splits=self.sentences,
             noise=self.noise,
             options=config.data,
             seed=config.seed,
             sharding=sharding,
-            num_noise=config.data.num_noise if is_told_apart else 0,
+            num_noise=config.data.num_noise if reads_noise else 0,
             num_microbatches=config.train.num_microbatches,
         )
 
