@@ -5,6 +5,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
@@ -23,7 +24,8 @@ class SentenceFeed:
     Attributes:
       splits: name -> sentences. noise: what noise is drawn from. options: `data` section. seed: of order and noise.
       sharding: of a batch on the mesh. num_noise: noise sentences of a row in training; those of held-out rows are of
-        the options. num_microbatches: of a step.
+        the options. frequencies: float64 [vocab] of the words of the train split; 0 for what is no word.
+      num_microbatches: of a step.
     """
 
     splits: dict[str, Sentences]
@@ -32,6 +34,7 @@ class SentenceFeed:
     seed: int
     sharding: NamedSharding
     num_noise: int
+    frequencies: np.ndarray
     num_microbatches: int = 1
 
     @property
@@ -82,6 +85,13 @@ class SentenceFeed:
         sizes = {"num_noise": self.options.num_noise, "batch_size": self.options.batch_size, "parts": self._parts}
         return sentences_lib.held_out_batches(
             self.splits[split], self.noise, **sizes, rows=own_rows(self.options.batch_size)
+        )
+
+    def lists(self, split: str) -> Iterator[Batch]:
+        """Host batches of lists to choose from, the sentence of the split first in each."""
+        sizes = {"num_lists": self.options.num_lists, "batch_size": self.options.batch_size, "parts": self._parts}
+        return sentences_lib.lists_to_choose_from(
+            self.splits[split], self.noise, self.frequencies, **sizes, rows=own_rows(self.options.batch_size)
         )
 
     @property

@@ -1,9 +1,11 @@
 """Sentences, one a line: models that give a whole sentence a score, judged on held-out ones and on noise.
 
-With noise the score that is compared is the noise-contrastive loss of s, `nce_loss`: a proper one for every score,
-smallest where s = ln P, so that normalised and unnormalised models are chosen by the same rule. Without noise it is the
-nats a token. ln Z is estimated by importance sampling: Z = sum over W of exp s(W) = the mean of exp(s - ln q) over
-sentences drawn from q; the effective sample size, (sum w)^2 / sum w^2, tells how many of them carry it.
+A score is used to choose among candidates, so models are compared by that: `choice_accuracy` is how often a held-out
+sentence has a higher score than all of its copies with other words (`data/sentences/candidates.py`), and
+`ngram_choice_accuracy` is how often the noise model's ln q has. The noise-contrastive loss of s, `nce_loss`, is a
+proper one for every score, smallest where s = ln P, so that normalised and unnormalised models stand side by side. ln Z
+is estimated by importance sampling: Z = sum over W of exp s(W) = the mean of exp(s - ln q) over sentences drawn from q;
+the effective sample size, (sum w)^2 / sum w^2, tells how many of them carry it.
 """
 
 import functools
@@ -63,6 +65,7 @@ class SentenceTask(HeldOut):
     Attributes:
       sentences: split -> sentences; {} before `open`. noise: the n-gram model of the train split, None before it.
       unigram: float64 [vocab], how frequent each token is in the train split; None before `open`.
+      frequencies: the same of words: 0 for the end of a sentence, unknown words and other marks.
     """
 
     head, rows, has_fixed_inputs, labels = SentenceScore(), None, False, UNTOLD
@@ -70,10 +73,12 @@ class SentenceTask(HeldOut):
 
     def __init__(self, config: ConfigDict, tokenizer=None):
         self.config, self.tokenizer = config, tokenizer
-        self.sentences, self.noise, self.unigram = {}, None, None
+        self.sentences, self.noise, self.unigram, self.frequencies = {}, None, None, None
         self._fingerprint, self._scorer = "", functools.cache(make_scorer)
         name = "nce_loss" if config.data.num_noise else "nats_per_token"
         self.metrics = (Metric(name, higher_is_better=False, unit=name),)
+        if config.data.num_lists:
+            self.metrics = (Metric("choice_accuracy"), *self.metrics)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -115,6 +120,10 @@ class SentenceTask(HeldOut):
         counts = 1.0 + np.bincount(train.words[inside], minlength=sizes[0])
         counts[train.end_id] += len(train)
         self.unigram = counts / counts.sum()
+        self.frequencies = self.unigram.copy()
+        self.frequencies[[train.end_id, *self.tokenizer.all_special_ids]] = 0.0
+        if options.num_lists and (self.frequencies > 0).sum() < 2:
+            raise UserError("the vocabulary has one word, so no sentence has a copy with another; set data.num_lists=0")
 
     def side_files(self) -> dict[str, Callable]:
         """What lies beside the weights of a saved model: its noise model, for ln Z and for residual scores."""
@@ -131,6 +140,7 @@ class SentenceTask(HeldOut):
             seed=config.seed,
             sharding=sharding,
             num_noise=config.data.num_noise if reads_noise else 0,
+            frequencies=self.frequencies,
             num_microbatches=config.train.num_microbatches,
         )
 
@@ -163,12 +173,27 @@ class SentenceTask(HeldOut):
         }
 
     def _scores(self, feed, module, params, layout, split) -> dict[str, float]:
-        scorer, parts = self._scorer(module, layout), []
-        for batch in placement.put_ahead(feed.evaluation(split), feed.sharding):
-            parts.append([placement.fetch(x) for x in scorer(params, batch)])
-        scores, losses, log_noise, is_real = (np.concatenate(x) for x in zip(*parts, strict=True))
-        keep = is_real > 0
-        return told(scores[keep], losses[keep], log_noise[keep], self.sentences[split], module.config.unnormalised)
+        scorer = self._scorer(module, layout)
+
+        def of(batches) -> list[np.ndarray]:
+            parts = [
+                [placement.fetch(x) for x in scorer(params, batch)]
+                for batch in placement.put_ahead(batches, feed.sharding)
+            ]
+            *columns, is_real = (np.concatenate(x) for x in zip(*parts, strict=True))
+            return [column[is_real > 0] for column in columns]
+
+        scores, losses, log_noise = of(feed.evaluation(split))
+        found = told(scores, losses, log_noise, self.sentences[split], module.config.unnormalised)
+        if not self.config.data.num_lists:
+            return found
+        scores, _, log_noise = of(feed.lists(split))
+        return {"choice_accuracy": choice(scores), "ngram_choice_accuracy": choice(log_noise)} | found
+
+
+def choice(scores: np.ndarray) -> float:
+    """How often the first of a list is above all others: a share of float [lists, candidates]; NaN is above nothing."""
+    return float((scores[:, :1] > scores[:, 1:]).all(axis=1).mean())
 
 
 def told(scores, losses, log_noise, sentences, is_unnormalised: bool) -> dict[str, float]:

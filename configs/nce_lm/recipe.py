@@ -5,8 +5,9 @@
 
 The word vocabulary is trained on the text. Baselines, all in the table unless --compare names some: `bi_residual`,
 the same on top of the trigram's ln q; `bi_mle`, both sides by pseudo-likelihood; `uni_mle`, left to right by
-likelihood, a true probability. All have one size and as many steps, and are judged by one rule: how well a score tells
-held-out sentences from sentences of the trigram model (`nce_loss`), and how often it prefers them (`noise_accuracy`).
+likelihood, a true probability. All have one size and as many steps, and are judged by one rule: how often a score
+chooses a held-out sentence among ten, the others being copies with other words (`choice_accuracy`; the trigram's own
+choice is `ngram_choice_accuracy`). Beside it stands how well it tells them from sentences of the trigram (`nce_loss`).
 
 He, Zhang, Droppo, Yu (arXiv 1602.06064).
 """
@@ -36,5 +37,5 @@ def get_recipe(argument: str) -> Recipe:
         needs_dev=False,
         compare=("bi_mle", "uni_mle", "bi_residual"),
         tokenizer="word",
-        also=("noise_accuracy",),
+        also=("ngram_choice_accuracy", "nce_loss"),
     )

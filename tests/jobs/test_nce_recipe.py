@@ -20,9 +20,10 @@ def test_one_command_compares_scorers_of_one_size(tmp_path):
     for name, row in rows.items():
         judged = json.loads((tmp_path / "job" / name / "results.json").read_text())
         assert row["dev"] == judged["dev"] and 0 <= row["test"]["noise_accuracy"] <= 1, name
+        assert row["dev"]["ngram_choice_accuracy"] == rows["bi_mle"]["dev"]["ngram_choice_accuracy"]
     sizes = [row["parameters"] for row in rows.values()]
     assert max(sizes) < 1.1 * min(sizes)  # apart by the mixture of both sides
-    best = min(rows, key=lambda name: rows[name]["dev"]["nce_loss"])
+    best = max(rows, key=lambda name: rows[name]["dev"]["choice_accuracy"])
     assert results["exported"] == best
     assert codir_jax.load(results["export"]).score(["the cats sleep"])
 

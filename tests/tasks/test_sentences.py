@@ -16,7 +16,7 @@ from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules
 from codir_jax.sharding.mesh import make_mesh
 from codir_jax.tasks import sentences
-from codir_jax.tasks.sentences import log_normaliser
+from codir_jax.tasks.sentences import choice, log_normaliser
 
 CONFIG = "configs/nce_lm/train.py:{},tiny"
 
@@ -99,6 +99,17 @@ def test_log_z_of_a_scaled_noise_model_is_known():
     assert (log_z, effective) == pytest.approx((np.log(2.0), 36 / 18))
 
 
+def test_the_choice_is_right_only_where_the_sentence_is_above_all_its_copies():
+    lists = np.array([[3.0, 1.0, 2.0], [2.0, 2.0, 1.0], [np.nan, 1.0, 2.0], [3.0, np.nan, 1.0], [1.0, 0.0, 0.5]])
+    assert choice(lists) == 2 / 5
+
+
+def test_a_run_without_lists_is_judged_by_its_loss(tmp_path):
+    few = [("data.num_lists", "0"), ("train.total_steps", "2"), ("train.eval_every_percent", "100")]
+    results = train(config_lib.load(CONFIG.format("uni_mle"), overrides=few), tmp_path / "run")
+    assert results["primary_metric"] == "nce_loss" and "choice_accuracy" not in results["dev"]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Workdir of a finished tiny run of the residual form, which has all parts."""
@@ -112,6 +123,8 @@ def test_a_run_learns_more_than_its_noise_and_is_loaded_to_the_last_bit(trained)
     k = 4
     at_noise = np.log(1 + k) + k * np.log(1 + 1 / k)
     assert results["dev"]["nce_loss"] < at_noise - 1e-3  # untrained, it is at_noise exactly
+    assert results["primary_metric"] == "choice_accuracy"
+    assert 0.1 < results["dev"]["ngram_choice_accuracy"] <= 1 and 0 <= results["dev"]["choice_accuracy"] <= 1
     logged = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert any("saturated" in row for row in logged)
     texts = ["the queen who admires the uncle faints.", "uncle the the queen", "zebra"]

@@ -17,7 +17,7 @@ import numpy as np
 from codir_jax.data import ngram
 from codir_jax.data.batch import SENTENCE_COLUMNS, Batch, empty
 from codir_jax.data.ngram import NGram
-from codir_jax.data.sentences import lines
+from codir_jax.data.sentences import candidates, lines
 from codir_jax.data.stream.stream import Stream
 from codir_jax.processes.user_error import UserError
 
@@ -118,6 +118,32 @@ def held_out_batches(
         yield batch_of(sentences, chosen, noise, num_noise, [(_HELD_OUT, index) for index in chosen], parts)
 
 
+def lists_to_choose_from(
+    sentences: Sentences,
+    noise: NGram,
+    frequencies: np.ndarray,
+    *,
+    num_lists: int,
+    batch_size: int,
+    rows: range,
+    parts: int = 0,
+) -> Iterator[Batch]:
+    """Yields batches of lists (`candidates.py`), the sentence itself first in each.
+
+    Args:
+      frequencies: as of `candidates.copies`.
+      num_lists: of how many sentences, spread evenly over the split.
+    """
+    of_list = candidates.spread(len(sentences), num_lists)
+    for start in range(0, len(of_list), batch_size):
+        place = start + np.arange(rows.start, rows.stop)
+        is_real = place < len(of_list)
+        chosen = of_list[np.where(is_real, place, 0)]
+        words, lengths = sentences.words[chosen], sentences.lengths[chosen]
+        texts = np.concatenate([words[:, None], candidates.copies(words, lengths, frequencies, chosen)], axis=1)
+        yield _laid_out(sentences, texts, np.repeat(lengths[:, None], texts.shape[1], 1), is_real, noise, parts)
+
+
 def batch_of(
     sentences: Sentences, chosen, noise: NGram, num_noise: int, keys: Sequence[tuple[int, ...]], parts: int = 0
 ) -> Batch:
@@ -137,12 +163,17 @@ def batch_of(
         drawn, drawn_lengths = noise.sample(uniforms.reshape(-1, width))
         words = np.concatenate([words, drawn.reshape(len(chosen), num_noise, width)], axis=1)
         lengths = np.concatenate([lengths, drawn_lengths.reshape(len(chosen), num_noise)], axis=1)
-    texts = 1 + num_noise
-    batch = empty(SENTENCE_COLUMNS, len(chosen), texts=texts, length=width + 1)
+    return _laid_out(sentences, words, lengths, is_real, noise, parts)
+
+
+def _laid_out(sentences: Sentences, words, lengths, is_real, noise: NGram, parts: int) -> Batch:
+    """The columns of `words` [rows, texts, width] of `lengths` [rows, texts]."""
+    rows, texts, width = words.shape
+    batch = empty(SENTENCE_COLUMNS, rows, texts=texts, length=width + 1)
     batch["input_ids"][..., 0] = batch["next_ids"][..., -1] = sentences.end_id
     batch["input_ids"][..., 1:] = batch["next_ids"][..., :-1] = words
     batch["attention_mask"][:] = np.arange(width + 1) <= lengths[..., None]
-    batch["log_noise"][:] = noise.log_q(words.reshape(-1, width), lengths.reshape(-1)).reshape(len(chosen), texts)
+    batch["log_noise"][:] = noise.log_q(words.reshape(-1, width), lengths.reshape(-1)).reshape(rows, texts)
     batch["example_mask"][:] = is_real
     if parts:
         multiple = lines.even_multiple(lengths.size, parts)

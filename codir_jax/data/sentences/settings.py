@@ -21,6 +21,8 @@ FIELDS = {
     ),
     # They are drawn anew in every step.
     "num_noise": field(8, "k, noise sentences for each real one", at_least=0, at_most=100_000),
+    # A score must choose the sentence among copies of it with other words (candidates.py).
+    "num_lists": field(500, "sentences of a split chosen among copies; 0: none", at_least=0, at_most=1_000_000),
     # Of the train split.
     "noise_order": field(3, "n of the n-grams of the noise model", at_least=1, at_most=10),
     "noise_discount": field(0.75, "of the n-grams; 0: estimated", at_least=0, below=1),
