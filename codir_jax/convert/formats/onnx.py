@@ -69,7 +69,7 @@ def _encoder(folder: Path, head: str):
     model = in_torch.load(folder, head_spec(head).card.auto_class)
     names, facts = _inputs(folder), sentence_folder.read(folder)
     example = tuple(torch.ones((2, 7), dtype=torch.int64) for _ in names)
-    both = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    both = {0: "batch", 1: "length"}
 
     class Served(torch.nn.Module):
         def __init__(self):
@@ -89,17 +89,20 @@ def _encoder(folder: Path, head: str):
 
 def _recurrent(folder: Path):
     import torch
+    from onnxscript import ir
 
     model = lstm_in_torch.load(folder)
     example = (torch.ones((2, 7), dtype=torch.int64), *lstm_in_torch.start(model.config, 2))
     # torch traces an LSTM as of one length, that of the example; the node that it writes has none, and what is written
     # of lengths beside the nodes is taken out.
-    rows, length = torch.export.Dim.DYNAMIC, torch.export.Dim.AUTO
-    shapes = ({0: rows, 1: length}, {1: rows}, {1: rows})
+    shapes = ({0: "batch", 1: torch.export.Dim.AUTO}, {1: "batch"}, {1: "batch"})
     program = _exported(model, example, shapes, ["input_ids", *STATE], ["logits", *STATE.values()])
     for node in program.model.graph.all_nodes():
         for value in node.outputs:
             value.shape = None
+    (ids, *_), (logits, *_) = program.model.graph.inputs, program.model.graph.outputs
+    ids.shape = ir.Shape(["batch", "length"])
+    logits.shape = ir.Shape(["batch", "length", model.config.vocab_size])
     return program
 
 

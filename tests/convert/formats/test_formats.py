@@ -34,6 +34,14 @@ def folder_of(name, path):
     return path, {**BATCH, "input_ids": np.where(BATCH["attention_mask"], BATCH["input_ids"], pad)}
 
 
+def axes(folder):
+    """Name -> axes of each input and output of a folder's ONNX file."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(folder / "onnx" / "model.onnx"), providers=["CPUExecutionProvider"])
+    return {one.name: one.shape for one in (*session.get_inputs(), *session.get_outputs())}
+
+
 @pytest.mark.parametrize("name", ["bert_seqcls", "roberta_seqcls", "modernbert_seqcls"])
 def test_stablehlo_answers_as_the_model_for_any_batch_and_length(name, tmp_path):
     pytest.importorskip("flatbuffers")
@@ -88,6 +96,8 @@ def test_onnx_and_its_int8_answer_as_the_model(name, tmp_path):
     assert [one.name for one in written] == ["onnx-int8"] and written[0].is_rounded and 0 < written[0].difference < 0.1
     assert not (folder / "onnx" / "model.onnx").exists()  # it was made on the way
     exact, rounded = contract.write(folder, ["onnx", "onnx-int8"], "classification", batch)
+    named = axes(folder)
+    assert named.pop("logits")[0] == "batch" and all(one == ["batch", "length"] for one in named.values())
     assert exact.passed and exact.difference < 1e-5 and rounded.num_bytes < exact.num_bytes
 
 
@@ -122,6 +132,11 @@ def test_a_language_model_in_onnx_answers_as_the_model_and_goes_on_from_its_stat
     )
     exact, rounded = contract.write(folder, ["onnx", "onnx-int8"], "language_model", BATCH)
     assert exact.passed and exact.difference < 1e-5 and rounded.passed and rounded.difference > 0
+    assert axes(folder) == {
+        "input_ids": ["batch", "length"],
+        **dict.fromkeys(("h_0", "c_0", "h_n", "c_n"), [2, "batch", 8]),
+        "logits": ["batch", "length", 11],
+    }
     run = contract.load(folder, "onnx")
     ids = np.array([[2, 7, 8, 9, 3], [1, 4, 4, 5, 6]], np.int32)
     whole, _ = run.step(ids)
