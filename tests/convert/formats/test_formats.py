@@ -134,7 +134,7 @@ def test_a_language_model_in_onnx_answers_as_the_model_and_goes_on_from_its_stat
     assert exact.passed and exact.difference < 1e-5 and rounded.passed and rounded.difference > 0
     assert axes(folder) == {
         "input_ids": ["batch", "length"],
-        **dict.fromkeys(("h_0", "c_0", "h_n", "c_n"), [2, "batch", 8]),
+        **{name: [2, "batch", 8] for name in ("h_0", "c_0", "h_n", "c_n")},
         "logits": ["batch", "length", 11],
     }
     run = contract.load(folder, "onnx")
