@@ -50,5 +50,5 @@ def objective_config(method: str) -> ConfigDict:
         return finetune.default_config()
     config = distill.default_config()
     if method == "best":
-        config.update({"hidden_loss": "l2", "hidden_weight": 64.0})
+        config.update({"hidden_loss": "l2", "hidden_weight": 8.0})
     return config
