@@ -32,6 +32,16 @@ def test_words_are_drawn_by_their_frequency_without_the_word_itself():
     assert (found != words[:, None]).sum() / found[..., 0].size == pytest.approx(at_least_one, rel=0.02)
 
 
+def test_a_draw_that_rounds_to_the_word_itself_is_its_neighbour(monkeypatch):
+    class Highest:
+        def random(self, shape):
+            return np.full(shape, np.nextafter(1.0, 0.0))
+
+    monkeypatch.setattr(candidates.np.random, "default_rng", lambda _: Highest())
+    words = np.full((1, 3), 9, np.int32)  # the shares of ten words add up to a little less than 1
+    assert (candidates.copies(words, np.array([3]), np.full(10, 0.1), np.arange(1)) != words).all()
+
+
 def test_the_draws_of_a_sentence_depend_on_its_place_in_the_split_only():
     whole = candidates.copies(WORDS, LENGTHS, FREQUENCIES, np.arange(3))
     np.testing.assert_array_equal(candidates.copies(WORDS[2:], LENGTHS[2:], FREQUENCIES, np.array([2])), whole[2:])

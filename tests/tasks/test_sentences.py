@@ -7,6 +7,7 @@ import pytest
 
 from codir_jax import config as config_lib
 from codir_jax.data.sentences import sentences as lib
+from codir_jax.data.tokenizer import load_tokenizer
 from codir_jax.jobs import scoring
 from codir_jax.jobs.train import train
 from codir_jax.main import main
@@ -124,7 +125,12 @@ def test_a_run_learns_more_than_its_noise_and_is_loaded_to_the_last_bit(trained)
     at_noise = np.log(1 + k) + k * np.log(1 + 1 / k)
     assert results["dev"]["nce_loss"] < at_noise - 1e-3  # untrained, it is at_noise exactly
     assert results["primary_metric"] == "choice_accuracy"
-    assert 0.1 < results["dev"]["ngram_choice_accuracy"] <= 1 and 0 <= results["dev"]["choice_accuracy"] <= 1
+    assert 0 <= results["dev"]["choice_accuracy"] <= 1
+    task = sentences.make(config_lib.load(str(workdir / "config.json")), load_tokenizer(str(workdir / "best")))
+    task.open()
+    lists = list(task.feed(rules.batch_sharding(make_mesh({"data": 8, "fsdp": 1, "model": 1}))).lists("dev"))
+    log_q = np.concatenate([batch["log_noise"][batch["example_mask"] > 0] for batch in lists])
+    assert results["dev"]["ngram_choice_accuracy"] == choice(log_q) > 0.1
     logged = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert any("saturated" in row for row in logged)
     texts = ["the queen who admires the uncle faints.", "uncle the the queen", "zebra"]
