@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from codir_jax.config import run_steps
-from codir_jax.data import length_buckets, pipeline
+from codir_jax.data import epoch_order, length_buckets, pipeline
 from codir_jax.data.batch import Batch, Column
 from codir_jax.data.splits import Dataset, columns_of
 from codir_jax.evaluation import runner
@@ -61,7 +61,7 @@ class LabelledFeed:
     @property
     def steps_per_epoch(self) -> int:
         """Batches of an epoch."""
-        return pipeline.num_batches_per_epoch(self.num_train, self.options.batch_size)
+        return epoch_order.num_batches_per_epoch(self.num_train, self.options.batch_size)
 
     @property
     def num_train(self) -> int:

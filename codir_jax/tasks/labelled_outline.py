@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from codir_jax.config import run_steps
-from codir_jax.data import dataset, length_buckets, pipeline, tokenizer, unlabelled
+from codir_jax.data import dataset, epoch_order, length_buckets, tokenizer, unlabelled
 from codir_jax.data.batch import LABELLED_COLUMNS, Column, empty
 from codir_jax.data.data_error import DataError
 from codir_jax.data.on_disk import sources
@@ -123,7 +123,7 @@ def host_bytes(options: ConfigDict, num_train: int, length: float) -> float:
     held = num_train * (HOST_TOKEN_BYTES * length + HOST_EXAMPLE_BYTES)
     if num_train * length * TEXT_BYTES_PER_TOKEN >= LEAST_BYTES:
         held = 0.0
-    return held + ORDER_BYTES * pipeline.block_size(num_train, options.batch_size, options.bucket_window)
+    return held + ORDER_BYTES * epoch_order.block_size(num_train, options.batch_size, options.bucket_window)
 
 
 def of_lengths(
@@ -138,10 +138,10 @@ def of_lengths(
     """The outline of `num_train` examples whose lengths repeat those of `lengths`, int [some]."""
     options = config.data
     of_epoch = np.resize(lengths, min(num_train, NUM_LENGTHS))
-    rows = pipeline.epoch_batches(of_epoch, options.batch_size, seed=0, epoch=0, window=options.bucket_window)
+    rows = epoch_order.epoch_batches(of_epoch, options.batch_size, seed=0, epoch=0, window=options.bucket_window)
     longest = np.where(rows >= 0, of_epoch[rows], 0).max(axis=1)
     last = length_buckets.round_up(int(of_epoch.max()), options.max_length)
-    steps_per_epoch = pipeline.num_batches_per_epoch(num_train, options.batch_size)
+    steps_per_epoch = epoch_order.num_batches_per_epoch(num_train, options.batch_size)
     num_steps, program = run_steps(config.train, steps_per_epoch), length_buckets.compilation(platform)
     each = length_buckets.price_of_length(program, options.batch_size, num_steps, len(longest))
     buckets = length_buckets.choose(longest, options.num_length_buckets, last, each)

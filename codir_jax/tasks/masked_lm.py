@@ -16,7 +16,7 @@ from codir_jax.data.corpus import corpus as corpus_lib
 from codir_jax.data.corpus import demo_text, settings, shards, sources
 from codir_jax.data.corpus.corpus import Corpus
 from codir_jax.data.corpus.masking import masked_slots
-from codir_jax.data.pipeline import num_batches_per_epoch
+from codir_jax.data.epoch_order import num_batches_per_epoch
 from codir_jax.evaluation.metrics import Metric
 from codir_jax.objectives import contract as objectives
 from codir_jax.objectives import masked_lm

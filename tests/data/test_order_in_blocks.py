@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from codir_jax.data import pipeline, shuffle
+from codir_jax.data import epoch_order, shuffle
 
 # (examples, batch_size, window, seed, epoch) -> first rows, digest of all; of the program before there were blocks.
 GOLDEN = {
@@ -24,7 +24,7 @@ def lengths_of(count):
 @pytest.mark.parametrize("case", GOLDEN, ids=str)
 def test_an_epoch_of_one_block_is_what_it_always_was(case):
     count, batch_size, window, seed, epoch = case
-    rows = pipeline.epoch_batches(lengths_of(count), batch_size, seed=seed, epoch=epoch, window=window)
+    rows = epoch_order.epoch_batches(lengths_of(count), batch_size, seed=seed, epoch=epoch, window=window)
     first, digest = GOLDEN[case]
     assert rows.ravel()[:12].tolist() == first
     assert hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()[:16] == digest
@@ -47,17 +47,17 @@ class Watched:
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(pipeline, "SHUFFLED_WHOLE", 64)
+    monkeypatch.setattr(epoch_order, "SHUFFLED_WHOLE", 64)
 
 
 @pytest.mark.parametrize("window", [1, 3])
 @pytest.mark.parametrize("count", [65, 1000])
 def test_the_blocks_of_an_epoch_have_every_example_once_and_look_at_one_block_only(small_blocks, count, window):
-    lengths, size = Watched(lengths_of(count)), pipeline.block_size(count, 8, window)
+    lengths, size = Watched(lengths_of(count)), epoch_order.block_size(count, 8, window)
     assert size <= 64 and size % (8 * window) == 0
     for epoch in range(2):
         blocks = [
-            pipeline.epoch_batches(lengths, 8, seed=1, epoch=epoch, window=window, block=block)
+            epoch_order.epoch_batches(lengths, 8, seed=1, epoch=epoch, window=window, block=block)
             for block in range(-(-count // size))
         ]
         rows = np.concatenate(blocks)
@@ -67,14 +67,14 @@ def test_the_blocks_of_an_epoch_have_every_example_once_and_look_at_one_block_on
 
 
 def test_steps_run_through_the_blocks_and_may_begin_anywhere(small_blocks):
-    order = pipeline._Order(lengths_of(300), 8, seed=1, window=2)
+    order = epoch_order.Order(lengths_of(300), 8, seed=1, window=2)
     steps = [order.rows(step) for step in range(80)]
     for epoch in (0, 1):
         rows = np.concatenate(steps[38 * epoch : 38 * (epoch + 1)])
         assert sorted(rows[rows >= 0].tolist()) == list(range(300))
     assert (steps[0] != steps[38]).any()
     for step in (79, 3, 37, 38, 11):
-        np.testing.assert_array_equal(pipeline._Order(lengths_of(300), 8, seed=1, window=2).rows(step), steps[step])
+        np.testing.assert_array_equal(epoch_order.Order(lengths_of(300), 8, seed=1, window=2).rows(step), steps[step])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 17, 256, 257, 5000])

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from codir_jax.data import pipeline
+from codir_jax.data import epoch_order, pipeline
 from codir_jax.data.batch import LABELLED_COLUMNS
 from codir_jax.data.splits import Examples, RawSplit
 
@@ -97,17 +97,17 @@ def test_an_example_longer_than_every_bucket_is_an_error_that_names_both():
 @pytest.mark.parametrize("window", [1, 2, 100])
 def test_the_order_is_a_pure_function_of_seed_and_epoch(window):
     lengths = make_examples(50).lengths
-    order = pipeline.epoch_batches(lengths, 4, seed=1, epoch=2, window=window)
-    np.testing.assert_array_equal(order, pipeline.epoch_batches(lengths, 4, seed=1, epoch=2, window=window))
-    assert (order != pipeline.epoch_batches(lengths, 4, seed=1, epoch=3, window=window)).any()
-    assert (order != pipeline.epoch_batches(lengths, 4, seed=2, epoch=2, window=window)).any()
+    order = epoch_order.epoch_batches(lengths, 4, seed=1, epoch=2, window=window)
+    np.testing.assert_array_equal(order, epoch_order.epoch_batches(lengths, 4, seed=1, epoch=2, window=window))
+    assert (order != epoch_order.epoch_batches(lengths, 4, seed=1, epoch=3, window=window)).any()
+    assert (order != epoch_order.epoch_batches(lengths, 4, seed=2, epoch=2, window=window)).any()
 
 
 @pytest.mark.parametrize("window", [1, 3])
 @pytest.mark.parametrize("num", [1, 20, 21])
 def test_an_epoch_has_every_example_once_and_pads_only_one_batch(window, num):
-    order = pipeline.epoch_batches(make_examples(30).lengths[:num], 4, seed=0, epoch=0, window=window)
-    assert order.shape == (pipeline.num_batches_per_epoch(num, 4), 4)
+    order = epoch_order.epoch_batches(make_examples(30).lengths[:num], 4, seed=0, epoch=0, window=window)
+    assert order.shape == (epoch_order.num_batches_per_epoch(num, 4), 4)
     assert sorted(order[order >= 0].tolist()) == list(range(num))
     assert ((order < 0).any(axis=1)).sum() == (1 if num % 4 else 0)
 
@@ -118,7 +118,7 @@ def test_sorting_within_windows_saves_padding_and_still_shuffles_the_batches():
         pipeline.real_token_share(examples, batch_size=8, length_buckets=BUCKETS, window=window) for window in (1, 10)
     ]
     assert shares[0] < shares[1] <= 1
-    order = pipeline.epoch_batches(examples.lengths, 8, seed=0, epoch=0, window=10)
+    order = epoch_order.epoch_batches(examples.lengths, 8, seed=0, epoch=0, window=10)
     longest = examples.lengths[order].max(axis=1)
     assert (np.diff(longest) < 0).any() and (np.diff(longest) > 0).any()
 
