@@ -222,4 +222,10 @@ def config_of(
     if stage.name == TEACHER:
         changes += teacher_overrides
     settings = [(key, _PLACEHOLDER.sub(lambda found: values[found[1]], text)) for key, text in stage.settings]
-    return stage_config.load(stage.config, [*shared, *settings, *changes])
+    try:
+        return stage_config.load(stage.config, [*shared, *settings, *changes])
+    except MissingFileError:
+        raise
+    except UserError as error:
+        flag = "--teacher_config.KEY" if stage.name == TEACHER else f"--config.{stage.name}.KEY"
+        raise UserError(f"stage {stage.name} ({flag}=VALUE is of it alone): {error}") from error

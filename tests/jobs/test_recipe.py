@@ -103,6 +103,13 @@ def test_what_a_recipe_does_not_serve_is_told_by_its_flag(name, argument, told):
         recipe_lib.load(name, argument)
 
 
+def test_a_field_that_one_stage_lacks_is_told_with_the_flag_of_one_stage():
+    with pytest.raises(UserError, match=r"^stage first \(--config.first.KEY=VALUE is of it alone\): unknown"):
+        config("first", [("objective.contrastive", "1")])
+    with pytest.raises(UserError, match=r"^stage teacher \(--teacher_config.KEY=VALUE is of it alone\): unknown"):
+        config("teacher", [("data.negatives", "1")])
+
+
 def test_a_placeholder_may_have_a_dot():
     stages = (
         StageSpec("inside_a.com", "", "configs/codir/finetune_teacher.py:tiny"),
