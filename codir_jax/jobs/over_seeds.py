@@ -48,6 +48,6 @@ def table(titles: Mapping[str, str], scores: Mapping[str, Sequence[float]], base
         told = f"mean {mean:.4f}, 95 % interval {low:.4f} to {high:.4f}"
         if baseline in scores and name != baseline:
             gap = rows[name]["difference"] = statistics.paired_difference(own, scores[baseline])._asdict()
-            told += f"; minus plain fine-tuning {gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
+            told += f"; minus plain training {gap['mean']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
         rows[name]["told"] = told
     return rows

@@ -147,7 +147,7 @@ def _gap(row: Mapping[str, Any]) -> str:
 
 
 def _seeds(results: Mapping[str, Any]) -> list[Block]:
-    header = ["model", "split", "mean", "95 % interval", "minus plain fine-tuning", "scores"]
+    header = ["model", "split", "mean", "95 % interval", "minus plain training", "scores"]
     rows = []
     for split, of_split in (("dev", results["over_seeds"]), ("test", results["over_seeds_on_test"])):
         for row in of_split.values():

@@ -1,4 +1,4 @@
-"""Whether the student differs from plain fine-tuning by more than noise, and whether its teacher could teach."""
+"""Whether the student is more than noise apart from plain training (no teacher); whether its teacher could teach."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ def told(results: Mapping[str, Any]) -> str:
 
 
 def sentence(results: Mapping[str, Any]) -> str:
-    """One sentence of the exported model or, where that is plain fine-tuning itself, of the main one.
+    """One sentence of the exported model or, where that is plain training itself, of the main one.
 
     Args:
       results: of a job. With several seeds the interval is over the seeds, on test where there is one, by which nothing
@@ -32,9 +32,9 @@ def sentence(results: Mapping[str, Any]) -> str:
         return told if len(results["seeds"]) > 1 else f"{told} {UNKNOWN[0].upper()}{UNKNOWN[1:]}."
     if not baseline or name == baseline:
         if not offered:
-            return "This recipe has no plain fine-tuning to compare with, so what its method adds is not told here."
+            return "This recipe has no plain training to compare with, so what its method adds is not told here."
         return (
-            f"Whether the student differs from plain fine-tuning by more than noise was not measured: "
+            f"Whether the student differs from plain training by more than noise was not measured: "
             f"--compare={offered} trains that as well, and what is finished stays."
         )
     found, split, basis, rest = _difference(results, name)
@@ -51,7 +51,7 @@ def sentence(results: Mapping[str, Any]) -> str:
 
 
 def weak_teacher(results: Mapping[str, Any]) -> str:
-    """What to do where the teacher is no better on dev than plain fine-tuning of its student; "" where it is."""
+    """What to do where the teacher is no better on dev than plain training of its student; "" where it is."""
     rows, baseline, metric = results["models"], results["baseline"], results["primary_metric"]
     if not baseline or metric not in rows.get(TEACHER, {}).get("dev", {}) or metric not in rows[baseline]["dev"]:
         return ""
@@ -69,7 +69,7 @@ def weak_teacher(results: Mapping[str, Any]) -> str:
 
 
 def _difference(results: Mapping[str, Any], name: str) -> tuple[Mapping[str, float] | None, str, str, str]:
-    """(difference to plain fine-tuning, the split it is of, what its interval is over, the rest of the sentence)."""
+    """(difference to plain training, the split it is of, what its interval is over, the rest of the sentence)."""
     for split, key in (("test", "over_seeds_on_test"), ("dev", "over_seeds")):
         of_seeds = results[key].get(name, {}).get("difference")
         if of_seeds:

@@ -129,7 +129,7 @@ def test_the_page_tells_whether_the_terms_had_something_to_teach(tmp_path):
         ({"metrics": [{"name": "accuracy", "higher_is_better": False}]}, "so it is worse by more than that noise"),
         ({"exported": "finetune"}, "student, CoDIR minus student, fine-tuning"),
         ({"baseline": ""}, "not measured: --compare=finetune"),
-        ({"baseline": "", "baseline_offered": ""}, "no plain fine-tuning to compare"),
+        ({"baseline": "", "baseline_offered": ""}, "no plain training to compare"),
         ({"answers": None}, "no rows of dev"),
         ({"exports": ["books"]}, "Each domain has models of its own, and no rows of dev"),
         ({"exports": ["books"], "arms": ARMS}, "theirs -0.0500 (-0.0900 to -0.0100, worse). What another seed would"),
