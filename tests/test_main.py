@@ -61,7 +61,7 @@ def test_every_verb_has_help_with_an_example(verb, capsys):
         (["train", f"--config={DISTILL}", "--workdir=w", "--config.seed"], "has no value"),
         (["compress", "--output=o", "--teacher=t"], "give one of --train"),
         (["compress", "--output=o", "--train=t.tsv"], "no such file"),
-        (["compress", "--output=o", "--demo", "--compare=best"], "finetune, distill, l2, released"),
+        (["compress", "--output=o", "--demo", "--compare=best"], "finetune, distill, released, codir"),
         (["compress", "--output=o", "--task=sst3", "--teacher=t"], "known: cola"),
         (["compress", "--output=o", "--task=sst2"], "--teacher is empty"),
         (["evaluate", "--model=./nowhere", "--config=configs/codir/finetune_distill.py:cola"], "nowhere"),
@@ -145,16 +145,16 @@ def test_a_home_folder_is_that_of_the_user(monkeypatch, tmp_path, job):
 
 def test_compress_leaves_a_table_a_report_and_an_export(job):
     results = json.loads((job / "results.json").read_text())
-    assert list(results["models"]) == ["teacher", "distill", "codir"]
+    assert list(results["models"]) == ["teacher", "distill", "l2"]
     for row in results["models"].values():
         assert -1 <= row["dev"]["matthews_correlation"] <= 1
         assert row["latency"]["batch_1_p50_ms"] > 0
         assert row["bytes"] > 4 * row["parameters"]  # float32, and the header of the file
-    assert results["models"]["codir"]["num_layers"] == 1
-    assert results["models"]["codir"]["parameters"] < results["models"]["teacher"]["parameters"]
+    assert results["models"]["l2"]["num_layers"] == 1
+    assert results["models"]["l2"]["parameters"] < results["models"]["teacher"]["parameters"]
     assert "parity passed" in results["parity"]
     assert "data:image/svg+xml;base64" in (job / "report.html").read_text()
-    assert "| student, CoDIR" in (job / "report.md").read_text()
+    assert "| student, soft targets + L2" in (job / "report.md").read_text()
     assert (job / "export" / "model.safetensors").exists()
 
 
@@ -166,15 +166,15 @@ def test_compress_run_again_says_that_it_is_done(job, capsys):
 def test_compress_refuses_a_folder_with_another_job(job, capsys):
     assert main(["compress", "--demo", f"--output={job}", *TINY_JOB, "--seed=5"]) == 2
     told = capsys.readouterr().err
-    assert "other settings" in told and "seed: 5 here, 0 there (teacher, distill, codir)" in told
+    assert "other settings" in told and "seed: 5 here, 0 there (teacher, distill, l2)" in told
 
 
 def test_evaluate_gives_the_score_that_training_reported(job, capsys):
-    assert main(["evaluate", f"--model={job / 'codir'}"]) == 0
+    assert main(["evaluate", f"--model={job / 'l2'}"]) == 0
     told = json.loads(capsys.readouterr().out)
-    reported = json.loads((job / "codir" / "results.json").read_text())["dev"]
+    reported = json.loads((job / "l2" / "results.json").read_text())["dev"]
     assert told["matthews_correlation"] == pytest.approx(reported["matthews_correlation"])
-    assert main(["evaluate", f"--model={job / 'codir'}", "--split=test"]) == 2
+    assert main(["evaluate", f"--model={job / 'l2'}", "--split=test"]) == 2
 
 
 def test_predict_reads_lines_and_tables_and_writes_json_lines(job, tmp_path, capsys):
@@ -194,11 +194,11 @@ def test_predict_reads_lines_and_tables_and_writes_json_lines(job, tmp_path, cap
 
 def test_predict_answers_for_a_split_of_the_data_that_the_workdir_names(job, tmp_path, capsys):
     out = tmp_path / "out.jsonl"
-    assert main(["predict", f"--model={job / 'codir'}", "--split=dev", f"--output={out}"]) == 0
+    assert main(["predict", f"--model={job / 'l2'}", "--split=dev", f"--output={out}"]) == 0
     assert f"written: {out}" in capsys.readouterr().out
     assert len(out.read_text().splitlines()) == 64
-    assert main(["predict", f"--model={job / 'codir'}", "--split=dev", "--input=texts.txt"]) == 2
-    assert main(["predict", f"--model={job / 'codir'}", "--split=test"]) == 2
+    assert main(["predict", f"--model={job / 'l2'}", "--split=dev", "--input=texts.txt"]) == 2
+    assert main(["predict", f"--model={job / 'l2'}", "--split=test"]) == 2
 
 
 def test_evaluate_takes_the_folder_of_a_job(job, capsys):
@@ -222,7 +222,7 @@ def test_the_python_interface_answers_like_the_command(job):
 
 
 def test_export_of_a_workdir_writes_the_card_with_its_results(job, tmp_path, capsys):
-    assert main(["export", f"--model={job / 'codir'}", f"--output={tmp_path / 'small'}"]) == 0
+    assert main(["export", f"--model={job / 'l2'}", f"--output={tmp_path / 'small'}"]) == 0
     assert "parity passed" in capsys.readouterr().out
     card = (tmp_path / "small" / "README.md").read_text()
     assert "matthews_correlation" in card
@@ -242,7 +242,7 @@ def test_a_teacher_with_a_fitting_head_is_taken_as_it_is(job, tmp_path, monkeypa
     monkeypatch.setattr(work_lib, "train_stage", train)
     own, given = str(tmp_path / "train.tsv"), str(job / "teacher")
     Path(own).write_text("sentence\tlabel\na b\tx\nb c\ty\nc d\tz\n")
-    for data, first in (({"demo": True}, ("codir", given)), ({"train": own, "dev": own}, ("teacher", ""))):
+    for data, first in (({"demo": True}, ("l2", given)), ({"train": own, "dev": own}, ("teacher", ""))):
         with pytest.raises(Trains) as found:
             compress(given, **data, output=str(tmp_path / first[0]))
         assert found.value.args == first
@@ -270,7 +270,7 @@ def test_compress_on_own_files_fine_tunes_a_teacher_without_a_head_for_the_label
     assert main(arguments) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["primary_metric"] == "accuracy"
-    assert results["models"]["codir"]["num_layers"] == 1
+    assert results["models"]["l2"]["num_layers"] == 1
     config = json.loads((tmp_path / "out" / "export" / "config.json").read_text())
     assert config["id2label"] == {"0": "bad", "1": "good"}
     capsys.readouterr()

@@ -11,7 +11,7 @@ EXAMPLES = """examples:
   codir compress --teacher=roberta-base --text='books/*.txt' --layers=6 --output=runs/any_task
   codir compress --teacher=roberta-base --train=train.tsv --augment=4 --output=runs/more_texts
   codir compress --teacher=roberta-base --train=news.csv --label_column=tags --multi_label --output=runs/tags
-  codir compress --demo --compare=finetune,distill --output=runs/quickstart
+  codir compress --demo --compare=finetune,distill,codir --output=runs/quickstart
   codir compress --demo --compare=finetune --seeds=5 --price_per_hour=0.4 --output=runs/quickstart
   codir compress --demo --then=int8,prune50+int4,rank32 --max_loss_percent=3 --output=runs/smaller
 
@@ -72,8 +72,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--compare",
         type=names,
         default=(),
-        help="baselines of the recipe to train as well; of codir: finetune, distill, l2, released; with --text "
-        "masked_lm, distill, l2",
+        help="baselines of the recipe to train as well; of codir: finetune, distill, released, codir; with "
+        "--text masked_lm, distill, l2, codir",
     )
     parser.add_argument(
         "--then",
@@ -93,7 +93,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--export",
         default="best",
-        help="what becomes export/: the best on dev of what is compared, or its name: codir, finetune, ... "
+        help="what becomes export/: the best on dev of what is compared, or its name: l2, finetune, ... "
         "(default: %(default)s)",
     )
     add_format(parser)

@@ -50,7 +50,7 @@ def test_the_copies_are_of_the_train_rows_and_are_made_once(given, tmp_path, mon
     numbers = [{text.split()[-1] for text in texts} for texts in (copies, trained, in_dev)]  # no word, so they stay
     assert numbers[0] == numbers[1] and not numbers[0] & numbers[2]
     assert not copies & trained and 36 < len(rows) <= 72
-    student = json.loads((tmp_path / "job" / "codir" / "results.json").read_text())
+    student = json.loads((tmp_path / "job" / "l2" / "results.json").read_text())
     assert student["num_examples"]["train"] == 36 + len(rows)
     teacher = json.loads((tmp_path / "job" / "teacher" / "results.json").read_text())
     assert teacher["num_examples"]["train"] == 36  # a text without a label teaches it nothing

@@ -36,7 +36,7 @@ def test_a_table_of_several_labels_becomes_a_served_model(tmp_path, capsys):
     assert "train.csv: the labels of a text are parted by '|'" in told
     assert "by the rarest of their 'tags' is set aside as dev" in told
     assert "3 classes ['bad', 'good', 'new'], 1." in told and "11 texts with none" in told  # of 12, one is in dev
-    assert job["primary_metric"] == "micro_f1" and set(job["models"]["codir"]["test"]) >= {"subset_accuracy"}
+    assert job["primary_metric"] == "micro_f1" and set(job["models"]["l2"]["test"]) >= {"subset_accuracy"}
     assert "int8" in job["models"] and job["answers"]["confused"] == {}
     report = (tmp_path / "job" / "report.md").read_text()
     assert "one class against the rest" in report and "What is taken for what" not in report
@@ -58,7 +58,7 @@ def test_a_table_of_several_labels_becomes_a_served_model(tmp_path, capsys):
     save_pretrained(tmp_path / "one", source.config, source.params, labels=labels, hf_config=as_one)
     (tmp_path / "one" / "tokenizer.json").write_bytes((export / "tokenizer.json").read_bytes())
     (tmp_path / "one" / "tokenizer_config.json").write_bytes((export / "tokenizer_config.json").read_bytes())
-    config = tmp_path / "job" / "codir" / "config.json"
+    config = tmp_path / "job" / "l2" / "config.json"
     with pytest.raises(UserError, match="answers one class a text, data text_classification has any number"):
         codir_jax.evaluate(str(tmp_path / "one"), config=str(config))
 

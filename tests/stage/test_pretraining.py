@@ -174,7 +174,7 @@ def test_one_command_goes_from_text_to_an_exported_student(tmp_path, capsys):
     job = {"output": str(tmp_path / "job"), "overrides": small, "teacher_overrides": [*teacher, *SMALL[3:]]}
     results = compress(text=str(text), **job)
     assert "parity passed" in results["parity"]
-    assert set(results["models"]) == {"teacher", "codir"}
+    assert set(results["models"]) == {"teacher", "hidden_first"}
     assert (tmp_path / "job" / "report.html").stat().st_size > 0
     told = capsys.readouterr().out
     assert "warning: the teacher" in told and "no better than the words' frequencies" in told  # after 8 steps
@@ -194,7 +194,7 @@ def test_one_command_first_goes_on_pre_training_a_teacher_without_a_masked_lm_he
     results = compress(text="demo:24", **job)
     assert results["models"]["teacher"]["folder"] == str(tmp_path / "job" / "teacher" / "best")
     assert f"started from {given} (new: transform/kernel" in capsys.readouterr().out
-    assert results["models"]["codir"]["num_layers"] == 1 and "parity passed" in results["parity"]
+    assert results["models"]["hidden_first"]["num_layers"] == 1 and "parity passed" in results["parity"]
 
 
 @pytest.mark.slow
