@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from codir_jax.benchmark import pytorch_step
 from codir_jax.benchmark.turns import epochs, spread
-from codir_jax.convert import huggingface
+from codir_jax.convert import save
 from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.data import dataset
 from codir_jax.data import tokenizer as tokenizer_lib
@@ -135,7 +135,7 @@ def _write(stage: Stage, params, folder: Path) -> None:
     """A folder that both sides load."""
     length = stage.config.data.max_length
     facts = SentenceFacts(pooling=stage.student.config.pooling, max_length=length)
-    huggingface.save_pretrained(folder, stage.student.config, params, head="embedding", sentence=facts)
+    save.save_pretrained(folder, stage.student.config, params, head="embedding", sentence=facts)
     tokenizer_lib.save_tokenizer(stage.task.tokenizer, folder, length)
 
 

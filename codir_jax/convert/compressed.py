@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from codir_jax.compression import methods
 from codir_jax.compression.methods import Step
-from codir_jax.convert import fingerprint, huggingface
+from codir_jax.convert import fingerprint, pretrained, save
 from codir_jax.convert.folder import copy_noise, weight_bytes
 from codir_jax.models.contract import family
 from codir_jax.processes.user_error import UserError
@@ -41,10 +41,10 @@ def compress(folder: str | os.PathLike, method: str, output: str | os.PathLike, 
       UserError: no such method, or it leaves weights as they are that it was asked to change.
       NotEqualError: what was read again differs in a bit.
     """
-    head = huggingface.stored_head(folder)
-    source = huggingface.load_trained(folder, head)
+    head = pretrained.stored_head(folder)
+    source = pretrained.load_trained(folder, head)
     config, weights, changed = of_model(source.config, source.params, methods.parse(method))
-    output = huggingface.save_weights(
+    output = save.save_weights(
         output,
         config,
         weights,
@@ -55,7 +55,7 @@ def compress(folder: str | os.PathLike, method: str, output: str | os.PathLike, 
     )
     tokenizer.save_pretrained(str(output))
     copy_noise(source.folder, output)
-    again = huggingface.load_pretrained(output, head=head, num_labels=source.num_labels)
+    again = pretrained.load_pretrained(output, head=head, num_labels=source.num_labels)
     if again.fingerprint != fingerprint.of_model(config, methods.tree_of(weights)):
         raise NotEqualError(f"{output} holds other weights than those that were written; write it again")
     verdict = f"re-read equal to the last bit, {sum(len(paths) for paths in changed.values())} weights changed"

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from codir_jax.convert import in_torch, sentence_folder
-from codir_jax.convert.huggingface import Pretrained, load_pretrained, save_pretrained
 from codir_jax.convert.labels import UNTOLD, Labels
 from codir_jax.convert.model_card import UNKNOWN, Provenance, model_card
+from codir_jax.convert.pretrained import Pretrained, load_pretrained
+from codir_jax.convert.save import save_pretrained
 from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.data.tokenizer import save_tokenizer, served_length
 from codir_jax.models.heads import build_model, head_spec, num_labels_of
@@ -84,7 +85,7 @@ def export(
         config, params: the model in memory, nested dict of arrays (unboxed).
         tokenizer: a transformers tokenizer.
         head: of `models.heads.HEADS`.
-        labels: of a head with labels. sentence: of a sentence encoder, see `huggingface.save_pretrained`.
+        labels: of a head with labels. sentence: of a sentence encoder, see `save.save_pretrained`.
         sample_batch: `input_ids`, `attention_mask`, `token_type_ids`, int32 [batch, seq]; a padded row belongs in it.
         results: for the card: metric or name -> number or text, one level of nesting for splits.
         training_config: for the card, in a details block.

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from codir_jax.convert import lstm_in_torch, sentence_folder
-from codir_jax.convert.huggingface import WEIGHTS
+from codir_jax.convert.folder import WEIGHTS
 from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.models.heads import head_spec
 from codir_jax.processes.user_error import UserError

@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 
 from codir_jax.compression import packed
-from codir_jax.convert.folder import read_json
-from codir_jax.convert.huggingface import WEIGHTS
-from codir_jax.models.lstm import LSTMConfig, read_config
+from codir_jax.convert.folder import WEIGHTS, read_json
+from codir_jax.models.lstm import read_config
+from codir_jax.models.recurrent_encoder import LSTMConfig
 from codir_jax.processes.user_error import UserError
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from codir_jax.convert.huggingface import Pretrained
+from codir_jax.convert.pretrained import Pretrained
 from codir_jax.data.splits import RawSplit
 from codir_jax.data.tokenizer import encode, load_tokenizer
 from codir_jax.models.word_table import WORD_TABLE

@@ -94,7 +94,7 @@ def _of_file(
 ) -> ConfigDict:
     """The config of a stage whose dev split is a labelled file: the classes are the model's, texts are cut where it is
     served."""
-    from codir_jax.convert import huggingface
+    from codir_jax.convert import pretrained
     from codir_jax.convert.folder import model_folder
     from codir_jax.data import table_labels
     from codir_jax.data import tokenizer as tokenizer_lib
@@ -103,9 +103,9 @@ def _of_file(
     from codir_jax.stage import config as stage_config
 
     folder = model_folder(model, "--model")
-    if head_spec(huggingface.stored_head(folder)).labels is None:
+    if head_spec(pretrained.stored_head(folder)).labels is None:
         raise UserError(f"{model} answers with no labels; --input is of classifiers and regressions")
-    source = huggingface.load_pretrained(folder)
+    source = pretrained.load_pretrained(folder)
     labels = source.labels
     names = labels.names or tuple(str(number) for number in range(source.num_labels))
     config = stage_config.default_config(finetune.default_config())

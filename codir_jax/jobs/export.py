@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from codir_jax.compression import packed
-from codir_jax.convert import export, huggingface, sentence_folder
-from codir_jax.convert.folder import NOISE_FILE, copy_noise, model_folder, without_path
+from codir_jax.convert import export, pretrained, sentence_folder
+from codir_jax.convert.folder import NOISE_FILE, WEIGHTS, copy_noise, model_folder, without_path
 from codir_jax.convert.formats import contract
 from codir_jax.convert.model_card import Provenance
 from codir_jax.data import dataset, pipeline
@@ -23,7 +23,7 @@ from codir_jax.processes.user_error import UserError
 # A few texts of different lengths, on which an export is compared with its source where no other texts are given.
 TEXTS = ("A small model.", "The keys to the cabinet are on the table that nobody uses any more.", "No.")
 # Of an earlier export in the same folder, where the new one has them not.
-_STALE = (huggingface.WEIGHTS, packed.FILE, sentence_folder.MODULES, NOISE_FILE)
+_STALE = (WEIGHTS, packed.FILE, sentence_folder.MODULES, NOISE_FILE)
 
 
 def export_model(
@@ -64,9 +64,9 @@ def export_model(
     if job := _job_of(model):
         model = str(Path(model).expanduser() / job["exported"])
         base_model, test = base_model or job["given"], test or job["models"][job["exported"]].get("test")
-    head = huggingface.stored_head(folder)
+    head = pretrained.stored_head(folder)
     contract.require(formats, head)
-    source = huggingface.load_trained(folder, head)
+    source = pretrained.load_trained(folder, head)
     tokenizer = tokenizer_lib.load_tokenizer(folder, source.config.vocab_size)
     texts = RawSplit(list(TEXTS)) if sample is None else RawSplit(sample.texts_a, sample.texts_b)
     batch = sample_batch(tokenizer, min(source.config.max_length, 64), texts)

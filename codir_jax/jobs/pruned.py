@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax.convert import export, huggingface, pruned_vocabulary
+from codir_jax.convert import export, pretrained, pruned_vocabulary, save
 from codir_jax.convert.folder import model_folder
 from codir_jax.convert.pruned_vocabulary import Pruned
 from codir_jax.data import dataset, length_buckets, pipeline
@@ -46,8 +46,8 @@ def write(model: str, stage: Path, config: ConfigDict, folder: Path) -> dict[str
       convert.export.ParityError: answers on the train texts differ by more than `BOUND`.
     """
     where = model_folder(model, "--model")
-    head, before = huggingface.stored_head(where), tokenizer_lib.load_tokenizer(where)
-    source = huggingface.load_pretrained(where, head=head)
+    head, before = pretrained.stored_head(where), tokenizer_lib.load_tokenizer(where)
+    source = pretrained.load_pretrained(where, head=head)
     splits = dataset.read(config.data).splits
     train = splits["train"]
     made = pruned_vocabulary.prune(source, before, train)
@@ -66,7 +66,7 @@ def write(model: str, stage: Path, config: ConfigDict, folder: Path) -> dict[str
     if difference > BOUND or difference != difference:
         raise export.ParityError(f"{model}: {told}; nothing was written")
     with whole.folder(folder) as aside:
-        huggingface.save_pretrained(
+        save.save_pretrained(
             aside / "best",
             made.source.config,
             made.source.params,

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from codir_jax.convert import export, huggingface
+from codir_jax.convert import export, pretrained
 from codir_jax.convert.folder import weight_bytes
 from codir_jax.convert.formats import contract
 from codir_jax.data import length_buckets
@@ -63,8 +63,8 @@ def measure(
       folder: of an export. formats: that it has.
       task: whose splits it is judged by. length: tokens of a text, all of them real.
     """
-    head = huggingface.stored_head(folder)
-    source = huggingface.load_pretrained(folder, head=head)
+    head = pretrained.stored_head(folder)
+    source = pretrained.load_pretrained(folder, head=head)
     source = dataclasses.replace(source, params=jax.device_put(source.params))  # once, as `codir_jax.load` does
     length = min(length, source.config.max_length)
     runs = {contract.HUGGINGFACE: _InJax(source, head)}
@@ -86,7 +86,7 @@ def measure(
 class _InJax:
     """`formats.contract.Answers` of a folder by JAX."""
 
-    def __init__(self, source: huggingface.Pretrained, head: str):
+    def __init__(self, source: pretrained.Pretrained, head: str):
         self._source, self._head = source, head
 
     def __call__(self, *inputs: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ class Family(NamedTuple):
             weight here.
         class_prefix: of a class name in `architectures`: "Bert" of "BertForMaskedLM".
         encoder: (config, dtype, remat) -> Linen module, called as `transformer.Encoder` is. One that reads a stream
-            takes a `carry` beside it and returns one, see `lstm.Encoder`.
+            takes a `carry` beside it and returns one, see `recurrent_encoder.Encoder`.
         shrink: name of a way -> (config, params, **options) -> (smaller config, its first params). With params None
             only the sizes change. "layers" is `layer_selection.shrink`, "units" `unit_selection.shrink`, "width"
             `width_selection.shrink`.

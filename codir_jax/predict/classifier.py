@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained
 from codir_jax.convert.folder import model_folder
 from codir_jax.convert.formats.contract import HUGGINGFACE
 from codir_jax.data import dataset
@@ -40,14 +40,14 @@ def load(path: str, *, batch_size: int = 32, format: str = HUGGINGFACE) -> "Pred
       >>> classify(["the cats that the dog sees sleep"])[0]["label"]
     """
     folder = model_folder(path, "model")
-    source = huggingface.load_pretrained(folder)
+    source = pretrained.load_pretrained(folder)
     if not source.has_head:
         missing = ", ".join(source.new_weights)
         what = (
             f"{path} has no trained classification head ({missing}: not there, or of another shape than "
             f"{source.num_labels} classes have)"
         )
-        stored = huggingface.stored_head(folder)
+        stored = pretrained.stored_head(folder)
         if stored != "classification":
             vectors = f"; its vectors: codir embed --model={path}" if stored == "embedding" else ""
             what = (
@@ -69,7 +69,7 @@ class Predictor:
       runtime: that computes; None: JAX, on all devices.
     """
 
-    source: huggingface.Pretrained
+    source: pretrained.Pretrained
     tokenizer: Any
     batch_size: int
     runtime: InFormat | None = None

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained
 from codir_jax.convert.folder import model_folder
 from codir_jax.convert.formats.contract import HUGGINGFACE, Answers
 from codir_jax.data import tokenizer as tokenizer_lib
@@ -58,7 +58,7 @@ def load(path: str, *, batch_size: int = 32, format: str = HUGGINGFACE) -> "Lang
       >>> model.next_words("the market", 3)
     """
     folder = model_folder(path, "model")
-    source = huggingface.load_trained(folder, "language_model")
+    source = pretrained.load_trained(folder, "language_model")
     runtime = None if format == HUGGINGFACE else in_format.answers_of(folder, format)
     return LanguageModel(source, tokenizer_lib.load_tokenizer(folder, source.config.vocab_size), batch_size, runtime)
 
@@ -72,7 +72,7 @@ class LanguageModel:
       runtime: that computes; None: JAX.
     """
 
-    source: huggingface.Pretrained
+    source: pretrained.Pretrained
     tokenizer: Any
     batch_size: int
     runtime: Answers | None = None

@@ -1,6 +1,6 @@
 """A finished model as a function, of the kind that its folder says."""
 
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained
 from codir_jax.convert.folder import model_folder
 from codir_jax.convert.formats import contract
 from codir_jax.convert.formats.contract import HUGGINGFACE
@@ -35,7 +35,7 @@ def load(path: str, *, batch_size: int = 32, format: str = HUGGINGFACE) -> Predi
       >>> codir_jax.load("runs/pair_supcon/export").encode(["the cats sleep"]).shape
       >>> codir_jax.load("runs/small").next_words("the cats", 3)
     """
-    head = huggingface.stored_head(model_folder(path, "model"))
+    head = pretrained.stored_head(model_folder(path, "model"))
     return KINDS.get(head, classifier).load(path, batch_size=batch_size, **_runtime(format, head))
 
 
@@ -45,7 +45,7 @@ def load_scorer(path: str, *, batch_size: int = 32, format: str = HUGGINGFACE):
     Raises:
       UserError: its head scores no sentences, or there is no such format of it.
     """
-    head = huggingface.stored_head(model_folder(path, "model"))
+    head = pretrained.stored_head(model_folder(path, "model"))
     if head not in SCORERS:
         raise UserError(f"{path} has a {head} head, and sentences are scored by {', '.join(SCORERS)}")
     return SCORERS[head].load(path, batch_size=batch_size, **_runtime(format, head))

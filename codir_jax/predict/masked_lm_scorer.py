@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained
 from codir_jax.convert.folder import model_folder
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.models.heads import build_model
@@ -30,7 +30,7 @@ def load(path: str, *, batch_size: int = 32) -> "MaskedLMScorer":
       UserError: the folder is missing, damaged, or without a masked-LM head.
     """
     folder = model_folder(path, "model")
-    source = huggingface.load_trained(folder, "masked_lm")
+    source = pretrained.load_trained(folder, "masked_lm")
     tokenizer = tokenizer_lib.load_tokenizer(folder, source.config.vocab_size)
     if tokenizer.mask_token_id is None:
         raise UserError(f"the tokenizer of {path} has no mask token; a masked LM scores nothing without one")
@@ -45,7 +45,7 @@ class MaskedLMScorer:
       source: the checkpoint. tokenizer: its tokenizer. batch_size: masked copies run together.
     """
 
-    source: huggingface.Pretrained
+    source: pretrained.Pretrained
     tokenizer: Any
     batch_size: int
     is_probability = False

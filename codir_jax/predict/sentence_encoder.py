@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained
 from codir_jax.convert.folder import model_folder
 from codir_jax.convert.formats.contract import HUGGINGFACE
 from codir_jax.convert.sentence_folder import unit_rows
@@ -46,7 +46,7 @@ def load(path: str, *, batch_size: int = 32, format: str = HUGGINGFACE) -> "Sent
       (2, 128)
     """
     folder = model_folder(path, "model")
-    source = huggingface.load_pretrained(folder, head="embedding")
+    source = pretrained.load_pretrained(folder, head="embedding")
     if not source.has_head:
         raise UserError(f"{path} lacks {', '.join(source.new_weights)}, which its vectors go through; fetch it again")
     made = SentenceEncoder(source, tokenizer_lib.load_tokenizer(folder, source.config.vocab_size), batch_size)
@@ -62,7 +62,7 @@ class SentenceEncoder:
       runtime: that computes; None: JAX, on all devices.
     """
 
-    source: huggingface.Pretrained
+    source: pretrained.Pretrained
     tokenizer: Any
     batch_size: int = 32
     runtime: InFormat | None = None

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained
 from codir_jax.convert.folder import NOISE_FILE, find_folder, model_folder
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data.ngram import NGram
@@ -27,7 +27,7 @@ def load(path: str, *, batch_size: int = 32) -> "SentenceScorer":
       UserError: the folder is missing, damaged, or without a sentence-score head.
     """
     folder = model_folder(path, "model")
-    source = huggingface.load_trained(folder, "sentence_score")
+    source = pretrained.load_trained(folder, "sentence_score")
     file = find_folder(folder) / NOISE_FILE
     if source.config.residual and not file.is_file():
         raise UserError(f"{path} has a residual score, and its noise model {NOISE_FILE} is missing; copy it there")
@@ -44,7 +44,7 @@ class SentenceScorer:
       batch_size: sentences run together.
     """
 
-    source: huggingface.Pretrained
+    source: pretrained.Pretrained
     tokenizer: Any
     noise: NGram | None
     batch_size: int

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained
 from codir_jax.data.length_buckets import LADDER
 from codir_jax.evaluation import runner
 from codir_jax.models.heads import build_model
@@ -66,7 +66,7 @@ class WordReplacer:
     source: the checkpoint. tokenizer: its tokenizer. batch_size, share, top: as of `load`.
     """
 
-    source: huggingface.Pretrained
+    source: pretrained.Pretrained
     tokenizer: Any
     batch_size: int
     share: float

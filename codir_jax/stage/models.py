@@ -10,9 +10,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from codir_jax.compression import methods
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained
 from codir_jax.convert.folder import find_folder, model_folder
-from codir_jax.convert.huggingface import Pretrained
+from codir_jax.convert.pretrained import Pretrained
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.models import sizes as sizes_lib
 from codir_jax.models.contract import family
@@ -36,7 +36,7 @@ def load_checkpoint(head: Head, path: str, purpose: str, seed: int = 0, pooling:
     Args:
       pooling: of a sentence encoder, in the place of the checkpoint's.
     """
-    return huggingface.load_pretrained(
+    return pretrained.load_pretrained(
         model_folder(path, purpose),
         head=head.name,
         num_labels=head.num_labels or None,
@@ -176,7 +176,7 @@ def read_sizes(path: str, purpose: str) -> TransformerConfig:
     """The sizes of a name of `models.sizes.names()`, or in the config.json of a folder, a workdir or a hub name."""
     if path in sizes_lib.names() and not Path(path).is_dir():
         return sizes_lib.named(path)
-    return huggingface.read_sizes(find_folder(model_folder(path, purpose)))
+    return pretrained.read_sizes(find_folder(model_folder(path, purpose)))
 
 
 DROPOUT_RATES = {"hidden_dropout", "attention_dropout", "classifier_dropout"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from codir_jax.convert import huggingface
+from codir_jax.convert import save
 from codir_jax.convert import sides as sides_lib
 from codir_jax.convert.labels import UNTOLD, Labels
 from codir_jax.data.tokenizer import save_tokenizer
@@ -47,7 +47,7 @@ def save_best(
         with whole.folder(workdir / "best") as aside:
             source = model.source
             of_source = {"hf_config": source.hf_config, "sentence": source.sentence} if source else {}
-            huggingface.save_pretrained(aside, model.config, whole_params, head=head, labels=labels, **of_source)
+            save.save_pretrained(aside, model.config, whole_params, head=head, labels=labels, **of_source)
             save_tokenizer(text_tokenizer, aside, max_length)
             sides_lib.save(aside, sides)
             for name, write in (beside or {}).items():

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained
 from codir_jax.evaluation import cost
 from codir_jax.objectives.contract import needs_cache
 from codir_jax.processes import console, distributed, environment, stop
@@ -314,9 +314,7 @@ class _Run:
         stage, head = self.stage, self.stage.task.head
 
         def told() -> dict[str, Any]:
-            best = huggingface.load_pretrained(
-                self.workdir / "best", head=head.name, num_labels=head.num_labels or None
-            )
+            best = pretrained.load_pretrained(self.workdir / "best", head=head.name, num_labels=head.num_labels or None)
             return {
                 "name": self.config.objective.name,
                 **stage.task.facts(),

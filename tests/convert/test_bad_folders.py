@@ -10,9 +10,9 @@ from safetensors.numpy import load_file, save_file
 
 from codir_jax.compression import methods, packed
 from codir_jax.convert import folder as folder_lib
-from codir_jax.convert import huggingface, labels, model_card
-from codir_jax.convert.huggingface import load_pretrained
+from codir_jax.convert import labels, model_card, pretrained, save
 from codir_jax.convert.labels import Labels
+from codir_jax.convert.pretrained import load_pretrained
 from codir_jax.processes.user_error import UserError
 
 GOLDEN = Path(__file__).parents[1] / "models" / "golden" / "bert_seqcls"
@@ -85,7 +85,7 @@ def test_what_is_no_config_at_all_is_refused_by_its_name(place, content):
 def test_architectures_of_a_wrong_type_are_refused(place):
     rewrite(place, architectures=[5])
     with pytest.raises(UserError, match=r"config\.json: architectures: expected a list of class names, got \[5\]"):
-        huggingface.stored_head(place)
+        pretrained.stored_head(place)
 
 
 def nan(tensors):
@@ -187,7 +187,7 @@ def test_a_tensor_in_two_shards_is_refused_and_one_set_of_shards_is_read(place):
 def packed_file(place, change):
     source = load_pretrained(place)
     weights, _ = methods.compress(source.params, methods.parse("rank2@pooler/kernel+prune50+int4"))
-    huggingface.save_weights(place, source.config, weights, head="classification")
+    save.save_weights(place, source.config, weights, head="classification")
     tensors = load_file(place / packed.FILE)
     with folder_lib.safe_open(place / packed.FILE, framework="numpy") as file:
         told = json.loads(file.metadata()[packed.KEY])
@@ -233,7 +233,7 @@ def test_packed_weights_that_are_not_finite_are_refused(place):
 def test_no_code_of_a_repository_is_named_in_what_is_written(tmp_path):
     source = load_pretrained(GOLDEN)
     foreign = {"auto_map": {"AutoModel": "evil.Model"}, "custom_pipelines": {"x": {}}, "quantization_config": {}}
-    huggingface.save_pretrained(tmp_path, source.config, source.params, hf_config={**foreign, "kept": 1})
+    save.save_pretrained(tmp_path, source.config, source.params, hf_config={**foreign, "kept": 1})
     written = json.loads((tmp_path / "config.json").read_text())
     assert not foreign.keys() & written.keys() and written["kept"] == 1
 

@@ -14,9 +14,9 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 from codir_jax.convert import export as exports
 from codir_jax.convert.folder import without_path
-from codir_jax.convert.huggingface import load_pretrained
 from codir_jax.convert.labels import Labels
 from codir_jax.convert.model_card import Provenance
+from codir_jax.convert.pretrained import load_pretrained
 
 GOLDEN = Path(__file__).parents[1] / "models" / "golden"
 LABELS = ("bad", "fair", "good")

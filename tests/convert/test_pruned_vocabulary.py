@@ -9,8 +9,9 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, XLMRobertaTokenizer
 
-from codir_jax.convert import export, huggingface, pruned_vocabulary
-from codir_jax.convert.huggingface import load_pretrained, save_pretrained
+from codir_jax.convert import export, pretrained, pruned_vocabulary
+from codir_jax.convert.pretrained import load_pretrained
+from codir_jax.convert.save import save_pretrained
 from codir_jax.data.splits import RawSplit
 from codir_jax.data.tokenizer import encode, save_tokenizer
 from codir_jax.data.tokenizer_training import train_byte_level_bpe, train_wordpiece
@@ -29,7 +30,7 @@ def pruned():
     config = dataclasses.replace(bert.FAMILY.sizes["tiny"], vocab_size=len(tokenizer), pad_token_id=0)
     params = unbox(heads.init_params(heads.build_model(config, "classification", 2), jax.random.key(0)))
     params = jax.tree.map(np.asarray, params)
-    source = huggingface.Pretrained(
+    source = pretrained.Pretrained(
         config, params, {"pad_token_id": 0, "model_type": "bert"}, True, None, 2, False, None, "", ()
     )
     return source, tokenizer, pruned_vocabulary.prune(source, tokenizer, RawSplit(TEXTS))
@@ -88,7 +89,7 @@ def unigram():
     )
     params = jax.tree.map(np.asarray, unbox(heads.init_params(heads.build_model(config), jax.random.key(0))))
     hf_config = xlm_roberta.FAMILY.write_config(config)
-    return huggingface.Pretrained(config, params, hf_config, True, None, 2, False, None, "", ()), tokenizer
+    return pretrained.Pretrained(config, params, hf_config, True, None, 2, False, None, "", ()), tokenizer
 
 
 def test_the_likeliest_pieces_stay_so_without_the_others(unigram, tmp_path):

@@ -9,7 +9,8 @@ from safetensors.numpy import load_file, save_file
 
 from codir_jax.convert import export as exports
 from codir_jax.convert import sentence_folder
-from codir_jax.convert.huggingface import load_pretrained, save_pretrained, stored_head
+from codir_jax.convert.pretrained import load_pretrained, stored_head
+from codir_jax.convert.save import save_pretrained
 from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.processes.user_error import MissingFileError, UserError
 from tests.words import tokenizer

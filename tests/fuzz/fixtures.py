@@ -35,8 +35,8 @@ def _model(folder: Path, tokenizer, head: str, num_labels, label_names, *, seed:
     import numpy as np
     from flax import traverse_util
 
-    from codir_jax.convert.huggingface import save_pretrained
     from codir_jax.convert.labels import Labels
+    from codir_jax.convert.save import save_pretrained
     from codir_jax.models import bert, heads
     from codir_jax.sharding.rules import unbox
 

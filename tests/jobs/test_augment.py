@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained, save
 from codir_jax.data.tokenizer import load_tokenizer, save_tokenizer
 from codir_jax.jobs import augment
 from codir_jax.jobs.compress import compress
@@ -28,9 +28,9 @@ def given(tmp_path_factory):
     small = [("data.demo_num_train", "64"), ("data.demo_num_dev", "16"), ("train.total_steps", "1")]
     train("configs/codir/finetune_teacher.py:tiny", folder / "base", small)
     encoder = folder / "base" / "best"
-    config = huggingface.load_pretrained(encoder).config
+    config = pretrained.load_pretrained(encoder).config
     params = jax.device_get(unbox(init_params(build_model(config, "masked_lm"), jax.random.key(0))))
-    huggingface.save_pretrained(folder / "mlm", config, params, head="masked_lm")
+    save.save_pretrained(folder / "mlm", config, params, head="masked_lm")
     save_tokenizer(load_tokenizer(str(encoder)), folder / "mlm")
     rows = "".join(f"the cats sleep {n}\tgood\nthe dog sees the cats {n + 1}\tbad\n" for n in range(0, 40, 2))
     (folder / "train.tsv").write_text(f"review\tlabel\n{rows}", encoding="utf-8")

@@ -10,7 +10,8 @@ from huggingface_hub import ModelCard
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from codir_jax.convert.huggingface import load_pretrained, save_pretrained
+from codir_jax.convert.pretrained import load_pretrained
+from codir_jax.convert.save import save_pretrained
 from codir_jax.jobs import export
 from codir_jax.jobs.export import _provenance, export_model
 from codir_jax.processes.user_error import CannotWriteError, UserError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from codir_jax import config as config_lib
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained, save
 from codir_jax.data.sets import demo
 from codir_jax.data.tokenizer import load_tokenizer, save_tokenizer
 from codir_jax.jobs import weigh
@@ -197,8 +197,8 @@ def _job(tables, encoder):
 @pytest.mark.slow
 def test_the_whole_job_leaves_a_student_a_domain_and_is_not_run_again(tables, encoder, tmp_path, capsys):
     alone = tmp_path / "encoder"  # as the README's: without a head
-    source = huggingface.load_pretrained(encoder)
-    huggingface.save_pretrained(alone, source.config, {"encoder": source.params["encoder"]}, head="embedding")
+    source = pretrained.load_pretrained(encoder)
+    save.save_pretrained(alone, source.config, {"encoder": source.params["encoder"]}, head="embedding")
     save_tokenizer(load_tokenizer(encoder), alone)
     arguments = {**_job(tables, alone), "compare": ["mixed", "contrast", "finetune"], "output": str(tmp_path / "job")}
     arguments["overrides"]["mixed_long.train.total_steps"] = 2
@@ -206,7 +206,7 @@ def test_the_whole_job_leaves_a_student_a_domain_and_is_not_run_again(tables, en
     saved = {name: json.loads((tmp_path / "job" / name / "config.json").read_text()) for name in results["models"]}
     assert [name for name, config in saved.items() if config["train"]["total_steps"] == 2] == ["mixed_long"]
     for name in ("long", "short"):
-        exported = huggingface.load_pretrained(tmp_path / "job" / "export" / name, head="classification")
+        exported = pretrained.load_pretrained(tmp_path / "job" / "export" / name, head="classification")
         assert exported.config.num_layers == 1 and exported.labels.names == ("acceptable", "unacceptable")
         assert {f"{arm}_{name}" for arm in ("student", "mixed", "contrast", "finetune")} <= results["models"].keys()
         assert f"{name}: parity passed" in results["parity"]

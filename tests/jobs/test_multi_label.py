@@ -6,8 +6,9 @@ import pytest
 from transformers import AutoConfig
 
 import codir_jax
-from codir_jax.convert.huggingface import load_pretrained, save_pretrained
 from codir_jax.convert.labels import Labels
+from codir_jax.convert.pretrained import load_pretrained
+from codir_jax.convert.save import save_pretrained
 from codir_jax.jobs.train import train
 from codir_jax.processes.user_error import UserError
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codir_jax.convert.huggingface import load_pretrained, save_pretrained
+from codir_jax.convert.pretrained import load_pretrained
+from codir_jax.convert.save import save_pretrained
 from codir_jax.jobs.evaluate import evaluate
 from codir_jax.main import main
 from codir_jax.processes.user_error import UserError

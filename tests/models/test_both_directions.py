@@ -10,7 +10,7 @@ import pytest
 from codir_jax.losses import nce
 from codir_jax.models.heads import build_model
 from codir_jax.models.language_model import decoder
-from codir_jax.models.lstm import LSTMConfig
+from codir_jax.models.recurrent_encoder import LSTMConfig
 
 GOLDEN = Path(__file__).parents[1] / "losses" / "golden"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from codir_jax.convert.huggingface import load_pretrained
+from codir_jax.convert.pretrained import load_pretrained
 from codir_jax.models import deberta_v2
 from codir_jax.models.contract import family
 

@@ -11,7 +11,8 @@ from flax import linen as nn
 from flax import traverse_util
 
 from codir_jax import models
-from codir_jax.convert.huggingface import load_pretrained, read_sizes, save_pretrained, stored_head
+from codir_jax.convert.pretrained import load_pretrained, read_sizes, stored_head
+from codir_jax.convert.save import save_pretrained
 from codir_jax.evaluation import cost
 from codir_jax.models import contract, heads, sizes
 from codir_jax.models.heads import HEADS, abstract_params, build_model

@@ -14,10 +14,11 @@ import pytest
 from flax import traverse_util
 from safetensors.numpy import load_file
 
-from codir_jax.convert.huggingface import save_pretrained
+from codir_jax.convert.save import save_pretrained
 from codir_jax.models import language_model, lstm
 from codir_jax.models.heads import build_model, init_params
 from codir_jax.models.recurrence import Carry, recur, zero_carry
+from codir_jax.models.recurrent_encoder import LSTMConfig
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import unbox
 
@@ -29,7 +30,7 @@ def golden(name):
     found = {key.removeprefix(f"{name}_"): GOLDEN[key] for key in GOLDEN.files if key.startswith(f"{name}_")}
     vocab_size, width = found["embedding"].shape
     num_layers = sum(key.startswith("layer") and key.endswith("bias_ih_l0") for key in found)
-    config = lstm.LSTMConfig(
+    config = LSTMConfig(
         vocab_size,
         0,
         hidden_size=found["last_layer"].shape[-1],
@@ -140,7 +141,7 @@ def test_the_custom_gradient_is_that_of_a_plain_loop(kept):
 
 def tiny(**sizes):
     """(model, params, ids)."""
-    config = lstm.LSTMConfig(20, 0, hidden_size=6, num_layers=2, initializer_range=0.5, **sizes)
+    config = LSTMConfig(20, 0, hidden_size=6, num_layers=2, initializer_range=0.5, **sizes)
     model = build_model(config, "language_model")
     params = jax.jit(lambda key: unbox(init_params(model, key)))(jax.random.key(0))
     return model, params, np.random.default_rng(0).integers(0, 20, (3, 7)).astype(np.int32)
@@ -210,14 +211,14 @@ def test_a_bfloat16_model_is_near_the_float32_one():
 )
 def test_sizes_that_cannot_be_are_refused(fields, message):
     with pytest.raises(UserError, match=message):
-        lstm.LSTMConfig(20, 0, **fields)
+        LSTMConfig(20, 0, **fields)
 
 
 def test_a_config_that_lacks_a_size_or_has_a_wrong_one_is_refused():
-    whole = lstm.write_config(lstm.LSTMConfig(20, 0))
+    whole = lstm.write_config(LSTMConfig(20, 0))
     with pytest.raises(UserError, match="needs 'vocab_size'"):
         lstm.read_config({key: value for key, value in whole.items() if key != "vocab_size"})
     with pytest.raises(UserError, match="hidden_size: expected a whole number, 1 to 2147483647, got 'many'"):
         lstm.read_config({**whole, "hidden_size": "many"})
     with pytest.raises(UserError, match="remat='block' is of transformers"):
-        lstm.build_encoder(lstm.LSTMConfig(20, 0), jnp.float32, "block")
+        lstm.build_encoder(LSTMConfig(20, 0), jnp.float32, "block")

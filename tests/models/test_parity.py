@@ -10,7 +10,7 @@ import optax
 import pytest
 from flax import traverse_util
 
-from codir_jax.convert.huggingface import load_pretrained
+from codir_jax.convert.pretrained import load_pretrained
 from codir_jax.models.contract import family
 from codir_jax.models.heads import build_model
 from codir_jax.models.masked_lm import decoder

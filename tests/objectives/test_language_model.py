@@ -9,7 +9,7 @@ import pytest
 
 from codir_jax.models.heads import build_model
 from codir_jax.models.language_model import decoder
-from codir_jax.models.lstm import LSTMConfig
+from codir_jax.models.recurrent_encoder import LSTMConfig
 from codir_jax.objectives import language_model
 from codir_jax.objectives.contract import Setting, Step, make_objective
 from codir_jax.objectives.heads.language_model import LanguageModel, cross_entropy

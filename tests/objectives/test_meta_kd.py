@@ -13,7 +13,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from safetensors.numpy import save_file
 
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained
 from codir_jax.losses import domains as losses
 from codir_jax.losses.distillation import soft_target_loss
 from codir_jax.models.apply import apply_model, apply_with_scores
@@ -49,7 +49,7 @@ def _model(side, folder):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(sizes))
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, folder / "model.safetensors")
-    read = huggingface.load_pretrained(folder, head="classification", num_labels=2)
+    read = pretrained.load_pretrained(folder, head="classification", num_labels=2)
     assert read.has_head and not read.new_weights
     return build_model(read.config, "classification", 2), read.params
 

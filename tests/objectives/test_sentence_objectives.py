@@ -7,7 +7,7 @@ import pytest
 
 from codir_jax.data.sentences import sentences as lib
 from codir_jax.models.heads import build_model
-from codir_jax.models.lstm import LSTMConfig
+from codir_jax.models.recurrent_encoder import LSTMConfig
 from codir_jax.objectives import sentence_likelihood, sentence_nce, transform, word_nce
 from codir_jax.objectives.contract import Setting, Step
 from codir_jax.objectives.heads.language_model import LanguageModel

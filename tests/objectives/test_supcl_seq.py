@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from codir_jax import config as config_lib
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained
 from codir_jax.data.tokenizer import save_tokenizer
 from codir_jax.data.tokenizer_training import train_wordpiece
 from codir_jax.losses.contrastive import unit_rows
@@ -212,12 +212,12 @@ def test_stage_2_trains_the_classifier_alone_on_vectors_that_are_computed_once(t
     config = config_lib.load("configs/supcl_seq/linear_head.py:tiny", [*small, *more])
     run.run(config, tmp_path / "two")
     assert "one pass over 256 of 256 train examples" in capsys.readouterr().out
-    before, after = (huggingface.load_pretrained(tmp_path / name / "best") for name in ("one", "two"))
+    before, after = (pretrained.load_pretrained(tmp_path / name / "best") for name in ("one", "two"))
     for name in ("encoder", "pooler"):
         jax.tree.map(np.testing.assert_array_equal, before.params[name], after.params[name])
     assert np.any(before.params["classifier"]["kernel"] != after.params["classifier"]["kernel"])
     live = config.copy_and_resolve_references()
     live.teacher.cache = "off"
     run.run(live, tmp_path / "live")
-    again = huggingface.load_pretrained(tmp_path / "live" / "best").params["classifier"]["kernel"]
+    again = pretrained.load_pretrained(tmp_path / "live" / "best").params["classifier"]["kernel"]
     np.testing.assert_allclose(again, after.params["classifier"]["kernel"], atol=1e-5)

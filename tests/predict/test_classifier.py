@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import codir_jax
-from codir_jax.convert.huggingface import load_pretrained, save_pretrained
 from codir_jax.convert.labels import Labels
+from codir_jax.convert.pretrained import load_pretrained
+from codir_jax.convert.save import save_pretrained
 from codir_jax.main import main
 from codir_jax.predict import on_devices
 from codir_jax.processes.user_error import UserError

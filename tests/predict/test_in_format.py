@@ -7,7 +7,8 @@ import pytest
 
 import codir_jax
 from codir_jax.convert.formats import contract, stablehlo
-from codir_jax.convert.huggingface import load_pretrained, save_pretrained
+from codir_jax.convert.pretrained import load_pretrained
+from codir_jax.convert.save import save_pretrained
 from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.data.splits import Examples
 from codir_jax.main import main

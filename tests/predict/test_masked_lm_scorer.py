@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from codir_jax.convert import huggingface
+from codir_jax.convert import save
 from codir_jax.data.tokenizer import save_tokenizer
 from codir_jax.models.heads import build_model, init_params
 from codir_jax.predict import load
@@ -18,7 +18,7 @@ def test_every_token_is_masked_by_itself(tmp_path):
     config = tiny.sizes(1).__class__(**{**vars(tiny.sizes(1)), "vocab_size": len(WORDS)})
     module = build_model(config, "masked_lm")
     params = jax.device_get(unbox(init_params(module, jax.random.key(0))))
-    huggingface.save_pretrained(tmp_path, config, params, head="masked_lm")
+    save.save_pretrained(tmp_path, config, params, head="masked_lm")
     words = tokenizer()
     words.mask_token = "[MASK]"
     save_tokenizer(words, tmp_path)

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from codir_jax.convert import compressed, huggingface
+from codir_jax.convert import compressed
 from codir_jax.convert.folder import NOISE_FILE
+from codir_jax.convert.save import save_pretrained
 from codir_jax.data import ngram
 from codir_jax.data.tokenizer import load_tokenizer, save_tokenizer
 from codir_jax.data.word_vocabulary import of_words, train_characters
@@ -27,7 +28,7 @@ WORDS = of_words(["the", "cat", "sat", "on", "mat", "a", "dog"])
 def save(folder, tokenizer=WORDS, head="language_model", **sizes):
     config = lstm.FAMILY.from_scratch(len(tokenizer), 0, hidden_size=8, num_layers=1, **sizes)
     params = jax.device_get(unbox(init_params(build_model(config, head), jax.random.key(0))))
-    huggingface.save_pretrained(folder, config, params, head=head)
+    save_pretrained(folder, config, params, head=head)
     save_tokenizer(tokenizer, folder)
     return str(folder)
 

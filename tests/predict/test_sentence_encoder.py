@@ -11,7 +11,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import codir_jax
-from codir_jax.convert.huggingface import load_pretrained, save_pretrained
+from codir_jax.convert.pretrained import load_pretrained
+from codir_jax.convert.save import save_pretrained
 from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.main import main
 from codir_jax.predict import sentence_encoder

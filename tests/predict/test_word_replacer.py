@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from codir_jax.convert import huggingface
+from codir_jax.convert import save
 from codir_jax.data.tokenizer import save_tokenizer
 from codir_jax.main import main
 from codir_jax.models.heads import build_model, init_params
@@ -50,7 +50,7 @@ def folder(request, tmp_path_factory):
     module = build_model(config, "masked_lm")
     path = tmp_path_factory.mktemp(request.param.__name__)
     params = jax.device_get(unbox(init_params(module, jax.random.key(0))))
-    huggingface.save_pretrained(path, config, params, head="masked_lm")
+    save.save_pretrained(path, config, params, head="masked_lm")
     save_tokenizer(words, path)
     return path
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained
 
 
 def assert_same_end(one: Path, two: Path) -> None:
@@ -19,7 +19,7 @@ def assert_same_end(one: Path, two: Path) -> None:
     assert lines[0] == lines[1]
     names = [[path.name for path in sorted((folder / "checkpoints").iterdir())] for folder in (one, two)]
     assert names[0] == names[1]
-    models = [huggingface.load_pretrained(folder / "best").fingerprint for folder in (one, two)]
+    models = [pretrained.load_pretrained(folder / "best").fingerprint for folder in (one, two)]
     assert models[0] == models[1]
     results = [json.loads((folder / "results.json").read_text()) for folder in (one, two)]
     for name in ("dev", "dev_last", "best_step", "num_steps", "best_fingerprint"):

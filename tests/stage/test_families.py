@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from codir_jax import config as config_lib
-from codir_jax.convert.huggingface import load_pretrained, save_pretrained
+from codir_jax.convert.pretrained import load_pretrained
+from codir_jax.convert.save import save_pretrained
 from codir_jax.data import tokenizer, tokenizer_training
 from codir_jax.data.sets import demo
 from codir_jax.models import contract

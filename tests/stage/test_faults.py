@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from codir_jax import config as config_lib
-from codir_jax.convert import huggingface
+from codir_jax.convert import save
 from codir_jax.objectives.contract import Objective
 from codir_jax.processes.fields import field
 from codir_jax.processes.user_error import UserError
@@ -71,7 +71,7 @@ def test_a_best_model_that_cannot_be_written_leaves_the_old_one(tmp_path, monkey
     def fail(*_, **__):
         raise RuntimeError("I/O error: No space left on device")
 
-    monkeypatch.setattr(huggingface, "save_pretrained", fail)
+    monkeypatch.setattr(save, "save_pretrained", fail)
     model = partners.Model(None, None, None, None)
     with pytest.raises(OSError, match=r"best model cannot be written to .*best .*No space left"):
         outcome.save_best(tmp_path, model, {"w": jnp.ones(2)}, None, head="classification")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from codir_jax import config as config_lib
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained
 from codir_jax.jobs.export import export_model
 from codir_jax.predict.load import load
 from codir_jax.processes.user_error import UserError
@@ -66,7 +66,7 @@ def test_an_export_has_the_perplexity_of_the_run_to_the_last_bit(trained, export
     assert evaluate(saved, str(exported), "test")["perplexity"] != told["dev"]["perplexity"]
     card = (exported / "README.md").read_text()
     assert "library_name: codir_jax" in card and "At most" not in card
-    assert huggingface.stored_head(exported) == "language_model"
+    assert pretrained.stored_head(exported) == "language_model"
 
 
 def test_a_sentence_has_the_score_of_its_words(exported):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codir_jax import config as config_lib
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained, save
 from codir_jax.data import tokenizer as tokenizer_lib
 from codir_jax.data import tokenizer_training
 from codir_jax.data.corpus import corpus as corpus_lib
@@ -83,9 +83,9 @@ def test_the_export_is_a_masked_language_model_equal_to_what_was_trained(student
     assert "parity passed" in exporter.export_model(str(student), str(tmp_path))
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["architectures"] == ["BertForMaskedLM"]
-    again = huggingface.load_pretrained(tmp_path, head="masked_lm")
+    again = pretrained.load_pretrained(tmp_path, head="masked_lm")
     assert again.has_head
-    assert again.fingerprint == huggingface.load_pretrained(student / "best", head="masked_lm").fingerprint
+    assert again.fingerprint == pretrained.load_pretrained(student / "best", head="masked_lm").fingerprint
     assert "AutoModelForMaskedLM" in (tmp_path / "README.md").read_text()
 
 
@@ -108,7 +108,7 @@ def test_the_fine_tuning_stage_takes_the_workdir(student, tmp_path):
     small = [("data.demo_num_train", "64"), ("data.demo_num_dev", "32"), ("train.total_steps", "2")]
     path = [("student.init", "pretrained"), ("student.path", str(student)), ("student.num_layers", "0")]
     run.run(config_lib.load("configs/codir/finetune_teacher.py:tiny", [*small, *path]), tmp_path)
-    trained, start = huggingface.load_pretrained(tmp_path / "best"), huggingface.load_pretrained(student / "best")
+    trained, start = pretrained.load_pretrained(tmp_path / "best"), pretrained.load_pretrained(student / "best")
     moved = (
         trained.params["encoder"]["layer_0"]["mlp_in"]["kernel"]
         - start.params["encoder"]["layer_0"]["mlp_in"]["kernel"]
@@ -118,10 +118,10 @@ def test_the_fine_tuning_stage_takes_the_workdir(student, tmp_path):
 
 def _classifier(teacher, folder):
     """The teacher with a classifier in the place of its masked-LM head."""
-    source = huggingface.load_pretrained(teacher / "best", head="masked_lm")
+    source = pretrained.load_pretrained(teacher / "best", head="masked_lm")
     params = {"encoder": source.params["encoder"], "pooler": source.params["transform"]}
     params["classifier"] = {"kernel": np.zeros((32, 2)), "bias": np.zeros(2)}
-    huggingface.save_pretrained(folder, source.config, params)
+    save.save_pretrained(folder, source.config, params)
     tokenizer_lib.save_tokenizer(tokenizer_lib.load_tokenizer(teacher / "best"), folder)
     return folder
 
@@ -131,11 +131,11 @@ def test_a_teacher_without_a_masked_lm_head_or_that_knows_nothing_is_refused(tea
     with pytest.raises(ValueError, match=r"no masked-LM head; train it first.*pretrain_teacher"):
         run.run(_config(classifier), tmp_path / "a")
 
-    source = huggingface.load_pretrained(teacher / "best", head="masked_lm")
+    source = pretrained.load_pretrained(teacher / "best", head="masked_lm")
     noise = tmp_path / "noise"
     embedding = source.params["encoder"]["embeddings"]["word"]["embedding"]
     embedding += 5 * np.random.default_rng(0).normal(size=embedding.shape).astype(np.float32)
-    huggingface.save_pretrained(noise, source.config, source.params, head="masked_lm")
+    save.save_pretrained(noise, source.config, source.params, head="masked_lm")
     tokenizer_lib.save_tokenizer(tokenizer_lib.load_tokenizer(teacher / "best"), noise)
     with pytest.raises(ValueError, match=r"no better than the words' frequencies"):
         run.run(_config(noise, ("teacher.allow_weak", "False")), tmp_path / "b")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from codir_jax import config as config_lib
-from codir_jax.convert import fingerprint, huggingface
+from codir_jax.convert import fingerprint, pretrained
 from codir_jax.data import length_buckets, synthetic, teacher_cache
 from codir_jax.processes import environment, stop
 from codir_jax.processes.user_error import UserError
@@ -64,8 +64,8 @@ def _assert_same_end(one, two):
     for a, b in zip(_final_state(one)[1], _final_state(two)[1], strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
     assert (one / "metrics.jsonl").read_text() == (two / "metrics.jsonl").read_text()
-    head = huggingface.stored_head(one / "best")
-    ours, theirs = (huggingface.load_pretrained(folder / "best", head=head).fingerprint for folder in (one, two))
+    head = pretrained.stored_head(one / "best")
+    ours, theirs = (pretrained.load_pretrained(folder / "best", head=head).fingerprint for folder in (one, two))
     assert ours == theirs
 
 
@@ -218,9 +218,9 @@ def test_results_tell_what_was_run_and_with_what(teacher, tmp_path):
     assert results["versions"]["jax"] == jax.__version__
     assert 0 <= results["input_wait_share"] <= 1
     assert results["length_buckets"] == [18] and 0.3 < results["real_token_share"] < 1
-    source = huggingface.load_pretrained(teacher / "best")
+    source = pretrained.load_pretrained(teacher / "best")
     assert results["teacher_fingerprint"] == source.fingerprint
-    student = huggingface.load_pretrained(tmp_path / "best")
+    student = pretrained.load_pretrained(tmp_path / "best")
     assert results["best_fingerprint"] == student.fingerprint
     assert results["parameters"] == sum(x.size for x in jax.tree.leaves(student.params))
     assert list((tmp_path / "tensorboard").iterdir())

@@ -9,7 +9,7 @@ import pytest
 from codir_jax import config as config_lib
 from codir_jax.benchmark.subject import make
 from codir_jax.compression import methods
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained
 from codir_jax.models.sizes import named
 from codir_jax.models.word_table import WORD_TABLE
 from codir_jax.stage import run, seen_words
@@ -104,5 +104,5 @@ def test_a_run_leaves_a_model_of_all_words(tmp_path):
     config = config_lib.load(DISTILL, [*small, ("teacher.path", str(tmp_path / "teacher"))])
     started = []
     run.run(config, tmp_path / "straight", on_start=lambda stage, *_: started.append(stage.seen_words) or "")
-    best = huggingface.load_pretrained(tmp_path / "straight" / "best", head="classification", num_labels=2)
+    best = pretrained.load_pretrained(tmp_path / "straight" / "best", head="classification", num_labels=2)
     assert best.config.vocab_size == started[0].vocab_size > len(started[0].ids)

@@ -13,8 +13,8 @@ from codir_jax.data import word_vocabulary
 from codir_jax.evaluation import next_tokens
 from codir_jax.models.heads import build_model, init_params
 from codir_jax.models.language_model import decoder
-from codir_jax.models.lstm import LSTMConfig
 from codir_jax.models.recurrence import zero_carry
+from codir_jax.models.recurrent_encoder import LSTMConfig
 from codir_jax.objectives import language_model as objective
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding import rules

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codir_jax import config as config_lib
-from codir_jax.convert import huggingface
+from codir_jax.convert import pretrained
 from codir_jax.data.on_disk import sources
 from codir_jax.data.on_disk.examples import StoredExamples
 from codir_jax.processes.user_error import UserError
@@ -38,7 +38,7 @@ def test_a_run_stopped_and_resumed_ends_bit_equal(tmp_path, monkeypatch, arm):
 def test_a_run_is_judged_by_scored_pairs_and_leaves_the_encoder_without_its_heads(tmp_path, capsys):
     config = config_lib.load(CONFIG, SMALL)
     results = run.run(config, tmp_path)
-    saved = huggingface.load_pretrained(tmp_path / "best", head="embedding")
+    saved = pretrained.load_pretrained(tmp_path / "best", head="embedding")
     assert set(saved.params) == {"encoder"} and saved.sentence.pooling == "mean"
     assert results["primary_metric"] == "spearman" and results["texts_per_row"] == 2
     assert evaluate(config, str(tmp_path))["spearman"] == pytest.approx(results["dev"]["spearman"])

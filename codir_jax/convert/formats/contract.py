@@ -36,7 +36,7 @@ from types import ModuleType
 import numpy as np
 
 from codir_jax.convert import export
-from codir_jax.convert.huggingface import load_pretrained
+from codir_jax.convert.pretrained import load_pretrained
 from codir_jax.models.heads import head_spec
 from codir_jax.processes import by_name
 from codir_jax.processes.user_error import UserError

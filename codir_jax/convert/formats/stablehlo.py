@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from codir_jax.convert import export
-from codir_jax.convert.huggingface import load_pretrained
+from codir_jax.convert.pretrained import load_pretrained
 
 FILE = "stablehlo/model.bin"
 HEADS = ("classification", "embedding")

@@ -11,10 +11,11 @@ from codir_jax.compression import methods
 from codir_jax.convert import export as exports
 from codir_jax.convert import in_torch
 from codir_jax.convert.formats import contract
-from codir_jax.convert.huggingface import load_pretrained, save_pretrained, save_weights
+from codir_jax.convert.pretrained import load_pretrained
+from codir_jax.convert.save import save_pretrained, save_weights
 from codir_jax.convert.sentence_folder import SentenceFacts
 from codir_jax.models.heads import build_model, init_params
-from codir_jax.models.lstm import LSTMConfig
+from codir_jax.models.recurrent_encoder import LSTMConfig
 from codir_jax.processes.user_error import UserError
 from codir_jax.sharding.rules import unbox
 

@@ -10,8 +10,9 @@ from flax import traverse_util
 from safetensors.numpy import load_file, save_file
 
 from codir_jax.convert import fingerprint
-from codir_jax.convert.huggingface import load_pretrained, save_pretrained
 from codir_jax.convert.labels import Labels
+from codir_jax.convert.pretrained import load_pretrained
+from codir_jax.convert.save import save_pretrained
 
 GOLDEN = Path(__file__).parents[1] / "models" / "golden"
 NAMES = ("bert_seqcls", "bert_mlm", "roberta_seqcls", "roberta_mlm")
