@@ -98,6 +98,11 @@ class Recipe(NamedTuple):
     batch_size: int = 32
 
     @property
+    def main_arm(self) -> str:
+        """What is trained and exported without a --compare, by the name that --export has for it."""
+        return next(iter(self.groups), self.main)
+
+    @property
     def baselines(self) -> tuple[str, ...]:
         """Names for --compare: what is in the table beside the main one, and is not there anyway."""
         grouped = {name for names in self.groups.values() for name in names}

@@ -73,7 +73,8 @@ class Work:
         self.before = same_job.settings(folder)
         stages_before = set(self.before.get("stages", ()))
         compared_before = [name for name in recipe.baselines if stages_before.issuperset(recipe.arm(name))]
-        self.compared = tuple(dict.fromkeys([*(compare or recipe.compare), *compared_before]))
+        named = [name for name in compare if name != recipe.main_arm]  # it is there anyway
+        self.compared = tuple(dict.fromkeys([*(named or recipe.compare), *compared_before]))
         self.stages = recipe.chosen(self.compared)
         chosen.check(export, chosen.titles(recipe, self.stages))
         self._check_layers()

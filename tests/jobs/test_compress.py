@@ -216,7 +216,7 @@ def test_a_finished_job_goes_on_with_what_is_compared_anew_and_exports_the_best(
     """The teacher and the student are left as they are, and a later call without the baseline keeps its row."""
     arguments, folder, _ = finished
     ages = {name: (folder / name / "results.json").stat().st_mtime_ns for name in ("teacher", "l2")}
-    results = compress(**arguments, compare="finetune")
+    results = compress(**arguments, compare="l2,finetune")
     assert list(results["models"]) == ["teacher", "finetune", "l2"]
     assert ages == {name: (folder / name / "results.json").stat().st_mtime_ns for name in ages}
     scores = {name: results["models"][name]["dev"]["accuracy"] for name in ("l2", "finetune")}

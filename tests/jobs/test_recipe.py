@@ -36,6 +36,7 @@ def test_a_job_has_the_main_stage_what_it_is_made_of_and_what_is_compared():
     alone = RECIPE._replace(main="finetune")
     assert names(alone.chosen(())) == ["start", "finetune"]  # nothing names the teacher's folder
     assert RECIPE.baselines == ("finetune", "other")
+    assert RECIPE.main_arm == RECIPE.main and RECIPE.main_arm not in RECIPE.baselines
     with pytest.raises(recipe_lib.UserError, match=r"\['first'\]; known: finetune, other"):
         RECIPE.chosen(["first"])
 
