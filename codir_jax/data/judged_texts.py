@@ -11,6 +11,7 @@ line is then a header unless it has a number for a score, or a label that comes 
 from __future__ import annotations
 
 import glob
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -67,11 +68,19 @@ def scored_pairs(spec: str, named: dict[str, Callable[[], ScoredPairs]]) -> dict
     return found
 
 
-def labelled_texts(spec: str) -> dict[str, LabelledTexts]:
-    """Returns set name -> texts with their labels; `spec`, raises: as of `scored_pairs`."""
+def labelled_texts(spec: str, flag: str = "--clustering", at_least: int = 1) -> dict[str, LabelledTexts]:
+    """Returns set name -> texts with their labels.
+
+    Args:
+      spec: comma-separated files, patterns and folders. flag: that it was given by.
+      at_least: texts of every label.
+
+    Raises:
+      UserError: nothing is there. DataError: with file and line of up to ten problems.
+    """
     problems: list[str] = []
     found: dict[str, LabelledTexts] = {}
-    for path in [path for entry in _entries(spec) for path in _files(entry, "--clustering")]:
+    for path in [path for entry in _entries(spec) for path in _files(entry, flag)]:
         rows = _read_labelled(path, problems)
         old = found.get(_set_name(path), LabelledTexts([], []))
         found[_set_name(path)] = LabelledTexts(*(a + b for a, b in zip(old, rows, strict=True)))
@@ -79,6 +88,12 @@ def labelled_texts(spec: str) -> dict[str, LabelledTexts]:
         if not problems and not 1 < len(set(rows.labels)) < len(rows.labels):
             problems.append(
                 f"{name}: {len(set(rows.labels))} labels of {len(rows.labels)} texts; expected some classes"
+            )
+        rarest, count = min(Counter(rows.labels).items(), key=lambda item: item[1], default=("", at_least))
+        if not problems and count < at_least:
+            problems.append(
+                f"{name}: label {rarest!r} has {count} of {len(rows.labels)} texts; {flag} needs at least {at_least} "
+                "of each, as it holds out one part after another"
             )
     if problems:
         raise DataError(problems)
@@ -181,10 +196,14 @@ def _is_number(value: object) -> bool:
     return True
 
 
-def check_specs(sts: str, clustering: str) -> None:
-    """Refuses a call that names nothing to be judged by."""
-    if not (_entries(sts) or _entries(clustering)):
-        raise UserError("nothing to judge by: give --sts=FILES (two texts and a score) or --clustering=FILES")
-    for flag, entries in (("sts", _entries(sts)), ("clustering", _entries(clustering))):
+def check_specs(**specs: str) -> None:
+    """Refuses a call that names nothing to be judged by, or a file twice; flag -> what it was given."""
+    named = {flag: _entries(spec) for flag, spec in specs.items()}
+    if not any(named.values()):
+        raise UserError(
+            "nothing to judge by: give --sts=FILES (two texts and a score), --clustering=FILES or "
+            "--classification=FILES (a text and a label)"
+        )
+    for flag, entries in named.items():
         if twice := sorted({entry for entry in entries if entries.count(entry) > 1}):
             raise UserError(f"--{flag} names {twice[0]} twice; its texts would count double")

@@ -1,4 +1,9 @@
-"""A linear classifier on fixed vectors: what an encoder without a trained head is worth on classes."""
+"""A linear classifier on fixed vectors: what an encoder without a trained head is worth on classes.
+
+As SentEval judges encoders (Conneau and Kiela, "SentEval", LREC 2018), with folds in the place of its own splits.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -35,10 +40,33 @@ def cross_validated(vectors: np.ndarray, labels: np.ndarray, folds: int, *, seed
       vectors: float32 [n, width]. labels: int [n], each at least `folds` times.
       seed: of the order of the rows.
     """
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    answers = held_out(lambda own, new: predict(vectors[own], labels[own], vectors[new]), labels, folds, seed=seed)
+    return float(np.mean(answers == labels))
 
-    order = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    return float(np.mean(cross_val_predict(_classifier(), vectors, labels, cv=order) == labels))
+
+def held_out(
+    answer: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    labels: np.ndarray,
+    folds: int,
+    *,
+    seed: int,
+    tick: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """int [n]: the answer to every row of a model that was not fitted on it.
+
+    Args:
+      answer: (rows to fit on, other rows) -> the classes of the latter.
+      labels: int [n], each at least `folds` times; every fold has its share of each.
+      seed: of the order of the rows.
+      tick: is called after each fold.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    answers = np.empty(len(labels), labels.dtype)
+    for own, new in StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels):
+        answers[new] = answer(own, new)
+        tick()
+    return answers
 
 
 def _classifier():

@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 from codir_jax import config as config_lib
 from codir_jax.processes.user_error import UserError
 
+_BY_VECTORS = "--sts, --clustering and --classification"
+
 
 def evaluate(
     model: str,
@@ -24,6 +26,7 @@ def evaluate(
     batch_size: int = 0,
     sts: str = "",
     clustering: str = "",
+    classification: str = "",
     cluster_seeds: int = 10,
     overrides: config_lib.Overrides = (),
 ) -> dict[str, Any]:
@@ -37,8 +40,8 @@ def evaluate(
       text_column, text_pair_column, label_column: of that; empty: those of the model's run.
       domain_column: of that; scores by domain and a probe for it are told as well, see `jobs.by_domain`.
       batch_size: examples that are run together; 0: data.eval_batch_size.
-      sts, clustering: what a sentence encoder is judged by, in the place of a split: see `jobs.sentence_scores`, which
-        also says what is returned then.
+      sts, clustering, classification: what a sentence encoder is judged by, in the place of a split: see
+        `jobs.sentence_scores`, which also says what is returned then.
       cluster_seeds: of k-means.
       overrides: dotted key -> value, or pairs of them, of the config.
 
@@ -50,13 +53,14 @@ def evaluate(
       {'model': 'runs/student', 'task': 'sst2', 'split': 'dev', 'accuracy': ...}
     """
     overrides = config_lib.as_texts(overrides)
-    if split != "dev" and (input or sts or clustering):
-        raise UserError(f"--split={split} is not of --input, --sts and --clustering, which are files; leave one out")
+    by_vectors = {"sts": sts, "clustering": clustering, "classification": classification}
+    if split != "dev" and (input or any(by_vectors.values())):
+        raise UserError(f"--split={split} is not of --input, {_BY_VECTORS}, which are files; leave one out")
     if not isinstance(input, str):
         raise UserError(f"input is a {type(input).__name__}; expected the path of a labelled file")
     if input:
-        if config or sts or clustering:
-            raise UserError("--input is the data to judge by, beside --config, --sts and --clustering; leave one out")
+        if config or any(by_vectors.values()):
+            raise UserError(f"--input is the data to judge by, beside --config, {_BY_VECTORS}; leave one out")
         columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
         judged = _of_file(model, input, columns, batch_size, overrides)
         if domain_column:
@@ -70,13 +74,13 @@ def evaluate(
         raise UserError(
             "--text_column, --text_pair_column, --label_column and --domain_column are of --input; give that too"
         )
-    if sts or clustering:
+    if any(by_vectors.values()):
         if config:
-            raise UserError("--config names data of its own, beside --sts and --clustering; leave one of them out")
+            raise UserError(f"--config names data of its own, beside {_BY_VECTORS}; leave one of them out")
         from codir_jax.jobs import sentence_scores
 
-        by_files = {"batch_size": batch_size or 32, "num_seeds": cluster_seeds, "overrides": overrides}
-        return sentence_scores.scores(model, sts, clustering, **by_files)
+        settings = {"batch_size": batch_size or 32, "num_seeds": cluster_seeds, "overrides": overrides}
+        return sentence_scores.scores(model, **by_vectors, **settings)
     from codir_jax.stage.evaluate import evaluate as of_stage
 
     named = data_config(model, config, overrides)

@@ -1,4 +1,4 @@
-"""A sentence encoder, judged by how it ranks pairs of texts and by how its vectors cluster, TF-IDF beside it."""
+"""A sentence encoder, judged by the pairs that it ranks, by clusters, and by linear classifiers; TF-IDF beside it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from codir_jax import config as config_lib
 from codir_jax.data import judged_texts
 from codir_jax.data.judged_texts import LabelledTexts, ScoredPairs
 from codir_jax.evaluation import clustering as clustering_lib
+from codir_jax.evaluation import metrics, probe, tf_idf
 from codir_jax.evaluation import sts as sts_lib
-from codir_jax.evaluation import tf_idf
 from codir_jax.processes import console
 from codir_jax.processes.user_error import UserError
+
+# Of the rows of --classification: each is answered by a classifier that was fitted on the other parts.
+FOLDS = 5
 
 
 def scores(
     model: str,
     sts: str = "",
     clustering: str = "",
+    classification: str = "",
     *,
     batch_size: int = 32,
     num_seeds: int = 10,
@@ -33,7 +37,7 @@ def scores(
       model: workdir of `train`, folder of `compress`, sentence-transformers or Hugging Face folder, or hub name.
       sts: comma-separated files, patterns and folders of two texts and a score, see `data.judged_texts`; "stsb" is the
         dev split of GLUE's.
-      clustering: the same of a text and a label.
+      clustering, classification: the same of a text and a label.
       batch_size: texts that are run together.
       num_seeds: of k-means.
       overrides: (dotted key, text) pairs of the `data` section: where GLUE lies.
@@ -41,22 +45,25 @@ def scores(
     Returns:
       {"model", "sts": {set: {"pairs", "spearman", "tf_idf", "alignment"}}, "sts_mean": {"spearman", "tf_idf"},
       "uniformity", "mean_cosine", "clustering": {set: {"texts", "classes", "accuracy", "accuracy_sd", "nmi", "nmi_sd",
-      "tf_idf": {...}}}, "notes": sentences}. Correlations, accuracy and NMI are x 100; None is undefined, and a note
-      says why.
+      "tf_idf": {...}}}, "classification": {set: {"texts", "classes", "accuracy", "matthews_correlation", "tf_idf":
+      {...}}}, "notes": sentences}. Correlations, accuracy and NMI are x 100; None is undefined, and a note says why.
     """
-    judged_texts.check_specs(sts, clustering)
+    judged_texts.check_specs(sts=sts, clustering=clustering, classification=classification)
     if num_seeds < 1:
         raise UserError(f"k-means needs at least one seed, got {num_seeds}")
     pairs = judged_texts.scored_pairs(sts, {"stsb": lambda: _stsb(overrides)})
-    labelled = judged_texts.labelled_texts(clustering)
+    clustered = judged_texts.labelled_texts(clustering)
+    classified = judged_texts.labelled_texts(classification, "--classification", at_least=FOLDS)
     from codir_jax.predict import sentence_encoder
 
     encoder = sentence_encoder.load(model, batch_size=batch_size)
     result: dict[str, Any] = {"model": model, "notes": []}
     if pairs:
         result |= _of_pairs(encoder, pairs, result["notes"])
-    if labelled:
-        result["clustering"] = _of_classes(encoder, labelled, num_seeds)
+    if clustered:
+        result["clustering"] = _of_clusters(encoder, clustered, num_seeds)
+    if classified:
+        result["classification"] = _of_classes(encoder, classified)
     return result
 
 
@@ -80,10 +87,18 @@ def tables(result: dict[str, Any]) -> str:
             numbers = [f"{of[key]:.1f} ± {of[f'{key}_sd']:.1f}" for of in (row, row["tf_idf"]) for key in _MEASURES]
             lines.append(f"| {name} | {row['texts']} | {row['classes']} | {' | '.join(numbers)} |")
         lines += ["", "k-means, mean and standard deviation over its seeds, x 100.", ""]
+    if "classification" in result:
+        lines += ["| classification | texts | classes | accuracy | MCC | TF-IDF accuracy | TF-IDF MCC |"]
+        lines += ["|---|---|---|---|---|---|---|"]
+        for name, row in result["classification"].items():
+            numbers = [f"{of[metric]:.1f}" for of in (row, row["tf_idf"]) for metric in _OF_CLASSES]
+            lines.append(f"| {name} | {row['texts']} | {row['classes']} | {' | '.join(numbers)} |")
+        lines += ["", f"A linear classifier of the vectors, on rows it was not fitted on ({FOLDS} folds), x 100.", ""]
     return "\n".join([*lines, *(f"note: {note}" for note in result["notes"])]).rstrip()
 
 
 _MEASURES = ("accuracy", "nmi")
+_OF_CLASSES = ("accuracy", "matthews_correlation")
 
 
 def _of_pairs(encoder, sets: dict[str, ScoredPairs], notes: list[str]) -> dict[str, Any]:
@@ -116,7 +131,7 @@ def _of_pairs(encoder, sets: dict[str, ScoredPairs], notes: list[str]) -> dict[s
     }
 
 
-def _of_classes(encoder, sets: dict[str, LabelledTexts], num_seeds: int) -> dict[str, Any]:
+def _of_clusters(encoder, sets: dict[str, LabelledTexts], num_seeds: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, rows in sets.items():
         vectors = encoder.encode(rows.texts, progress=True)
@@ -128,6 +143,30 @@ def _of_classes(encoder, sets: dict[str, LabelledTexts], num_seeds: int) -> dict
                 **clustering_lib.k_means_scores(vectors, rows.labels, **kind),
                 "tf_idf": clustering_lib.k_means_scores(tf_idf.topics(rows.texts), rows.labels, **kind),
             }
+    return found
+
+
+def _of_classes(encoder, sets: dict[str, LabelledTexts]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, rows in sets.items():
+        texts, (names, labels) = [(text,) for text in rows.texts], np.unique(rows.labels, return_inverse=True)
+        vectors = encoder.encode(rows.texts, progress=True)
+
+        def by_vectors(own, new, vectors=vectors, labels=labels):
+            return probe.predict(vectors[own], labels[own], vectors[new])
+
+        def by_words(own, new, texts=texts, labels=labels):
+            return tf_idf.linear_model([texts[i] for i in own], labels[own], False).predict([texts[i] for i in new])
+
+        with console.progress_bar(f"classifiers {name}", 0, 2 * FOLDS, unit="fold") as bar:
+            ours, words = (
+                probe.held_out(answer, labels, FOLDS, seed=0, tick=bar.update) for answer in (by_vectors, by_words)
+            )
+        scores, bar_scores = (
+            {metric: 100.0 * metrics.METRICS[metric](labels, answers) for metric in _OF_CLASSES}
+            for answers in (ours, words)
+        )
+        found[name] = {"texts": len(texts), "classes": len(names), **scores, "tf_idf": bar_scores}
     return found
 
 

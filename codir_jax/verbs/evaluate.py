@@ -13,15 +13,18 @@ EXAMPLES = """examples:
   codir evaluate --model=runs/mlm_student --config.teacher.path=runs/mlm_teacher
   codir evaluate --model=FOLDER --config=configs/codir/finetune_distill.py:rte --config.data.glue_dir=glue
   codir evaluate --model=runs/encoder --sts='sts/*.tsv',stsb --clustering=topics.csv --output=scores.json
+  codir evaluate --model=runs/encoder --classification=reviews.tsv,topics.csv
 
 On dev the distance to the teacher is told too, where teacher.path of the config is a folder that is here.
 
-A sentence encoder: --sts takes files of two texts and a score, --clustering files of a text and a label, comma
-separated, also patterns and folders; stsb is GLUE's STS-B, dev split. Files whose names agree up to the first dot
-(2012.MSRpar.tsv, 2012.OnWN.tsv) are one set. Columns are sentence1, sentence2, score and text, label; or those of a
-table with three or two columns, whatever their names. Told are Spearman's correlation of cosine and score, accuracy
-and NMI of k-means, and what TF-IDF reaches on the same texts."""
+A sentence encoder: --sts takes files of two texts and a score, --clustering and --classification files of a text and a
+label, comma separated, also patterns and folders; stsb is GLUE's STS-B, dev split. Files whose names agree up to the
+first dot (2012.MSRpar.tsv, 2012.OnWN.tsv) are one set. Columns are sentence1, sentence2, score and text, label; or
+those of a table with three or two columns, whatever their names. Told are Spearman's correlation of cosine and score,
+accuracy and NMI of k-means, accuracy and Matthews correlation of a linear classifier of the vectors on rows that it was
+not fitted on, and what TF-IDF reaches on the same texts."""
 OVERRIDES = ("config",)
+_BY_VECTORS = ("sts", "clustering", "classification")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +37,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--domain_column", default="", help="of --input: scores by domain, and a probe for the domain")
     parser.add_argument("--sts", default="", help="of a sentence encoder: files of two texts and a score, or stsb")
     parser.add_argument("--clustering", default="", help="of a sentence encoder: files of a text and a label")
+    parser.add_argument("--classification", default="", help="the same, for a linear classifier of its vectors")
     parser.add_argument("--cluster_seeds", type=int, default=10, help="of k-means (default: %(default)s)")
     parser.add_argument("--output", default="", help="a file for the scores as JSON")
 
@@ -44,7 +48,7 @@ def run(overrides, *, output: str, **flags) -> int:
 
     if output:
         given = [flags["model"], flags["input"], flags["config"].partition(":")[0]]
-        lists = [path for name in ("sts", "clustering") for path in flags[name].split(",")]
+        lists = [path for name in _BY_VECTORS for path in flags[name].split(",")]
         whole.check_output(output, inputs=[path for path in (*given, *lists) if path])
     from codir_jax.jobs.evaluate import evaluate
     from codir_jax.processes.user_error import UserError
@@ -56,7 +60,7 @@ def run(overrides, *, output: str, **flags) -> int:
     if output:
         with whole.file(output) as file:
             file.write(json.dumps(scores, indent=2) + "\n")
-    if flags["sts"] or flags["clustering"]:
+    if any(flags[name] for name in _BY_VECTORS):
         from codir_jax.jobs.sentence_scores import tables
 
         print(tables(scores))

@@ -42,6 +42,42 @@ def test_tables_are_printed_and_the_numbers_written(folder, tmp_path, capsys):
     assert scores["notes"] == []
 
 
+def test_a_linear_classifier_of_the_vectors_answers_rows_that_it_was_not_fitted_on(folder, tmp_path, capsys):
+    """Five texts of each class that the words tell apart, and labels that nothing tells."""
+    texts = [
+        "the cat",
+        "the cat the",
+        "cat the cat",
+        "the the cat",
+        "cat cat",
+        "sat",
+        "sat sat",
+        "a sat",
+        "sat a",
+        "sat b",
+    ]
+    told = "".join(f"{text}\t{'x' if i < 5 else 'y'}\n" for i, text in enumerate(texts))
+    (tmp_path / "told.tsv").write_text(f"text\tlabel\n{told}")
+    untold = "".join(f"the cat\t{'xy'[i % 2]}\n" for i in range(10))
+    (tmp_path / "untold.tsv").write_text(f"text\tlabel\n{untold}")
+    output = tmp_path / "scores.json"
+    flags = [f"--classification={tmp_path / 'told.tsv'},{tmp_path / 'untold.tsv'}", f"--output={output}"]
+    assert main(["evaluate", f"--model={folder}", *flags]) == 0
+    found = json.loads(output.read_text())["classification"]
+    assert found["told"]["texts"] == 10 and found["told"]["classes"] == 2
+    assert found["told"]["tf_idf"] == {"accuracy": 100, "matthews_correlation": 100}
+    assert found["untold"]["accuracy"] <= 50 and found["untold"]["tf_idf"]["accuracy"] <= 50
+    own = found["told"]
+    row = f"| told | 10 | 2 | {own['accuracy']:.1f} | {own['matthews_correlation']:.1f} | 100.0 | 100.0 |"
+    assert row in capsys.readouterr().out
+
+
+def test_a_class_with_too_few_texts_to_hold_out_is_refused(tmp_path):
+    (tmp_path / "few.tsv").write_text("text\tlabel\n" + "a\tx\n" * 6 + "b\ty\n" * 4)
+    with pytest.raises(UserError, match=r"few: label 'y' has 4 of 10 texts; --classification needs at least 5 of each"):
+        evaluate("no-such-model", classification=str(tmp_path / "few.tsv"))
+
+
 def test_the_scores_are_those_of_the_vectors(folder):
     import codir_jax
 
@@ -61,7 +97,7 @@ def test_what_is_undefined_has_a_note(folder, tmp_path):
 
 
 def test_a_split_is_not_of_files(folder):
-    with pytest.raises(UserError, match="--split=nope is not of --input, --sts and --clustering"):
+    with pytest.raises(UserError, match="--split=nope is not of --input, --sts, --clustering and --classification"):
         evaluate(str(folder), split="nope", sts=str(folder / "s.tsv"))
 
 
@@ -94,6 +130,8 @@ def test_glue_is_found_by_name(folder, tmp_path):
 def test_bad_calls_are_refused_before_the_model_is_read(tmp_path):
     with pytest.raises(UserError, match="--config names data of its own"):
         evaluate("no-such-model", "c.py", sts="x.tsv")
+    with pytest.raises(UserError, match=r"--classification names x.tsv twice"):
+        evaluate("no-such-model", classification="x.tsv,x.tsv")
     with pytest.raises(UserError, match="at least one seed"):
         evaluate("no-such-model", sts="x.tsv", cluster_seeds=0)
     with pytest.raises(UserError, match=r"--sts x.tsv: no such file"):
