@@ -191,6 +191,23 @@ def of_every_stage(stages: Sequence[StageSpec], overrides: Sequence[tuple[str, s
     return [(key, text) for key, text in overrides if not _stage_of(key, stages)]
 
 
+def check_overrides(
+    stages: Sequence[StageSpec], trained: Sequence[StageSpec], overrides: Sequence[tuple[str, str]]
+) -> None:
+    """Refuses an override of a stage that a job does not train; in silence it would change nothing.
+
+    Raises:
+      UserError: with the flag, and what is trained.
+    """
+    names = [stage.name for stage in trained if stage.config and stage.name != TEACHER]
+    for key, text in overrides:
+        if (of := _stage_of(key, stages)) and of not in names:
+            raise UserError(
+                f"--config.{key}={text} is of {of}, which this job does not train; it trains {', '.join(names)} "
+                "(--compare=NAME adds a baseline)"
+            )
+
+
 def _stage_of(key: str, stages: Sequence[StageSpec]) -> str:
     """The stage whose name a key begins with, apart from "teacher", a field of every config; "" for none."""
     found = (stage.name for stage in stages if stage.name != TEACHER and key.startswith(f"{stage.name}."))

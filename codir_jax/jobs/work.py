@@ -112,6 +112,7 @@ class Work:
 
         first = self.seeds[0]
         self._check_workers()
+        recipe_lib.check_overrides(self.recipe.stages, self.stages, overrides)
 
         def configs(fits: bool, seed: int = first) -> dict[str, ConfigDict]:
             return self._configs(fits, seed, overrides, teacher_overrides)

@@ -66,6 +66,13 @@ def test_an_override_holds_for_the_stage_that_it_names_or_for_all():
     assert recipe_lib.of_every_stage(RECIPE.stages, overrides) == [overrides[0], overrides[2]]
 
 
+def test_an_override_of_a_stage_that_is_not_trained_is_refused():
+    trained = RECIPE.chosen(())
+    recipe_lib.check_overrides(RECIPE.stages, trained, [("second.seed", "1"), ("seed", "1"), ("teacher.path", "x")])
+    with pytest.raises(recipe_lib.UserError, match=r"--config.other.seed=1 is of other, .* it trains first, second"):
+        recipe_lib.check_overrides(RECIPE.stages, trained, [("other.seed", "1")])
+
+
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
