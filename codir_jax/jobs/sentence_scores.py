@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ def scores(
     if clustered:
         result["clustering"] = _of_clusters(encoder, clustered, num_seeds)
     if classified:
-        result["classification"] = _of_classes(encoder, classified)
+        result["classification"] = {name: _classified(encoder, name, rows) for name, rows in classified.items()}
     return result
 
 
@@ -81,24 +81,31 @@ def tables(result: dict[str, Any]) -> str:
         spread = f"Uniformity {_told(result['uniformity'], 3)}, mean cosine of two texts "
         lines += ["", spread + f"{_told(result['mean_cosine'], 3)}; Spearman's rank correlation x 100.", ""]
     if "clustering" in result:
-        lines += ["| clustering | texts | classes | accuracy | NMI | TF-IDF accuracy | TF-IDF NMI |"]
-        lines += ["|---|---|---|---|---|---|---|"]
-        for name, row in result["clustering"].items():
-            numbers = [f"{of[key]:.1f} ± {of[f'{key}_sd']:.1f}" for of in (row, row["tf_idf"]) for key in _MEASURES]
-            lines.append(f"| {name} | {row['texts']} | {row['classes']} | {' | '.join(numbers)} |")
+        lines += _by_classes(
+            "clustering", result, _OF_CLUSTERS, lambda of, key: f"{of[key]:.1f} ± {of[f'{key}_sd']:.1f}"
+        )
         lines += ["", "k-means, mean and standard deviation over its seeds, x 100.", ""]
     if "classification" in result:
-        lines += ["| classification | texts | classes | accuracy | MCC | TF-IDF accuracy | TF-IDF MCC |"]
-        lines += ["|---|---|---|---|---|---|---|"]
-        for name, row in result["classification"].items():
-            numbers = [f"{of[metric]:.1f}" for of in (row, row["tf_idf"]) for metric in _OF_CLASSES]
-            lines.append(f"| {name} | {row['texts']} | {row['classes']} | {' | '.join(numbers)} |")
+        lines += _by_classes("classification", result, _OF_CLASSES, lambda of, key: f"{of[key]:.1f}")
         lines += ["", f"A linear classifier of the vectors, on rows it was not fitted on ({FOLDS} folds), x 100.", ""]
     return "\n".join([*lines, *(f"note: {note}" for note in result["notes"])]).rstrip()
 
 
-_MEASURES = ("accuracy", "nmi")
-_OF_CLASSES = ("accuracy", "matthews_correlation")
+# Key -> title of a column.
+_OF_CLUSTERS = {"accuracy": "accuracy", "nmi": "NMI"}
+_OF_CLASSES = {"accuracy": "accuracy", "matthews_correlation": "MCC"}
+
+
+def _by_classes(
+    kind: str, result: dict[str, Any], measures: Mapping[str, str], told: Callable[[dict[str, Any], str], str]
+) -> list[str]:
+    """The lines of a table of sets with classes: the measures of the encoder, then those of TF-IDF."""
+    titles = [*measures.values(), *(f"TF-IDF {title}" for title in measures.values())]
+    lines = [f"| {kind} | texts | classes | {' | '.join(titles)} |", "|---" * (3 + len(titles)) + "|"]
+    for name, row in result[kind].items():
+        numbers = [told(of, key) for of in (row, row["tf_idf"]) for key in measures]
+        lines.append(f"| {name} | {row['texts']} | {row['classes']} | {' | '.join(numbers)} |")
+    return lines
 
 
 def _of_pairs(encoder, sets: dict[str, ScoredPairs], notes: list[str]) -> dict[str, Any]:
@@ -146,28 +153,24 @@ def _of_clusters(encoder, sets: dict[str, LabelledTexts], num_seeds: int) -> dic
     return found
 
 
-def _of_classes(encoder, sets: dict[str, LabelledTexts]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, rows in sets.items():
-        texts, (names, labels) = [(text,) for text in rows.texts], np.unique(rows.labels, return_inverse=True)
-        vectors = encoder.encode(rows.texts, progress=True)
+def _classified(encoder, name: str, rows: LabelledTexts) -> dict[str, Any]:
+    """What linear classifiers of the vectors, and of counted words, answer to rows that they were not fitted on."""
+    texts, (names, labels) = [(text,) for text in rows.texts], np.unique(rows.labels, return_inverse=True)
+    vectors = encoder.encode(rows.texts, progress=True)
 
-        def by_vectors(own, new, vectors=vectors, labels=labels):
-            return probe.predict(vectors[own], labels[own], vectors[new])
+    def by_vectors(own, new):
+        return probe.predict(vectors[own], labels[own], vectors[new])
 
-        def by_words(own, new, texts=texts, labels=labels):
-            return tf_idf.linear_model([texts[i] for i in own], labels[own], False).predict([texts[i] for i in new])
+    def by_words(own, new):
+        return tf_idf.linear_model([texts[i] for i in own], labels[own], False).predict([texts[i] for i in new])
 
-        with console.progress_bar(f"classifiers {name}", 0, 2 * FOLDS, unit="fold") as bar:
-            ours, words = (
-                probe.held_out(answer, labels, FOLDS, seed=0, tick=bar.update) for answer in (by_vectors, by_words)
-            )
-        scores, bar_scores = (
-            {metric: 100.0 * metrics.METRICS[metric](labels, answers) for metric in _OF_CLASSES}
-            for answers in (ours, words)
-        )
-        found[name] = {"texts": len(texts), "classes": len(names), **scores, "tf_idf": bar_scores}
-    return found
+    def scores_of(answer) -> dict[str, float]:
+        answers = probe.held_out(answer, labels, FOLDS, seed=0, tick=bar.update)
+        return {metric: 100.0 * value for metric, value in metrics.compute([*_OF_CLASSES], labels, answers).items()}
+
+    with console.progress_bar(f"classifiers {name}", 0, 2 * FOLDS, unit="fold") as bar:
+        facts = {"texts": len(texts), "classes": len(names)}
+        return {**facts, **scores_of(by_vectors), "tf_idf": scores_of(by_words)}
 
 
 def _stsb(overrides: Sequence[tuple[str, str]]) -> ScoredPairs:

@@ -119,6 +119,12 @@ class Layer(nn.Module):
         return recur(self.dtype, inputs, self.recurrent_kernel, carry, kept)
 
 
+def stack(config: LSTMConfig, dtype: jnp.dtype, name: str) -> list[Layer]:
+    """The layers of one direction, called "name_0", ...; the first reads words, each other one the layer below."""
+    in_sizes = (config.input_size, *(config.hidden_size,) * (config.num_layers - 1))
+    return [Layer(config, size, dtype, name=f"{name}_{i}") for i, size in enumerate(in_sizes)]
+
+
 class Encoder(nn.Module):
     """Embedding and layers that read from left to right."""
 
@@ -128,8 +134,7 @@ class Encoder(nn.Module):
     def setup(self) -> None:
         c = self.config
         self.embedding = declared(self, "embedding", uniform(c, "vocab", "embed"), (c.vocab_size, c.input_size))
-        in_sizes = (c.input_size, *(c.hidden_size,) * (c.num_layers - 1))
-        self.layers = [Layer(c, in_sizes[i], self.dtype, name=f"layer_{i}") for i in range(c.num_layers)]
+        self.layers = stack(c, self.dtype, "layer")
 
     def __call__(
         self,
@@ -179,11 +184,8 @@ class BothDirections(nn.Module):
     def setup(self) -> None:
         c = self.config
         self.embedding = declared(self, "embedding", uniform(c, "vocab", "embed"), (c.vocab_size, c.input_size))
-        in_sizes = (c.input_size, *(c.hidden_size,) * (c.num_layers - 1))
-        self.layers = [Layer(c, size, self.dtype, name=f"layer_{i}") for i, size in enumerate(in_sizes)]
-        self.backward_layers = [
-            Layer(c, size, self.dtype, name=f"backward_layer_{i}") for i, size in enumerate(in_sizes)
-        ]
+        self.layers = stack(c, self.dtype, "layer")
+        self.backward_layers = stack(c, self.dtype, "backward_layer")
         kernel = uniform(c, "embed", "mlp"), (c.hidden_size, c.decoder_size)
         self.left_kernel = declared(self, "left_kernel", *kernel)
         self.right_kernel = declared(self, "right_kernel", *kernel)
